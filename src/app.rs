@@ -1,0 +1,104 @@
+//! What every part of a node shares. Handlers take it as [`AppState`].
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::auth::Verifier;
+use crate::calls::catalog::Catalog;
+use crate::calls::rates::UserRates;
+use crate::config::Config;
+use crate::store::{NodeReport, SlotStore};
+use crate::telemetry::metrics::Metrics;
+
+/// The parts of a node.
+pub struct App {
+    /// What the operator set.
+    pub config: Config,
+    /// State.
+    pub store: Arc<dyn SlotStore>,
+    /// Checks tokens.
+    pub verifier: Verifier,
+    /// Knows the spaces' schedules.
+    pub catalog: Catalog,
+    /// Limits the acts of each user.
+    pub rates: UserRates,
+    /// Counts what happens.
+    pub metrics: Metrics,
+    /// Says whether this node can serve.
+    pub health: Health,
+    /// Tells what this node has now, for statistics.
+    pub presence: Arc<dyn Presence>,
+}
+
+/// [`App`] as an axum extractor and as Socket.IO state.
+#[derive(Clone)]
+pub struct AppState(pub Arc<App>);
+
+impl Deref for AppState {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.0
+    }
+}
+
+/// What this node has connected.
+pub trait Presence: Send + Sync {
+    /// Its sockets, users and rooms now.
+    fn report(&self) -> NodeReport;
+}
+
+/// Whether this node can serve, as its parts tell it.
+#[derive(Debug, Default)]
+pub struct Health {
+    store_was_reached: AtomicBool,
+    store_is_reachable: AtomicBool,
+    feed_in_step: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Health {
+    /// Says whether the store answers now.
+    pub fn set_store_reachable(&self, reachable: bool) {
+        self.store_is_reachable.store(reachable, Ordering::Release);
+        if reachable {
+            self.store_was_reached.store(true, Ordering::Release);
+        }
+    }
+
+    /// Says whether what the store announces arrives.
+    pub fn set_feed_in_step(&self, in_step: bool) {
+        self.feed_in_step.store(in_step, Ordering::Release);
+    }
+
+    /// Says that the node is going away; never taken back.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node is going away.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Alive: the store was reached once since start.
+    pub fn is_alive(&self) -> bool {
+        self.store_was_reached.load(Ordering::Acquire)
+    }
+
+    /// What stands in the way of serving, one word each; empty when ready.
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let mut obstacles = Vec::new();
+        if !self.store_is_reachable.load(Ordering::Acquire) {
+            obstacles.push("store_unreachable");
+        }
+        if !self.feed_in_step.load(Ordering::Acquire) {
+            obstacles.push("feed_behind");
+        }
+        if self.is_draining() {
+            obstacles.push("draining");
+        }
+        obstacles
+    }
+}

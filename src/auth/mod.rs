@@ -1,0 +1,65 @@
+//! Who is asking, and what that allows.
+
+use std::collections::BTreeSet;
+
+use crate::domain::{SiteId, SpaceKey, StoreTime, UserId};
+
+/// What a verified token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// `id_utente`.
+    pub user: UserId,
+    /// `ruolo`, when it is a staff role.
+    pub role: Option<Role>,
+    /// `sedi`: when present, only these sites may be joined or booked.
+    pub sites: Option<BTreeSet<SiteId>>,
+    /// `exp`.
+    pub expires: StoreTime,
+}
+
+/// A staff role. Any other `ruolo` is an ordinary user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `responsabile`: staff only within the token's `sedi`.
+    SiteManager,
+    /// `gestore`.
+    Manager,
+    /// `amministratore`, `admin`.
+    Administrator,
+    /// `servizio`: a backend, which may act for a user.
+    Service,
+}
+
+impl Claims {
+    /// Whether the token's `sedi` let it into the site.
+    pub fn may_enter(&self, site: SiteId) -> bool {
+        self.sites.as_ref().is_none_or(|sites| sites.contains(&site))
+    }
+
+    /// Whether it is staff for this space.
+    pub fn is_staff_of(&self, space: SpaceKey) -> bool {
+        match self.role {
+            None => false,
+            Some(Role::SiteManager) => self.sites.as_ref().is_some_and(|sites| sites.contains(&space.site)),
+            Some(_) => self.may_enter(space.site),
+        }
+    }
+
+    /// Whether it is staff beyond single sites: for what concerns all nodes or all users.
+    pub fn is_staff_everywhere(&self) -> bool {
+        matches!(self.role, Some(Role::Manager | Role::Administrator | Role::Service))
+    }
+
+    /// Whether it may act for another user.
+    pub fn is_service(&self) -> bool {
+        self.role == Some(Role::Service)
+    }
+
+    /// Whether it is staff anywhere: no rate limit.
+    pub fn is_staff(&self) -> bool {
+        self.role.is_some()
+    }
+}
+
+/// Checks tokens.
+pub struct Verifier;

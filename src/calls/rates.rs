@@ -1,0 +1,3 @@
+//! Rates.
+/// Stub.
+pub struct UserRates;

@@ -1,0 +1,118 @@
+//! An act on slots as the store takes it: parsed, allowed, and resolved against the schedule.
+
+use super::{Day, HoldToken, SlotData, SlotNumber, SpaceKey, StoreTime, UserId};
+
+/// The most slots that one act may name.
+pub const MAX_SLOTS_PER_ACT: usize = 32;
+
+/// One slot of a day as the schedule has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotTime {
+    /// Its number.
+    pub number: SlotNumber,
+    /// When it starts.
+    pub start: StoreTime,
+    /// When it ends.
+    pub end: StoreTime,
+    /// Its local start, `HH:MM`.
+    pub label: String,
+}
+
+/// For whom an act counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// This user; what others hold is not touched.
+    User(UserId),
+    /// Whoever holds or booked the slot: the role `servizio` that names no user.
+    Anyone,
+}
+
+/// What is to be done with the named slots.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SlotActKind {
+    /// Take them all for a while, or none.
+    Hold {
+        /// Who will hold them.
+        user: UserId,
+        /// The token of the new hold, made by the caller's node.
+        token: HoldToken,
+        /// How long, in milliseconds.
+        millis: i64,
+        /// How many live holds the user may have in the space; `None` for any number.
+        max_holds: Option<u32>,
+    },
+    /// Confirm what is held.
+    Book {
+        /// Whose hold.
+        actor: Actor,
+        /// The hold's token, when the caller sent one.
+        token: Option<HoldToken>,
+    },
+    /// Let go of what is held, or, as staff, of what is booked.
+    Release {
+        /// Whose hold.
+        actor: Actor,
+        /// The hold's token, when the caller sent one.
+        token: Option<HoldToken>,
+        /// Whether booked slots may be released too.
+        as_staff: bool,
+    },
+    /// Move the end of what is held to `millis` from now.
+    Extend {
+        /// Whose hold.
+        actor: Actor,
+        /// The hold's token, when the caller sent one.
+        token: Option<HoldToken>,
+        /// How long from now, in milliseconds.
+        millis: i64,
+        /// The longest that a hold may last from its beginning, in milliseconds.
+        max_millis: i64,
+    },
+    /// Set what staff says.
+    Update {
+        /// The new status.
+        to: StaffStatus,
+        /// Staff's object.
+        data: Option<SlotData>,
+    },
+}
+
+/// The statuses that staff may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StaffStatus {
+    /// Free for anyone.
+    Available,
+    /// Confirmed; an existing booking keeps its user.
+    Booked,
+    /// Closed.
+    Blocked,
+}
+
+/// One act on slots of one day of one space: all of them, or none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotAct {
+    /// The space.
+    pub space: SpaceKey,
+    /// The local day.
+    pub day: Day,
+    /// 1 to [`MAX_SLOTS_PER_ACT`] distinct slots, ascending.
+    pub slots: Vec<SlotTime>,
+    /// The revision of the schedule that `slots` came from; the store refuses a stale one.
+    pub revision: u64,
+    /// What to do.
+    pub kind: SlotActKind,
+    /// Answer a repeat under this key as the first time.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A caller's `Idempotency-Key` with what the call was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Whose key it is: the caller, not the user acted for.
+    pub caller: UserId,
+    /// The key.
+    pub key: String,
+    /// The call in full; the same key with another one is refused.
+    pub fingerprint: String,
+}

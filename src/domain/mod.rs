@@ -1,0 +1,26 @@
+//! What a slot is and what may happen to it. Pure: no I/O, no async, no clock.
+//!
+//! - [`ids`]: spaces, sites, users, slot numbers, and the buckets that they hash into.
+//! - [`time`]: instants of the store's clock, days.
+//! - [`schedule`]: opening times and the slots of a local day.
+//! - [`slot`]: what is stored for a slot, and the status that follows from it and the clock.
+//! - [`act`]: what a caller asks for, parsed and resolved against the schedule.
+//! - [`rule`]: the state machine, one table: what an act does to what it finds.
+//! - [`event`]: the JSON that every client receives.
+//! - [`refusal`]: every way to say no, with its code.
+
+pub mod act;
+pub mod event;
+pub mod ids;
+pub mod refusal;
+pub mod rule;
+pub mod schedule;
+pub mod slot;
+pub mod time;
+
+pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
+pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
+pub use refusal::{Code, Refusal};
+pub use schedule::Schedule;
+pub use slot::{SlotData, SlotRecord, Status};
+pub use time::{Day, StoreTime};

@@ -1,0 +1,178 @@
+//! Every way to say no. One type for HTTP bodies, Socket.IO acknowledgements and `space_error`.
+
+use super::SlotNumber;
+
+/// The stable code of a refusal, for programs. Its text is [`Code::as_str`], its HTTP status [`Code::status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// 400: not the shape that the call takes.
+    Malformed,
+    /// 400: the space's id alone does not name one space.
+    SedeRequired,
+    /// 401: no token, or one that does not hold.
+    Unauthorized,
+    /// 403: a good token that does not allow this.
+    Forbidden,
+    /// 404: no such call, user or thing.
+    NotFound,
+    /// 404: no such space.
+    SpaceNotFound,
+    /// 404: nothing of the caller's is held there.
+    NotHeld,
+    /// 409: somebody has it.
+    SlotUnavailable,
+    /// 409: the hold would last longer than it may.
+    HoldLimit,
+    /// 409: the change would move or remove a slot that somebody has.
+    SpaceInUse,
+    /// 410: a `holdToken` was sent that no live hold of the caller bears.
+    HoldExpired,
+    /// 410: the log no longer reaches back that far.
+    Gone,
+    /// 413: the body or the data is too large.
+    TooLarge,
+    /// 422: the day has no slot of that number.
+    SlotOutOfRange,
+    /// 422: not a day, or one too far ahead.
+    BadDate,
+    /// 422: the slot has started.
+    Past,
+    /// 422: not a number of seconds that a hold may last.
+    BadHoldSeconds,
+    /// 422: an event name that belongs to the protocol.
+    ReservedEvent,
+    /// 422: no such event.
+    UnknownEvent,
+    /// 422: the key was used with another body.
+    IdempotencyMismatch,
+    /// 429: too many acts or events a second.
+    RateLimited,
+    /// 429: as many live holds as one user may have in the space.
+    TooManyHolds,
+    /// 429: as many rooms as one socket may join.
+    TooManyRooms,
+    /// 503: the store cannot be reached; unknown for one second, then not done.
+    Unavailable,
+    /// 503: this node is going away; another one will answer.
+    Draining,
+}
+
+impl Code {
+    /// The code on the wire.
+    pub const fn as_str(self) -> &'static str {
+        use Code::*;
+        match self {
+            Malformed => "malformed",
+            SedeRequired => "sede_required",
+            Unauthorized => "unauthorized",
+            Forbidden => "forbidden",
+            NotFound => "not_found",
+            SpaceNotFound => "space_not_found",
+            NotHeld => "not_held",
+            SlotUnavailable => "slot_unavailable",
+            HoldLimit => "hold_limit",
+            SpaceInUse => "space_in_use",
+            HoldExpired => "hold_expired",
+            Gone => "gone",
+            TooLarge => "too_large",
+            SlotOutOfRange => "slot_out_of_range",
+            BadDate => "bad_date",
+            Past => "past",
+            BadHoldSeconds => "bad_hold_seconds",
+            ReservedEvent => "reserved_event",
+            UnknownEvent => "unknown_event",
+            IdempotencyMismatch => "idempotency_mismatch",
+            RateLimited => "rate_limited",
+            TooManyHolds => "too_many_holds",
+            TooManyRooms => "too_many_rooms",
+            Unavailable => "unavailable",
+            Draining => "draining",
+        }
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        use Code::*;
+        match self {
+            Malformed | SedeRequired => 400,
+            Unauthorized => 401,
+            Forbidden => 403,
+            NotFound | SpaceNotFound | NotHeld => 404,
+            SlotUnavailable | HoldLimit | SpaceInUse => 409,
+            HoldExpired | Gone => 410,
+            TooLarge => 413,
+            SlotOutOfRange | BadDate | Past | BadHoldSeconds | ReservedEvent | UnknownEvent | IdempotencyMismatch => {
+                422
+            }
+            RateLimited | TooManyHolds | TooManyRooms => 429,
+            Unavailable | Draining => 503,
+        }
+    }
+
+    /// What people read, in the language of the site.
+    const fn text(self) -> &'static str {
+        use Code::*;
+        match self {
+            Malformed => "Richiesta non valida",
+            SedeRequired => "Indicare sedeId: lo spazio non è unico",
+            Unauthorized => "Token non valido",
+            Forbidden => "Operazione non consentita",
+            NotFound => "Non trovato",
+            SpaceNotFound => "Spazio non trovato",
+            NotHeld => "Nessuno slot trattenuto da te",
+            SlotUnavailable => "Slot non disponibile",
+            HoldLimit => "Durata massima del blocco superata",
+            SpaceInUse => "Lo spazio ha slot occupati, prenotati o chiusi che cambierebbero",
+            HoldExpired => "Il blocco dello slot è scaduto",
+            Gone => "Le modifiche richieste non sono più conservate",
+            TooLarge => "Contenuto troppo grande",
+            SlotOutOfRange => "Slot inesistente in questo giorno",
+            BadDate => "Data non valida",
+            Past => "Orario già passato",
+            BadHoldSeconds => "holdSeconds non valido",
+            ReservedEvent => "Nome evento riservato",
+            UnknownEvent => "Evento sconosciuto",
+            IdempotencyMismatch => "Idempotency-Key già usata con un altro contenuto",
+            RateLimited => "Troppe richieste, riprovare tra poco",
+            TooManyHolds => "Troppi slot trattenuti in questo spazio",
+            TooManyRooms => "Troppe room per questa connessione",
+            Unavailable => "Servizio momentaneamente non disponibile, riprovare",
+            Draining => "Nodo in chiusura, riprovare",
+        }
+    }
+}
+
+/// A no, with what the caller needs to act on it. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}", code = .code.as_str())]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people, Italian; for a malformed call it names the field.
+    pub message: String,
+    /// The slots that stood in the way, ascending; empty where no slot did.
+    pub conflicts: Vec<SlotNumber>,
+}
+
+impl Refusal {
+    /// A refusal with the usual text of its code.
+    pub fn new(code: Code) -> Self {
+        Self { code, message: code.text().into(), conflicts: Vec::new() }
+    }
+
+    /// A refusal that says more than its code does: "text: detail".
+    pub fn because(code: Code, detail: impl std::fmt::Display) -> Self {
+        Self { code, message: format!("{}: {detail}", code.text()), conflicts: Vec::new() }
+    }
+
+    /// A refusal that lists the slots in the way.
+    pub fn of_slots(code: Code, conflicts: Vec<SlotNumber>) -> Self {
+        Self { conflicts, ..Self::new(code) }
+    }
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}

@@ -1,0 +1,284 @@
+//! The state machine of slots: what an act does to what it finds. The one place that decides; the Redis scripts do the
+//! same, held to it by the conformance suite.
+//!
+//! | act on | free | hold ended | held by the actor | held by others | booked by the actor | booked | blocked | past |
+//! |---|---|---|---|---|---|---|---|---|
+//! | hold | take | free, take | refuse, or repeat | refuse | refuse | refuse | refuse | refuse |
+//! | book | refuse | refuse | book | refuse | repeat | refuse | refuse | refuse |
+//! | release | refuse | refuse | release | refuse | staff: release | staff: release | refuse | refuse |
+//! | extend | refuse | refuse | extend | refuse | refuse | refuse | refuse | refuse |
+//! | update | set | free, set | set | set | set | set | set | refuse |
+//! | expire | - | free | - | - | - | - | - | free |
+//!
+//! A refused act changes nothing, not even a hold that it found ended. An act writes one change a slot, in ascending
+//! order, after one for each ended hold that it found; each change takes the next version.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::act::{SlotAct, SlotActKind, SlotTime, StaffStatus};
+use super::refusal::Code;
+use super::slot::{Hold, SlotRecord, SlotState, Status};
+use super::{Actor, HoldToken, Refusal, SlotNumber, StoreTime, UserId};
+
+/// What the rule needs to see: the day's records, and how many live holds the holding user has in the whole space.
+#[derive(Clone, Debug, Default)]
+pub struct DayView {
+    /// The stored slots of the day.
+    pub records: BTreeMap<SlotNumber, SlotRecord>,
+    /// Distinct live holds of the user of a `hold` act in the space; not read for other acts.
+    pub live_holds: u32,
+}
+
+/// What an act comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Write these, in this order.
+    Write(Vec<Change>),
+    /// It was done before: answer as then, write nothing.
+    Repeat {
+        /// The version of the last event that the first call caused.
+        version: u64,
+        /// For a hold: its token and first end.
+        hold: Option<HoldAnswer>,
+    },
+}
+
+/// One change of one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The slot.
+    pub slot: SlotTime,
+    /// What it becomes. A new hold's `first_version` is filled in when the version is known.
+    pub state: SlotState,
+    /// Whether this is a hold that ended: it counts in `slots_freed`.
+    pub freed: bool,
+}
+
+/// What `hold` and `extend` answer about the hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldAnswer {
+    /// The token of the hold.
+    pub token: HoldToken,
+    /// The earliest end of its named slots.
+    pub until: StoreTime,
+}
+
+/// Decides an act at `now`. The caller has checked that `act.slots` are distinct and ascending.
+pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision, Refusal> {
+    let slots = Slots { view, act, now };
+    match &act.kind {
+        SlotActKind::Hold { user, token, millis, max_holds } => slots.hold(user, token, *millis, *max_holds),
+        SlotActKind::Book { actor, token } => slots.book(actor, token.as_ref()),
+        SlotActKind::Release { actor, token, as_staff } => slots.release(actor, token.as_ref(), *as_staff),
+        SlotActKind::Extend { actor, token, millis, max_millis } => {
+            slots.extend(actor, token.as_ref(), *millis, *max_millis)
+        }
+        SlotActKind::Update { to, data } => slots.update(*to, data),
+    }
+}
+
+/// The change that frees a slot whose hold has ended at `now`; `None` when there is nothing to free.
+pub fn expire(number: SlotNumber, record: &SlotRecord, now: StoreTime) -> Option<Change> {
+    record.ended_hold(now)?;
+    let slot = SlotTime { number, start: record.start, end: record.end, label: record.label.clone() };
+    Some(Change { slot, state: SlotState::Available { data: None }, freed: true })
+}
+
+/// The earliest end among the holds that changes leave behind, with their token: the answer of `hold` and `extend`.
+pub fn hold_answer(changes: &[Change]) -> Option<HoldAnswer> {
+    let holds = changes.iter().filter_map(|change| match &change.state {
+        SlotState::Held(hold) => Some(hold),
+        _ => None,
+    });
+    holds.min_by_key(|hold| hold.until).map(|hold| HoldAnswer { token: hold.token.clone(), until: hold.until })
+}
+
+struct Slots<'a> {
+    view: &'a DayView,
+    act: &'a SlotAct,
+    now: StoreTime,
+}
+
+impl Slots<'_> {
+    fn hold(&self, user: &UserId, token: &HoldToken, millis: i64, max_holds: Option<u32>) -> Result<Decision, Refusal> {
+        if let Some(repeat) = self.same_hold(user) {
+            return Ok(repeat);
+        }
+        self.refuse_where(Code::Past, |slot, _| slot.start <= self.now)?;
+        self.refuse_where(Code::SlotUnavailable, |_, record| {
+            record.is_some_and(|record| record.status(self.now) != Status::Available)
+        })?;
+        if max_holds.is_some_and(|max| self.view.live_holds >= max) {
+            return Err(Code::TooManyHolds.into());
+        }
+        Ok(self.write(|slot, _| {
+            let until = self.now.plus_millis(millis).min(slot.start);
+            SlotState::Held(Hold {
+                user: user.clone(),
+                token: token.clone(),
+                began: self.now,
+                until,
+                first_until: until,
+                first_version: 0,
+            })
+        }))
+    }
+
+    /// The answer of the first call, when the named slots are exactly those of one live hold of the user.
+    fn same_hold(&self, user: &UserId) -> Option<Decision> {
+        let first = self.record(self.act.slots.first()?)?.live_hold(self.now)?;
+        if first.user != *user {
+            return None;
+        }
+        let held: Vec<(SlotNumber, &Hold)> = self
+            .view
+            .records
+            .iter()
+            .filter_map(|(number, record)| Some((*number, record.live_hold(self.now)?)))
+            .filter(|(_, hold)| hold.token == first.token)
+            .collect();
+        let named = self.act.slots.iter().map(|slot| slot.number);
+        if !named.eq(held.iter().map(|(number, _)| *number)) {
+            return None;
+        }
+        let until = held.iter().map(|(_, hold)| hold.first_until).min()?;
+        let version = held.iter().map(|(_, hold)| hold.first_version).max()?;
+        Some(Decision::Repeat { version, hold: Some(HoldAnswer { token: first.token.clone(), until }) })
+    }
+
+    fn book(&self, actor: &Actor, token: Option<&HoldToken>) -> Result<Decision, Refusal> {
+        if let Some(version) = self.booked_version(actor) {
+            return Ok(Decision::Repeat { version, hold: None });
+        }
+        self.require_held(actor, token)?;
+        Ok(self.write(|_, record| {
+            let user = record.and_then(|record| record.live_hold(self.now)).map(|hold| hold.user.clone());
+            SlotState::Booked { user, data: None }
+        }))
+    }
+
+    /// The last version of the named slots, when the actor has booked them all.
+    fn booked_version(&self, actor: &Actor) -> Option<u64> {
+        let versions = self.act.slots.iter().map(|slot| {
+            let record = self.record(slot)?;
+            is_booked_by(record, actor).then_some(record.version)
+        });
+        versions.collect::<Option<Vec<u64>>>()?.into_iter().max()
+    }
+
+    fn release(&self, actor: &Actor, token: Option<&HoldToken>, as_staff: bool) -> Result<Decision, Refusal> {
+        let booked = |record: &SlotRecord| as_staff && is_booked_by(record, actor);
+        self.require(actor, token, booked)?;
+        Ok(self.write(|_, _| SlotState::Available { data: None }))
+    }
+
+    fn extend(
+        &self,
+        actor: &Actor,
+        token: Option<&HoldToken>,
+        millis: i64,
+        max_millis: i64,
+    ) -> Result<Decision, Refusal> {
+        self.require_held(actor, token)?;
+        let wanted = self.now.plus_millis(millis);
+        self.refuse_where(Code::HoldLimit, |_, record| {
+            let hold = record.and_then(|record| record.live_hold(self.now));
+            hold.is_some_and(|hold| wanted > hold.began.plus_millis(max_millis))
+        })?;
+        // The answer carries one token for all, so slots of several holds become one.
+        let token = self.act.slots.iter().find_map(|slot| Some(self.record(slot)?.live_hold(self.now)?.token.clone()));
+        Ok(self.write(|slot, record| match (record.and_then(|record| record.live_hold(self.now)), &token) {
+            (Some(hold), Some(token)) => {
+                SlotState::Held(Hold { until: wanted.min(slot.start), token: token.clone(), ..hold.clone() })
+            }
+            _ => SlotState::Available { data: None },
+        }))
+    }
+
+    fn update(&self, to: StaffStatus, data: &Option<super::SlotData>) -> Result<Decision, Refusal> {
+        self.refuse_where(Code::Past, |slot, record| match record {
+            Some(record) => record.status(self.now) == Status::Past,
+            None => slot.start <= self.now,
+        })?;
+        Ok(self.write(|_, record| {
+            let data = data.clone();
+            match (to, record.map(|record| &record.state)) {
+                (StaffStatus::Available, _) => SlotState::Available { data },
+                (StaffStatus::Blocked, _) => SlotState::Blocked { data },
+                (StaffStatus::Booked, Some(SlotState::Booked { user, .. })) => {
+                    SlotState::Booked { user: user.clone(), data }
+                }
+                (StaffStatus::Booked, _) => SlotState::Booked { user: None, data },
+            }
+        }))
+    }
+
+    fn require_held(&self, actor: &Actor, token: Option<&HoldToken>) -> Result<(), Refusal> {
+        self.require(actor, token, |_| false)
+    }
+
+    /// Refuses unless each named slot is held live by the actor, under the token if one was sent, or `also` allows it.
+    fn require(
+        &self,
+        actor: &Actor,
+        token: Option<&HoldToken>,
+        also: impl Fn(&SlotRecord) -> bool,
+    ) -> Result<(), Refusal> {
+        let code = if token.is_some() { Code::HoldExpired } else { Code::NotHeld };
+        self.refuse_where(code, |_, record| {
+            let Some(record) = record else { return true };
+            let held = record.live_hold(self.now).is_some_and(|hold| {
+                is_actor(actor, Some(&hold.user)) && token.is_none_or(|token| *token == hold.token)
+            });
+            !held && !also(record)
+        })
+    }
+
+    fn refuse_where(
+        &self,
+        code: Code,
+        stands_in_the_way: impl Fn(&SlotTime, Option<&SlotRecord>) -> bool,
+    ) -> Result<(), Refusal> {
+        let in_the_way = self.act.slots.iter().filter(|slot| stands_in_the_way(slot, self.record(slot)));
+        let conflicts: Vec<SlotNumber> = in_the_way.map(|slot| slot.number).collect();
+        if conflicts.is_empty() { Ok(()) } else { Err(Refusal::of_slots(code, conflicts)) }
+    }
+
+    /// Ended holds of the named slots first, then the act itself.
+    fn write(&self, becomes: impl Fn(&SlotTime, Option<&SlotRecord>) -> SlotState) -> Decision {
+        let freed = self.act.slots.iter().filter_map(|slot| expire(slot.number, self.record(slot)?, self.now));
+        let acted = self.act.slots.iter().map(|slot| Change {
+            slot: slot.clone(),
+            state: becomes(slot, self.record(slot)),
+            freed: false,
+        });
+        Decision::Write(freed.chain(acted).collect())
+    }
+
+    fn record(&self, slot: &SlotTime) -> Option<&SlotRecord> {
+        self.view.records.get(&slot.number)
+    }
+}
+
+fn is_booked_by(record: &SlotRecord, actor: &Actor) -> bool {
+    matches!(&record.state, SlotState::Booked { user, .. } if is_actor(actor, user.as_ref()))
+}
+
+fn is_actor(actor: &Actor, user: Option<&UserId>) -> bool {
+    match actor {
+        Actor::User(actor) => user == Some(actor),
+        Actor::Anyone => true,
+    }
+}
+
+/// Distinct live holds among records: what [`DayView::live_holds`] counts.
+pub fn count_live_holds<'a>(records: impl Iterator<Item = &'a SlotRecord>, user: &UserId, now: StoreTime) -> u32 {
+    let tokens: HashSet<&HoldToken> = records
+        .filter_map(|record| record.live_hold(now))
+        .filter(|hold| hold.user == *user)
+        .map(|hold| &hold.token)
+        .collect();
+    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,182 @@
+//! What is stored for a slot, and the status that follows from it and the clock.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{HoldToken, StoreTime, UserId};
+
+/// The most bytes that a slot's `data` may have as JSON text.
+pub const MAX_DATA_BYTES: usize = 16 * 1024;
+
+/// Keys that `data` cannot override: they are dropped from it.
+pub const RESERVED_DATA_KEYS: [&str; 13] = [
+    "id",
+    "id_slot",
+    "spazioId",
+    "sedeId",
+    "date",
+    "orario",
+    "status",
+    "title",
+    "held_until",
+    "expires_at",
+    "mine",
+    "id_utente",
+    "minutes_remaining",
+];
+
+/// What a client sees of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Free and in the future.
+    Available,
+    /// Held by one user until the hold's end.
+    Occupied,
+    /// Confirmed.
+    Booked,
+    /// Closed by staff.
+    Blocked,
+    /// Its start has passed, and it is not booked or blocked.
+    Past,
+}
+
+impl Status {
+    /// The status on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Available => "available",
+            Status::Occupied => "occupied",
+            Status::Booked => "booked",
+            Status::Blocked => "blocked",
+            Status::Past => "past",
+        }
+    }
+
+    /// The text that a board shows.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Status::Available => "Slot disponibile",
+            Status::Occupied => "Slot occupato",
+            Status::Booked => "Slot prenotato",
+            Status::Blocked => "Slot chiuso",
+            Status::Past => "Orario passato",
+        }
+    }
+}
+
+/// Staff's own object, kept with a slot until its next change and passed through digit for digit.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SlotData(IndexMap<String, Box<RawValue>>);
+
+impl SlotData {
+    /// Takes an object without the keys of the protocol ([`RESERVED_DATA_KEYS`]).
+    pub fn new(object: IndexMap<String, Box<RawValue>>) -> Self {
+        Self(object.into_iter().filter(|(key, _)| !RESERVED_DATA_KEYS.contains(&key.as_str())).collect())
+    }
+
+    /// The members, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), &**value))
+    }
+}
+
+impl PartialEq for SlotData {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().map(|(k, v)| (k, v.get())).eq(other.iter().map(|(k, v)| (k, v.get())))
+    }
+}
+
+/// A live or ended hold. All times are the store's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who holds the slot.
+    pub user: UserId,
+    /// The same on all slots that were held in one act.
+    pub token: HoldToken,
+    /// When it began.
+    pub began: StoreTime,
+    /// When it ends; never after the slot's start.
+    pub until: StoreTime,
+    /// When it was first to end: a repeated `hold` answers as the first one did.
+    pub first_until: StoreTime,
+    /// The version of the event that it first caused.
+    pub first_version: u64,
+}
+
+/// What is stored for a slot. A slot without a record is available and has no data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Free, perhaps with staff's data.
+    Available { data: Option<SlotData> },
+    /// Held; ended by the clock, whether swept or not.
+    Held(Hold),
+    /// Confirmed, for `user` unless staff did it.
+    Booked { user: Option<UserId>, data: Option<SlotData> },
+    /// Closed by staff.
+    Blocked { data: Option<SlotData> },
+}
+
+/// A stored slot, with all that its events need: a sweeper knows no schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotRecord {
+    /// What it is.
+    pub state: SlotState,
+    /// The version of its last change.
+    pub version: u64,
+    /// When the slot starts.
+    pub start: StoreTime,
+    /// When the slot ends.
+    pub end: StoreTime,
+    /// Its local start, `HH:MM` (`orario` on the wire).
+    pub label: String,
+}
+
+impl SlotRecord {
+    /// The hold that is live at `now`.
+    pub fn live_hold(&self, now: StoreTime) -> Option<&Hold> {
+        match &self.state {
+            SlotState::Held(hold) if now < hold.until => Some(hold),
+            _ => None,
+        }
+    }
+
+    /// The hold that has ended at `now` but was not freed yet.
+    pub fn ended_hold(&self, now: StoreTime) -> Option<&Hold> {
+        match &self.state {
+            SlotState::Held(hold) if hold.until <= now => Some(hold),
+            _ => None,
+        }
+    }
+
+    /// The status at `now`.
+    pub fn status(&self, now: StoreTime) -> Status {
+        status_of(&self.state, self.start, now)
+    }
+
+    /// Staff's data, where the state has any.
+    pub fn data(&self) -> Option<&SlotData> {
+        data_of(&self.state)
+    }
+}
+
+/// The status of a slot that starts at `start` and has `state` stored, at `now`.
+pub fn status_of(state: &SlotState, start: StoreTime, now: StoreTime) -> Status {
+    match state {
+        SlotState::Booked { .. } => Status::Booked,
+        SlotState::Blocked { .. } => Status::Blocked,
+        SlotState::Available { .. } | SlotState::Held(_) if start <= now => Status::Past,
+        SlotState::Held(hold) if now < hold.until => Status::Occupied,
+        SlotState::Available { .. } | SlotState::Held(_) => Status::Available,
+    }
+}
+
+/// Staff's data of a state.
+pub fn data_of(state: &SlotState) -> Option<&SlotData> {
+    match state {
+        SlotState::Available { data } | SlotState::Booked { data, .. } | SlotState::Blocked { data } => data.as_ref(),
+        SlotState::Held(_) => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! In-process delivery of announced messages to whoever watches their topic on this node.
+//!
+//! The embedded store announces here after each commit; the subscriptions of the Redis store hand on here what they
+//! receive. A watcher that falls behind loses messages and hears [`Signal::Lagged`] instead: it reads the log.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::mpsc;
+
+use super::{Message, Signal, Topic};
+
+/// How many messages a watcher may be behind.
+const CAPACITY: usize = 1_024;
+
+/// Who watches what on this node. At most one watcher a topic: a second one replaces the first.
+#[derive(Clone, Default)]
+pub struct Hub {
+    /// Held for a map access only, never across an await.
+    topics: Arc<Mutex<HashMap<Topic, Watcher>>>,
+}
+
+struct Watcher {
+    sender: mpsc::Sender<Message>,
+    lagged: Arc<AtomicBool>,
+    wake: Arc<tokio::sync::Notify>,
+}
+
+/// The receiving end of one topic; ends the watching when dropped.
+pub struct Watch {
+    topic: Topic,
+    receiver: mpsc::Receiver<Message>,
+    lagged: Arc<AtomicBool>,
+    wake: Arc<tokio::sync::Notify>,
+    hub: Weak<Mutex<HashMap<Topic, Watcher>>>,
+}
+
+impl Hub {
+    /// Starts watching; messages announced after the return are received.
+    pub fn watch(&self, topic: Topic) -> Watch {
+        let (sender, receiver) = mpsc::channel(CAPACITY);
+        let lagged = Arc::new(AtomicBool::new(false));
+        let wake = Arc::new(tokio::sync::Notify::new());
+        let watcher = Watcher { sender, lagged: lagged.clone(), wake: wake.clone() };
+        self.lock().insert(topic, watcher);
+        Watch { topic, receiver, lagged, wake, hub: Arc::downgrade(&self.topics) }
+    }
+
+    /// Hands a message to the topic's watcher, if there is one. Never waits.
+    pub fn announce(&self, topic: Topic, message: Message) {
+        if let Some(watcher) = self.lock().get(&topic)
+            && watcher.sender.try_send(message).is_err()
+        {
+            watcher.lag();
+        }
+    }
+
+    /// Tells every watcher that something may have been missed.
+    pub fn lag_all(&self) {
+        self.lock().values().for_each(Watcher::lag);
+    }
+
+    /// The topics that are watched now.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Watcher>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    fn lag(&self) {
+        self.lagged.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+impl Watch {
+    /// The next signal. Cancel safe.
+    pub async fn next(&mut self) -> Signal {
+        loop {
+            // Asked first, so that a lag is not hidden behind the messages that caused it.
+            if self.lagged.swap(false, Ordering::AcqRel) {
+                return Signal::Lagged;
+            }
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                message = self.receiver.recv() => match message {
+                    Some(message) => return Signal::Message(message),
+                    // The hub is gone or another watch replaced this one: only a lag can be told, once.
+                    None => std::future::pending().await,
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(topics) = self.hub.upgrade() else { return };
+        let mut topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if topics.get(&self.topic).is_some_and(|watcher| Arc::ptr_eq(&watcher.lagged, &self.lagged)) {
+            topics.remove(&self.topic);
+        }
+    }
+}

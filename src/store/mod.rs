@@ -1,0 +1,372 @@
+//! Where state lives. [`SlotStore`] states what every store guarantees; `embedded` is one process on one durable file,
+//! `redis` any number of nodes.
+//!
+//! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
+//! store, as every other node does, through [`Subscriptions`].
+
+pub mod embedded;
+pub mod hub;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::domain::event::Position;
+use crate::domain::rule::HoldAnswer;
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{
+    Bucket, Day, HoldToken, Refusal, SiteId, SlotAct, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId,
+};
+
+/// How many changes a log keeps.
+pub const LOG_LENGTH: u64 = 1_024;
+
+/// How long a log outlives its last change, and an idempotent answer or a user's message its writing: 24 h.
+pub const KEEP_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+/// How many messages are kept for a user.
+pub const USER_LOG_LENGTH: usize = 100;
+
+/// How many days after its date a day's slots are forgotten.
+pub const DAYS_KEPT: i32 = 30;
+
+/// The state of all spaces, the logs of their changes, and the messages to users.
+///
+/// # Guarantees
+///
+/// - Each writing method is one atomic step: it checks, changes, takes the next versions, appends to the logs and
+///   announces, or it does nothing. When it returns `Ok`, the change is as durable as the store can make it.
+/// - The clock is the store's own; no method takes a time from the caller.
+/// - Versions of a topic under one epoch are consecutive, and no (epoch, version) ever names two contents. Where that
+///   cannot be promised any more (a restored copy, a failover), the epoch changes.
+/// - Reads see only what is committed, state and version together.
+#[async_trait]
+pub trait SlotStore: Send + Sync + 'static {
+    /// Acts on slots by the rule of [`crate::domain::rule`].
+    async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError>;
+
+    /// Registers a space, changes its schedule, or with `None` removes it; takes a version and announces
+    /// [`MessageKind::SpaceChanged`]. Refused as stale unless the space is still at `expected_version`: the caller has
+    /// read it with [`Self::read_space`] and checked that no slot that somebody has would move.
+    async fn put_space(
+        &self,
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        expected_version: u64,
+    ) -> Result<Position, ApplyError>;
+
+    /// Frees up to `limit` holds of a bucket that have ended, each once, announced in its space and in the bucket.
+    async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
+
+    /// Announces in a bucket's topic; see [`Publication`].
+    async fn publish(&self, publication: Publication) -> Result<(), StoreError>;
+
+    /// Remembers that a socket of the user received its messages up to `sequence`.
+    async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError>;
+
+    /// A space: its schedule, and the slots of the future that somebody has.
+    async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError>;
+
+    /// The records of one day with the version that they are at.
+    async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError>;
+
+    /// The sites of all registered spaces with this id, ascending.
+    async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError>;
+
+    /// The user's live holds, in order of space, day and slot.
+    async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
+
+    /// The user's messages that no socket of the user has received, oldest first, and the store's time.
+    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError>;
+
+    /// What a topic's log has after `since`, all of it or none.
+    async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
+
+    /// Where topics stand, in the order asked.
+    async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
+
+    /// Tells the cluster what this node has; kept as a lease of `lease` from now.
+    async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;
+
+    /// The reports whose lease has not ended.
+    async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError>;
+
+    /// Takes or renews, for `lease`, the right to walk all buckets; `false` when another holder has it.
+    async fn take_sweep_lease(&self, holder: &str, lease: std::time::Duration) -> Result<bool, StoreError>;
+
+    /// Answers when the store can be reached now.
+    async fn ping(&self) -> Result<StoreTime, StoreError>;
+}
+
+/// How a node hears a store.
+#[async_trait]
+pub trait Subscriptions: Send + Sync + 'static {
+    /// Starts listening to a topic; resolves when it is certain that nothing announced from now on is missed, or that
+    /// [`Signal::Lagged`] tells so. Dropping the watch ends it.
+    async fn watch(&self, topic: Topic) -> Result<hub::Watch, StoreError>;
+}
+
+/// What is heard of a topic.
+#[derive(Clone, Debug)]
+pub enum Signal {
+    /// Announced, perhaps not in order, perhaps twice.
+    Message(Message),
+    /// Something may have been missed: read the log.
+    Lagged,
+}
+
+/// A stream of messages: one a space, one a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Changes of one space.
+    Space(SpaceKey),
+    /// Freed slots, messages to users and commands of a bucket; messages to everyone in [`Bucket::EVERYONE`].
+    Bucket(Bucket),
+}
+
+/// One announced message: as live, so in the log.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its place in its topic. Messages that are never kept ([`MessageKind::is_kept`]) bear the topic's head.
+    pub at: Position,
+    /// What it is about.
+    pub kind: MessageKind,
+    /// Ready JSON, its shape given by the kind.
+    pub payload: Arc<RawValue>,
+}
+
+/// What a message is about, and so what its payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageKind {
+    /// In a space: the payload of `slot_update`, for clients as it is.
+    SlotUpdate,
+    /// In a space: its schedule changed; `null`. Everyone who watches gets a snapshot.
+    SpaceChanged,
+    /// In a space: staff wants a day's board sent; [`ShowBoard`]. Not kept.
+    ShowBoard,
+    /// In a bucket: [`FreedSlots`].
+    Freed,
+    /// In a bucket: [`UserMessage`].
+    User,
+    /// In bucket 0: [`EveryoneMessage`].
+    Everyone,
+    /// In a bucket: [`DisconnectUser`]. Not kept.
+    Disconnect,
+}
+
+impl MessageKind {
+    /// Whether the message takes a version and goes into the log.
+    pub const fn is_kept(self) -> bool {
+        !matches!(self, MessageKind::ShowBoard | MessageKind::Disconnect)
+    }
+}
+
+/// Slots of one day that one act or sweep freed because their holds ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FreedSlots {
+    /// The space.
+    #[serde(rename = "spazioId")]
+    pub space: SpaceId,
+    /// Its site.
+    #[serde(rename = "sedeId")]
+    pub site: SiteId,
+    /// The day.
+    pub date: Day,
+    /// Ascending.
+    pub slots: Vec<SlotNumber>,
+}
+
+/// A notification to one user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserMessage {
+    /// To whom.
+    pub user: UserId,
+    /// Counts the user's messages from 1.
+    pub sequence: u64,
+    /// The event's name.
+    pub event: String,
+    /// Its payload, unchanged.
+    pub data: Box<RawValue>,
+}
+
+/// A message to every client on every node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EveryoneMessage {
+    /// The event's name.
+    pub event: String,
+    /// Its payload, unchanged.
+    pub data: Box<RawValue>,
+}
+
+/// A command: close the sockets of a user that connected before an instant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DisconnectUser {
+    /// Whose sockets.
+    pub user: UserId,
+    /// The store's time of the command.
+    pub before: StoreTime,
+}
+
+/// A command: send a day's board to the room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShowBoard {
+    /// The day.
+    pub date: Day,
+}
+
+/// What [`SlotStore::publish`] announces.
+#[derive(Clone, Debug)]
+pub enum Publication {
+    /// Appends to the user's log and announces [`MessageKind::User`].
+    ToUser {
+        /// To whom.
+        user: UserId,
+        /// The event's name.
+        event: String,
+        /// Its payload.
+        data: Box<RawValue>,
+    },
+    /// Announces [`MessageKind::Everyone`].
+    ToEveryone(EveryoneMessage),
+    /// Announces [`MessageKind::Disconnect`], as of the store's time.
+    DisconnectUser(UserId),
+    /// Announces [`MessageKind::ShowBoard`] in the space.
+    ShowBoard(SpaceKey, Day),
+}
+
+/// What an act on slots came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActOutcome {
+    /// Where its last event stands.
+    pub at: Position,
+    /// For `hold` and `extend`.
+    pub hold: Option<HoldAnswer>,
+}
+
+/// The records of one day, consistent with `at`.
+#[derive(Clone, Debug)]
+pub struct DayState {
+    /// Where the space stands.
+    pub at: Position,
+    /// The version at which the schedule last changed; 0 when it never did.
+    pub revision: u64,
+    /// The store's time of the read.
+    pub now: StoreTime,
+    /// What is stored; a slot without a record is available.
+    pub records: BTreeMap<SlotNumber, SlotRecord>,
+}
+
+/// A space as the store has it.
+#[derive(Clone, Debug)]
+pub struct SpaceState {
+    /// Where the space stands.
+    pub at: Position,
+    /// The version at which the schedule last changed; 0 when it never did.
+    pub revision: u64,
+    /// `None` when nobody registered the space.
+    pub schedule: Option<ScheduleSpec>,
+    /// The store's time of the read.
+    pub now: StoreTime,
+    /// Slots that start in the future and are held live, booked or blocked.
+    pub taken: Vec<(Day, SlotNumber, SlotRecord)>,
+}
+
+/// A live hold of one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldSlot {
+    /// The space.
+    pub space: SpaceKey,
+    /// The day.
+    pub day: Day,
+    /// The slot.
+    pub slot: SlotNumber,
+    /// Its local start, `HH:MM`.
+    pub label: String,
+    /// The hold's token.
+    pub token: HoldToken,
+    /// The hold's end.
+    pub until: StoreTime,
+}
+
+/// What a user missed.
+#[derive(Clone, Debug)]
+pub struct UserBacklog {
+    /// Oldest first.
+    pub messages: Vec<UserMessage>,
+    /// The store's time of the read.
+    pub now: StoreTime,
+}
+
+/// What a log has after a position.
+#[derive(Clone, Debug)]
+pub enum LogRead {
+    /// Every kept message after the position, ascending, the last at the head; empty when the position is the head.
+    Messages(Vec<Message>),
+    /// The log does not reach back that far, or the position is of another epoch or never was.
+    Gone(Position),
+}
+
+/// What one bounded sweep of a bucket did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepBatch {
+    /// Holds freed.
+    pub freed: u64,
+    /// The spaces that they were in, distinct.
+    pub spaces: Vec<SpaceKey>,
+    /// How late the oldest of them was freed, in milliseconds.
+    pub oldest_late_ms: u64,
+    /// Whether more had ended than the limit let free.
+    pub more: bool,
+    /// How long, in milliseconds, until the bucket's next hold ends; `None` when it has no hold.
+    pub next_end_in_ms: Option<u64>,
+}
+
+/// What one node tells the others about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// Random, new with each start.
+    pub id: String,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// The version of the program.
+    pub version: String,
+    /// When it started, RFC 3339.
+    pub started_at: String,
+    /// Connected sockets.
+    pub sockets: u64,
+    /// Distinct users among them.
+    pub users: u64,
+    /// Members of each room.
+    pub rooms: BTreeMap<String, u64>,
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ApplyError {
+    /// The rule refused it; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was resolved against a schedule or a version that has changed: resolve again and repeat.
+    #[error("the space has changed since it was read")]
+    Stale,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The store could not be asked, or could not do it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+impl StoreError {
+    /// Wraps a cause with what was being done: "doing: cause".
+    pub fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
+        Self(format!("{doing}: {cause}"))
+    }
+}

@@ -1,0 +1,3 @@
+//! Metrics.
+/// Stub.
+pub struct Metrics;
