@@ -6,5 +6,6 @@ pub mod calls;
 pub mod app;
 pub mod auth;
 pub mod config;
+pub mod net;
 pub mod telemetry;
 pub mod clock;
