@@ -3,6 +3,7 @@
 pub mod domain;
 pub mod store;
 pub mod calls;
+pub mod http;
 pub mod app;
 pub mod auth;
 pub mod config;
