@@ -77,10 +77,9 @@ fn unsettled(space: SpaceKey) -> Refusal {
 }
 
 /// Counts a finished act by its name and `ok` or the code of its refusal.
-fn count_act<T>(_app: &App, act: &'static str, result: &Result<T, Refusal>) {
+fn count_act<T>(app: &App, act: &'static str, result: &Result<T, Refusal>) {
     let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
-    // Wire here: app.metrics.acts(act, outcome).
-    let _ = (act, outcome);
+    app.metrics.acts.with_label_values(&[act, outcome]).inc();
 }
 
 #[cfg(test)]

@@ -272,7 +272,12 @@ pub(super) async fn apply(
             idempotency: idempotency.clone(),
         };
         match app.store.apply(act).await {
-            Ok(outcome) => return Ok(Applied { outcome, slots }),
+            Ok(outcome) => {
+                if let Some(hold) = &outcome.hold {
+                    app.deadlines.note(named.space.bucket(), hold.until);
+                }
+                return Ok(Applied { outcome, slots });
+            }
             Err(ApplyError::Refused(refusal)) => return Err(refusal),
             Err(ApplyError::Store(error)) => return Err(unavailable(&error)),
             Err(ApplyError::Stale) => app.catalog.forget(named.space),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Feed;
+use crate::domain::Bucket;
 use crate::domain::event::Position;
 use crate::store::Topic;
 
@@ -62,6 +63,11 @@ impl Followed {
         }
     }
 
+    fn has_all_buckets(&self) -> bool {
+        let topics = self.lock();
+        Bucket::all().all(|bucket| topics.contains_key(&Topic::Bucket(bucket)))
+    }
+
     fn topics(&self) -> Vec<Topic> {
         self.lock().keys().copied().collect()
     }
@@ -87,7 +93,8 @@ impl Feed {
             if reachable && (behind || round % COMPARE_EVERY == 0) {
                 self.compare_all().await;
             }
-            self.shared().app.health.set_feed_in_step(!behind);
+            let in_step = !behind && self.shared().followed.has_all_buckets();
+            self.shared().app.health.set_feed_in_step(in_step);
             // Jitter, so that nodes that started together do not ask together.
             tokio::time::sleep(PING_EVERY.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
         }

@@ -94,7 +94,7 @@ async fn drop_bad_request_id(mut request: Request) -> Request {
 }
 
 /// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
-async fn observe(State(_app): State<AppState>, request: Request, next: Next) -> Response {
+async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = clock::instant();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
@@ -102,8 +102,8 @@ async fn observe(State(_app): State<AppState>, request: Request, next: Next) -> 
     let span = tracing::info_span!("http", http.method = %method, http.route = route, request.id = id);
     let response = next.run(request).instrument(span).await;
     let took = clock::instant().saturating_duration_since(started);
-    // Wire here: app.metrics.http(&route, &method, response.status(), took).
-    let _ = (route, took);
+    let labels = [method.as_str(), &route, response.status().as_str()];
+    app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     response
 }
 

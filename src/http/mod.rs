@@ -1,6 +1,7 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
 //! - [`slots`], [`spaces`], [`users`], [`operations`]: the handlers, by what the path begins with.
+//! - [`page`]: the live board, for a browser.
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
 //! - [`error`]: how refusals look. [`answer`]: how successes look.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
@@ -11,6 +12,7 @@ pub mod slots;
 pub mod spaces;
 pub mod users;
 pub mod operations;
+pub mod page;
 pub mod extract;
 pub mod error;
 pub mod answer;
@@ -67,6 +69,7 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(users::notify_user))
         .routes(routes!(users::disconnect_user))
         .routes(routes!(operations::broadcast))
+        .routes(routes!(operations::sweep))
         .routes(routes!(operations::read_stats))
         .routes(routes!(operations::read_openapi))
 }

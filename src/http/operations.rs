@@ -16,6 +16,7 @@ use crate::app::AppState;
 use crate::calls;
 use crate::calls::messages::{BroadcastAnswer, MessageRequest};
 use crate::calls::stats::StatsAnswer;
+use crate::sweeper::{self, SweepReport};
 
 /// Send an event to every client on every node.
 #[utoipa::path(
@@ -34,6 +35,19 @@ pub async fn broadcast(
     Json(request): Json<MessageRequest>,
 ) -> ApiResult<BroadcastAnswer> {
     Ok(Success::new(calls::messages::broadcast(&app, &caller, request).await?))
+}
+
+/// Free once what has ended: for a scheduler, where nodes free nothing by themselves.
+#[utoipa::path(
+    post, path = "/api/sweep", tag = "operations",
+    responses((status = 200, body = Success<SweepReport>), StaffRefused),
+    security(("bearer" = []))
+)]
+pub async fn sweep(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<SweepReport> {
+    calls::require_staff_everywhere(&caller)?;
+    let report = sweeper::sweep_all(&app.store).await.map_err(|error| calls::unavailable(&error))?;
+    sweeper::record(&app, report.freed, report.oldest_late_ms, "call");
+    Ok(Success::new(report))
 }
 
 /// Who is connected, on the whole cluster.

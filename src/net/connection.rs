@@ -29,6 +29,8 @@ struct Control {
     upgraded: OnceLock<String>,
     killed: AtomicBool,
     paused: AtomicBool,
+    /// It carries a Socket.IO session, not only single requests.
+    has_socket: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -50,6 +52,11 @@ impl ConnectionHandle {
     pub fn resume_reading(&self) {
         self.0.paused.store(false, Ordering::Release);
         self.0.reader.wake();
+    }
+
+    /// Notes that a Socket.IO session uses it.
+    pub fn mark_socket(&self) {
+        self.0.has_socket.store(true, Ordering::Release);
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -88,6 +95,7 @@ impl Connections {
             upgraded: OnceLock::new(),
             killed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            has_socket: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }));
@@ -108,9 +116,15 @@ impl Connections {
         open.handles.get(open.upgraded.get(engine_id)?).cloned()
     }
 
-    /// All that are open now.
-    pub fn all(&self) -> Vec<ConnectionHandle> {
-        self.lock().handles.values().cloned().collect()
+    /// Those that carry a Socket.IO session now.
+    pub fn with_sockets(&self) -> Vec<ConnectionHandle> {
+        let open = self.lock();
+        open.handles.values().filter(|handle| handle.0.has_socket.load(Ordering::Acquire)).cloned().collect()
+    }
+
+    /// How many are open now.
+    pub fn count(&self) -> usize {
+        self.lock().handles.len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
@@ -223,7 +237,7 @@ mod tests {
         tokio::task::yield_now().await;
         handle.kill();
         assert_eq!(reader.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        assert!(connections.all().is_empty());
+        assert_eq!(connections.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

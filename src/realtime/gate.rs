@@ -24,6 +24,9 @@ const KEPT_HEADERS: [HeaderName; 9] = [
 
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, next: Next) -> Response {
+    if let Some(connection) = request.extensions().get::<ConnectionHandle>() {
+        connection.mark_socket();
+    }
     match session_id(&request) {
         None if realtime.0.app.health.is_draining() => {
             realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();

@@ -23,7 +23,7 @@ pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
     if watching.is_empty() {
         return;
     }
-    match stats::collect(&realtime.0.app).await {
+    match stats::collect_stats(&realtime.0.app).await {
         Ok(stats) => {
             let payload = json(&stats);
             watching.iter().for_each(|session| session.emit("stats", &payload));
