@@ -26,11 +26,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .merge(file("/board.css", CSS, include_str!("../../web/board.css")))
         .merge(file("/board.js", JAVASCRIPT, include_str!("../../web/board.js")))
         .merge(file("/slotcast-client.js", JAVASCRIPT, include_str!("../../web/slotcast-client.js")))
-        .merge(file(
-            "/vendor/socket.io.esm.min.js",
-            JAVASCRIPT,
-            include_str!("../../web/vendor/socket.io.esm.min.js"),
-        ))
+        .merge(file("/vendor/socket.io.esm.min.js", JAVASCRIPT, include_str!("../../web/vendor/socket.io.esm.min.js")))
 }
 
 fn file<S: Clone + Send + Sync + 'static>(path: &str, content_type: &'static str, text: &'static str) -> Router<S> {
