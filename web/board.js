@@ -3,33 +3,33 @@
  * the acts are sent. Texts are Italian, as the site's.
  */
 
-import { io } from "/vendor/socket.io.esm.min.js";
-import { Refusal, SlotcastClient } from "/slotcast-client.js";
+import { io } from '/vendor/socket.io.esm.min.js';
+import { Refusal, SlotcastClient } from '/slotcast-client.js';
 
 const MAX_CHOSEN = 32;
 const MAX_LOG_LINES = 200;
 const TOAST_MS = 6_000;
-const DEFAULT_ZONE = "Europe/Rome";
-const STAFF_ROLES = new Set(["responsabile", "gestore", "amministratore", "admin", "servizio"]);
+const DEFAULT_ZONE = 'Europe/Rome';
+const STAFF_ROLES = new Set(['responsabile', 'gestore', 'amministratore', 'admin', 'servizio']);
 
 /** Each status by a sign and a word, never by its colour alone. */
 const STATUS_LABELS = {
-  available: ["○", "Disponibile"],
-  occupied: ["◔", "Occupato"],
-  booked: ["●", "Prenotato"],
-  blocked: ["⊘", "Chiuso"],
-  past: ["–", "Passato"],
+  available: ['○', 'Disponibile'],
+  occupied: ['◔', 'Occupato'],
+  booked: ['●', 'Prenotato'],
+  blocked: ['⊘', 'Chiuso'],
+  past: ['–', 'Passato'],
 };
 
 const COUNT_LABELS = {
-  available: ["disponibile", "disponibili"],
-  occupied: ["occupato", "occupati"],
-  booked: ["prenotato", "prenotati"],
-  blocked: ["chiuso", "chiusi"],
-  past: ["passato", "passati"],
+  available: ['disponibile', 'disponibili'],
+  occupied: ['occupato', 'occupati'],
+  booked: ['prenotato', 'prenotati'],
+  blocked: ['chiuso', 'chiusi'],
+  past: ['passato', 'passati'],
 };
 
-const ACT_LABELS = { hold: "Bloccato", book: "Prenotato", release: "Rilasciato", extend: "Prolungato" };
+const ACT_LABELS = { hold: 'Bloccato', book: 'Prenotato', release: 'Rilasciato', extend: 'Prolungato' };
 
 const element = (id) => document.getElementById(id);
 
@@ -62,7 +62,7 @@ function start() {
     connect(page.token);
     return;
   }
-  element("connection").textContent = "senza token";
+  element('connection').textContent = 'senza token';
   askForToken();
 }
 
@@ -71,44 +71,48 @@ function start() {
 /** Takes `#token=…&sede=…&spazio=…&giorno=…`; the token goes to this tab's storage and out of the address bar. */
 function readLocation() {
   const hash = new URLSearchParams(location.hash.slice(1));
-  const remembered = JSON.parse(localStorage.getItem("slotcast.place") ?? "{}");
-  page.token = hash.get("token") || sessionStorage.getItem("slotcast.token") || undefined;
-  if (page.token) sessionStorage.setItem("slotcast.token", page.token);
-  page.place.sedeId = idFrom(hash.get("sede")) ?? remembered.sedeId ?? 1;
-  page.place.spazioId = idFrom(hash.get("spazio")) ?? remembered.spazioId ?? 1;
-  const date = hash.get("giorno");
+  const remembered = JSON.parse(localStorage.getItem('slotcast.place') ?? '{}');
+  page.token = hash.get('token') || sessionStorage.getItem('slotcast.token') || undefined;
+  if (page.token) sessionStorage.setItem('slotcast.token', page.token);
+  page.place.sedeId = idFrom(hash.get('sede')) ?? remembered.sedeId ?? 1;
+  page.place.spazioId = idFrom(hash.get('spazio')) ?? remembered.spazioId ?? 1;
+  const date = hash.get('giorno');
   page.place.date = isDate(date) ? date : todayIn(DEFAULT_ZONE);
   showPlace();
 }
 
 function idFrom(text) {
-  return /^[1-9][0-9]{0,15}$/.test(text ?? "") ? Number(text) : undefined;
+  return /^[1-9][0-9]{0,15}$/.test(text ?? '') ? Number(text) : undefined;
 }
 
 function isDate(text) {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text ?? "") && !Number.isNaN(Date.parse(text));
+  return /^\d{4}-\d{2}-\d{2}$/.test(text ?? '') && !Number.isNaN(Date.parse(text));
 }
 
 function showPlace() {
   const { sedeId, spazioId, date } = page.place;
-  element("site").value = sedeId;
-  element("space").value = spazioId;
-  element("date").value = date;
+  element('site').value = sedeId;
+  element('space').value = spazioId;
+  element('date').value = date;
   const day = new Date(`${date}T12:00:00Z`);
-  const name = day.toLocaleDateString("it-IT", { dateStyle: "full", timeZone: "UTC" });
-  element("day-name").textContent = `${name} · ora locale di ${page.zone}`;
-  history.replaceState(null, "", `#sede=${sedeId}&spazio=${spazioId}&giorno=${date}`);
-  localStorage.setItem("slotcast.place", JSON.stringify({ sedeId, spazioId }));
+  const name = day.toLocaleDateString('it-IT', { dateStyle: 'full', timeZone: 'UTC' });
+  element('day-name').textContent = `${name} · ora locale di ${page.zone}`;
+  history.replaceState(null, '', `#sede=${sedeId}&spazio=${spazioId}&giorno=${date}`);
+  localStorage.setItem('slotcast.place', JSON.stringify({ sedeId, spazioId }));
 }
 
 function todayIn(timeZone) {
   const now = page.client?.now() ?? Date.now();
-  return new Intl.DateTimeFormat("en-CA", { timeZone, dateStyle: "short" }).format(now);
+  return new Intl.DateTimeFormat('en-CA', { timeZone, dateStyle: 'short' }).format(now);
+}
+
+function placeName({ sedeId, spazioId }) {
+  return `Spazio ${spazioId}, sede ${sedeId}`;
 }
 
 function shortDay(date) {
-  const format = { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" };
-  return new Date(`${date}T12:00:00Z`).toLocaleDateString("it-IT", format);
+  const format = { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' };
+  return new Date(`${date}T12:00:00Z`).toLocaleDateString('it-IT', format);
 }
 
 function shiftDay(date, days) {
@@ -133,19 +137,19 @@ async function openSpace() {
   const { sedeId, spazioId } = page.place;
   const board = page.client.open(page.place);
   page.board = board;
-  board.addEventListener("change", drawSlots);
-  board.addEventListener("refused", ({ detail }) => showEmpty(detail.message));
-  element("log").replaceChildren();
-  showEmpty("");
+  board.addEventListener('change', drawSlots);
+  board.addEventListener('refused', ({ detail }) => showEmpty(detail.message));
+  element('log').replaceChildren();
+  showEmpty('');
   drawSlots();
   await describeSpace(sedeId, spazioId);
 }
 
 async function describeSpace(sedeId, spazioId) {
-  const space = await call("GET", `/api/spaces/${sedeId}/${spazioId}`).catch(() => ({}));
+  const space = await call('GET', `/api/spaces/${sedeId}/${spazioId}`).catch(() => ({}));
   if (page.place.sedeId !== sedeId || page.place.spazioId !== spazioId) return;
   page.zone = space.timezone ?? DEFAULT_ZONE;
-  element("space-name").textContent = space.name ?? `Spazio ${spazioId}, sede ${sedeId}`;
+  element('space-name').textContent = space.name ?? placeName({ sedeId, spazioId });
   showPlace();
 }
 
@@ -161,13 +165,13 @@ function connect(token) {
   page.socket = io({ auth: { token }, forceNew: true });
   page.client = new SlotcastClient(page.socket, { fetchBoard });
   page.board = undefined;
-  page.client.addEventListener("state", drawConnection);
-  page.client.addEventListener("tokenexpiring", warnOfTokenEnd);
-  page.client.addEventListener("refused", ({ detail }) => showRefusal(detail));
+  page.client.addEventListener('state', drawConnection);
+  page.client.addEventListener('tokenexpiring', warnOfTokenEnd);
+  page.client.addEventListener('refused', ({ detail }) => showRefusal(detail));
   followEvents(page.socket);
   const { id_utente: user, ruolo: role } = page.claims;
-  element("who").textContent = [user === undefined ? "" : `utente ${user}`, role].filter(Boolean).join(" · ");
-  element("stats-panel").hidden = true;
+  element('who').textContent = [user === undefined ? '' : `utente ${user}`, role].filter(Boolean).join(' · ');
+  element('stats-panel').hidden = true;
   drawConnection();
   openSpace();
 }
@@ -175,7 +179,7 @@ function connect(token) {
 /** What the token says, for showing only: the server is the one that checks it. */
 function readClaims(token) {
   try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const payload = token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
     const bytes = Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0));
     return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
   } catch {
@@ -188,70 +192,70 @@ function isStaff() {
 }
 
 function followEvents(socket) {
-  socket.on("connection_confirmed", () => {
+  socket.on('connection_confirmed', () => {
     refreshHolds();
-    if (isStaff()) socket.emit("watch_stats", {});
+    if (isStaff()) socket.emit('watch_stats', {});
   });
-  socket.on("joined_space", (event) => {
-    logLine(event, event.recovered ? "entrato, recuperato da dove eri" : "entrato nello spazio");
+  socket.on('joined_space', (event) => {
+    logLine(event, event.recovered ? 'entrato, recuperato da dove eri' : 'entrato nello spazio');
   });
-  socket.on("slot_update", (event) => {
+  socket.on('slot_update', (event) => {
     logUpdate(event);
     noticeUpdate(event);
   });
-  socket.on("slots_status_update", (event) => {
-    logLine(event, `stato completo${event.date === page.place.date ? "" : ` del ${event.date}`}`);
+  socket.on('slots_status_update', (event) => {
+    logLine(event, `stato completo${event.date === page.place.date ? '' : ` del ${event.date}`}`);
   });
-  socket.on("slots_freed", (event) => {
-    logLine(event, `${event.count === 1 ? "liberato 1 slot scaduto" : `liberati ${event.count} slot scaduti`}`);
+  socket.on('slots_freed', (event) => {
+    logLine(event, `${event.count === 1 ? 'liberato 1 slot scaduto' : `liberati ${event.count} slot scaduti`}`);
     refreshHolds();
   });
-  socket.on("stats", drawStats);
+  socket.on('stats', drawStats);
 }
 
 function drawConnection() {
   if (!page.client) return;
   const { state, reason } = page.client;
-  const expired = typeof page.claims.exp === "number" && page.claims.exp * 1_000 <= page.client.now();
+  const expired = typeof page.claims.exp === 'number' && page.claims.exp * 1_000 <= page.client.now();
   const texts = {
-    connecting: "in connessione…",
-    online: page.tokenEndsSoon ? "connesso · token in scadenza" : "connesso",
-    reconnecting: "riconnessione…",
-    refused: expired ? "token scaduto" : "token rifiutato",
-    closed: expired ? "token scaduto" : "disconnesso dal server",
+    connecting: 'in connessione…',
+    online: page.tokenEndsSoon ? 'connesso · token in scadenza' : 'connesso',
+    reconnecting: 'riconnessione…',
+    refused: expired ? 'token scaduto' : 'token rifiutato',
+    closed: expired ? 'token scaduto' : 'disconnesso dal server',
   };
-  element("connection").textContent = texts[state];
-  element("connection").dataset.state = state;
-  document.body.classList.toggle("offline", state !== "online");
-  if (state === "refused") askForToken(`${texts.refused}: ${reason}`);
-  if (state === "closed") askForToken(`${texts.closed}. Per continuare serve un token.`);
+  element('connection').textContent = texts[state];
+  element('connection').dataset.state = state;
+  document.body.classList.toggle('offline', state !== 'online');
+  if (state === 'refused') askForToken(`${texts.refused}: ${reason}`);
+  if (state === 'closed') askForToken(`${texts.closed}. Per continuare serve un token.`);
   drawSlots();
 }
 
 function warnOfTokenEnd({ detail }) {
   page.tokenEndsSoon = true;
   drawConnection();
-  const end = new Date(detail.expiresAt).toLocaleTimeString("it-IT");
-  toast(`Il token scade alle ${end}: con “Cambia token” continui senza interruzioni.`, "notice");
+  const end = new Date(detail.expiresAt).toLocaleTimeString('it-IT');
+  toast(`Il token scade alle ${end}: con “Cambia token” continui senza interruzioni.`, 'notice');
 }
 
 function askForToken(reason) {
-  const dialog = element("token-dialog");
-  element("token-error").hidden = !reason;
-  element("token-error").textContent = reason ?? "";
-  element("token-cancel").hidden = !page.token || page.client?.state !== "online";
+  const dialog = element('token-dialog');
+  element('token-error').hidden = !reason;
+  element('token-error').textContent = reason ?? '';
+  element('token-cancel').hidden = !page.token || page.client?.state !== 'online';
   if (!dialog.open) dialog.showModal();
 }
 
 async function takeToken(event) {
   event.preventDefault();
-  const token = element("token").value.trim();
+  const token = element('token').value.trim();
   if (!token) return;
-  sessionStorage.setItem("slotcast.token", token);
-  element("token").value = "";
-  element("token-dialog").close();
+  sessionStorage.setItem('slotcast.token', token);
+  element('token').value = '';
+  element('token-dialog').close();
   const sameUser = String(readClaims(token).id_utente) === String(page.claims.id_utente);
-  if (page.client?.state !== "online" || !sameUser) {
+  if (page.client?.state !== 'online' || !sameUser) {
     connect(token);
     return;
   }
@@ -261,7 +265,7 @@ async function takeToken(event) {
     page.claims = readClaims(token);
     page.tokenEndsSoon = false;
     drawConnection();
-    toast("Token rinnovato.", "notice");
+    toast('Token rinnovato.', 'notice');
   } catch (refusal) {
     showRefusal(refusal);
   }
@@ -270,16 +274,16 @@ async function takeToken(event) {
 /** One HTTP call; gives the answer's `data`. @throws {Refusal} */
 async function call(method, path, body) {
   const headers = { authorization: `Bearer ${page.token}` };
-  if (body) headers["content-type"] = "application/json";
+  if (body) headers['content-type'] = 'application/json';
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) }).catch(() => undefined);
-  if (!response) throw new Refusal("offline", "Connessione assente, riprovare");
+  if (!response) throw new Refusal('offline', 'Connessione assente, riprovare');
   const answer = await response.json().catch(() => undefined);
   if (answer?.success) return answer.data;
-  throw new Refusal(answer?.code ?? `HTTP ${response.status}`, answer?.error ?? "Risposta non valida");
+  throw new Refusal(answer?.code ?? `HTTP ${response.status}`, answer?.error ?? 'Risposta non valida');
 }
 
 function fetchBoard({ sedeId, spazioId, date }) {
-  return call("GET", `/api/slots/${spazioId}/${date}?sedeId=${sedeId}`);
+  return call('GET', `/api/slots/${spazioId}/${date}?sedeId=${sedeId}`);
 }
 
 // Slots
@@ -300,36 +304,36 @@ function drawSlots() {
   }
   for (const [index, slot] of slots.entries()) {
     const card = page.cards.get(slot.number) ?? addCard(slot.number);
-    const list = element("slots");
+    const list = element('slots');
     if (list.children[index] !== card.item) list.insertBefore(card.item, list.children[index] ?? null);
     drawCard(card, slot);
   }
-  if (slots.length > 0) showEmpty("");
-  else if (board.isCurrent) showEmpty("In questo giorno lo spazio è chiuso.");
+  if (slots.length > 0) showEmpty('');
+  else if (board.isCurrent) showEmpty('In questo giorno lo spazio è chiuso.');
   drawCounts(slots);
   drawStale(board);
   drawActions(slots);
   const position = board.position;
-  element("position").textContent = position ? `v${position.version}` : "";
+  element('position').textContent = position ? `v${position.version}` : '';
 }
 
 function addCard(number) {
-  const item = document.createElement("li");
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "slot";
+  const item = document.createElement('li');
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.className = 'slot';
   const part = (name) => {
-    const span = document.createElement("span");
+    const span = document.createElement('span');
     span.className = name;
     return span;
   };
-  const parts = Object.fromEntries(["time", "number", "status", "detail", "bar"].map((name) => [name, part(name)]));
-  for (const name of ["countdown", "note", "mine"]) parts[name] = part(name);
+  const parts = Object.fromEntries(['time', 'number', 'status', 'detail', 'bar'].map((name) => [name, part(name)]));
+  for (const name of ['countdown', 'note', 'mine']) parts[name] = part(name);
   parts.detail.append(parts.countdown, parts.note, parts.mine);
-  parts.mine.textContent = "tuo";
+  parts.mine.textContent = 'tuo';
   button.append(parts.time, parts.status, parts.detail, parts.number, parts.bar);
-  button.addEventListener("click", () => toggleChosen(number));
-  button.addEventListener("animationend", () => button.classList.remove("changed"));
+  button.addEventListener('click', () => toggleChosen(number));
+  button.addEventListener('animationend', () => button.classList.remove('changed'));
   item.append(button);
   const card = { item, button, ...parts };
   page.cards.set(number, card);
@@ -338,18 +342,18 @@ function addCard(number) {
 
 function drawCard(card, slot) {
   const { button } = card;
-  const [sign, label] = STATUS_LABELS[slot.status] ?? ["?", slot.status];
-  if (button.dataset.status && button.dataset.status !== slot.status) button.classList.add("changed");
+  const [sign, label] = STATUS_LABELS[slot.status] ?? ['?', slot.status];
+  if (button.dataset.status && button.dataset.status !== slot.status) button.classList.add('changed');
   button.dataset.status = slot.status;
   button.dataset.slot = slot.number;
   button.dataset.mine = slot.mine;
   button.title = slot.title;
-  button.setAttribute("aria-pressed", page.chosen.has(slot.number));
-  button.setAttribute("aria-disabled", !mayChoose(slot));
+  button.setAttribute('aria-pressed', page.chosen.has(slot.number));
+  button.setAttribute('aria-disabled', !mayChoose(slot));
   setText(card.time, slot.orario);
   setText(card.number, `slot ${slot.number}`);
   setText(card.status, `${sign} ${label}`);
-  setText(card.countdown, slot.remainingMs === undefined ? "" : `ancora ${duration(slot.remainingMs)}`);
+  setText(card.countdown, slot.remainingMs === undefined ? '' : `ancora ${duration(slot.remainingMs)}`);
   setText(card.note, noteOf(slot));
   card.mine.hidden = !slot.mine;
   card.bar.hidden = slot.remainingMs === undefined;
@@ -363,7 +367,9 @@ function setText(node, text) {
 
 function noteOf(slot) {
   if (slot.user !== undefined && !slot.mine) return `utente ${slot.user}`;
-  return Object.values(slot.data).filter((value) => typeof value === "string").join(" · ");
+  return Object.values(slot.data)
+    .filter((value) => typeof value === 'string')
+    .join(' · ');
 }
 
 function remainingShare(slot) {
@@ -374,38 +380,38 @@ function remainingShare(slot) {
 
 function duration(milliseconds) {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1_000));
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 }
 
 function drawCounts(slots) {
   const counts = Object.entries(COUNT_LABELS).map(([status, [one, many]]) => {
     const count = slots.filter((slot) => slot.status === status).length;
     if (count === 0) return undefined;
-    const span = document.createElement("span");
+    const span = document.createElement('span');
     span.dataset.status = status;
     span.textContent = `${count} ${count === 1 ? one : many}`;
     return span;
   });
-  element("counts").replaceChildren(...counts.filter(Boolean));
+  element('counts').replaceChildren(...counts.filter(Boolean));
 }
 
 function drawStale(board) {
-  const stale = element("stale");
+  const stale = element('stale');
   const isStale = !board.isCurrent && board.slots.length > 0;
   stale.hidden = !isStale;
-  setText(stale, isStale ? "Quello che vedi può essere superato: in attesa degli aggiornamenti." : "");
+  setText(stale, isStale ? 'Quello che vedi può essere superato: in attesa degli aggiornamenti.' : '');
 }
 
 function showEmpty(text) {
-  element("empty").textContent = text;
-  element("empty").hidden = !text;
+  element('empty').textContent = text;
+  element('empty').hidden = !text;
 }
 
 // Choosing and acting
 
 function mayChoose(slot) {
-  if (slot.status === "past") return false;
-  return isStaff() || slot.status === "available" || (slot.status === "occupied" && slot.mine);
+  if (slot.status === 'past') return false;
+  return isStaff() || slot.status === 'available' || (slot.status === 'occupied' && slot.mine);
 }
 
 function toggleChosen(number) {
@@ -413,31 +419,31 @@ function toggleChosen(number) {
   if (!slot || !mayChoose(slot)) return;
   if (page.chosen.has(number)) page.chosen.delete(number);
   else if (page.chosen.size < MAX_CHOSEN) page.chosen.add(number);
-  else toast(`Al massimo ${MAX_CHOSEN} slot alla volta.`, "notice");
+  else toast(`Al massimo ${MAX_CHOSEN} slot alla volta.`, 'notice');
   drawSlots();
 }
 
 function drawActions(slots) {
   const chosen = slots.filter((slot) => page.chosen.has(slot.number));
   const all = (allows) => chosen.length > 0 && chosen.every(allows);
-  const isFree = (slot) => slot.status === "available";
-  const isOwnHold = (slot) => slot.status === "occupied" && slot.mine;
-  element("actions").hidden = chosen.length === 0;
-  for (const button of document.querySelectorAll("[data-act]")) {
-    button.hidden = !all(button.dataset.act === "hold" ? isFree : isOwnHold);
+  const isFree = (slot) => slot.status === 'available';
+  const isOwnHold = (slot) => slot.status === 'occupied' && slot.mine;
+  element('actions').hidden = chosen.length === 0;
+  for (const button of document.querySelectorAll('[data-act]')) {
+    button.hidden = !all(button.dataset.act === 'hold' ? isFree : isOwnHold);
   }
-  element("actions").querySelector("[data-staff]").hidden = !isStaff();
-  const count = chosen.length === 1 ? "1 slot scelto" : `${chosen.length} slot scelti`;
-  const mixed = !isStaff() && !all(isFree) && !all(isOwnHold) ? " · scegli o liberi o tuoi, non insieme" : "";
-  setText(element("chosen"), `${count}${mixed}`);
+  element('actions').querySelector('[data-staff]').hidden = !isStaff();
+  const count = chosen.length === 1 ? '1 slot scelto' : `${chosen.length} slot scelti`;
+  const mixed = !isStaff() && !all(isFree) && !all(isOwnHold) ? ' · scegli o liberi o tuoi, non insieme' : '';
+  setText(element('chosen'), `${count}${mixed}`);
 }
 
 async function act(name) {
   const slots = [...page.chosen].sort((a, b) => a - b);
   await guard(async () => {
     await page.board[name](slots);
-    toast(`${ACT_LABELS[name]}: ${slotNames(slots)}`, "done");
-    if (name !== "hold") page.chosen.clear();
+    toast(`${ACT_LABELS[name]}: ${slotNames(slots)}`, 'done');
+    if (name !== 'hold') page.chosen.clear();
   });
 }
 
@@ -445,7 +451,7 @@ async function updateAsStaff(status) {
   const { sedeId, spazioId: idSpazio, date } = page.place;
   await guard(async () => {
     for (const slot of [...page.chosen].sort((a, b) => a - b)) {
-      await call("PUT", `/api/slots/${slot}`, { idSpazio, sedeId, date, status });
+      await call('PUT', `/api/slots/${slot}`, { idSpazio, sedeId, date, status });
       page.chosen.delete(slot);
     }
   });
@@ -453,7 +459,7 @@ async function updateAsStaff(status) {
 
 /** Runs an act with its buttons off, shows its refusal, and draws what came of it. */
 async function guard(run) {
-  const buttons = [...element("actions").querySelectorAll("button")];
+  const buttons = [...element('actions').querySelectorAll('button')];
   for (const button of buttons) button.disabled = true;
   page.isActing = true;
   try {
@@ -471,7 +477,7 @@ async function guard(run) {
 
 function slotNames(numbers) {
   const byNumber = new Map(page.board.slots.map((slot) => [slot.number, slot.orario]));
-  return numbers.map((number) => byNumber.get(number) ?? `slot ${number}`).join(", ");
+  return numbers.map((number) => byNumber.get(number) ?? `slot ${number}`).join(', ');
 }
 
 // Own holds
@@ -482,9 +488,9 @@ let holdsTimer;
 function refreshHolds() {
   clearTimeout(holdsTimer);
   holdsTimer = setTimeout(async () => {
-    const answer = await call("GET", "/api/holds").catch(() => undefined);
+    const answer = await call('GET', '/api/holds').catch(() => undefined);
     if (!answer) return;
-    page.holds = answer.holds ?? answer;
+    page.holds = answer.holds;
     drawHolds();
   }, 250);
 }
@@ -493,32 +499,32 @@ function drawHolds() {
   const now = page.client?.now() ?? Date.now();
   const live = page.holds.filter((hold) => Date.parse(hold.heldUntil) > now);
   const rows = live.map((hold) => {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    const what = document.createElement("span");
-    const countdown = document.createElement("span");
-    button.type = "button";
-    what.textContent = `${shortDay(hold.date)} · ${hold.orario} · spazio ${hold.idSpazio}, sede ${hold.sedeId}`;
-    countdown.className = "countdown";
+    const item = document.createElement('li');
+    const button = document.createElement('button');
+    const what = document.createElement('span');
+    const countdown = document.createElement('span');
+    button.type = 'button';
+    what.textContent = `${shortDay(hold.date)} · slot ${hold.slots.join(', ')} · ${placeName(hold)}`;
+    countdown.className = 'countdown';
     countdown.textContent = duration(Date.parse(hold.heldUntil) - now);
     button.append(what, countdown);
-    button.addEventListener("click", () => {
-      goTo({ sedeId: hold.sedeId, spazioId: hold.idSpazio, date: hold.date });
+    button.addEventListener('click', () => {
+      goTo({ sedeId: hold.sedeId, spazioId: hold.spazioId, date: hold.date });
     });
     item.append(button);
     return item;
   });
-  const list = element("holds");
+  const list = element('holds');
   const isSame = list.children.length === rows.length;
   if (isSame) rows.forEach((row, index) => updateHold(list.children[index], row));
   else list.replaceChildren(...rows);
-  element("no-holds").hidden = rows.length > 0;
+  element('no-holds').hidden = rows.length > 0;
 }
 
 /** Replaces a row only if it names another hold, so that it keeps the focus while it counts down. */
 function updateHold(present, next) {
-  const [what, countdown] = present.querySelectorAll("span");
-  const [nextWhat, nextCountdown] = next.querySelectorAll("span");
+  const [what, countdown] = present.querySelectorAll('span');
+  const [nextWhat, nextCountdown] = next.querySelectorAll('span');
   if (what.textContent !== nextWhat.textContent) present.replaceWith(next);
   else setText(countdown, nextCountdown.textContent);
 }
@@ -533,7 +539,11 @@ function noticeUpdate({ data }) {
     ownersTimer = setTimeout(() => page.board?.refreshOwners(), 300);
   }
   const concernsOwn = page.holds.some(
-    (hold) => hold.slotId === data.id && hold.date === data.date && hold.idSpazio === data.spazioId,
+    (hold) =>
+      hold.sedeId === data.sedeId &&
+      hold.spazioId === data.spazioId &&
+      hold.date === data.date &&
+      hold.slots.includes(data.id_slot),
   );
   if (concernsOwn) refreshHolds();
 }
@@ -543,60 +553,60 @@ function noticeUpdate({ data }) {
 function drawStats(stats) {
   const values = { utenti: stats.connectedUsers, connessioni: stats.totalSockets, room: stats.roomCount };
   const rows = Object.entries(values).map(([name, value]) => {
-    const row = document.createElement("div");
-    const term = document.createElement("dt");
-    const description = document.createElement("dd");
+    const row = document.createElement('div');
+    const term = document.createElement('dt');
+    const description = document.createElement('dd');
     term.textContent = name;
-    description.textContent = Number(value ?? 0).toLocaleString("it-IT");
+    description.textContent = Number(value ?? 0).toLocaleString('it-IT');
     row.append(term, description);
     return row;
   });
-  element("stats").replaceChildren(...rows);
-  element("stats-panel").hidden = false;
+  element('stats').replaceChildren(...rows);
+  element('stats-panel').hidden = false;
 }
 
 function logUpdate(event) {
   const { date, orario } = event.data;
-  const [, label] = STATUS_LABELS[event.status] ?? ["", event.status];
-  const day = date === page.place.date ? "" : ` del ${date}`;
+  const [, label] = STATUS_LABELS[event.status] ?? ['', event.status];
+  const day = date === page.place.date ? '' : ` del ${date}`;
   logLine(event, `${orario}${day} → ${label.toLowerCase()}`, event.status);
 }
 
 function logLine({ timestamp, version }, text, status) {
-  const line = document.createElement("li");
-  const time = document.createElement("time");
-  const what = document.createElement("span");
-  const number = document.createElement("span");
+  const line = document.createElement('li');
+  const time = document.createElement('time');
+  const what = document.createElement('span');
+  const number = document.createElement('span');
   time.dateTime = timestamp;
-  time.textContent = new Date(timestamp).toLocaleTimeString("it-IT");
-  what.className = "what";
+  time.textContent = new Date(timestamp).toLocaleTimeString('it-IT');
+  what.className = 'what';
   what.textContent = text;
   if (status) what.dataset.status = status;
-  number.className = "version";
-  number.textContent = version === undefined ? "" : `v${version}`;
+  number.className = 'version';
+  number.textContent = version === undefined ? '' : `v${version}`;
   line.append(time, what, number);
-  const log = element("log");
+  const log = element('log');
   log.prepend(line);
   while (log.children.length > MAX_LOG_LINES) log.lastElementChild.remove();
-  element("no-log").hidden = true;
+  element('no-log').hidden = true;
 }
 
 function showRefusal(refusal) {
-  const conflicts = refusal.conflicts?.length ? ` (${slotNames(refusal.conflicts)})` : "";
-  toast(`${refusal.message}${conflicts}`, "refusal", refusal.code);
+  const conflicts = refusal.conflicts?.length ? ` (${slotNames(refusal.conflicts)})` : '';
+  toast(`${refusal.message}${conflicts}`, 'refusal', refusal.code);
 }
 
 function toast(text, kind, code) {
-  const box = document.createElement("p");
-  box.className = "toast";
+  const box = document.createElement('p');
+  box.className = 'toast';
   box.dataset.kind = kind;
   box.textContent = text;
   if (code) {
-    const small = document.createElement("small");
+    const small = document.createElement('small');
     small.textContent = code;
     box.append(small);
   }
-  element("toasts").append(box);
+  element('toasts').append(box);
   setTimeout(() => box.remove(), TOAST_MS);
 }
 
@@ -608,41 +618,41 @@ function tick() {
 }
 
 function addListeners() {
-  const onClick = (id, run) => element(id).addEventListener("click", run);
-  const place = element("place");
-  place.addEventListener("submit", (event) => event.preventDefault());
-  place.addEventListener("change", () => {
+  const onClick = (id, run) => element(id).addEventListener('click', run);
+  const place = element('place');
+  place.addEventListener('submit', (event) => event.preventDefault());
+  place.addEventListener('change', () => {
     if (!place.reportValidity()) return;
-    const [sedeId, spazioId] = [Number(element("site").value), Number(element("space").value)];
-    goTo({ sedeId, spazioId, date: element("date").value });
+    const [sedeId, spazioId] = [Number(element('site').value), Number(element('space').value)];
+    goTo({ sedeId, spazioId, date: element('date').value });
   });
-  onClick("previous-day", () => goTo({ date: shiftDay(page.place.date, -1) }));
-  onClick("next-day", () => goTo({ date: shiftDay(page.place.date, 1) }));
-  onClick("today", () => goTo({ date: todayIn(page.zone) }));
-  onClick("change-token", () => askForToken());
-  onClick("token-cancel", () => element("token-dialog").close());
-  onClick("choose-none", () => {
+  onClick('previous-day', () => goTo({ date: shiftDay(page.place.date, -1) }));
+  onClick('next-day', () => goTo({ date: shiftDay(page.place.date, 1) }));
+  onClick('today', () => goTo({ date: todayIn(page.zone) }));
+  onClick('change-token', () => askForToken());
+  onClick('token-cancel', () => element('token-dialog').close());
+  onClick('choose-none', () => {
     page.chosen.clear();
     drawSlots();
-    element("slots").focus();
+    element('slots').focus();
   });
-  element("token-form").addEventListener("submit", takeToken);
+  element('token-form').addEventListener('submit', takeToken);
   // Without a connection there is nothing behind the dialog.
-  element("token-dialog").addEventListener("cancel", (event) => {
-    if (page.client?.state !== "online") event.preventDefault();
+  element('token-dialog').addEventListener('cancel', (event) => {
+    if (page.client?.state !== 'online') event.preventDefault();
   });
-  for (const button of document.querySelectorAll("[data-act]")) {
-    button.addEventListener("click", () => act(button.dataset.act));
+  for (const button of document.querySelectorAll('[data-act]')) {
+    button.addEventListener('click', () => act(button.dataset.act));
   }
-  for (const button of document.querySelectorAll("[data-staff-status]")) {
-    button.addEventListener("click", () => updateAsStaff(button.dataset.staffStatus));
+  for (const button of document.querySelectorAll('[data-staff-status]')) {
+    button.addEventListener('click', () => updateAsStaff(button.dataset.staffStatus));
   }
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden || page.client?.state !== "online") return;
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden || page.client?.state !== 'online') return;
     page.board?.refreshOwners();
     refreshHolds();
   });
-  window.addEventListener("hashchange", () => {
+  window.addEventListener('hashchange', () => {
     readLocation();
     if (page.token) connect(page.token);
   });

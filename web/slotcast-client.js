@@ -28,21 +28,22 @@ const RETRY_FIRST_MS = 1_000;
 const RETRY_LONGEST_MS = 30_000;
 
 /** Refusals that say nothing about the request itself. */
-const PASSING_REFUSALS = new Set(["timeout", "rate_limited", "unavailable", "draining"]);
+const PASSING_REFUSALS = new Set(['timeout', 'rate_limited', 'unavailable', 'draining']);
 
 /** The server's texts: a `slot_update` carries a status only. */
 export const TITLES = Object.freeze({
-  available: "Slot disponibile",
-  occupied: "Slot occupato",
-  booked: "Slot prenotato",
-  blocked: "Slot chiuso",
-  past: "Orario passato",
+  available: 'Slot disponibile',
+  occupied: 'Slot occupato',
+  booked: 'Slot prenotato',
+  blocked: 'Slot chiuso',
+  past: 'Orario passato',
 });
 
 /** The keys of the protocol in an entry or an update; every other key is staff's own data. */
 const PROTOCOL_KEYS = new Set(
-  ("id id_slot spazioId sedeId date orario status title held_until expires_at " +
-    "mine id_utente minutes_remaining").split(" "),
+  (
+    'id id_slot spazioId sedeId date orario status title held_until expires_at ' + 'mine id_utente minutes_remaining'
+  ).split(' '),
 );
 
 /**
@@ -54,7 +55,7 @@ const PROTOCOL_KEYS = new Set(
 export class Refusal extends Error {
   constructor(code, message, conflicts = []) {
     super(message);
-    this.name = "Refusal";
+    this.name = 'Refusal';
     this.code = code;
     this.conflicts = conflicts;
   }
@@ -73,8 +74,8 @@ export class SlotcastClient extends EventTarget {
   #fetchBoard;
   #boards = new Map();
   #listeners = [];
-  #state = "connecting";
-  #reason = "";
+  #state = 'connecting';
+  #reason = '';
   #clockSkewMs = null;
   #renewedSinceConnect = false;
   #userId;
@@ -93,15 +94,15 @@ export class SlotcastClient extends EventTarget {
     this.#socket = socket;
     this.#renewToken = renewToken;
     this.#fetchBoard = fetchBoard;
-    this.#listen("connect", () => this.#connected());
-    this.#listen("disconnect", (reason) => this.#disconnected(reason));
-    this.#listen("connect_error", (error) => this.#connectFailed(error));
-    this.#listen("connection_confirmed", (event) => this.#confirmed(event));
-    this.#listen("slot_update", (event) => this.#deliver(event, event.data, (board) => board.applyUpdate(event)));
-    this.#listen("slots_status_update", (event) => this.#deliver(event, event, (board) => board.applySnapshot(event)));
-    this.#listen("joined_space", (event) => this.#deliver(event, event, (board) => board.applyJoined(event)));
-    this.#listen("token_expiring", (event) => this.#renew(event));
-    this.#listen("space_error", ({ code, message }) => this.#emit("refused", new Refusal(code, message)));
+    this.#listen('connect', () => this.#connected());
+    this.#listen('disconnect', (reason) => this.#disconnected(reason));
+    this.#listen('connect_error', (error) => this.#connectFailed(error));
+    this.#listen('connection_confirmed', (event) => this.#confirmed(event));
+    this.#listen('slot_update', (event) => this.#deliver(event, event.data, (board) => board.applyUpdate(event)));
+    this.#listen('slots_status_update', (event) => this.#deliver(event, event, (board) => board.applySnapshot(event)));
+    this.#listen('joined_space', (event) => this.#deliver(event, event, (board) => board.applyJoined(event)));
+    this.#listen('token_expiring', (event) => this.#renew(event));
+    this.#listen('space_error', ({ code, message }) => this.#emit('refused', new Refusal(code, message)));
     if (socket.connected) this.#connected();
   }
 
@@ -153,27 +154,27 @@ export class SlotcastClient extends EventTarget {
    * @throws {Refusal}
    */
   async request(event, payload) {
-    if (!this.#socket.connected) throw new Refusal("offline", "Connessione assente, riprovare");
+    if (!this.#socket.connected) throw new Refusal('offline', 'Connessione assente, riprovare');
     const answer = await this.#socket
       .timeout(ANSWER_TIMEOUT_MS)
       .emitWithAck(event, payload)
       .catch(() => {
-        throw new Refusal("timeout", "Nessuna risposta dal server, riprovare");
+        throw new Refusal('timeout', 'Nessuna risposta dal server, riprovare');
       });
     if (answer?.ok) return answer;
-    const { code = "malformed", message = "Risposta non valida", conflicts } = answer?.error ?? {};
+    const { code = 'malformed', message = 'Risposta non valida', conflicts } = answer?.error ?? {};
     throw new Refusal(code, message, conflicts);
   }
 
   /** Goes on with another token of the same user: on the live connection, or by connecting again. */
   async useToken(token) {
     const { auth } = this.#socket;
-    if (typeof auth !== "function") this.#socket.auth = { ...auth, token };
+    if (typeof auth !== 'function') this.#socket.auth = { ...auth, token };
     if (this.#socket.connected) {
-      await this.request("refresh_token", { token });
+      await this.request('refresh_token', { token });
       return;
     }
-    this.#setState("connecting", "");
+    this.#setState('connecting', '');
     this.#socket.connect();
   }
 
@@ -182,7 +183,7 @@ export class SlotcastClient extends EventTarget {
     for (const board of [...this.#boards.values()]) board.close();
     for (const [event, listener] of this.#listeners) this.#socket.off(event, listener);
     this.#socket.disconnect();
-    this.#setState("closed", "");
+    this.#setState('closed', '');
   }
 
   #listen(event, listener) {
@@ -194,7 +195,7 @@ export class SlotcastClient extends EventTarget {
     // A device that slept may have another clock now.
     this.#clockSkewMs = null;
     this.#renewedSinceConnect = false;
-    this.#setState("online", "");
+    this.#setState('online', '');
     for (const board of this.#boards.values()) board.join();
   }
 
@@ -205,15 +206,15 @@ export class SlotcastClient extends EventTarget {
 
   #disconnected(reason) {
     for (const board of this.#boards.values()) board.lose();
-    this.#setState(this.#socket.active ? "reconnecting" : "closed", reason);
+    this.#setState(this.#socket.active ? 'reconnecting' : 'closed', reason);
   }
 
   #connectFailed(error) {
     if (this.#socket.active) {
-      this.#setState("reconnecting", error.message);
+      this.#setState('reconnecting', error.message);
       return;
     }
-    this.#setState("refused", error.message);
+    this.#setState('refused', error.message);
     // Once between two connections, or a server that refuses every token would be asked forever.
     if (this.#renewedSinceConnect) return;
     this.#renewedSinceConnect = true;
@@ -228,9 +229,9 @@ export class SlotcastClient extends EventTarget {
         return;
       }
     } catch (error) {
-      this.#emit("refused", error instanceof Refusal ? error : new Refusal("unauthorized", String(error?.message)));
+      this.#emit('refused', error instanceof Refusal ? error : new Refusal('unauthorized', String(error?.message)));
     }
-    if (why.expiresAt) this.#emit("tokenexpiring", why);
+    if (why.expiresAt) this.#emit('tokenexpiring', why);
   }
 
   #deliver(event, names, apply) {
@@ -250,7 +251,7 @@ export class SlotcastClient extends EventTarget {
     if (state === this.#state && reason === this.#reason) return;
     this.#state = state;
     this.#reason = reason;
-    this.#emit("state");
+    this.#emit('state');
   }
 
   #emit(name, detail) {
@@ -330,22 +331,22 @@ export class Board extends EventTarget {
 
   /** Takes slots until the answer's `heldUntil`: all or none. @throws {Refusal} */
   async hold(slots, { holdSeconds } = {}) {
-    return this.#act("hold_slot", slots, { holdSeconds });
+    return this.#act('hold_slot', slots, { holdSeconds });
   }
 
   /** Confirms own holds. @throws {Refusal} */
   async book(slots, { holdToken } = {}) {
-    return this.#act("book_slot", slots, { holdToken });
+    return this.#act('book_slot', slots, { holdToken });
   }
 
   /** Lets own holds go. @throws {Refusal} */
   async release(slots, { holdToken } = {}) {
-    return this.#act("release_slot", slots, { holdToken });
+    return this.#act('release_slot', slots, { holdToken });
   }
 
   /** Moves the end of own holds to now plus `holdSeconds`. @throws {Refusal} */
   async extend(slots, { holdSeconds, holdToken } = {}) {
-    return this.#act("extend_hold", slots, { holdSeconds, holdToken });
+    return this.#act('extend_hold', slots, { holdSeconds, holdToken });
   }
 
   /** Asks by `fetchBoard` whose the slots are. Done by itself after each snapshot; for what another device did. */
@@ -363,7 +364,7 @@ export class Board extends EventTarget {
     clearTimeout(this.#retryTimer);
     this.#link.forget();
     if (!this.#link.isOnline()) return;
-    this.#link.request("leave_space", { spazioId: this.spazioId, sedeId: this.sedeId }).catch(() => {});
+    this.#link.request('leave_space', { spazioId: this.spazioId, sedeId: this.sedeId }).catch(() => {});
   }
 
   /** For {@link SlotcastClient}: the socket is connected. */
@@ -460,7 +461,7 @@ export class Board extends EventTarget {
       slots: [...slots],
       ...options,
     });
-    if (event === "release_slot" || answer.epoch !== epoch || date !== this.#date) return answer;
+    if (event === 'release_slot' || answer.epoch !== epoch || date !== this.#date) return answer;
     for (const number of slots) {
       this.#setOwner(number, answer.version, { mine: true, holdToken: answer.holdToken });
     }
@@ -481,8 +482,8 @@ export class Board extends EventTarget {
     // Between two owners a slot is always free for at least one version: what stays held or becomes booked keeps its
     // owner, except by staff, and that `fetchBoard` tells.
     const isNewer = !slot.owner || version > slot.owner.knownAt;
-    const stays = before?.status === "occupied" && slot.status === "occupied";
-    const confirmed = before?.status === "occupied" && slot.status === "booked";
+    const stays = before?.status === 'occupied' && slot.status === 'occupied';
+    const confirmed = before?.status === 'occupied' && slot.status === 'booked';
     if (isNewer && !stays && !confirmed) slot.owner = undefined;
     this.#slots.set(number, slot);
     if (isNewer && confirmed && slot.owner) this.refreshOwners();
@@ -501,7 +502,7 @@ export class Board extends EventTarget {
     const since = this.#isKnown && this.#position ? { ...this.#position } : undefined;
     const payload = { spazioId: this.spazioId, sedeId: this.sedeId, date: this.#date, since };
     try {
-      await this.#link.request(this.#isJoined ? "sync" : "join_space", payload);
+      await this.#link.request(this.#isJoined ? 'sync' : 'join_space', payload);
       if (question !== this.#question) return;
       this.#isJoined = true;
       this.#failures = 0;
@@ -515,7 +516,7 @@ export class Board extends EventTarget {
       }
       this.#isAsking = false;
       // Offline: the next connection joins.
-      if (refusal.code !== "offline") this.dispatchEvent(new CustomEvent("refused", { detail: refusal }));
+      if (refusal.code !== 'offline') this.dispatchEvent(new CustomEvent('refused', { detail: refusal }));
     }
   }
 
@@ -531,7 +532,7 @@ export class Board extends EventTarget {
   }
 
   #changed() {
-    if (!this.#isClosed) this.dispatchEvent(new Event("change"));
+    if (!this.#isClosed) this.dispatchEvent(new Event('change'));
   }
 }
 
@@ -546,16 +547,16 @@ function slotOf(entry) {
 }
 
 function viewOf(slot, now) {
-  const ended = slot.status === "occupied" && slot.until !== undefined && slot.until <= now;
-  const status = ended ? "available" : slot.status;
-  const owned = status === "occupied" || status === "booked" ? slot.owner : undefined;
+  const ended = slot.status === 'occupied' && slot.until !== undefined && slot.until <= now;
+  const status = ended ? 'available' : slot.status;
+  const owned = status === 'occupied' || status === 'booked' ? slot.owner : undefined;
   return {
     number: slot.number,
     orario: slot.orario,
     status,
     title: TITLES[status] ?? status,
-    heldUntil: status === "occupied" ? slot.until : undefined,
-    remainingMs: status === "occupied" && slot.until !== undefined ? slot.until - now : undefined,
+    heldUntil: status === 'occupied' ? slot.until : undefined,
+    remainingMs: status === 'occupied' && slot.until !== undefined ? slot.until - now : undefined,
     mine: owned?.mine === true,
     user: owned?.user,
     holdToken: owned?.holdToken,
