@@ -101,6 +101,7 @@ export class SlotcastClient extends EventTarget {
     this.#listen('slot_update', (event) => this.#deliver(event, event.data, (board) => board.applyUpdate(event)));
     this.#listen('slots_status_update', (event) => this.#deliver(event, event, (board) => board.applySnapshot(event)));
     this.#listen('joined_space', (event) => this.#deliver(event, event, (board) => board.applyJoined(event)));
+    this.#listen('left_space', (event) => this.#deliver(event, event, (board) => board.applyLeft()));
     this.#listen('token_expiring', (event) => this.#renew(event));
     this.#listen('space_error', ({ code, message }) => this.#emit('refused', new Refusal(code, message)));
     if (socket.connected) this.#connected();
@@ -389,6 +390,14 @@ export class Board extends EventTarget {
     if (!recovered) this.#isKnown = false;
   }
 
+  /** For {@link SlotcastClient}: a `left_space`. One that was not asked for: a renewed token no longer allows the space. */
+  applyLeft() {
+    if (!this.#isJoined) return;
+    this.#isJoined = false;
+    this.#changed();
+    this.#refuse(new Refusal('forbidden', 'Operazione non consentita'));
+  }
+
   /** For {@link SlotcastClient}: a `slot_update`. */
   applyUpdate({ epoch, version, data }) {
     // Before the first snapshot there is nothing to apply it to, and the snapshot will contain it.
@@ -516,7 +525,7 @@ export class Board extends EventTarget {
       }
       this.#isAsking = false;
       // Offline: the next connection joins.
-      if (refusal.code !== 'offline') this.dispatchEvent(new CustomEvent('refused', { detail: refusal }));
+      if (refusal.code !== 'offline') this.#refuse(refusal);
     }
   }
 
@@ -524,6 +533,10 @@ export class Board extends EventTarget {
     const longest = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_LONGEST_MS);
     this.#failures += 1;
     this.#retryTimer = setTimeout(() => this.#ask(), longest * (0.5 + Math.random() / 2));
+  }
+
+  #refuse(refusal) {
+    this.dispatchEvent(new CustomEvent('refused', { detail: refusal }));
   }
 
   #forgetDay() {

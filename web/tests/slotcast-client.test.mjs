@@ -385,3 +385,18 @@ test('leaves the space when the board is closed, and hears nothing more', async 
   assert.equal(changes, 0);
   assert.deepEqual(socket.sent[1], { event: 'leave_space', ...SPACE });
 });
+
+test('says so when the server takes it out of the space, not when a board before it left', async () => {
+  const { socket, client, board } = await openBoard();
+  board.close();
+  const next = client.open({ ...SPACE, date: DATE });
+  const refusals = [];
+  next.addEventListener('refused', (event) => refusals.push(event.detail.code));
+  const left = { room: 'spazio_2_sede_1', ...SPACE, timestamp: new Date().toISOString() };
+  socket.emit('left_space', left);
+  assert.deepEqual(refusals, []);
+  socket.emit('joined_space', joined(false));
+  socket.emit('left_space', left);
+  assert.deepEqual(refusals, ['forbidden']);
+  assert.equal(next.isCurrent, false);
+});
