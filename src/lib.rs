@@ -7,4 +7,5 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod telemetry;
+pub mod cli;
 pub mod clock;
