@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
+use slotcast::config::{AuthConfig, KeySource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -286,6 +287,19 @@ async fn acts_need_a_token_that_allows_the_site() {
     }
     let here = app.of_sites("7", "cliente", &[1, 2]);
     app.post("/api/slots/hold", &here, slots(&app, &[1])).await.data();
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_checked_now_is_not_called_bad() {
+    let app = TestApp::start_with(|config| {
+        let url = "http://127.0.0.1:1/keys".into();
+        let keys = KeySource::Jwks { algorithm: jsonwebtoken::Algorithm::RS256, url };
+        config.auth = config.auth.take().map(|auth| AuthConfig { keys, ..auth });
+    });
+    // {"alg":"RS256","kid":"k"} . {} . a signature
+    let unknown = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.e30.AAAA";
+    assert_eq!(app.get_as("/api/holds", unknown).await.refusal(), refused(503, "unavailable"));
+    assert_eq!(app.get_as("/api/holds", &app.user("7")).await.refusal(), refused(401, "unauthorized"), "HS256");
 }
 
 #[tokio::test]

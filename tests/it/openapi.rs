@@ -17,7 +17,7 @@ async fn every_documented_call_exists_and_is_served_with_the_document() {
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 22, "a call was added or removed: look at the contract, too");
     for (path, methods) in paths {
-        let concrete = path.replace("{date}", "2026-11-25").replace('{', "").replace('}', "");
+        let concrete = path.replace("{date}", "2026-11-25").replace(['{', '}'], "");
         for method in methods.as_object().unwrap().keys() {
             let answer = app.send(request(&method.to_uppercase(), &concrete, "", Body::empty())).await;
             let unknown = answer.status == 405 || answer.status == 404;

@@ -10,6 +10,8 @@
 //! Calls go through the whole router, without a socket; [`TestApp::serve`] is for what needs one. The store's clock is
 //! the machine's and cannot be moved, so tests act on days that are ahead of it.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use slotcast::config::{
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{NodeReport, SlotStore};
+use slotcast::sweeper::Deadlines;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 
@@ -66,6 +69,8 @@ impl TestApp {
             verifier: Verifier::new(config.auth.as_ref().expect("keys")).expect("a verifier"),
             catalog: Catalog::new(store, config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
+            // Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
+            deadlines: Deadlines::new().0,
             metrics: Metrics::new(),
             health,
             presence: Arc::new(Alone),
