@@ -94,22 +94,6 @@ async fn drop_bad_request_id(mut request: Request) -> Request {
     request
 }
 
-/// One call in flight; dropped also when the client goes away in between.
-struct InFlight<'a>(&'a AppState);
-
-impl<'a> InFlight<'a> {
-    fn count(app: &'a AppState) -> Self {
-        app.metrics.http_in_flight.inc();
-        Self(app)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
-    }
-}
-
 /// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
 async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = clock::instant();
@@ -118,10 +102,7 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("http", http.method = %method, http.route = route, request.id = id);
-    let response = {
-        let _in_flight = InFlight::count(&app);
-        next.run(request).instrument(span).await
-    };
+    let response = next.run(request).instrument(span).await;
     let took = clock::instant().saturating_duration_since(started);
     let status = response.status();
     let labels = [method_name(&method), &route, status.as_str()];
