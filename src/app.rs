@@ -9,6 +9,7 @@ use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
 use crate::store::{NodeReport, SlotStore};
+use crate::sweeper::Deadlines;
 use crate::telemetry::metrics::Metrics;
 
 /// The parts of a node.
@@ -23,6 +24,8 @@ pub struct App {
     pub catalog: Catalog,
     /// Limits the acts of each user.
     pub rates: UserRates,
+    /// Tells this node's sweeper when holds end.
+    pub deadlines: Deadlines,
     /// Counts what happens.
     pub metrics: Metrics,
     /// Says whether this node can serve.

@@ -1,4 +1,16 @@
 //! Who is asking, and what that allows.
+//!
+//! - [`Claims`]: what a token that holds says, and what that allows.
+//! - [`verifier`]: whether a token holds.
+//! - [`jwks`]: the public keys of an issuer, fetched and kept.
+//! - [`mod@issue`]: signing a token, for `slotcast token` and for tests.
+
+pub mod verifier;
+pub mod jwks;
+pub mod issue;
+
+pub use issue::{IssueError, issue};
+pub use verifier::{TokenError, Verifier};
 
 use std::collections::BTreeSet;
 
@@ -61,5 +73,28 @@ impl Claims {
     }
 }
 
-/// Checks tokens.
-pub struct Verifier;
+impl Role {
+    /// Every `ruolo` that is a staff role.
+    pub const NAMES: [&'static str; 5] = ["responsabile", "gestore", "amministratore", "admin", "servizio"];
+
+    /// The staff role that a `ruolo` names; `None` for any other, an ordinary user's.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "responsabile" => Some(Role::SiteManager),
+            "gestore" => Some(Role::Manager),
+            "amministratore" | "admin" => Some(Role::Administrator),
+            "servizio" => Some(Role::Service),
+            _ => None,
+        }
+    }
+
+    /// The `ruolo` on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::SiteManager => "responsabile",
+            Role::Manager => "gestore",
+            Role::Administrator => "amministratore",
+            Role::Service => "servizio",
+        }
+    }
+}

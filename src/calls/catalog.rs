@@ -1,3 +1,179 @@
-//! Knows the schedules.
-/// Stub.
-pub struct Catalog;
+//! Knows the schedules of the spaces. What it remembers may be old: every write carries the revision that it was
+//! resolved with, every read compares it, and where they differ the space is forgotten and read again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::{ATTEMPTS, unavailable, unsettled};
+use crate::clock;
+use crate::config::CatalogConfig;
+use crate::domain::{Code, Day, Refusal, Schedule, SpaceKey, StoreTime};
+use crate::store::{DayState, SlotStore, SpaceState};
+
+/// How many spaces are remembered at most.
+const CAPACITY: usize = 10_000;
+
+/// The schedules of the spaces, read from the store as they are asked for.
+pub struct Catalog {
+    store: Arc<dyn SlotStore>,
+    config: CatalogConfig,
+    /// What spaces without a registration have.
+    default: Arc<Schedule>,
+    /// Held for a map access only, never across an await.
+    known: Mutex<HashMap<SpaceKey, Known>>,
+    /// When the store last told its time. Held for a copy only.
+    anchor: Mutex<Option<(StoreTime, Instant)>>,
+}
+
+/// A space that can be acted on.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The version at which the schedule last changed; acts carry it.
+    pub revision: u64,
+    /// Its own schedule, or the default one.
+    pub schedule: Arc<Schedule>,
+    /// Whether somebody registered it.
+    pub registered: bool,
+    /// Whether it was read just now, not remembered.
+    pub fresh: bool,
+}
+
+/// One day of a space: records and schedule that belong together.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// What is stored.
+    pub state: DayState,
+    /// `None` for a space that does not exist.
+    pub schedule: Option<Arc<Schedule>>,
+}
+
+/// What is remembered of a space.
+#[derive(Clone)]
+struct Known {
+    epoch: Arc<str>,
+    revision: u64,
+    /// `None` for a space that does not exist.
+    schedule: Option<Arc<Schedule>>,
+    registered: bool,
+}
+
+impl Catalog {
+    /// Knows nothing yet.
+    pub fn new(store: Arc<dyn SlotStore>, config: CatalogConfig) -> Self {
+        Self { store, config, default: Arc::default(), known: Mutex::default(), anchor: Mutex::default() }
+    }
+
+    /// The space's schedule with its revision. A space that nobody registered has the default schedule where the
+    /// catalog is open, else it is `space_not_found`; that is never answered from memory.
+    pub async fn resolve(&self, space: SpaceKey) -> Result<Resolved, Refusal> {
+        let remembered = self.remembered(space).filter(|known| known.schedule.is_some());
+        let fresh = remembered.is_none();
+        let known = match remembered {
+            Some(known) => known,
+            None => self.read(space).await?,
+        };
+        let schedule = known.schedule.ok_or(Code::SpaceNotFound)?;
+        Ok(Resolved { revision: known.revision, schedule, registered: known.registered, fresh })
+    }
+
+    /// Forgets a space, because it changed or may have.
+    pub fn forget(&self, space: SpaceKey) {
+        self.lock().remove(&space);
+    }
+
+    /// A day of a space that exists, else `space_not_found`.
+    pub async fn read_board(&self, space: SpaceKey, day: Day) -> Result<Board, Refusal> {
+        let board = self.read_board_or_none(space, day).await?;
+        if board.schedule.is_some() { Ok(board) } else { Err(Code::SpaceNotFound.into()) }
+    }
+
+    /// A day of any space. One that does not exist has no schedule, and so a snapshot without slots; its versions
+    /// count all the same.
+    pub async fn read_board_or_none(&self, space: SpaceKey, day: Day) -> Result<Board, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let known = match self.remembered(space) {
+                Some(known) => known,
+                None => self.read(space).await?,
+            };
+            let state = self.store.read_day(space, day).await.map_err(|error| unavailable(&error))?;
+            self.set_clock(state.now);
+            if known.revision == state.revision && known.epoch == state.at.epoch {
+                return Ok(Board { state, schedule: known.schedule });
+            }
+            self.forget(space);
+        }
+        Err(unsettled(space))
+    }
+
+    /// The schedule that a space has when `state` is what the store has of it; `None` when it does not exist.
+    pub fn schedule_of(&self, space: SpaceKey, state: &SpaceState) -> Option<Arc<Schedule>> {
+        let Some(spec) = &state.schedule else { return self.schedule_of_unregistered() };
+        match Schedule::new(spec.clone()) {
+            Ok(schedule) => Some(Arc::new(schedule)),
+            Err(reason) => {
+                // Only what held together is ever written, so this is another program's work: better no slots than
+                // wrong ones.
+                tracing::error!(space.id = %space, reason, "the stored schedule does not hold together");
+                None
+            }
+        }
+    }
+
+    /// The schedule of spaces that nobody registered; `None` where they do not exist.
+    pub fn schedule_of_unregistered(&self) -> Option<Arc<Schedule>> {
+        self.config.open.then(|| self.default.clone())
+    }
+
+    /// Refuses a day that is further ahead than dates may be, as `bad_date`.
+    pub fn require_near(&self, schedule: &Schedule, day: Day) -> Result<(), Refusal> {
+        let span = jiff::Span::new().days(i64::from(self.config.max_days));
+        let last = schedule.today(self.store_now()).date().saturating_add(span);
+        if day.date() <= last { Ok(()) } else { Err(Refusal::because(Code::BadDate, format_args!("dopo il {last}"))) }
+    }
+
+    /// About the store's time: what it last said, and how long ago that was. Good for what no rule depends on; the
+    /// store itself decides by its own clock.
+    pub fn store_now(&self) -> StoreTime {
+        let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((told, at)) = anchor else { return clock::wall() };
+        let since = clock::instant().saturating_duration_since(at);
+        told.plus_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    async fn read(&self, space: SpaceKey) -> Result<Known, Refusal> {
+        let state = self.store.read_space(space).await.map_err(|error| unavailable(&error))?;
+        self.set_clock(state.now);
+        let known = Known {
+            schedule: self.schedule_of(space, &state),
+            registered: state.schedule.is_some(),
+            revision: state.revision,
+            epoch: state.at.epoch,
+        };
+        self.remember(space, known.clone());
+        Ok(known)
+    }
+
+    fn remembered(&self, space: SpaceKey) -> Option<Known> {
+        self.lock().get(&space).cloned()
+    }
+
+    fn remember(&self, space: SpaceKey, known: Known) {
+        let mut all = self.lock();
+        // Any other one makes room: it costs that space one read.
+        if all.len() >= CAPACITY
+            && let Some(other) = all.keys().next().copied()
+        {
+            all.remove(&other);
+        }
+        all.insert(space, known);
+    }
+
+    fn set_clock(&self, told: StoreTime) {
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, clock::instant()));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

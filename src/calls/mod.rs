@@ -1,4 +1,110 @@
 //! What a caller may ask, whichever way it came: HTTP and Socket.IO parse and answer, the calls decide.
+//!
+//! Each call takes the [`App`], who is calling, and a request that was only parsed; it answers what goes out as `data`,
+//! or a [`Refusal`]. Shape is checked first, then rights, then the caller's rate, then state.
+//!
+//! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
+//! - Reading: [`board`], [`holds`], [`changes`], [`stats`].
+//! - Staff: [`spaces`], [`messages`].
+//! - [`catalog`] knows the schedules, [`rates`] limits the acts of each user.
 
+pub mod slots;
+pub mod hold;
+pub mod book;
+pub mod release;
+pub mod extend;
+pub mod update;
+pub mod board;
+pub mod holds;
+pub mod changes;
+pub mod stats;
+pub mod spaces;
+pub mod messages;
 pub mod catalog;
 pub mod rates;
+
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::{Code, Day, Refusal, SpaceKey};
+use crate::store::StoreError;
+
+/// How often a call resolves a space that keeps changing under it, before it gives up as `unavailable`.
+const ATTEMPTS: usize = 4;
+
+/// Reads a request from JSON. What does not fit is `malformed` and names the field.
+pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed_at(&error))?;
+    deserializer.end().map_err(|error| Refusal::because(Code::Malformed, error))?;
+    Ok(request)
+}
+
+fn malformed_at(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    match error.path().to_string().as_str() {
+        // At the root the message says all: a missing field is named there, and bad syntax has no field.
+        "." => Refusal::because(Code::Malformed, error.inner()),
+        path => Refusal::because(Code::Malformed, format_args!("{path}: {}", error.inner())),
+    }
+}
+
+/// A date as the calls take it: a day that exists, else `bad_date`.
+fn parse_day(text: &str) -> Result<Day, Refusal> {
+    Day::parse(text).ok_or_else(|| Refusal::because(Code::BadDate, "YYYY-MM-DD"))
+}
+
+/// Lets only staff of the space pass.
+fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
+    if caller.is_staff_of(space) { Ok(()) } else { Err(Code::Forbidden.into()) }
+}
+
+/// Lets only staff pass whose rights are not bound to single sites: for what concerns all users or all nodes.
+pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
+    if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
+}
+
+/// The refusal that stands for a store that failed. The cause is logged here, once, and never told to the caller.
+pub(crate) fn unavailable(error: &StoreError) -> Refusal {
+    tracing::warn!(%error, "the store could not answer");
+    Code::Unavailable.into()
+}
+
+/// The refusal of a space that changed at every attempt to read it.
+fn unsettled(space: SpaceKey) -> Refusal {
+    tracing::warn!(space.id = %space, "the space changed at each of {ATTEMPTS} attempts");
+    Code::Unavailable.into()
+}
+
+/// Counts a finished act by its name and `ok` or the code of its refusal.
+fn count_act<T>(app: &App, act: &'static str, result: &Result<T, Refusal>) {
+    let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
+    app.metrics.acts.with_label_values(&[act, outcome]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slots::SlotsRequest;
+    use super::*;
+
+    fn refused(json: &str) -> String {
+        let refusal = parse::<SlotsRequest>(json.as_bytes()).unwrap_err();
+        assert_eq!(refusal.code, Code::Malformed, "{json}");
+        refusal.message
+    }
+
+    #[test]
+    fn a_malformed_request_names_its_field() {
+        let site = refused(r#"{"idSpazio": 1, "sedeId": -1, "date": "2026-11-25", "slots": [1]}"#);
+        assert!(site.contains("sedeId: invalid"), "{site}");
+        let slot = refused(r#"{"idSpazio": 1, "sedeId": 1, "date": "2026-11-25", "slots": [1, 2.5]}"#);
+        assert!(slot.contains("slots[1]: invalid"), "{slot}");
+        let missing = refused(r#"{"idSpazio": 1, "sedeId": 1, "slots": [1]}"#);
+        assert!(missing.contains("missing field `date`"), "{missing}");
+        let trailing = refused(r#"{"idSpazio": 1, "sedeId": 1, "date": "2026-11-25", "slots": [1]} {}"#);
+        assert!(trailing.contains("trailing"), "{trailing}");
+        for text in ["", "[]", "null", "7", "{", "\"{}\"", "\u{0}"] {
+            refused(text);
+        }
+    }
+}

@@ -1,4 +1,20 @@
 //! What an operator can set: defaults, then a TOML file, then the environment. The file uses the variables' own names.
+//!
+//! - `default.toml`: every variable with its meaning and default.
+//! - [`source`]: which value is in force, and where it comes from.
+//! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes.
+//! - [`error`]: what is wrong, all at once.
+
+pub mod source;
+pub mod load;
+pub mod error;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, EXIT_CODE, Problem};
+pub use load::{KeyNeed, Loaded, Needs, Setting};
+pub use source::{ProcessEnvironment, Source, Strings};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -159,6 +159,19 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MessageKind::SlotUpdate => "slot_update",
+            MessageKind::SpaceChanged => "space_changed",
+            MessageKind::ShowBoard => "show_board",
+            MessageKind::Freed => "freed",
+            MessageKind::User => "user",
+            MessageKind::Everyone => "everyone",
+            MessageKind::Disconnect => "disconnect",
+        }
+    }
+
     /// Whether the message takes a version and goes into the log.
     pub const fn is_kept(self) -> bool {
         !matches!(self, MessageKind::ShowBoard | MessageKind::Disconnect)

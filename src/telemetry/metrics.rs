@@ -1,3 +1,278 @@
-//! Metrics.
-/// Stub.
-pub struct Metrics;
+//! Every metric of a node, on one page. The doc comment of each is its help text; its name is `slotcast_` and the
+//! field's, with `_total` after a counter's.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Buckets, in seconds, of what should take milliseconds: an act, a delivery.
+const SHORT: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Buckets, in seconds, of lateness: finest around the promised 250 ms, and up to a sweeper that is switched off.
+const LATENESS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0];
+
+/// The events that clients may send; any other name counts as [`OTHER`], so that a client cannot make new series.
+const EVENTS_IN: &[&str] = &[
+    "join_space",
+    "leave_space",
+    "hold_slot",
+    "book_slot",
+    "release_slot",
+    "extend_hold",
+    "sync",
+    "refresh_token",
+    "watch_stats",
+];
+
+/// The events that nodes send by themselves; any other name is a [`NOTIFICATION`].
+const EVENTS_OUT: &[&str] = &[
+    "connection_confirmed",
+    "joined_space",
+    "left_space",
+    "slot_update",
+    "slots_status_update",
+    "slots_freed",
+    "token_expiring",
+    "space_error",
+    "stats",
+];
+
+const OTHER: &str = "other";
+
+const NOTIFICATION: &str = "notification";
+
+metrics! {
+    /// Counts what happens on this node. Clones share the same counts.
+    pub struct Metrics {
+        /// Sockets that are connected now.
+        connections: IntGauge,
+        /// Distinct users among the connected sockets.
+        users: IntGauge,
+        /// Rooms that have a member on this node.
+        rooms: IntGauge,
+        /// Memberships of sockets in rooms.
+        room_members: IntGauge,
+        /// Attempts to connect, by outcome: accepted, no_token, bad_token, draining.
+        connects: IntCounterVec ["outcome"],
+        /// Sockets that were closed, by reason.
+        disconnects: IntCounterVec ["reason"],
+        /// Events from clients, by name; names that are not of the protocol count as other.
+        events_in: IntCounterVec ["event"],
+        /// Events to clients, by name, one per socket; messages of the application count as notification.
+        events_out: IntCounterVec ["event"],
+        /// Acts on slots, by act and outcome: ok, repeat, or the code of the refusal.
+        acts: IntCounterVec ["act", "outcome"],
+        /// Seconds from the end of a hold to its freeing.
+        hold_lateness_seconds: Histogram in LATENESS,
+        /// Holds that this node freed because they ended.
+        freed: IntCounter,
+        /// Sweeps, by what caused them: deadline, interval, call.
+        sweeps: IntCounterVec ["trigger"],
+        /// Seconds from the timestamp of a change to its delivery to the sockets of this node.
+        feed_lag_seconds: Histogram in LATENESS,
+        /// Messages heard from the store, by kind.
+        feed_messages: IntCounterVec ["kind"],
+        /// Times that a topic was read from the log because something may have been missed, by cause.
+        feed_catch_ups: IntCounterVec ["cause"],
+        /// Snapshots of a day that were sent.
+        feed_snapshots: IntCounter,
+        /// Topics that this node watches.
+        feed_topics: IntGauge,
+        /// Events that wait in the queues of sockets.
+        queue_depth: IntGauge,
+        /// Sockets that were closed because they could not keep up.
+        slow_clients_closed: IntCounter,
+        /// Seconds that the store took to answer, by operation.
+        store_seconds: HistogramVec ["operation"] in SHORT,
+        /// Operations of the store that failed, refusals not counted.
+        store_errors: IntCounterVec ["operation"],
+        /// Seconds from a request's head to its answer's, by method, route and status.
+        http_seconds: HistogramVec ["method", "route", "status"] in SHORT,
+        /// Requests that are being answered now.
+        http_in_flight: IntGauge,
+        /// Whether this node is going away: 1 or 0.
+        draining: IntGauge,
+        /// Always 1; the label is the version of the program.
+        build_info: IntGaugeVec ["version"],
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, in a registry of their own, so that two nodes in one process do not mix.
+    #[expect(clippy::expect_used, reason = "names, labels and buckets are constants: every test that makes one checks")]
+    pub fn new() -> Self {
+        let metrics = Self::register(Registry::new()).expect("the metrics have distinct, valid names");
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // Series that alerts watch exist from the start: a rate over a series that appears with its first count is 0.
+        for outcome in ["accepted", "no_token", "bad_token", "draining"] {
+            metrics.connects.with_label_values(&[outcome]);
+        }
+        for trigger in ["deadline", "interval", "call"] {
+            metrics.sweeps.with_label_values(&[trigger]);
+        }
+        metrics
+    }
+
+    /// Counts an event from a client, whatever its name.
+    pub fn count_event_in(&self, event: &str) {
+        self.events_in.with_label_values(&[label_among(EVENTS_IN, event, OTHER)]).inc();
+    }
+
+    /// Counts an event that went to `sockets` sockets, whatever its name.
+    pub fn count_event_out(&self, event: &str, sockets: u64) {
+        self.events_out.with_label_values(&[label_among(EVENTS_OUT, event, NOTIFICATION)]).inc_by(sockets);
+    }
+
+    /// All metrics as Prometheus text.
+    pub fn encode(&self) -> String {
+        let families = self.registry.gather();
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn label_among<'a>(known: &[&'a str], name: &str, otherwise: &'a str) -> &'a str {
+    known.iter().find(|known| **known == name).copied().unwrap_or(otherwise)
+}
+
+/// Makes the struct and its `register`: `name: Kind ["label", ...] in BUCKETS`, the doc comment being the help text.
+macro_rules! metrics {
+    (
+        $(#[$attribute:meta])*
+        pub struct $Metrics:ident {
+            $($(#[doc = $help:literal])+ $name:ident: $Kind:ident $([$($label:literal),+])? $(in $buckets:ident)?,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone)]
+        pub struct $Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $name: $Kind,)+
+        }
+
+        impl $Metrics {
+            fn register(registry: Registry) -> prometheus::Result<Self> {
+                Ok(Self {
+                    $($name: $Kind::make(Description {
+                        name: stringify!($name),
+                        help: concat!($($help),+),
+                        labels: &[$($($label),+)?],
+                        buckets: <[&[f64]]>::first(&[$($buckets)?]).copied().unwrap_or_default(),
+                    }, &registry)?,)+
+                    registry,
+                })
+            }
+        }
+    };
+}
+use metrics;
+
+/// What a metric is made from.
+struct Description<'a> {
+    name: &'a str,
+    help: &'a str,
+    labels: &'a [&'a str],
+    buckets: &'a [f64],
+}
+
+impl Description<'_> {
+    fn opts(&self, suffix: &str) -> Opts {
+        Opts::new(format!("slotcast_{}{suffix}", self.name), self.help.trim())
+    }
+
+    fn histogram_opts(&self) -> HistogramOpts {
+        HistogramOpts::from(self.opts("")).buckets(self.buckets.to_vec())
+    }
+}
+
+/// A kind of metric.
+trait Make: Collector + Clone + Sized + 'static {
+    fn build(description: Description) -> prometheus::Result<Self>;
+
+    fn make(description: Description, registry: &Registry) -> prometheus::Result<Self> {
+        let metric = Self::build(description)?;
+        registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+impl Make for IntCounter {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::with_opts(description.opts("_total"))
+    }
+}
+
+impl Make for IntCounterVec {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::new(description.opts("_total"), description.labels)
+    }
+}
+
+impl Make for IntGauge {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::with_opts(description.opts(""))
+    }
+}
+
+impl Make for IntGaugeVec {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::new(description.opts(""), description.labels)
+    }
+}
+
+impl Make for Histogram {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::with_opts(description.histogram_opts())
+    }
+}
+
+impl Make for HistogramVec {
+    fn build(description: Description) -> prometheus::Result<Self> {
+        Self::new(description.histogram_opts(), description.labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doc_comment_is_the_help_text() {
+        let metrics = Metrics::new();
+        metrics.freed.inc_by(2);
+        let text = metrics.encode();
+        assert!(text.contains("# HELP slotcast_connections Sockets that are connected now.\n"), "{text}");
+        assert!(text.contains("# TYPE slotcast_freed_total counter\nslotcast_freed_total 2\n"), "{text}");
+        assert!(text.contains("slotcast_connects_total{outcome=\"bad_token\"} 0\n"), "{text}");
+        assert!(text.contains("slotcast_hold_lateness_seconds_bucket{le=\"0.25\"} 0\n"), "{text}");
+        assert!(text.lines().all(|line| line.starts_with("slotcast_") || line.starts_with("# ")), "{text}");
+    }
+
+    #[test]
+    fn a_client_cannot_make_new_series() {
+        let metrics = Metrics::new();
+        for event in ["join_space", "hold_slot", "x", "y", ""] {
+            metrics.count_event_in(event);
+        }
+        assert_eq!(metrics.events_in.with_label_values(&["other"]).get(), 3);
+        assert_eq!(metrics.events_in.with_label_values(&["join_space"]).get(), 1);
+        metrics.count_event_out("slot_update", 10);
+        metrics.count_event_out("booking_paid", 2);
+        assert_eq!(metrics.events_out.with_label_values(&["slot_update"]).get(), 10);
+        assert_eq!(metrics.events_out.with_label_values(&["notification"]).get(), 2);
+    }
+
+    #[test]
+    fn clones_share_their_counts_and_two_nodes_do_not() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.clone().connections.inc();
+        assert_eq!((one.connections.get(), other.connections.get()), (1, 0));
+    }
+}

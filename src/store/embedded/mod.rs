@@ -1,1 +1,286 @@
-//! The embedded store.
+//! The store of a single node: one process, one durable file. Enough where one node is enough; it needs no other
+//! program, and what it has acknowledged survives the end of the process and of the power.
+//!
+//! - [`mod@open`]: the file, and what may be wrong with it. `trial`: looking at a file without changing it. `mark`: the
+//!   witness that the file did not go back in time.
+//! - `tables`: every table, its key and its value.
+//! - `writer`: the one thread that writes; many acts share one fsync. `batch`: its transaction.
+//! - `acts`, `spaces`, `sweep`, `publish`, `housekeeping`: what is done in a transaction.
+//! - `reads`: snapshots of what is committed.
+//!
+//! The guarantees are stated on [`SlotStore`].
+//!
+//! **Invariant:** nothing is answered or announced before the fsync of its commit has returned, and everything is
+//! announced in the order of the commits, because one thread does both.
+
+mod acts;
+mod batch;
+mod clock;
+mod failure;
+mod housekeeping;
+mod mark;
+pub mod open;
+mod publish;
+mod reads;
+mod spaces;
+mod sweep;
+mod tables;
+mod trial;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+use self::clock::StoreClock;
+use self::failure::Failure;
+pub use self::open::OpenError;
+use self::open::{Absent, Opened};
+use self::reads::Snapshot;
+use self::writer::{Queue, Writer};
+use super::hub::{Hub, Watch};
+use super::{
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
+    Subscriptions, SweepBatch, Topic, UserBacklog,
+};
+use crate::domain::event::Position;
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+
+/// The embedded store. Dropping it waits for what is queued, and closes the file.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    /// `None` only while the store is being dropped.
+    queue: Option<Queue>,
+    writer: Option<JoinHandle<()>>,
+    /// What was reported, and until when it holds. Held for a map access only, never across an await.
+    nodes: Mutex<HashMap<String, (NodeReport, StoreTime)>>,
+}
+
+/// What the writer and the readers share.
+struct Shared {
+    folder: PathBuf,
+    clock: StoreClock,
+    hub: Hub,
+    commits: AtomicU64,
+    /// Held to begin a transaction, and to close or reopen the file; never across an await.
+    file: RwLock<FileState>,
+}
+
+enum FileState {
+    Open {
+        database: Database,
+        epoch: Arc<str>,
+    },
+    /// After a failure, which it says.
+    Closed(String),
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a folder, which is made when it is missing. Reads the whole file, to be sure of it: called at
+    /// start, not while serving.
+    pub fn open(folder: &Path) -> Result<EmbeddedStore, OpenError> {
+        let Opened { database, epoch, commits, mark } = open::open(folder, Absent::Create)?;
+        let shared = Arc::new(Shared {
+            folder: folder.into(),
+            clock: StoreClock::default(),
+            hub: Hub::default(),
+            commits: AtomicU64::new(commits),
+            file: RwLock::new(FileState::Open { database, epoch }),
+        });
+        let (writer, queue) = Writer::new(shared.clone(), mark, commits);
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(|| writer.run());
+        let thread = thread.map_err(|error| OpenError::Io { file: folder.into(), cause: error.to_string() })?;
+        Ok(Self { shared, queue: Some(queue), writer: Some(thread), nodes: Mutex::default() })
+    }
+
+    /// How many commits, each with its fsync, the file has seen since it was made.
+    pub fn commit_count(&self) -> u64 {
+        self.shared.commits.load(Ordering::Acquire)
+    }
+
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut batch::Batch<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        match &self.queue {
+            Some(queue) => queue.run(work).await,
+            None => Err(StoreError("the embedded store is closed".into())),
+        }
+    }
+
+    /// Reads on the calling task. For what touches a few pages: they come from redb's own cache in microseconds, less
+    /// than a thread's hand-over takes.
+    fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
+        Ok(read(&Snapshot::take(&self.shared)?)?)
+    }
+
+    /// Reads on a thread that may wait. For what may touch many pages.
+    async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Snapshot) -> Result<T, Failure> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&Snapshot::take(&shared)?));
+        match reading.await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(StoreError::new("reading the embedded store", error)),
+        }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // Without its queue the writer finishes what is queued, and ends.
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the embedded store's writer panicked");
+        }
+        self.shared.close(&"the store was closed");
+    }
+}
+
+#[async_trait]
+impl SlotStore for EmbeddedStore {
+    async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError> {
+        self.write(move |batch| acts::apply(batch, &act)).await?
+    }
+
+    async fn put_space(
+        &self,
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        expected_version: u64,
+    ) -> Result<Position, ApplyError> {
+        self.write(move |batch| spaces::put_space(batch, space, schedule.as_ref(), expected_version)).await?
+    }
+
+    async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
+        self.write(move |batch| sweep::sweep(batch, bucket, limit)).await
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
+        self.write(move |batch| publish::publish(batch, publication)).await
+    }
+
+    async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
+        let user = user.clone();
+        self.write(move |batch| publish::mark_received(batch, &user, sequence)).await
+    }
+
+    async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {
+        self.read_long(move |snapshot| snapshot.read_space(space)).await
+    }
+
+    async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
+        self.read(|snapshot| snapshot.read_day(space, day))
+    }
+
+    async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+        self.read(|snapshot| snapshot.sites_of(space))
+    }
+
+    async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+        self.read(|snapshot| snapshot.holds_of(user))
+    }
+
+    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+        self.read(|snapshot| snapshot.unreceived(user))
+    }
+
+    async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
+        let since = since.clone();
+        self.read_long(move |snapshot| snapshot.read_log(topic, &since)).await
+    }
+
+    async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
+        self.read(|snapshot| snapshot.heads(topics))
+    }
+
+    /// Kept in memory: this process is the only node.
+    async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
+        let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.insert(report.id.clone(), (report, until));
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
+        let now = self.shared.clock.now();
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|_, (_, until)| now < *until);
+        let mut reports: Vec<NodeReport> = nodes.values().map(|(report, _)| report.clone()).collect();
+        reports.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(reports)
+    }
+
+    /// Always granted: there is no other node.
+    async fn take_sweep_lease(&self, _holder: &str, _lease: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Asks the writer itself, through its queue, to begin a transaction.
+    async fn ping(&self) -> Result<StoreTime, StoreError> {
+        self.write(|batch| Ok(batch.now())).await
+    }
+}
+
+#[async_trait]
+impl Subscriptions for EmbeddedStore {
+    async fn watch(&self, topic: Topic) -> Result<Watch, StoreError> {
+        Ok(self.shared.hub.watch(topic))
+    }
+}
+
+impl Shared {
+    fn begin_read(&self) -> Result<(ReadTransaction, Arc<str>), Failure> {
+        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+            FileState::Open { database, epoch } => Ok((database.begin_read()?, epoch.clone())),
+            FileState::Closed(cause) => Err(Failure::Closed(cause.clone())),
+        }
+    }
+
+    fn begin_write(&self) -> Result<(WriteTransaction, Arc<str>), Failure> {
+        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+            FileState::Open { database, epoch } => Ok((database.begin_write()?, epoch.clone())),
+            FileState::Closed(cause) => Err(Failure::Closed(cause.clone())),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&*self.file.read().unwrap_or_else(PoisonError::into_inner), FileState::Open { .. })
+    }
+
+    /// Closes the file, which gives its lock back even while snapshots of it are being read.
+    fn close(&self, cause: &dyn std::fmt::Display) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = FileState::Closed(cause.to_string());
+    }
+
+    fn still_closed(&self, cause: &OpenError) {
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        let cause = cause.to_string();
+        // Logged when it is news, not once a second.
+        if !matches!(&*file, FileState::Closed(known) if *known == cause) {
+            tracing::error!(error = %cause, "the data file cannot be opened again yet");
+            *file = FileState::Closed(cause);
+        }
+    }
+
+    fn reopened(&self, database: Database, epoch: Arc<str>) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = FileState::Open { database, epoch };
+    }
+
+    fn set_commits(&self, commits: u64) {
+        self.commits.store(commits, Ordering::Release);
+    }
+}

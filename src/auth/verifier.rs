@@ -1,0 +1,456 @@
+//! Whether a token holds: its signature by the configured algorithm, its times, its issuer and audience, its claims.
+//!
+//! **Invariant:** nothing that a token says chooses how it is checked. The algorithm and the keys are the
+//! configuration's; `kid` only selects among the keys of the configured set, and `jku`, `x5u` and `jwk` are ignored.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+use super::jwks::{KeyCache, KeyError};
+use super::{Claims, Role};
+use crate::clock;
+use crate::config::{AuthConfig, KeySource};
+use crate::domain::{SiteId, StoreTime, UserId};
+
+/// How far the clocks of issuer and node may differ. As long, a socket outlives its token before it is closed.
+pub const LEEWAY_MILLIS: i64 = 10_000;
+
+/// The longest token that is looked at, in bytes.
+pub const LONGEST_TOKEN: usize = 8 * 1024;
+
+/// Why a token does not hold. Clients see `Token non valido` for all of them; logs see this. Its text has nothing of
+/// the token in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than [`LONGEST_TOKEN`].
+    #[error("the token is longer than {LONGEST_TOKEN} bytes")]
+    TooLong,
+    /// Not three parts of base64 with JSON in them, or a header that asks for what is not understood (`crit`).
+    #[error("the token is malformed")]
+    Malformed,
+    /// Signed by another algorithm than the configured one, by none, or with a header that does not say so properly.
+    #[error("the token's algorithm is not the configured one")]
+    Algorithm,
+    /// No key, or not the right one, made the signature.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// No key of the set has the token's `kid`, or it has none and the set has several keys.
+    #[error("no key of the set is the token's")]
+    UnknownKey,
+    /// The key set could not be fetched, so nothing can be said about the token now.
+    #[error("the keys to check the token with are not available")]
+    KeysUnavailable,
+    /// `exp` was 10 s ago or more.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` is more than 10 s ahead.
+    #[error("the token is not yet valid")]
+    NotYetValid,
+    /// `iss` is not `JWT_ISSUER`.
+    #[error("the token is of another issuer, or names none")]
+    Issuer,
+    /// `aud` has not `JWT_AUDIENCE`.
+    #[error("the token is for another audience, or names none")]
+    Audience,
+    /// `exp` or `id_utente` is missing, or a claim has a type or value that it cannot have.
+    #[error("the token's claims are missing or malformed")]
+    Claims,
+}
+
+/// Checks tokens. Made once; every check may run at once with others.
+pub struct Verifier {
+    keys: Keys,
+    validation: Validation,
+}
+
+enum Keys {
+    Secret(DecodingKey),
+    Set(KeyCache),
+}
+
+impl Verifier {
+    /// Prepares the keys. A key set is fetched when the first token comes.
+    ///
+    /// # Errors
+    ///
+    /// The system's TLS could not be set up for fetching a key set.
+    pub fn new(config: &AuthConfig) -> anyhow::Result<Self> {
+        let (algorithm, keys) = match &config.keys {
+            KeySource::Secret(secret) => (Algorithm::HS256, Keys::Secret(DecodingKey::from_secret(secret))),
+            KeySource::Jwks { algorithm, url } => (*algorithm, Keys::Set(KeyCache::new(url, *algorithm)?)),
+        };
+        Ok(Self { keys, validation: validation_of(config, algorithm) })
+    }
+
+    /// Checks a token against this machine's clock. Fetches the key set where that is due, else answers at once.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not hold.
+    pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.verify_at(token, clock::wall()).await
+    }
+
+    /// As [`Self::verify`], at another time.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not hold.
+    pub async fn verify_at(&self, token: &str, now: StoreTime) -> Result<Claims, TokenError> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(TokenError::TooLong);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
+            // Such as `none`, which the library does not know.
+            ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
+            _ => reason_of(&error),
+        })?;
+        if !self.validation.algorithms.contains(&header.alg) {
+            return Err(TokenError::Algorithm);
+        }
+        // A critical extension must be understood or refused (RFC 7515, 4.1.11); none is understood here.
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        match &self.keys {
+            Keys::Secret(key) => self.check(token, key, now),
+            Keys::Set(cache) => {
+                let key = cache.find(header.kid.as_deref(), clock::instant()).await?;
+                self.check(token, &key, now)
+            }
+        }
+    }
+
+    fn check(&self, token: &str, key: &DecodingKey, now: StoreTime) -> Result<Claims, TokenError> {
+        let decoded = jsonwebtoken::decode::<RawClaims>(token, key, &self.validation);
+        decoded.map_err(|error| reason_of(&error))?.claims.check(now)
+    }
+}
+
+/// What the library checks after the signature. The times are checked here, against a clock that is passed in.
+fn validation_of(config: &AuthConfig, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = config.audience.is_some();
+    validation.required_spec_claims.clear();
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.insert("iss".into());
+    }
+    if let Some(audience) = &config.audience {
+        validation.set_audience(&[audience]);
+        validation.required_spec_claims.insert("aud".into());
+    }
+    validation
+}
+
+fn reason_of(error: &jsonwebtoken::errors::Error) -> TokenError {
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenError::Signature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::UnsupportedAlgorithm => {
+            TokenError::Algorithm
+        }
+        ErrorKind::InvalidIssuer => TokenError::Issuer,
+        ErrorKind::InvalidAudience => TokenError::Audience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::Issuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => TokenError::Audience,
+        ErrorKind::Json(error) if error.is_data() => TokenError::Claims,
+        _ => TokenError::Malformed,
+    }
+}
+
+impl From<KeyError> for TokenError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Unknown => TokenError::UnknownKey,
+            KeyError::Unavailable => TokenError::KeysUnavailable,
+        }
+    }
+}
+
+/// The claims of the contract as a token carries them.
+#[derive(Deserialize)]
+struct RawClaims {
+    exp: NumericDate,
+    nbf: Option<NumericDate>,
+    id_utente: UserId,
+    ruolo: Option<String>,
+    sedi: Option<BTreeSet<SiteId>>,
+}
+
+impl RawClaims {
+    fn check(self, now: StoreTime) -> Result<Claims, TokenError> {
+        let expires = self.exp.0;
+        if now >= expires.plus_millis(LEEWAY_MILLIS) {
+            return Err(TokenError::Expired);
+        }
+        if self.nbf.is_some_and(|not_before| not_before.0 > now.plus_millis(LEEWAY_MILLIS)) {
+            return Err(TokenError::NotYetValid);
+        }
+        let role = self.ruolo.as_deref().and_then(Role::parse);
+        Ok(Claims { user: self.id_utente, role, sites: self.sedi, expires })
+    }
+}
+
+/// Seconds since 1970, whole or not (RFC 7519, 2), as an instant; saturates at the ends of its range.
+struct NumericDate(StoreTime);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DateVisitor;
+
+        impl Visitor<'_> for DateVisitor {
+            type Value = NumericDate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds since 1970")
+            }
+
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<NumericDate, E> {
+                Ok(NumericDate(StoreTime::from_millis(seconds.saturating_mul(1_000))))
+            }
+
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<NumericDate, E> {
+                self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
+            }
+
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
+                // A cast from a float saturates.
+                Ok(NumericDate(StoreTime::from_millis((seconds * 1_000.0) as i64)))
+            }
+        }
+
+        deserializer.deserialize_any(DateVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::auth::issue;
+
+    const SECRET: &[u8] = b"a-secret-of-more-than-thirty-two-bytes";
+
+    /// The time of all these checks, in seconds.
+    const NOW: i64 = 1_800_000_000;
+
+    fn config() -> AuthConfig {
+        let keys = KeySource::Secret(SECRET.to_vec());
+        AuthConfig { keys, issuer: None, audience: None, secret_is_random: false }
+    }
+
+    fn sign(claims: &Value) -> String {
+        encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    fn base64(text: &str) -> String {
+        // The library's own encoder, through the header's place in a token.
+        let token = encode(
+            &Header::default(),
+            &serde_json::from_str::<Value>(text).unwrap(),
+            &EncodingKey::from_secret(SECRET),
+        );
+        token.unwrap().split('.').nth(1).unwrap().to_string()
+    }
+
+    async fn verify_with(config: &AuthConfig, token: &str) -> Result<Claims, TokenError> {
+        Verifier::new(config).unwrap().verify_at(token, StoreTime::from_millis(NOW * 1_000)).await
+    }
+
+    async fn verify(token: &str) -> Result<Claims, TokenError> {
+        verify_with(&config(), token).await
+    }
+
+    async fn verify_claims(claims: Value) -> Result<Claims, TokenError> {
+        verify(&sign(&claims)).await
+    }
+
+    #[tokio::test]
+    async fn a_user_is_a_number_or_a_string() {
+        let by_number = verify_claims(json!({"id_utente": 7, "exp": NOW + 60})).await.unwrap();
+        let by_string = verify_claims(json!({"id_utente": "7", "exp": NOW + 60})).await.unwrap();
+        assert_eq!(by_number, by_string);
+        assert_eq!(by_number.user, UserId::new("7").unwrap());
+        assert_eq!(by_number.expires, StoreTime::from_millis((NOW + 60) * 1_000));
+        assert_eq!((by_number.role, by_number.sites), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_token_without_a_proper_user_is_refused() {
+        for claims in [
+            json!({"exp": NOW + 60}),
+            json!({"id_utente": null, "exp": NOW + 60}),
+            json!({"id_utente": "", "exp": NOW + 60}),
+            json!({"id_utente": 1.5, "exp": NOW + 60}),
+            json!({"id_utente": [7], "exp": NOW + 60}),
+            json!({"sub": "7", "exp": NOW + 60}),
+        ] {
+            assert_eq!(verify_claims(claims.clone()).await, Err(TokenError::Claims), "{claims}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_staff_roles_are_roles() {
+        let role = async |name: Value| {
+            verify_claims(json!({"id_utente": 7, "exp": NOW + 60, "ruolo": name})).await.unwrap().role
+        };
+        assert_eq!(role(json!("responsabile")).await, Some(Role::SiteManager));
+        assert_eq!(role(json!("gestore")).await, Some(Role::Manager));
+        assert_eq!(role(json!("amministratore")).await, Some(Role::Administrator));
+        assert_eq!(role(json!("admin")).await, Some(Role::Administrator));
+        assert_eq!(role(json!("servizio")).await, Some(Role::Service));
+        assert_eq!(role(json!("cliente")).await, None);
+        assert_eq!(role(json!("ADMIN")).await, None);
+        assert_eq!(role(json!(null)).await, None);
+        let list = verify_claims(json!({"id_utente": 7, "exp": NOW + 60, "ruolo": ["admin"]})).await;
+        assert_eq!(list, Err(TokenError::Claims));
+    }
+
+    #[tokio::test]
+    async fn sites_are_numbers_or_digits_and_anything_else_is_refused() {
+        let sites = async |sites: Value| verify_claims(json!({"id_utente": 7, "exp": NOW + 60, "sedi": sites})).await;
+        let two = BTreeSet::from([SiteId::new(1).unwrap(), SiteId::new(2).unwrap()]);
+        assert_eq!(sites(json!([1, "2"])).await.unwrap().sites, Some(two));
+        assert_eq!(sites(json!([])).await.unwrap().sites, Some(BTreeSet::new()));
+        for bad in [json!(1), json!("1"), json!([0]), json!(["01"]), json!([1.5]), json!([null]), json!({"1": true})] {
+            assert_eq!(sites(bad.clone()).await, Err(TokenError::Claims), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_ends_ten_seconds_after_its_time_and_must_have_one() {
+        let until = async |exp: Value| verify_claims(json!({"id_utente": 7, "exp": exp})).await.map(drop);
+        assert_eq!(until(json!(NOW - 9)).await, Ok(()));
+        assert_eq!(until(json!(NOW - 10)).await, Err(TokenError::Expired));
+        assert_eq!(until(json!(0)).await, Err(TokenError::Expired));
+        assert_eq!(until(json!(-1)).await, Err(TokenError::Expired));
+        assert_eq!(until(json!(i64::MIN)).await, Err(TokenError::Expired));
+        assert_eq!(until(json!(NOW as f64 + 0.5)).await, Ok(()));
+        assert_eq!(until(json!(u64::MAX)).await, Ok(()));
+        assert_eq!(until(json!(1e300)).await, Ok(()));
+        for bad in [json!(null), json!("soon"), json!((NOW + 60).to_string()), json!(true), json!([NOW + 60])] {
+            assert_eq!(until(bad.clone()).await, Err(TokenError::Claims), "{bad}");
+        }
+        assert_eq!(verify_claims(json!({"id_utente": 7})).await, Err(TokenError::Claims));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_valid_before_its_time() {
+        let from =
+            async |nbf: Value| verify_claims(json!({"id_utente": 7, "exp": NOW + 600, "nbf": nbf})).await.map(drop);
+        assert_eq!(from(json!(NOW)).await, Ok(()));
+        assert_eq!(from(json!(NOW + 10)).await, Ok(()));
+        assert_eq!(from(json!(NOW + 11)).await, Err(TokenError::NotYetValid));
+        assert_eq!(from(json!(1e300)).await, Err(TokenError::NotYetValid));
+        assert_eq!(from(json!("now")).await, Err(TokenError::Claims));
+    }
+
+    #[tokio::test]
+    async fn issuer_and_audience_count_only_when_configured() {
+        let strict = AuthConfig { issuer: Some("us".into()), audience: Some("slotcast".into()), ..config() };
+        let token = |extra: Value| {
+            let mut claims = json!({"id_utente": 7, "exp": NOW + 60});
+            claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            sign(&claims)
+        };
+        assert!(verify(&token(json!({"iss": "them", "aud": ["other"]}))).await.is_ok());
+        assert!(verify(&token(json!({"iss": 5, "aud": {}}))).await.is_ok());
+        assert!(verify_with(&strict, &token(json!({"iss": "us", "aud": "slotcast"}))).await.is_ok());
+        assert!(verify_with(&strict, &token(json!({"iss": "us", "aud": ["x", "slotcast"]}))).await.is_ok());
+        for (extra, reason) in [
+            (json!({"iss": "them", "aud": "slotcast"}), TokenError::Issuer),
+            (json!({"aud": "slotcast"}), TokenError::Issuer),
+            (json!({"iss": 5, "aud": "slotcast"}), TokenError::Issuer),
+            (json!({"iss": "us", "aud": "other"}), TokenError::Audience),
+            (json!({"iss": "us", "aud": []}), TokenError::Audience),
+            (json!({"iss": "us"}), TokenError::Audience),
+        ] {
+            assert_eq!(verify_with(&strict, &token(extra.clone())).await, Err(reason), "{extra}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_algorithm_is_never_the_tokens_choice() {
+        let body = base64(&format!(r#"{{"id_utente":7,"exp":{}}}"#, NOW + 60));
+        for alg in ["none", "None", "NONE", "hs256", ""] {
+            let header = base64(&format!(r#"{{"alg":"{alg}","typ":"JWT"}}"#));
+            assert!(verify(&format!("{header}.{body}.")).await.is_err(), "{alg}");
+        }
+        // The right secret under another algorithm's name, and the right one with a longer hash.
+        let header = base64(r#"{"alg":"RS256"}"#);
+        let message = format!("{header}.{body}");
+        let key = EncodingKey::from_secret(SECRET);
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert_eq!(verify(&format!("{message}.{signature}")).await, Err(TokenError::Algorithm));
+        let longer = encode(&Header::new(Algorithm::HS512), &json!({"id_utente": 7, "exp": NOW + 60}), &key).unwrap();
+        assert_eq!(verify(&longer).await, Err(TokenError::Algorithm));
+        let header = base64(r#"{"alg":"HS256","crit":["exp"]}"#);
+        let message = format!("{header}.{body}");
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert_eq!(verify(&format!("{message}.{signature}")).await, Err(TokenError::Malformed));
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_token_can_be_cut_or_changed() {
+        let token = sign(&json!({"id_utente": 7, "exp": NOW + 60}));
+        assert!(verify(&token).await.is_ok());
+        for length in 0..token.len() {
+            assert!(verify(&token[..length]).await.is_err(), "{length}");
+        }
+        let other =
+            encode(&Header::default(), &json!({"id_utente": 7, "exp": NOW + 60}), &EncodingKey::from_secret(b"x"));
+        assert_eq!(verify(&other.unwrap()).await, Err(TokenError::Signature));
+        assert!(verify(&format!("{token}.{token}")).await.is_err());
+        assert!(verify(&format!(" {token}")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_long_token_is_refused_before_it_is_parsed() {
+        let long = sign(&json!({"id_utente": 7, "exp": NOW + 60, "padding": "x".repeat(LONGEST_TOKEN)}));
+        assert_eq!(verify(&long).await, Err(TokenError::TooLong));
+    }
+
+    #[tokio::test]
+    async fn what_is_issued_is_verified() {
+        let strict = AuthConfig { issuer: Some("us".into()), audience: Some("slotcast".into()), ..config() };
+        let claims = Claims {
+            user: UserId::new("anna").unwrap(),
+            role: Some(Role::Administrator),
+            sites: Some(BTreeSet::from([SiteId::new(3).unwrap()])),
+            expires: StoreTime::from_millis((NOW + 60) * 1_000),
+        };
+        let token = issue(&strict, &claims, StoreTime::from_millis(NOW * 1_000)).unwrap();
+        assert_eq!(verify_with(&strict, &token).await.unwrap(), claims);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(token in ".{0,200}", header in ".{0,50}", claims in ".{0,50}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            prop_assert!(runtime.block_on(verify(&token)).is_err());
+            let three_parts = format!("{header}.{claims}.{token}");
+            prop_assert!(runtime.block_on(verify(&three_parts)).is_err());
+        }
+
+        #[test]
+        fn no_claims_make_it_panic(
+            exp in prop_oneof![any::<f64>().prop_map(|x| json!(x)), any::<u64>().prop_map(|x| json!(x)), any::<i64>().prop_map(|x| json!(x))],
+            id in prop_oneof![any::<i64>().prop_map(|x| json!(x)), ".{0,200}".prop_map(|x| json!(x))],
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            if let Ok(claims) = runtime.block_on(verify_claims(json!({"id_utente": id, "exp": exp}))) {
+                prop_assert!(claims.expires.as_millis() > (NOW - 10) * 1_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Reading the board of a day: every slot with its status now.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{parse_day, unavailable};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::calls::catalog::Board;
+use crate::domain::event::{BoardEntry, Viewer, board};
+use crate::domain::{Code, Day, Refusal, SiteId, SpaceId, SpaceKey};
+
+/// The board of a day for whoever looks. Without a site the space's id alone must name one registered space.
+///
+/// Answers JSON: `{idSpazio, sedeId, date, count, epoch, version, slots}`.
+pub async fn read_board(
+    app: &App,
+    caller: Option<&Claims>,
+    space: SpaceId,
+    site: Option<SiteId>,
+    date: &str,
+) -> Result<Box<RawValue>, Refusal> {
+    let day = parse_day(date)?;
+    let site = match site {
+        Some(site) => site,
+        None => only_site_of(app, space).await?,
+    };
+    let space = SpaceKey { site, space };
+    let board = app.catalog.read_board(space, day).await?;
+    show(app, &board, viewer_of(caller, space), space, day)
+}
+
+async fn only_site_of(app: &App, space: SpaceId) -> Result<SiteId, Refusal> {
+    let sites = app.store.sites_of(space).await.map_err(|error| unavailable(&error))?;
+    match sites.as_slice() {
+        [site] => Ok(*site),
+        [] if !app.config.catalog.open => Err(Code::SpaceNotFound.into()),
+        _ => Err(Code::SedeRequired.into()),
+    }
+}
+
+fn viewer_of(caller: Option<&Claims>, space: SpaceKey) -> Viewer {
+    match caller {
+        None => Viewer::Anyone,
+        Some(caller) if caller.is_staff_of(space) => Viewer::Staff,
+        Some(caller) => Viewer::User(caller.user.clone()),
+    }
+}
+
+fn show(app: &App, read: &Board, viewer: Viewer, space: SpaceKey, day: Day) -> Result<Box<RawValue>, Refusal> {
+    let schedule = read.schedule.as_ref().ok_or(Code::SpaceNotFound)?;
+    app.catalog.require_near(schedule, day)?;
+    let times = schedule.slots(day);
+    let slots = board(&times, &read.state.records, read.state.now, &viewer, true);
+    let answer = BoardAnswer {
+        id_spazio: space.space,
+        sede_id: space.site,
+        date: day,
+        count: slots.len(),
+        epoch: &read.state.at.epoch,
+        version: read.state.at.version,
+        slots,
+    };
+    serde_json::value::to_raw_value(&answer).map_err(|error| {
+        tracing::error!(%error, space.id = %space, "a board could not be written");
+        Code::Unavailable.into()
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BoardAnswer<'a> {
+    id_spazio: SpaceId,
+    sede_id: SiteId,
+    date: Day,
+    count: usize,
+    epoch: &'a str,
+    version: u64,
+    slots: Vec<BoardEntry<'a>>,
+}

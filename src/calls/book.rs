@@ -1,0 +1,40 @@
+//! Booking slots: what is held becomes confirmed.
+
+use super::count_act;
+use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, admit, idempotency_of, name_slots};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::{Refusal, SlotActKind, Status};
+
+const ACT: &str = "book";
+
+/// Books the named slots, all of which the caller holds. Answers the first answer when the caller has booked them.
+pub async fn book(
+    app: &App,
+    caller: &Claims,
+    request: SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let result = try_book(app, caller, &request, idempotency_key).await;
+    count_act(app, ACT, &result);
+    result
+}
+
+async fn try_book(
+    app: &App,
+    caller: &Claims,
+    request: &SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let named = name_slots(request)?;
+    let kind = book_kind(caller, request)?;
+    admit(app, caller, named.space)?;
+    let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
+    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    Ok(slots::answer(applied, Status::Booked))
+}
+
+fn book_kind(caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
+    let actor = actor_of(caller, request.user.as_ref())?;
+    Ok(SlotActKind::Book { actor, token: request.hold_token.clone() })
+}

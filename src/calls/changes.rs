@@ -1,0 +1,63 @@
+//! Reading what changed in a space after a version, as its log has it.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{require_staff_of, unavailable};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::event::Position;
+use crate::domain::{Code, Refusal, SpaceKey};
+use crate::store::{LogRead, Message, MessageKind, Topic};
+
+/// What changed, and where that leads.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChangesAnswer {
+    /// The space's epoch.
+    pub epoch: String,
+    /// The version of the last change, or the one asked about when nothing changed since.
+    pub version: u64,
+    /// Ascending, without a gap.
+    pub changes: Vec<ChangeEntry>,
+}
+
+/// One change of a space.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChangeEntry {
+    /// Its version.
+    pub version: u64,
+    /// `slot_update` or `space_changed`.
+    #[schema(example = "slot_update")]
+    pub event: &'static str,
+    /// What clients received; `null` for `space_changed`.
+    #[schema(value_type = Option<Object>, required)]
+    pub payload: Box<RawValue>,
+}
+
+/// The changes of a space after a position, all of them, or `gone`.
+pub async fn list_changes(
+    app: &App,
+    caller: &Claims,
+    space: SpaceKey,
+    since: Position,
+) -> Result<ChangesAnswer, Refusal> {
+    require_staff_of(caller, space)?;
+    let log = app.store.read_log(Topic::Space(space), &since).await.map_err(|error| unavailable(&error))?;
+    let LogRead::Messages(messages) = log else { return Err(Code::Gone.into()) };
+    let head = messages.last().map_or(since, |message| message.at.clone());
+    Ok(ChangesAnswer {
+        epoch: head.epoch.to_string(),
+        version: head.version,
+        changes: messages.into_iter().map(entry).collect(),
+    })
+}
+
+fn entry(message: Message) -> ChangeEntry {
+    let event = match message.kind {
+        MessageKind::SpaceChanged => "space_changed",
+        // A space's log keeps nothing else; see `MessageKind`.
+        _ => "slot_update",
+    };
+    ChangeEntry { version: message.at.version, event, payload: (*message.payload).to_owned() }
+}

@@ -1,0 +1,43 @@
+//! Extending holds: their end moves to some time from now.
+
+use super::count_act;
+use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, admit, hold_millis, idempotency_of, name_slots};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::{Refusal, SlotActKind, Status};
+
+const ACT: &str = "extend";
+
+/// Extends the caller's holds of the named slots; more than they may last from their beginning is `hold_limit`.
+pub async fn extend(
+    app: &App,
+    caller: &Claims,
+    request: SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let result = try_extend(app, caller, &request, idempotency_key).await;
+    count_act(app, ACT, &result);
+    result
+}
+
+async fn try_extend(
+    app: &App,
+    caller: &Claims,
+    request: &SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let named = name_slots(request)?;
+    let kind = extend_kind(app, caller, request)?;
+    admit(app, caller, named.space)?;
+    let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
+    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    Ok(slots::answer(applied, Status::Occupied))
+}
+
+fn extend_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
+    let holds = &app.config.holds;
+    let millis = hold_millis(request, holds)?;
+    let actor = actor_of(caller, request.user.as_ref())?;
+    let max_millis = i64::try_from(holds.max.as_millis()).unwrap_or(i64::MAX);
+    Ok(SlotActKind::Extend { actor, token: request.hold_token.clone(), millis, max_millis })
+}

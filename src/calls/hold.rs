@@ -1,0 +1,52 @@
+//! Holding slots: nobody else can take them until the hold ends.
+
+use super::count_act;
+use super::slots::{self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::{Code, HoldToken, Refusal, SlotActKind, Status};
+
+const ACT: &str = "hold";
+
+/// Holds the named slots for the caller, or refuses them all. Answers the first answer when the caller holds exactly
+/// these already.
+pub async fn hold(
+    app: &App,
+    caller: &Claims,
+    request: SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let result = try_hold(app, caller, &request, idempotency_key).await;
+    count_act(app, ACT, &result);
+    result
+}
+
+async fn try_hold(
+    app: &App,
+    caller: &Claims,
+    request: &SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let named = name_slots(request)?;
+    let kind = hold_kind(app, caller, request)?;
+    admit(app, caller, named.space)?;
+    let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
+    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    Ok(slots::answer(applied, Status::Occupied))
+}
+
+fn hold_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
+    let holds = &app.config.holds;
+    let millis = hold_millis(request, holds)?;
+    let user = acting_user(caller, request.user.as_ref())?;
+    Ok(SlotActKind::Hold { user, token: new_hold_token()?, millis, max_holds: holds.max_holds })
+}
+
+fn new_hold_token() -> Result<HoldToken, Refusal> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "the system has no random bytes");
+        Code::Unavailable
+    })?;
+    Ok(HoldToken::from_random(bytes))
+}

@@ -1,0 +1,42 @@
+//! Releasing slots: what is held, or as staff what is booked, becomes free.
+
+use super::count_act;
+use super::slots::{self, NamedSlots, SlotsAnswer, SlotsRequest, actor_of, admit, idempotency_of, name_slots};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::{Refusal, SlotActKind};
+
+const ACT: &str = "release";
+
+/// Releases the named slots, all of which the caller holds, or as staff of the space also booked ones.
+pub async fn release(
+    app: &App,
+    caller: &Claims,
+    request: SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let result = try_release(app, caller, &request, idempotency_key).await;
+    count_act(app, ACT, &result);
+    result
+}
+
+async fn try_release(
+    app: &App,
+    caller: &Claims,
+    request: &SlotsRequest,
+    idempotency_key: Option<String>,
+) -> Result<SlotsAnswer, Refusal> {
+    let named = name_slots(request)?;
+    let kind = release_kind(caller, request, &named)?;
+    admit(app, caller, named.space)?;
+    let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
+    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    let status = slots::free_status(&applied.slots, app.catalog.store_now());
+    Ok(slots::answer(applied, status))
+}
+
+fn release_kind(caller: &Claims, request: &SlotsRequest, named: &NamedSlots) -> Result<SlotActKind, Refusal> {
+    let actor = actor_of(caller, request.user.as_ref())?;
+    let as_staff = caller.is_staff_of(named.space);
+    Ok(SlotActKind::Release { actor, token: request.hold_token.clone(), as_staff })
+}

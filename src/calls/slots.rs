@@ -1,0 +1,433 @@
+//! What the acts on slots share: their request, its checks, the way to the store, and the answer.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::catalog::Resolved;
+use super::{ATTEMPTS, parse_day, unavailable, unsettled};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::config::HoldConfig;
+use crate::domain::act::{Idempotency, MAX_SLOTS_PER_ACT};
+use crate::domain::{
+    Actor, Code, Day, HoldToken, Refusal, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey,
+    Status, StoreTime, UserId,
+};
+use crate::store::{ActOutcome, ApplyError};
+
+/// One or more slots of one day to hold, book, release or extend: all of them, or none.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotsRequest {
+    /// The space; `spazioId` is taken too.
+    #[serde(rename = "idSpazio", alias = "spazioId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub space: SpaceId,
+    /// The space's site.
+    #[serde(rename = "sedeId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub site: SiteId,
+    /// The local day, `YYYY-MM-DD`.
+    #[schema(format = Date)]
+    pub date: String,
+    /// 1 to 32 distinct numbers, in any order.
+    #[schema(value_type = Vec<u16>, min_items = 1, max_items = 32)]
+    pub slots: Vec<SlotNumber>,
+    /// Hold and extend: a whole number from 1 to the configured duration, which is the default.
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub hold_seconds: Option<Value>,
+    /// Book, release and extend: only if the hold is still the one with this token.
+    #[schema(value_type = Option<String>, max_length = 128)]
+    pub hold_token: Option<HoldToken>,
+    /// Role `servizio`: the user to act for.
+    #[serde(rename = "id_utente")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<UserId>,
+}
+
+/// One slot of one day, named elsewhere, to hold, book, release or extend.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotRequest {
+    /// The space; `spazioId` is taken too.
+    #[serde(rename = "idSpazio", alias = "spazioId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub space: SpaceId,
+    /// The space's site.
+    #[serde(rename = "sedeId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub site: SiteId,
+    /// The local day, `YYYY-MM-DD`.
+    #[schema(format = Date)]
+    pub date: String,
+    /// Hold and extend: a whole number from 1 to the configured duration, which is the default.
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub hold_seconds: Option<Value>,
+    /// Book, release and extend: only if the hold is still the one with this token.
+    #[schema(value_type = Option<String>, max_length = 128)]
+    pub hold_token: Option<HoldToken>,
+    /// Role `servizio`: the user to act for.
+    #[serde(rename = "id_utente")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<UserId>,
+}
+
+impl SlotRequest {
+    /// The same for the slot of this number.
+    pub fn of_slot(self, number: SlotNumber) -> SlotsRequest {
+        let Self { space, site, date, hold_seconds, hold_token, user } = self;
+        SlotsRequest { space, site, date, slots: vec![number], hold_seconds, hold_token, user }
+    }
+}
+
+/// What an act came to.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SlotsAnswer {
+    /// The slots that were named.
+    #[serde(flatten)]
+    pub slots: SlotIds,
+    /// What they are now.
+    #[schema(example = "occupied")]
+    pub status: &'static str,
+    /// The hold, after hold and extend.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub hold: Option<HeldUntil>,
+    /// The space's epoch.
+    pub epoch: String,
+    /// The version of the last event that the act caused.
+    pub version: u64,
+}
+
+impl SlotsAnswer {
+    /// The same answer to a call that named one slot by itself.
+    pub fn of_one_slot(self) -> Self {
+        let slots = match &self.slots {
+            SlotIds::Many(numbers) => match numbers.as_slice() {
+                [number] => SlotIds::One(*number),
+                _ => self.slots,
+            },
+            SlotIds::One(_) => self.slots,
+        };
+        Self { slots, ..self }
+    }
+}
+
+/// The slots of an answer, as they were asked for: one by itself, or a list.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub enum SlotIds {
+    /// The one slot of a call about one slot.
+    #[serde(rename = "slotId")]
+    #[schema(value_type = u16)]
+    One(SlotNumber),
+    /// Ascending.
+    #[serde(rename = "slots")]
+    #[schema(value_type = Vec<u16>)]
+    Many(Vec<SlotNumber>),
+}
+
+/// The end and the token of a hold.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldUntil {
+    /// The earliest end of the held slots, RFC 3339.
+    #[schema(format = DateTime)]
+    pub held_until: String,
+    /// The same, under the name that boards use.
+    #[serde(rename = "expires_at")]
+    #[schema(format = DateTime)]
+    pub expires_at: String,
+    /// What its owner presents to book, release or extend.
+    #[schema(value_type = String)]
+    pub hold_token: HoldToken,
+}
+
+/// The slots of a request, in the shape that every act takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NamedSlots {
+    pub space: SpaceKey,
+    pub day: Day,
+    /// Distinct, ascending, at least one.
+    pub numbers: Vec<SlotNumber>,
+}
+
+/// Checks the shape of what names the slots.
+pub(super) fn name_slots(request: &SlotsRequest) -> Result<NamedSlots, Refusal> {
+    let space = SpaceKey { site: request.site, space: request.space };
+    let day = parse_day(&request.date)?;
+    let numbers = distinct_ascending(&request.slots)?;
+    Ok(NamedSlots { space, day, numbers })
+}
+
+fn distinct_ascending(slots: &[SlotNumber]) -> Result<Vec<SlotNumber>, Refusal> {
+    if !(1..=MAX_SLOTS_PER_ACT).contains(&slots.len()) {
+        return Err(Refusal::because(Code::Malformed, format_args!("slots: 1 to {MAX_SLOTS_PER_ACT} numbers")));
+    }
+    let mut seen = HashSet::new();
+    // Numbers that fit no slot were all read as the same one: they are out of range, not repeated.
+    if let Some(twice) = slots.iter().find(|slot| fits_a_schedule(**slot) && !seen.insert(**slot)) {
+        return Err(Refusal::because(Code::Malformed, format_args!("slots: {twice} is named twice")));
+    }
+    let mut numbers = slots.to_vec();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn fits_a_schedule(slot: SlotNumber) -> bool {
+    slot.get() <= SlotNumber::MAX
+}
+
+/// How long a hold is to last, in milliseconds: a whole number of seconds up to the configured duration, which is the
+/// default. Anything else is `bad_hold_seconds`, never clamped.
+pub(super) fn hold_millis(request: &SlotsRequest, config: &HoldConfig) -> Result<i64, Refusal> {
+    let longest = i64::try_from(config.duration.as_secs()).unwrap_or(i64::MAX / 1_000);
+    let seconds = match &request.hold_seconds {
+        None => Some(longest),
+        Some(value) => value.as_i64().filter(|seconds| (1..=longest).contains(seconds)),
+    };
+    let seconds = seconds.ok_or_else(|| Refusal::because(Code::BadHoldSeconds, format_args!("1-{longest}")))?;
+    Ok(seconds.saturating_mul(1_000))
+}
+
+/// For whom an act on an existing hold counts. Only the role `servizio` may act for another user, or for anyone.
+pub(super) fn actor_of(caller: &Claims, named: Option<&UserId>) -> Result<Actor, Refusal> {
+    match named {
+        None if caller.is_service() => Ok(Actor::Anyone),
+        None => Ok(Actor::User(caller.user.clone())),
+        Some(user) => acting_user(caller, Some(user)).map(Actor::User),
+    }
+}
+
+/// Who will hold: the caller, or the user that the role `servizio` names.
+pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<UserId, Refusal> {
+    match named {
+        Some(user) if *user != caller.user && !caller.is_service() => Err(Code::Forbidden.into()),
+        Some(user) => Ok(user.clone()),
+        None => Ok(caller.user.clone()),
+    }
+}
+
+/// Lets the caller into the site, and counts the act against the user's rate.
+pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
+    if !caller.may_enter(space.site) {
+        return Err(Code::Forbidden.into());
+    }
+    if caller.is_staff() { Ok(()) } else { app.rates.check(&caller.user) }
+}
+
+/// What the store remembers under the caller's `Idempotency-Key`: the call in full, in one spelling.
+pub(super) fn idempotency_of(
+    act: &str,
+    caller: &Claims,
+    request: &SlotsRequest,
+    named: &NamedSlots,
+    key: Option<String>,
+) -> Option<Idempotency> {
+    let call = (
+        act,
+        named.space.site,
+        named.space.space,
+        named.day,
+        &named.numbers,
+        &request.hold_seconds,
+        &request.hold_token,
+        &request.user,
+    );
+    let fingerprint = crate::domain::event::to_json(&call);
+    key.map(|key| Idempotency { caller: caller.user.clone(), key, fingerprint })
+}
+
+/// What the store made of an act, and the slots as the schedule has them.
+pub(super) struct Applied {
+    pub outcome: ActOutcome,
+    pub slots: Vec<SlotTime>,
+}
+
+/// Resolves the slots and acts on them, again when the space changed in between.
+pub(super) async fn apply(
+    app: &App,
+    named: &NamedSlots,
+    kind: SlotActKind,
+    idempotency: Option<Idempotency>,
+) -> Result<Applied, Refusal> {
+    for _ in 0..ATTEMPTS {
+        let resolved = app.catalog.resolve(named.space).await?;
+        let slots = match resolve_slots(app, &resolved, named) {
+            // Memory may be old: only what was read just now may refuse.
+            Err(_) if !resolved.fresh => {
+                app.catalog.forget(named.space);
+                continue;
+            }
+            slots => slots?,
+        };
+        let act = SlotAct {
+            space: named.space,
+            day: named.day,
+            slots: slots.clone(),
+            revision: resolved.revision,
+            kind: kind.clone(),
+            idempotency: idempotency.clone(),
+        };
+        match app.store.apply(act).await {
+            Ok(outcome) => {
+                if let Some(hold) = &outcome.hold {
+                    app.deadlines.note(named.space.bucket(), hold.until);
+                }
+                return Ok(Applied { outcome, slots });
+            }
+            Err(ApplyError::Refused(refusal)) => return Err(refusal),
+            Err(ApplyError::Store(error)) => return Err(unavailable(&error)),
+            Err(ApplyError::Stale) => app.catalog.forget(named.space),
+        }
+    }
+    Err(unsettled(named.space))
+}
+
+fn resolve_slots(app: &App, resolved: &Resolved, named: &NamedSlots) -> Result<Vec<SlotTime>, Refusal> {
+    app.catalog.require_near(&resolved.schedule, named.day)?;
+    let found = named.numbers.iter().map(|number| resolved.schedule.slot(named.day, *number).ok_or(*number));
+    let (slots, missing): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
+    if missing.is_empty() {
+        return Ok(slots.into_iter().flatten().collect());
+    }
+    let missing = missing.into_iter().filter_map(Result::err).filter(|number| fits_a_schedule(*number));
+    Err(Refusal::of_slots(Code::SlotOutOfRange, missing.collect()))
+}
+
+/// The answer to an act that left the slots in `status`.
+pub(super) fn answer(applied: Applied, status: Status) -> SlotsAnswer {
+    let Applied { outcome, slots } = applied;
+    let hold = outcome.hold.map(|hold| {
+        let until = hold.until.rfc3339();
+        HeldUntil { held_until: until.clone(), expires_at: until, hold_token: hold.token }
+    });
+    SlotsAnswer {
+        slots: SlotIds::Many(slots.iter().map(|slot| slot.number).collect()),
+        status: status.as_str(),
+        hold,
+        epoch: outcome.at.epoch.to_string(),
+        version: outcome.at.version,
+    }
+}
+
+/// What slots are that nobody has any more: past when all of them have started.
+pub(super) fn free_status(slots: &[SlotTime], now: StoreTime) -> Status {
+    if slots.iter().all(|slot| slot.start <= now) { Status::Past } else { Status::Available }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth::Role;
+    use crate::calls::parse;
+    use crate::config::FreedTo;
+
+    fn request(slots: &str, rest: &str) -> SlotsRequest {
+        let json = format!(r#"{{"spazioId": "3", "sedeId": 1, "date": "2026-11-25", "slots": {slots}{rest}}}"#);
+        parse(json.as_bytes()).unwrap()
+    }
+
+    fn holds() -> HoldConfig {
+        HoldConfig {
+            duration: Duration::from_secs(900),
+            max: Duration::from_secs(3_600),
+            timer_interval: None,
+            max_holds: None,
+            freed_to: FreedTo::Everyone,
+        }
+    }
+
+    fn caller(role: Option<Role>) -> Claims {
+        let user = UserId::new("7").unwrap();
+        Claims { user, role, sites: Some(BTreeSet::new()), expires: StoreTime::from_millis(0) }
+    }
+
+    #[test]
+    fn both_names_of_the_space_are_taken() {
+        let other: SlotsRequest =
+            parse(br#"{"idSpazio": 3, "sedeId": "1", "date": "2026-11-25", "slots": ["2"]}"#).unwrap();
+        assert_eq!(name_slots(&other), name_slots(&request("[2]", "")));
+    }
+
+    #[test]
+    fn slots_are_distinct_and_come_in_order() {
+        let named = name_slots(&request("[3, 1, 2]", "")).unwrap();
+        assert_eq!(named.numbers.iter().map(|number| number.get()).collect::<Vec<_>>(), [1, 2, 3]);
+        let too_many = serde_json::to_string(&(1..=33).collect::<Vec<_>>()).unwrap();
+        for bad in ["[]", "[1, 1]", "[1, \"1\"]", &too_many] {
+            assert_eq!(name_slots(&request(bad, "")).unwrap_err().code, Code::Malformed, "{bad}");
+        }
+        assert!(name_slots(&request("[70000, 80000]", "")).is_ok(), "out of range, not twice the same");
+    }
+
+    #[test]
+    fn hold_seconds_are_judged_and_never_clamped() {
+        let millis = |rest: &str| hold_millis(&request("[1]", rest), &holds());
+        assert_eq!(millis(""), Ok(900_000));
+        assert_eq!(millis(r#", "holdSeconds": null"#), Ok(900_000));
+        assert_eq!(millis(r#", "holdSeconds": 1"#), Ok(1_000));
+        assert_eq!(millis(r#", "holdSeconds": 900"#), Ok(900_000));
+        for bad in ["0", "-1", "901", "1e9", "1000000000", "1.5", "1.0", "\"60\"", "true", "[]", "{}", "1e308"] {
+            let refusal = millis(&format!(r#", "holdSeconds": {bad}"#)).unwrap_err();
+            assert_eq!(refusal.code, Code::BadHoldSeconds, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_service_acts_for_others() {
+        let own = UserId::new("7").unwrap();
+        let other = UserId::new("8").unwrap();
+        assert_eq!(actor_of(&caller(None), None), Ok(Actor::User(own.clone())));
+        assert_eq!(actor_of(&caller(None), Some(&own)), Ok(Actor::User(own.clone())));
+        assert_eq!(actor_of(&caller(Some(Role::Manager)), None), Ok(Actor::User(own.clone())));
+        for role in [None, Some(Role::Manager), Some(Role::Administrator), Some(Role::SiteManager)] {
+            assert_eq!(actor_of(&caller(role), Some(&other)).unwrap_err().code, Code::Forbidden, "{role:?}");
+            assert_eq!(acting_user(&caller(role), Some(&other)).unwrap_err().code, Code::Forbidden, "{role:?}");
+        }
+        let service = caller(Some(Role::Service));
+        assert_eq!(actor_of(&service, Some(&other)), Ok(Actor::User(other.clone())));
+        assert_eq!(actor_of(&service, None), Ok(Actor::Anyone));
+        assert_eq!(acting_user(&service, Some(&other)), Ok(other));
+        assert_eq!(acting_user(&service, None), Ok(own));
+    }
+
+    #[test]
+    fn answers_have_the_shape_of_the_contract() {
+        let number = SlotNumber::new(3).unwrap();
+        let answer = SlotsAnswer {
+            slots: SlotIds::Many(vec![number]),
+            status: "occupied",
+            hold: Some(HeldUntil {
+                held_until: "t".into(),
+                expires_at: "t".into(),
+                hold_token: HoldToken::from_random([0; 16]),
+            }),
+            epoch: "e".into(),
+            version: 9,
+        };
+        let token = "0".repeat(32);
+        let end = format!(r#""status":"occupied","heldUntil":"t","expires_at":"t","holdToken":"{token}""#);
+        let json = |answer: &SlotsAnswer| serde_json::to_string(answer).unwrap();
+        assert_eq!(json(&answer), format!(r#"{{"slots":[3],{end},"epoch":"e","version":9}}"#));
+        assert_eq!(json(&answer.clone().of_one_slot()), format!(r#"{{"slotId":3,{end},"epoch":"e","version":9}}"#));
+        let booked = SlotsAnswer { status: "booked", hold: None, ..answer }.of_one_slot();
+        assert_eq!(json(&booked), r#"{"slotId":3,"status":"booked","epoch":"e","version":9}"#);
+    }
+
+    #[test]
+    fn the_same_call_has_one_fingerprint() {
+        let key = |request: &SlotsRequest| {
+            let named = name_slots(request).unwrap();
+            idempotency_of("hold", &caller(None), request, &named, Some("k".into())).unwrap().fingerprint
+        };
+        assert_eq!(key(&request("[1, 2]", "")), key(&request("[\"2\", 1]", "")));
+        assert_ne!(key(&request("[1, 2]", "")), key(&request("[1]", "")));
+        assert_ne!(key(&request("[1]", "")), key(&request("[1]", r#", "holdSeconds": 60"#)));
+    }
+}

@@ -1,0 +1,164 @@
+//! Updating a slot as staff: free, booked or closed, whatever it was.
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::slots::{self, NamedSlots, SlotsAnswer};
+use super::{count_act, parse, parse_day, require_staff_of};
+use crate::app::App;
+use crate::auth::Claims;
+use crate::domain::act::StaffStatus;
+use crate::domain::slot::MAX_DATA_BYTES;
+use crate::domain::{Code, Refusal, SiteId, SlotActKind, SlotData, SlotNumber, SpaceId, SpaceKey, Status};
+
+const ACT: &str = "update";
+
+/// What staff sets one slot to.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub struct UpdateRequest {
+    /// The space; `spazioId` is taken too.
+    #[serde(rename = "idSpazio", alias = "spazioId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub space: SpaceId,
+    /// The space's site.
+    #[serde(rename = "sedeId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub site: SiteId,
+    /// The local day, `YYYY-MM-DD`.
+    #[schema(format = Date)]
+    pub date: String,
+    /// `available`, `booked` or `blocked`.
+    #[schema(value_type = String, pattern = "^(available|booked|blocked)$")]
+    pub status: StaffStatus,
+    /// An object that stays with the slot until its next change, 16 KiB of JSON at most.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// Sets one slot. Always takes a version and is broadcast, also when nothing changed.
+pub async fn update(
+    app: &App,
+    caller: &Claims,
+    number: SlotNumber,
+    request: UpdateRequest,
+) -> Result<SlotsAnswer, Refusal> {
+    let result = try_update(app, caller, number, request).await;
+    count_act(app, ACT, &result);
+    result
+}
+
+async fn try_update(
+    app: &App,
+    caller: &Claims,
+    number: SlotNumber,
+    request: UpdateRequest,
+) -> Result<SlotsAnswer, Refusal> {
+    let space = SpaceKey { site: request.site, space: request.space };
+    let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: vec![number] };
+    let kind = update_kind(&request)?;
+    require_staff_of(caller, space)?;
+    let applied = slots::apply(app, &named, kind, None).await?;
+    let status = match request.status {
+        StaffStatus::Available => slots::free_status(&applied.slots, app.catalog.store_now()),
+        StaffStatus::Booked => Status::Booked,
+        StaffStatus::Blocked => Status::Blocked,
+    };
+    Ok(slots::answer(applied, status).of_one_slot())
+}
+
+fn update_kind(request: &UpdateRequest) -> Result<SlotActKind, Refusal> {
+    let data = request.data.as_deref().map(parse_data).transpose()?;
+    Ok(SlotActKind::Update { to: request.status, data })
+}
+
+fn parse_data(data: &RawValue) -> Result<SlotData, Refusal> {
+    require_fit(data)?;
+    let object: IndexMap<String, Box<RawValue>> = parse(data.get().as_bytes())?;
+    Ok(SlotData::new(object))
+}
+
+/// How deep passed-through JSON may nest: every client's parser reads this much.
+const MAX_DEPTH: usize = 64;
+
+/// Refuses JSON that is passed through to clients where it is longer than 16 KiB (`too_large`), or nests so deeply that
+/// a client's parser gives up (`malformed`).
+pub(super) fn require_fit(data: &RawValue) -> Result<(), Refusal> {
+    if data.get().len() > MAX_DATA_BYTES {
+        return Err(Refusal::because(Code::TooLarge, format_args!("data: {MAX_DATA_BYTES} byte")));
+    }
+    if depth_of(data.get()) > MAX_DEPTH {
+        return Err(Refusal::because(Code::Malformed, format_args!("data: nests more than {MAX_DEPTH} deep")));
+    }
+    Ok(())
+}
+
+/// How deep valid JSON nests.
+fn depth_of(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(data: &str) -> Result<UpdateRequest, Refusal> {
+        let json =
+            format!(r#"{{"idSpazio": 3, "sedeId": 1, "date": "2026-11-25", "status": "blocked", "data": {data}}}"#);
+        parse(json.as_bytes())
+    }
+
+    fn data_of(data: &str) -> Result<Option<String>, Refusal> {
+        match update_kind(&request(data)?)? {
+            SlotActKind::Update { data, .. } => Ok(data.map(|data| serde_json::to_string(&data).unwrap())),
+            _ => unreachable!("an update"),
+        }
+    }
+
+    #[test]
+    fn data_passes_through_digit_for_digit_without_the_keys_of_the_protocol() {
+        let kept = data_of(r#"{"price": 1.10, "id": 9, "n": 12345678901234567890123, "status": "x"}"#).unwrap();
+        assert_eq!(kept.unwrap(), r#"{"price":1.10,"n":12345678901234567890123}"#);
+        assert_eq!(data_of("null"), Ok(None));
+    }
+
+    #[test]
+    fn data_is_an_object_of_bounded_size_and_depth() {
+        for bad in ["[]", "7", "\"x\"", "true"] {
+            assert_eq!(data_of(bad).unwrap_err().code, Code::Malformed, "{bad}");
+        }
+        let long = format!(r#"{{"a": "{}"}}"#, "x".repeat(MAX_DATA_BYTES));
+        assert_eq!(data_of(&long).unwrap_err().code, Code::TooLarge);
+        let nested = |depth: usize| format!(r#"{{"a\"[": {}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(data_of(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(data_of(&nested(MAX_DEPTH + 1)).unwrap_err().code, Code::Malformed);
+    }
+
+    #[test]
+    fn only_three_statuses_can_be_set() {
+        let json = |status: &str| {
+            format!(r#"{{"idSpazio": 3, "sedeId": 1, "date": "2026-11-25", "status": "{status}"}}"#).into_bytes()
+        };
+        for good in ["available", "booked", "blocked"] {
+            assert!(parse::<UpdateRequest>(&json(good)).is_ok(), "{good}");
+        }
+        for bad in ["occupied", "past", "", "Blocked"] {
+            assert_eq!(parse::<UpdateRequest>(&json(bad)).unwrap_err().code, Code::Malformed, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The commands of the `slotcast` binary. What they answer goes to stdout, everything else to stderr.
+
+pub mod check_config;
+pub mod serve;
+pub mod sweep;
+pub mod token;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// Live availability server: hold, book and release slots, seen at once by every Socket.IO client.
+///
+/// Settings come from the environment and a TOML file: `slotcast check-config` shows them.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "slotcast", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Run a node (the default).
+    Serve,
+    /// Free once what has ended, and print the report as JSON.
+    Sweep,
+    /// Print a token signed with JWT_SECRET.
+    Token(token::TokenArgs),
+    /// Show the settings in force, where each comes from, and what is wrong.
+    CheckConfig,
+    /// Print the OpenAPI document.
+    #[command(name = "openapi")]
+    OpenApi,
+}
+
+impl Cli {
+    /// The command that was given, or [`Command::Serve`].
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve)
+    }
+}
+
+/// The exit code of a program that ends by this error: [`config::EXIT_CODE`] for a wrong configuration, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<config::ConfigError>()) { config::EXIT_CODE } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::{Config, Needs};
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(Cli::command)
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        assert_eq!(parse("slotcast").unwrap(), Command::Serve);
+        assert_eq!(parse("slotcast serve").unwrap(), Command::Serve);
+        assert_eq!(parse("slotcast sweep").unwrap(), Command::Sweep);
+        assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig);
+        assert_eq!(parse("slotcast openapi").unwrap(), Command::OpenApi);
+        assert!(parse("slotcast dance").is_err());
+    }
+
+    #[test]
+    fn a_wrong_configuration_has_an_exit_code_of_its_own() {
+        let env = std::collections::BTreeMap::from([("PORT".to_string(), "x".to_string())]);
+        let error = anyhow::Error::new(Config::load(&env, Needs::SERVE).unwrap_err());
+        assert_eq!(exit_code(&error), 64);
+        assert_eq!(exit_code(&error.context("while starting")), 64);
+        assert_eq!(exit_code(&anyhow::anyhow!("other")), 1);
+    }
+}

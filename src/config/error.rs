@@ -1,0 +1,46 @@
+//! What is wrong with a configuration: everything at once, each with its variable, value and source.
+
+use std::fmt;
+
+/// The exit code of a program whose configuration is wrong.
+pub const EXIT_CODE: u8 = 64;
+
+/// All that is wrong with a configuration. A program that ends by it exits with [`EXIT_CODE`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.as_slice() {
+            [problem] => write!(f, "the configuration is wrong: {problem}"),
+            problems => {
+                write!(f, "the configuration is wrong in {} places:", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+/// One thing that is wrong. Its text never has the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable; the first one where two contradict each other.
+    pub variable: String,
+    /// A sentence that names the variable, its value, where that came from and what is allowed.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn new(variable: &str, message: String) -> Self {
+        Self { variable: variable.into(), message }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

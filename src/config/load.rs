@@ -1,0 +1,374 @@
+//! From the values in force to a checked [`Config`]. All bad fields are reported at once.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+
+use super::error::{ConfigError, Problem};
+use super::parse::{self, Parsed};
+use super::source::{Layers, OperatorFile, Source, Strings, VARIABLES, Value, read_operator_file};
+use super::{
+    AuthConfig, CatalogConfig, Config, Environment, FreedTo, HoldConfig, KeySource, LimitConfig, ListenConfig,
+    StoreConfig, StoreKind,
+};
+
+/// The longest text of a value that an error or a report shows, in characters.
+const SHOWN_LENGTH: usize = 200;
+
+/// How many bytes a secret made at start has.
+const RANDOM_SECRET_BYTES: usize = 48;
+
+/// What a command needs of the configuration, besides that each value is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The keys of tokens.
+    pub keys: KeyNeed,
+    /// Whether it opens the store: in production the embedded one must be named then.
+    pub store: bool,
+}
+
+/// What a command needs the keys of tokens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyNeed {
+    /// It needs none. Where none are set, [`Config::auth`] is `None`.
+    None,
+    /// To check tokens. Where `JWT_SECRET` is missing, development makes a random one.
+    Verify,
+    /// To sign a token for nodes that have the same secret: `JWT_SECRET` must be set.
+    Sign,
+}
+
+impl Needs {
+    /// `slotcast serve`.
+    pub const SERVE: Needs = Needs { keys: KeyNeed::Verify, store: true };
+    /// `slotcast sweep` and the scheduled function.
+    pub const SWEEP: Needs = Needs { keys: KeyNeed::None, store: true };
+    /// `slotcast token`.
+    pub const TOKEN: Needs = Needs { keys: KeyNeed::Sign, store: false };
+    /// `slotcast check-config`.
+    pub const CHECK: Needs = Needs { keys: KeyNeed::None, store: true };
+}
+
+/// A checked configuration, and what an operator may want to know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// What is allowed and yet looks wrong, one sentence each.
+    pub warnings: Vec<String>,
+    /// Every variable with where its value comes from, in the order of `default.toml`.
+    pub settings: Vec<Setting>,
+}
+
+/// One variable as people may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, a secret's as `(hidden)`, with where it comes from; `None` when it has none.
+    pub value: Option<(String, Source)>,
+}
+
+impl Config {
+    /// Reads the defaults, then the file that `SLOTCAST_CONFIG` names (or `./slotcast.toml` if there), then `env`, and
+    /// checks all of it. An empty value counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// Every bad field, unknown key of the file and contradiction at once.
+    pub fn load(env: &dyn Strings, needs: Needs) -> Result<Loaded, ConfigError> {
+        let file = read_operator_file(env).map_err(|problem| ConfigError { problems: vec![problem] })?;
+        load_layers(env, file, needs)
+    }
+}
+
+/// As [`Config::load`], with the file given.
+pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: Needs) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader { layers: Layers::collect(env, file), needs };
+    let config = read_config(&mut reader);
+    let settings = reader.settings();
+    let Layers { problems, warnings, .. } = reader.layers;
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings, settings }),
+        _ => Err(ConfigError { problems }),
+    }
+}
+
+fn read_config(reader: &mut Reader) -> Option<Config> {
+    // All parts are read before the first `?`, so that all their problems are found.
+    let environment = reader.read(
+        "SLOTCAST_ENV",
+        parse::word(&[("development", Environment::Development), ("production", Environment::Production)]),
+    );
+    let checked_as = environment.unwrap_or(Environment::Development);
+    let listen = read_listen(reader);
+    let store = read_store(reader, checked_as);
+    let auth = read_auth(reader, checked_as);
+    let holds = read_holds(reader);
+    let catalog = read_catalog(reader);
+    let limits = read_limits(reader);
+    let log_filter = reader.read("SLOTCAST_LOG", parse::log_filter);
+    Some(Config {
+        environment: environment?,
+        listen: listen?,
+        store: store?,
+        auth: auth?,
+        holds: holds?,
+        catalog: catalog?,
+        limits: limits?,
+        log_filter: log_filter?,
+    })
+}
+
+fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
+    let host = reader.read("HOST", parse::host);
+    let port = reader.read("PORT", parse::number(0..=u16::MAX));
+    let admin = reader.read("SLOTCAST_ADMIN_ADDR", parse::address);
+    let admin_is_explicit = reader.is_set("SLOTCAST_ADMIN_ADDR");
+    let advertise = reader.read_optional("SLOTCAST_ADVERTISE_ADDR", parse::advertised);
+    let cors_origins = reader.read("CORS_ORIGIN", parse::origins);
+    let drain_time = reader.read("SLOTCAST_DRAIN_TIME", parse::number(0..=3_600));
+    let address = SocketAddr::new(host?, port?);
+    let admin = admin?;
+    if admin_is_explicit && is_same_listener(address, admin) {
+        reader.contradict(["SLOTCAST_ADMIN_ADDR", "PORT"], "must be another port than PORT");
+    }
+    Some(ListenConfig {
+        address,
+        admin,
+        admin_is_explicit,
+        advertise: advertise?,
+        cors_origins: cors_origins?,
+        drain_time: Duration::from_secs(drain_time?),
+    })
+}
+
+fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+/// `SLOTCAST_STORE`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StoreChoice {
+    Auto,
+    Embedded,
+    Redis,
+}
+
+fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConfig> {
+    let choices = &[("auto", StoreChoice::Auto), ("embedded", StoreChoice::Embedded), ("redis", StoreChoice::Redis)];
+    let choice = reader.read("SLOTCAST_STORE", parse::word(choices));
+    let data_dir = reader.read("SLOTCAST_DATA_DIR", |text| Ok(text.into()));
+    let url = reader.read_optional("REDIS_URL", parse::redis_url);
+    let redis_prefix = reader.read("SLOTCAST_REDIS_PREFIX", parse::redis_prefix);
+    let (choice, data_dir, url, redis_prefix) = (choice?, data_dir?, url?, redis_prefix?);
+
+    let must_name = environment == Environment::Production && reader.needs.store;
+    if choice == StoreChoice::Redis && url.is_none() {
+        reader.contradict(["SLOTCAST_STORE", "REDIS_URL"], "needs REDIS_URL");
+    } else if choice == StoreChoice::Auto && url.is_none() && must_name {
+        reader.contradict(
+            ["SLOTCAST_STORE", "REDIS_URL"],
+            "must be embedded, by name, to run production on one node's file; or else set REDIS_URL",
+        );
+    } else if choice == StoreChoice::Embedded && url.is_some() {
+        reader.layers.warnings.push("REDIS_URL is not used, because SLOTCAST_STORE is embedded".into());
+    }
+    let kind = match url {
+        Some(url) if choice != StoreChoice::Embedded => StoreKind::Redis(url),
+        _ => StoreKind::Embedded(data_dir),
+    };
+    Some(StoreConfig { kind, redis_prefix })
+}
+
+fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<AuthConfig>> {
+    let algorithm = reader.read("JWT_ALGORITHM", parse::word(parse::ALGORITHMS));
+    let secret = reader.read_optional("JWT_SECRET", parse::secret);
+    let url = reader.read_optional("JWT_JWKS_URL", parse::jwks_url(environment == Environment::Production));
+    let issuer = reader.read_optional("JWT_ISSUER", |text| Ok(text.to_string()));
+    let audience = reader.read_optional("JWT_AUDIENCE", |text| Ok(text.to_string()));
+    let (algorithm, secret, url, issuer, audience) = (algorithm?, secret?, url?, issuer?, audience?);
+
+    let auth = |keys, secret_is_random| AuthConfig { keys, issuer, audience, secret_is_random };
+    match algorithm {
+        Algorithm::HS256 => {
+            if url.is_some() {
+                let otherwise = "must be RS256, ES256 or EdDSA with JWT_JWKS_URL: a key set is public, a secret is not";
+                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], otherwise);
+            }
+            let (secret, is_random) = match secret {
+                Some(secret) => (Some(secret), false),
+                None => (missing_secret(reader, environment)?, true),
+            };
+            Some(secret.map(|secret| auth(KeySource::Secret(secret), is_random)))
+        }
+        algorithm => {
+            if secret.is_some() {
+                let name = reader.text("JWT_ALGORITHM");
+                reader.layers.warnings.push(format!("JWT_SECRET is not used, because JWT_ALGORITHM is {name}"));
+            }
+            if reader.needs.keys == KeyNeed::Sign {
+                let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
+                reader.problem("JWT_ALGORITHM", otherwise);
+            }
+            let Some(url) = url else {
+                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL");
+                return None;
+            };
+            Some(Some(auth(KeySource::Jwks { algorithm, url }, false)))
+        }
+    }
+}
+
+/// What stands in for a secret that is not set; the outer `None` where nothing may.
+fn missing_secret(reader: &mut Reader, environment: Environment) -> Option<Option<Vec<u8>>> {
+    let makes_one = "openssl rand -base64 48";
+    match (reader.needs.keys, environment) {
+        (KeyNeed::None, Environment::Development) => Some(None),
+        (KeyNeed::None, Environment::Production) => {
+            let warning = format!("JWT_SECRET is not set: `serve` will refuse to start without it (`{makes_one}`)");
+            reader.layers.warnings.push(warning);
+            Some(None)
+        }
+        (KeyNeed::Verify, Environment::Development) => random_secret(reader).map(Some),
+        (KeyNeed::Verify, Environment::Production) => {
+            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{makes_one}`)"));
+            None
+        }
+        (KeyNeed::Sign, _) => {
+            reader.problem("JWT_SECRET", "must be set, to the one that the nodes have: they check the token with it");
+            None
+        }
+    }
+}
+
+fn random_secret(reader: &mut Reader) -> Option<Vec<u8>> {
+    let mut secret = vec![0; RANDOM_SECRET_BYTES];
+    match getrandom::fill(&mut secret) {
+        Ok(()) => Some(secret),
+        Err(error) => {
+            reader.problem("JWT_SECRET", &format!("must be set, because this system gives no random bytes ({error})"));
+            None
+        }
+    }
+}
+
+fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
+    let duration = reader.read("SLOT_HOLD_DURATION", parse::number(1..=1_440_u64));
+    let max = reader.read("SLOT_HOLD_MAX", parse::number(1..=1_440_u64));
+    let timer_interval = reader.read("SLOT_TIMER_INTERVAL", parse::number_or_zero(10..=3_600_000));
+    let max_holds = reader.read("SLOT_MAX_HOLDS", parse::number(0..=100_000_u32));
+    let freed_to =
+        reader.read("SLOTCAST_FREED_TO", parse::word(&[("everyone", FreedTo::Everyone), ("rooms", FreedTo::Rooms)]));
+    let (duration, max) = (duration?, max?);
+    if max < duration {
+        reader.contradict(["SLOT_HOLD_MAX", "SLOT_HOLD_DURATION"], "must not be less than SLOT_HOLD_DURATION");
+    }
+    Some(HoldConfig {
+        duration: Duration::from_secs(duration * 60),
+        max: Duration::from_secs(max * 60),
+        timer_interval: timer_interval?.map(Duration::from_millis),
+        max_holds: Some(max_holds?).filter(|max| *max > 0),
+        freed_to: freed_to?,
+    })
+}
+
+fn read_catalog(reader: &mut Reader) -> Option<CatalogConfig> {
+    let open = reader.read("SLOTCAST_OPEN_CATALOG", parse::flag);
+    let max_days = reader.read("SLOTCAST_MAX_DAYS", parse::number(1..=3_650));
+    Some(CatalogConfig { open: open?, max_days: max_days? })
+}
+
+fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
+    let user_rate = reader.read("SLOTCAST_USER_RATE", parse::number(0..=1_000_000));
+    let event_rate = reader.read("SLOTCAST_EVENT_RATE", parse::number(0..=1_000_000));
+    let max_rooms = reader.read("SLOTCAST_MAX_ROOMS", parse::number(1..=65_536));
+    Some(LimitConfig {
+        user_rate: NonZeroU32::new(user_rate?),
+        event_rate: NonZeroU32::new(event_rate?),
+        max_rooms: max_rooms?,
+    })
+}
+
+/// Takes values out of the layers, and notes what is wrong with them.
+struct Reader {
+    layers: Layers,
+    needs: Needs,
+}
+
+impl Reader {
+    /// A value that every variable of this kind has; `None` when it is bad, which is noted.
+    fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
+        let value = self.read_optional(name, parse)?;
+        if value.is_none() {
+            self.problem(name, "must be set");
+        }
+        value
+    }
+
+    /// A value that may be missing (`Some(None)`); the outer `None` when it is bad, which is noted.
+    fn read_optional<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Option<T>> {
+        let Some(value) = self.layers.values.get(name) else { return Some(None) };
+        if value.text.contains('\u{fffd}') {
+            self.problem(name, "must be UTF-8");
+            return None;
+        }
+        match parse(&value.text) {
+            Ok(parsed) => Some(Some(parsed)),
+            Err(allowed) => {
+                self.problem(name, &allowed);
+                None
+            }
+        }
+    }
+
+    /// Whether the operator set it.
+    fn is_set(&self, name: &str) -> bool {
+        let source = self.layers.values.get(name).map(|value| &value.source);
+        matches!(source, Some(Source::File(_) | Source::Environment))
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.layers.values.get(name).map(|value| value.text.as_str()).unwrap_or_default()
+    }
+
+    /// Notes that a variable's value is not allowed.
+    fn problem(&mut self, name: &'static str, otherwise: &str) {
+        let message = format!("{name} {otherwise}; {}", self.describe(name, "it"));
+        self.layers.problems.push(Problem::new(name, message));
+    }
+
+    /// Notes that two variables' values, each allowed, do not go together.
+    fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) {
+        let [first, second] = names;
+        let (one, other) = (self.describe(first, first), self.describe(second, second));
+        self.layers.problems.push(Problem::new(first, format!("{first} {otherwise}; {one}, {other}")));
+    }
+
+    fn describe(&self, name: &str, subject: &str) -> String {
+        match self.layers.values.get(name) {
+            Some(value) => format!("{subject} is {} ({})", show(name, &value.text), value.source),
+            None => format!("{subject} is not set"),
+        }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let shown = |name, value: &Value| (show(name, &value.text), value.source.clone());
+        let value = |name| self.layers.values.get(name).map(|value| shown(name, value));
+        VARIABLES.iter().map(|name| Setting { name, value: value(*name) }).collect()
+    }
+}
+
+/// A value as it may be shown: never a secret, nor a URL with a user's name in it.
+fn show(name: &str, text: &str) -> String {
+    let is_secret = matches!(name, "JWT_SECRET" | "REDIS_URL");
+    if is_secret || (text.contains("://") && text.contains('@')) {
+        return "(hidden)".into();
+    }
+    let start: String = text.chars().take(SHOWN_LENGTH).collect();
+    let more = if start.len() < text.len() { "..." } else { "" };
+    format!("{start:?}{more}")
+}

@@ -1,0 +1,168 @@
+//! From text to checked value. An error is what is allowed, to follow the variable's name: "must be ...".
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use jsonwebtoken::Algorithm;
+use url::Url;
+
+use super::source::nearest;
+
+/// What a parser says: the value, or what would have been allowed.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// The shortest `JWT_SECRET`, in bytes: as many as SHA-256 gives (RFC 7518, 3.2).
+const SHORTEST_SECRET: usize = 32;
+
+const REDIS_SCHEMES: &[&str] =
+    &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+
+const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// A whole number within bounds.
+pub(super) fn number<T>(range: RangeInclusive<T>) -> impl FnOnce(&str) -> Parsed<T>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A whole number within bounds, or 0 for none.
+pub(super) fn number_or_zero(range: RangeInclusive<u64>) -> impl FnOnce(&str) -> Parsed<Option<u64>> {
+    move |text| match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(format!("must be 0, or a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// One of some words.
+pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl FnOnce(&str) -> Parsed<T> {
+    move |text| {
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("must be one of {}", words.join(", "))
+        })
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn flag(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| "must be true or false".into())
+}
+
+/// An IP address, or `localhost`.
+pub(super) fn host(text: &str) -> Parsed<IpAddr> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "must be an IP address such as 127.0.0.1, 0.0.0.0 or ::, or localhost".into())
+}
+
+/// An IP address, or `localhost`, and a port.
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    let allowed = || "must be ADDRESS:PORT with an IP address or localhost, such as 127.0.0.1:9090".to_string();
+    let (host_text, port) = text.rsplit_once(':').ok_or_else(allowed)?;
+    match (text.parse(), host_text, port.parse()) {
+        (Ok(address), _, _) => Ok(address),
+        (Err(_), "localhost", Ok(port)) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        _ => Err(allowed()),
+    }
+}
+
+/// A name or address that others can reach, and a port.
+pub(super) fn advertised(text: &str) -> Parsed<String> {
+    let is_whole = |host: &str, port: &str| {
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse().is_ok_and(|port: u16| port > 0)
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_whole(host, port) => Ok(text.into()),
+        _ => Err("must be HOST:PORT, such as 10.0.0.7:3000".into()),
+    }
+}
+
+/// Origins, comma separated, each as a browser sends it.
+pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
+    text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(origin).collect()
+}
+
+fn origin(text: &str) -> Parsed<String> {
+    if text == "*" {
+        return Err("must name each origin: browsers refuse `*` where credentials are sent".into());
+    }
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    match url.map(|url| url.origin().ascii_serialization()) {
+        Some(sent) if sent == text => Ok(sent),
+        Some(sent) => Err(format!("must have each origin as browsers send it: {sent:?} in place of {text:?}")),
+        None => Err(format!("must be origins such as https://www.example.org, comma separated; {text:?} is none")),
+    }
+}
+
+/// The URL of a Redis. The error never quotes it.
+pub(super) fn redis_url(text: &str) -> Parsed<String> {
+    let is_known = |scheme: &str| REDIS_SCHEMES.contains(&scheme);
+    match text.split_once("://") {
+        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(text.into()),
+        _ => Err(format!("must be SCHEME://HOST:PORT, the scheme one of {}", REDIS_SCHEMES.join(", "))),
+    }
+}
+
+/// What keys and channels begin with. No braces: they would change which node of a cluster has a key.
+pub(super) fn redis_prefix(text: &str) -> Parsed<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.into());
+    }
+    Err("must be 1 to 64 letters, digits, `_`, `-`, `.` or `:`".into())
+}
+
+/// A secret of enough bytes. The error never quotes it.
+pub(super) fn secret(text: &str) -> Parsed<Vec<u8>> {
+    if text.len() >= SHORTEST_SECRET {
+        return Ok(text.as_bytes().to_vec());
+    }
+    Err(format!(
+        "must have at least {SHORTEST_SECRET} bytes (it has {}); `openssl rand -base64 48` makes one",
+        text.len()
+    ))
+}
+
+/// The URL of a key set.
+pub(super) fn jwks_url(is_production: bool) -> impl FnOnce(&str) -> Parsed<String> {
+    move |text| {
+        let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none());
+        match url.as_ref().map(Url::scheme) {
+            Some("https") => Ok(text.into()),
+            Some("http") if !is_production => Ok(text.into()),
+            _ if is_production => Err("must be an https:// URL without a user name".into()),
+            _ => Err("must be an https:// or http:// URL without a user name".into()),
+        }
+    }
+}
+
+/// A tracing filter. A lone word that is nearly a level is taken for a slip: as a filter it would silence all the rest.
+pub(super) fn log_filter(text: &str) -> Parsed<String> {
+    let allowed = "must be a tracing filter, such as info or info,slotcast::feed=debug";
+    if let Some(level) = nearest(text, LOG_LEVELS).filter(|level| !level.eq_ignore_ascii_case(text)) {
+        return Err(format!("{allowed}; did you mean {level}?"));
+    }
+    match crate::telemetry::log::parse_filter(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!("{allowed} ({error})")),
+    }
+}
+
+/// The names of algorithms.
+pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("HS256", Algorithm::HS256),
+    ("RS256", Algorithm::RS256),
+    ("ES256", Algorithm::ES256),
+    ("EdDSA", Algorithm::EdDSA),
+];

@@ -1,0 +1,282 @@
+//! Where values come from: the compiled-in defaults, the operator's file, the environment; the last that has one wins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::Problem;
+
+/// All defaults, and what each setting means.
+const DEFAULTS: &str = include_str!("default.toml");
+
+/// The table of [`DEFAULTS`] with what differs in production.
+const PRODUCTION: &str = "production";
+
+/// The file that is read when `SLOTCAST_CONFIG` names none.
+const USUAL_FILE: &str = "slotcast.toml";
+
+/// The variable that names the file; the only one that a file cannot hold.
+const CONFIG: &str = "SLOTCAST_CONFIG";
+
+/// How like a known word, from 0 to 1, a mistyped one must be to be taken for it.
+const LIKELY: f64 = 0.7;
+
+/// Every variable that a file or the environment may set.
+pub(super) const VARIABLES: &[&str] = &[
+    "SLOTCAST_ENV",
+    "HOST",
+    "PORT",
+    "SLOTCAST_ADMIN_ADDR",
+    "SLOTCAST_ADVERTISE_ADDR",
+    "CORS_ORIGIN",
+    "SLOTCAST_DRAIN_TIME",
+    "SLOTCAST_STORE",
+    "SLOTCAST_DATA_DIR",
+    "REDIS_URL",
+    "SLOTCAST_REDIS_PREFIX",
+    "JWT_ALGORITHM",
+    "JWT_SECRET",
+    "JWT_JWKS_URL",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "SLOT_HOLD_DURATION",
+    "SLOT_HOLD_MAX",
+    "SLOT_TIMER_INTERVAL",
+    "SLOT_MAX_HOLDS",
+    "SLOTCAST_FREED_TO",
+    "SLOTCAST_OPEN_CATALOG",
+    "SLOTCAST_MAX_DAYS",
+    "SLOTCAST_USER_RATE",
+    "SLOTCAST_EVENT_RATE",
+    "SLOTCAST_MAX_ROOMS",
+    "SLOTCAST_LOG",
+];
+
+/// Names with texts, as the environment is; tests parse from a map.
+pub trait Strings {
+    /// The text of a name. What is not UTF-8 has U+FFFD in its place, and is refused.
+    fn get(&self, name: &str) -> Option<String>;
+
+    /// All names that have a text.
+    fn names(&self) -> Vec<String>;
+}
+
+/// The environment of this process.
+pub struct ProcessEnvironment;
+
+impl Strings for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var_os(name).map(|text| text.to_string_lossy().into_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Strings for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The default.
+    Default,
+    /// The default of `SLOTCAST_ENV=production`, which differs.
+    ProductionDefault,
+    /// The operator's file.
+    File(Arc<Path>),
+    /// The environment.
+    Environment,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::ProductionDefault => f.write_str("default in production"),
+            Source::File(path) => write!(f, "file {}", path.display()),
+            Source::Environment => f.write_str("environment"),
+        }
+    }
+}
+
+/// A value as text, with where it comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    pub(super) text: String,
+    pub(super) source: Source,
+}
+
+/// The operator's file.
+pub(super) struct OperatorFile {
+    pub(super) path: PathBuf,
+    pub(super) content: String,
+}
+
+/// Reads the file that `SLOTCAST_CONFIG` names, else `./slotcast.toml` if it is there.
+pub(super) fn read_operator_file(env: &dyn Strings) -> Result<Option<OperatorFile>, Problem> {
+    let named = env.get(CONFIG).filter(|path| !path.is_empty());
+    let path = PathBuf::from(named.as_deref().unwrap_or(USUAL_FILE));
+    match std::fs::read_to_string(&path) {
+        Ok(content) => Ok(Some(OperatorFile { path, content })),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let asked = if named.is_some() { " (environment)" } else { "" };
+            Err(Problem::new(CONFIG, format!("cannot read the configuration file {path:?}{asked}: {error}")))
+        }
+    }
+}
+
+/// The values in force, with what was found wrong on the way to them.
+pub(super) struct Layers {
+    pub(super) values: BTreeMap<&'static str, Value>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Layers {
+    /// Lays the environment over the file over the defaults.
+    pub(super) fn collect(env: &dyn Strings, file: Option<OperatorFile>) -> Layers {
+        let mut problems = Vec::new();
+        let warnings = unknown_names(env);
+        let mut set = file.map(|file| parse_operator_file(&file, &mut problems)).unwrap_or_default();
+        for name in VARIABLES {
+            if let Some(text) = env.get(name).filter(|text| !text.is_empty()) {
+                set.insert(name, Value { text, source: Source::Environment });
+            }
+        }
+        let is_production = set.get("SLOTCAST_ENV").is_some_and(|value| value.text == PRODUCTION);
+        let mut values = defaults(is_production, &mut problems);
+        values.extend(set);
+        Layers { values, problems, warnings }
+    }
+}
+
+/// The defaults of an environment.
+fn defaults(is_production: bool, problems: &mut Vec<Problem>) -> BTreeMap<&'static str, Value> {
+    let mut table = parse_table(DEFAULTS, "the defaults", problems);
+    let production = table.remove(PRODUCTION).and_then(|value| value.as_table().cloned()).unwrap_or_default();
+    let mut values = texts_of(table, &Source::Default, problems);
+    if is_production {
+        values.extend(texts_of(production, &Source::ProductionDefault, problems));
+    }
+    values
+}
+
+fn parse_operator_file(file: &OperatorFile, problems: &mut Vec<Problem>) -> BTreeMap<&'static str, Value> {
+    let table = parse_table(&file.content, &file.path.display().to_string(), problems);
+    let mut values = texts_of(table, &Source::File(file.path.as_path().into()), problems);
+    values.retain(|_, value| !value.text.is_empty());
+    values
+}
+
+fn parse_table(content: &str, place: &str, problems: &mut Vec<Problem>) -> toml::Table {
+    content.parse().unwrap_or_else(|error: toml::de::Error| {
+        // Not the error's own text: it quotes the line, which may hold a secret.
+        let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        problems.push(Problem::new(CONFIG, format!("{place}, line {line}, is not TOML: {}", error.message())));
+        toml::Table::new()
+    })
+}
+
+/// The values of a table as texts; what no variable takes is a problem.
+fn texts_of(table: toml::Table, source: &Source, problems: &mut Vec<Problem>) -> BTreeMap<&'static str, Value> {
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        match (VARIABLES.iter().find(|name| **name == key), text_of(&key, &value)) {
+            (Some(name), Some(text)) => {
+                values.insert(*name, Value { text, source: source.clone() });
+            }
+            (Some(_), None) => {
+                let allowed = if key == "CORS_ORIGIN" { "a string or a list of strings" } else { "one simple value" };
+                problems
+                    .push(Problem::new(&key, format!("{key} must be {allowed}, not {} ({source})", kind_of(&value))));
+            }
+            (None, _) => problems.push(Problem::new(&key, unknown_key(&key, &value, source))),
+        }
+    }
+    values
+}
+
+fn text_of(key: &str, value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        // Kept as text, so that the variable's own check says what it takes.
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Array(items) if key == "CORS_ORIGIN" => {
+            let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+            // Only a comma, where the list is empty: a text that is not empty, and names no origin.
+            items.map(|items| if items.is_empty() { ",".into() } else { items.join(",") })
+        }
+        toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => None,
+    }
+}
+
+fn kind_of(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::Array(_) => "a list",
+        toml::Value::Table(_) => "a table",
+        toml::Value::Datetime(_) => "a date",
+        _ => "this",
+    }
+}
+
+fn unknown_key(key: &str, value: &toml::Value, source: &Source) -> String {
+    if key == CONFIG {
+        return format!("{key} ({source}) can only be set in the environment");
+    }
+    if value.is_table() {
+        return format!("[{key}] ({source}) is a table, but the file has flat keys alone, with the variables' names");
+    }
+    match nearest(key, VARIABLES) {
+        Some(name) => format!("{key} ({source}) is not a setting; did you mean {name}?"),
+        None => format!("{key} ({source}) is not a setting; `slotcast check-config` lists all"),
+    }
+}
+
+/// Warns of names in the environment that look like ours and are not.
+fn unknown_names(env: &dyn Strings) -> Vec<String> {
+    let mut names = env.names();
+    names.sort();
+    names
+        .into_iter()
+        .filter(|name| name != CONFIG && !VARIABLES.contains(&name.as_str()))
+        .filter_map(|name| {
+            let is_ours = name.starts_with("SLOTCAST_");
+            // Others may own these; only a slip is worth a word.
+            let may_be_ours = name.starts_with("SLOT_") || name.starts_with("JWT_");
+            match nearest(&name, VARIABLES).filter(|_| is_ours || may_be_ours) {
+                Some(near) => Some(format!("{name} (environment) is not a setting; did you mean {near}?")),
+                None => is_ours.then(|| format!("{name} (environment) is not a setting")),
+            }
+        })
+        .collect()
+}
+
+/// The known word that a mistyped one most likely means. Our prefix does not count: all names with it would be alike.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let bare = |name: &str| {
+        let upper = name.to_uppercase().replace('-', "_");
+        upper.strip_prefix("SLOTCAST_").map(str::to_string).unwrap_or(upper)
+    };
+    let word = bare(word);
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&word, &bare(name));
+    known
+        .iter()
+        .map(|name| (likeness(name), *name))
+        .filter(|(likeness, _)| *likeness > LIKELY)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,356 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::load::load_layers;
+use super::source::{OperatorFile, VARIABLES};
+use super::*;
+
+const SECRET: &str = "a-secret-of-more-than-thirty-two-bytes";
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn load(pairs: &[(&str, &str)], needs: Needs) -> Result<Loaded, ConfigError> {
+    load_layers(&env(pairs), None, needs)
+}
+
+fn load_file(content: &str, pairs: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let file = OperatorFile { path: PathBuf::from("my.toml"), content: content.into() };
+    load_layers(&env(pairs), Some(file), Needs::SERVE)
+}
+
+fn messages(result: Result<Loaded, ConfigError>) -> Vec<String> {
+    result.unwrap_err().problems.into_iter().map(|problem| problem.message).collect()
+}
+
+/// The one message of a wrong configuration.
+fn message(pairs: &[(&str, &str)], needs: Needs) -> String {
+    let mut messages = messages(load(pairs, needs));
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages.remove(0)
+}
+
+#[test]
+fn without_anything_set_the_defaults_of_the_contract_hold() {
+    let Loaded { config, warnings, settings } = load(&[], Needs::SERVE).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(config.environment, Environment::Development);
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:3000");
+    assert_eq!(config.listen.admin.to_string(), "127.0.0.1:9090");
+    assert!(!config.listen.admin_is_explicit);
+    assert_eq!(config.listen.advertise, None);
+    assert_eq!(config.listen.cors_origins.len(), 6);
+    assert_eq!(config.listen.drain_time, Duration::from_secs(25));
+    assert_eq!(config.store.kind, StoreKind::Embedded("./data".into()));
+    assert_eq!(config.store.redis_prefix, "slotcast");
+    assert_eq!(config.holds.duration, Duration::from_secs(15 * 60));
+    assert_eq!(config.holds.max, Duration::from_secs(60 * 60));
+    assert_eq!(config.holds.timer_interval, Some(Duration::from_secs(30)));
+    assert_eq!(config.holds.max_holds, Some(12));
+    assert_eq!(config.holds.freed_to, FreedTo::Everyone);
+    assert!(config.catalog.open);
+    assert_eq!(config.catalog.max_days, 400);
+    assert_eq!(config.limits.user_rate.map(|rate| rate.get()), Some(20));
+    assert_eq!(config.limits.event_rate.map(|rate| rate.get()), Some(50));
+    assert_eq!(config.limits.max_rooms, 256);
+    assert_eq!(config.log_filter, "info");
+    assert_eq!(settings.len(), VARIABLES.len());
+    assert!(settings.iter().flat_map(|setting| &setting.value).all(|(_, source)| *source == Source::Default));
+}
+
+#[test]
+fn every_variable_is_in_the_commented_defaults() {
+    let defaults = include_str!("default.toml");
+    for name in VARIABLES {
+        let is_set = defaults.lines().any(|line| line.starts_with(&format!("{name} = ")));
+        let is_named = defaults.lines().any(|line| line.starts_with(&format!("# {name} = ")));
+        assert!(is_set != is_named, "{name} must be there once, set or as a comment");
+    }
+}
+
+#[test]
+fn production_has_other_defaults_and_asks_for_what_matters() {
+    let messages = messages(load(&[("SLOTCAST_ENV", "production")], Needs::SERVE));
+    assert_eq!(
+        messages,
+        [
+            "SLOTCAST_STORE must be embedded, by name, to run production on one node's file; or else set REDIS_URL; \
+             SLOTCAST_STORE is \"auto\" (default), REDIS_URL is not set",
+            "JWT_SECRET must be set in production: at least 32 bytes (`openssl rand -base64 48`); it is not set",
+        ]
+    );
+    let production = [("SLOTCAST_ENV", "production"), ("SLOTCAST_STORE", "embedded"), ("JWT_SECRET", SECRET)];
+    let Loaded { config, settings, .. } = load(&production, Needs::SERVE).unwrap();
+    assert_eq!(config.listen.address.to_string(), "0.0.0.0:3000");
+    assert!(!config.catalog.open);
+    let host = settings.iter().find(|setting| setting.name == "HOST").unwrap();
+    assert_eq!(host.value, Some(("\"0.0.0.0\"".into(), Source::ProductionDefault)));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = "PORT = 4000\nSLOT_MAX_HOLDS = \"3\"\nSLOTCAST_OPEN_CATALOG = false\nSLOTCAST_LOG = \"\"\n";
+    let Loaded { config, settings, .. } = load_file(file, &[("PORT", "5000"), ("SLOT_MAX_HOLDS", "")]).unwrap();
+    assert_eq!(config.listen.address.port(), 5000);
+    assert_eq!(config.holds.max_holds, Some(3));
+    assert!(!config.catalog.open);
+    assert_eq!(config.log_filter, "info");
+    let source = |name| {
+        let setting = settings.iter().find(|setting| setting.name == name).unwrap();
+        setting.value.as_ref().unwrap().1.to_string()
+    };
+    assert_eq!(source("PORT"), "environment");
+    assert_eq!(source("SLOT_MAX_HOLDS"), "file my.toml");
+    assert_eq!(source("HOST"), "default");
+}
+
+#[test]
+fn production_may_be_said_in_the_file() {
+    let file = format!("SLOTCAST_ENV = \"production\"\nSLOTCAST_STORE = \"embedded\"\nJWT_SECRET = \"{SECRET}\"\n");
+    assert_eq!(load_file(&file, &[]).unwrap().config.environment, Environment::Production);
+}
+
+#[test]
+fn origins_are_a_list_or_comma_separated() {
+    let two = ["http://localhost:3000", "https://a.example"];
+    let from_env = load(&[("CORS_ORIGIN", "http://localhost:3000, https://a.example")], Needs::SERVE).unwrap();
+    assert_eq!(from_env.config.listen.cors_origins, two);
+    let from_file = load_file("CORS_ORIGIN = [\"http://localhost:3000\", \"https://a.example\"]", &[]).unwrap();
+    assert_eq!(from_file.config.listen.cors_origins, two);
+    let none = load_file("CORS_ORIGIN = []", &[]).unwrap();
+    assert_eq!(none.config.listen.cors_origins, Vec::<String>::new());
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_an_error_with_the_nearest_name() {
+    let file = "SLOT_HOLD_DURATON = 5\nfoo = 1\nport = 1\nSLOTCAST_CONFIG = \"x\"\n[server]\nPORT = 1\n";
+    let mut messages = messages(load_file(file, &[]));
+    messages.sort();
+    assert_eq!(
+        messages,
+        [
+            "SLOTCAST_CONFIG (file my.toml) can only be set in the environment",
+            "SLOT_HOLD_DURATON (file my.toml) is not a setting; did you mean SLOT_HOLD_DURATION?",
+            "[server] (file my.toml) is a table, but the file has flat keys alone, with the variables' names",
+            "foo (file my.toml) is not a setting; `slotcast check-config` lists all",
+            "port (file my.toml) is not a setting; did you mean PORT?",
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_variable_of_the_environment_is_a_warning() {
+    let pairs =
+        [("SLOTCAST_MAX_ROOM", "1"), ("SLOTCAST_X", "1"), ("JWT_SECERT", "1"), ("PATH", "/bin"), ("JWT_X", "1")];
+    assert_eq!(
+        load(&pairs, Needs::SERVE).unwrap().warnings,
+        [
+            "JWT_SECERT (environment) is not a setting; did you mean JWT_SECRET?",
+            "SLOTCAST_MAX_ROOM (environment) is not a setting; did you mean SLOTCAST_MAX_ROOMS?",
+            "SLOTCAST_X (environment) is not a setting",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_with_the_line_and_never_quoted() {
+    let message = messages(load_file("PORT = 1\nJWT_SECRET = \"hunter2hunter2\n", &[])).remove(0);
+    assert!(message.starts_with("my.toml, line 2, is not TOML: "), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slotcast.toml");
+    let pairs = [("SLOTCAST_CONFIG", path.to_str().unwrap())];
+    let error = Config::load(&env(&pairs), Needs::SERVE).unwrap_err().to_string();
+    assert!(error.contains("cannot read the configuration file"), "{error}");
+    std::fs::write(&path, "PORT = 4321").unwrap();
+    assert_eq!(Config::load(&env(&pairs), Needs::SERVE).unwrap().config.listen.address.port(), 4321);
+}
+
+#[test]
+fn all_bad_fields_are_reported_at_once_with_value_and_source() {
+    let pairs = [("PORT", "65536"), ("HOST", "example.org"), ("SLOTCAST_ENV", "prod"), ("SLOTCAST_MAX_DAYS", "-1")];
+    assert_eq!(
+        messages(load(&pairs, Needs::SERVE)),
+        [
+            "SLOTCAST_ENV must be one of development, production; it is \"prod\" (environment)",
+            "HOST must be an IP address such as 127.0.0.1, 0.0.0.0 or ::, or localhost; it is \"example.org\" (environment)",
+            "PORT must be a whole number from 0 to 65535; it is \"65536\" (environment)",
+            "SLOTCAST_MAX_DAYS must be a whole number from 1 to 3650; it is \"-1\" (environment)",
+        ]
+    );
+    let from_file = messages(load_file("PORT = 1.5\nHOST = [1]\nSLOTCAST_OPEN_CATALOG = 1", &[]));
+    assert_eq!(
+        from_file,
+        [
+            "HOST must be one simple value, not a list (file my.toml)",
+            "PORT must be a whole number from 0 to 65535; it is \"1.5\" (file my.toml)",
+            "SLOTCAST_OPEN_CATALOG must be true or false; it is \"1\" (file my.toml)",
+        ]
+    );
+}
+
+#[test]
+fn each_variable_refuses_what_it_does_not_take() {
+    for (name, bad) in [
+        ("PORT", "http"),
+        ("SLOTCAST_ADMIN_ADDR", "9090"),
+        ("SLOTCAST_ADMIN_ADDR", "example.org:9090"),
+        ("SLOTCAST_ADVERTISE_ADDR", "10.0.0.7"),
+        ("SLOTCAST_ADVERTISE_ADDR", "http://10.0.0.7:3000/"),
+        ("CORS_ORIGIN", "*"),
+        ("CORS_ORIGIN", "https://a.example/"),
+        ("CORS_ORIGIN", "https://A.example"),
+        ("CORS_ORIGIN", "https://a.example:443"),
+        ("CORS_ORIGIN", "a.example"),
+        ("CORS_ORIGIN", "null"),
+        ("SLOTCAST_DRAIN_TIME", "25s"),
+        ("SLOTCAST_STORE", "memory"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("SLOTCAST_REDIS_PREFIX", "a{b}"),
+        ("JWT_ALGORITHM", "none"),
+        ("JWT_ALGORITHM", "HS512"),
+        ("JWT_SECRET", "0123456789012345678901234567890"),
+        ("SLOT_HOLD_DURATION", "0"),
+        ("SLOT_HOLD_DURATION", "99999999999999999999999"),
+        ("SLOT_HOLD_MAX", "1441"),
+        ("SLOT_TIMER_INTERVAL", "-1"),
+        ("SLOT_TIMER_INTERVAL", "9"),
+        ("SLOT_MAX_HOLDS", "twelve"),
+        ("SLOTCAST_FREED_TO", "nobody"),
+        ("SLOTCAST_OPEN_CATALOG", "yes"),
+        ("SLOTCAST_USER_RATE", "0.5"),
+        ("SLOTCAST_MAX_ROOMS", "0"),
+        ("SLOTCAST_LOG", "slotcast=loud"),
+        ("SLOTCAST_LOG", "inof"),
+        ("SLOTCAST_LOG", "in\u{fffd}fo"),
+    ] {
+        let message = message(&[(name, bad)], Needs::SERVE);
+        assert!(message.starts_with(&format!("{name} ")), "{message}");
+        assert!(message.ends_with("(environment)"), "{message}");
+    }
+}
+
+#[test]
+fn each_variable_takes_what_it_should() {
+    for (name, good) in [
+        ("PORT", "0"),
+        ("HOST", "localhost"),
+        ("HOST", "::"),
+        ("HOST", "[::1]"),
+        ("SLOTCAST_ADMIN_ADDR", "localhost:0"),
+        ("SLOTCAST_ADMIN_ADDR", "[::1]:9090"),
+        ("SLOTCAST_ADVERTISE_ADDR", "node-1.internal:3000"),
+        ("CORS_ORIGIN", "https://a.example:8443,http://127.0.0.1:5500"),
+        ("REDIS_URL", "redis://localhost"),
+        ("REDIS_URL", "rediss://user:secret@redis.example:6380/1"),
+        ("REDIS_URL", "redis-cluster://a:1,b:2"),
+        ("REDIS_URL", "rediss-cluster://a:1"),
+        ("REDIS_URL", "redis-sentinel://a:1,b:2/main"),
+        ("REDIS_URL", "rediss-sentinel://a:1/main"),
+        ("SLOT_TIMER_INTERVAL", "0"),
+        ("SLOT_MAX_HOLDS", "0"),
+        ("SLOTCAST_USER_RATE", "0"),
+        ("SLOTCAST_FREED_TO", "rooms"),
+        ("SLOTCAST_LOG", "info,slotcast::feed=debug"),
+        ("SLOTCAST_LOG", "WARN"),
+        ("SLOTCAST_LOG", "hyper"),
+        ("JWT_SECRET", SECRET),
+    ] {
+        assert!(load(&[(name, good)], Needs::SERVE).is_ok(), "{name}={good}");
+    }
+}
+
+#[test]
+fn zero_means_none_where_the_contract_says_so() {
+    let pairs = [
+        ("SLOT_TIMER_INTERVAL", "0"),
+        ("SLOT_MAX_HOLDS", "0"),
+        ("SLOTCAST_USER_RATE", "0"),
+        ("SLOTCAST_EVENT_RATE", "0"),
+    ];
+    let config = load(&pairs, Needs::SERVE).unwrap().config;
+    assert_eq!(config.holds.timer_interval, None);
+    assert_eq!(config.holds.max_holds, None);
+    assert_eq!(config.limits.user_rate, None);
+    assert_eq!(config.limits.event_rate, None);
+}
+
+#[test]
+fn a_contradiction_names_both_fields() {
+    assert_eq!(
+        message(&[("SLOT_HOLD_DURATION", "90")], Needs::SERVE),
+        "SLOT_HOLD_MAX must not be less than SLOT_HOLD_DURATION; SLOT_HOLD_MAX is \"60\" (default), \
+         SLOT_HOLD_DURATION is \"90\" (environment)"
+    );
+    assert_eq!(
+        message(&[("SLOTCAST_STORE", "redis")], Needs::SERVE),
+        "SLOTCAST_STORE needs REDIS_URL; SLOTCAST_STORE is \"redis\" (environment), REDIS_URL is not set"
+    );
+    assert_eq!(
+        message(&[("JWT_ALGORITHM", "RS256")], Needs::SERVE),
+        "JWT_ALGORITHM needs JWT_JWKS_URL; JWT_ALGORITHM is \"RS256\" (environment), JWT_JWKS_URL is not set"
+    );
+    let both = [("JWT_JWKS_URL", "https://login.example/keys"), ("JWT_SECRET", SECRET)];
+    assert!(message(&both, Needs::SERVE).starts_with("JWT_ALGORITHM must be RS256, ES256 or EdDSA with JWT_JWKS_URL"));
+    let same = [("PORT", "9090"), ("SLOTCAST_ADMIN_ADDR", "127.0.0.1:9090")];
+    assert!(message(&same, Needs::SERVE).starts_with("SLOTCAST_ADMIN_ADDR must be another port than PORT"));
+    assert!(load(&[("PORT", "9090")], Needs::SERVE).is_ok(), "the default gives way");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let short = message(&[("JWT_SECRET", "hunter2")], Needs::SWEEP);
+    assert_eq!(
+        short,
+        "JWT_SECRET must have at least 32 bytes (it has 7); `openssl rand -base64 48` makes one; it is (hidden) (environment)"
+    );
+    let url = message(&[("REDIS_URL", "hunter2://hunter2@host")], Needs::SERVE);
+    assert!(!url.contains("hunter2"), "{url}");
+    let keys = message(&[("JWT_ALGORITHM", "RS256"), ("JWT_JWKS_URL", "https://me:hunter2@host/keys")], Needs::SERVE);
+    assert!(!keys.contains("hunter2"), "{keys}");
+    let loaded = load(&[("JWT_SECRET", SECRET), ("REDIS_URL", "redis://:hunter2@host")], Needs::SERVE).unwrap();
+    let shown = format!("{loaded:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn only_serve_and_token_need_a_secret() {
+    assert!(load(&[], Needs::SWEEP).unwrap().config.auth.is_none());
+    assert!(load(&[], Needs::CHECK).unwrap().config.auth.is_none());
+    let random = load(&[], Needs::SERVE).unwrap().config.auth.unwrap();
+    assert!(random.secret_is_random);
+    let again = load(&[], Needs::SERVE).unwrap().config.auth.unwrap();
+    let (KeySource::Secret(one), KeySource::Secret(other)) = (random.keys, again.keys) else { panic!("not secrets") };
+    assert!(one.len() >= 32 && one != other);
+    assert!(message(&[], Needs::TOKEN).starts_with("JWT_SECRET must be set"));
+    assert!(!load(&[("JWT_SECRET", SECRET)], Needs::TOKEN).unwrap().config.auth.unwrap().secret_is_random);
+    let production = [("SLOTCAST_ENV", "production"), ("REDIS_URL", "redis://host")];
+    assert_eq!(load(&production, Needs::SWEEP).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn a_key_set_has_its_algorithm_and_in_production_https() {
+    let keys = [("JWT_ALGORITHM", "EdDSA"), ("JWT_JWKS_URL", "http://login.example/keys")];
+    let auth = load(&keys, Needs::SERVE).unwrap().config.auth.unwrap();
+    assert!(matches!(auth.keys, KeySource::Jwks { algorithm: jsonwebtoken::Algorithm::EdDSA, .. }));
+    let production = [keys.as_slice(), &[("SLOTCAST_ENV", "production"), ("REDIS_URL", "redis://host")]].concat();
+    assert!(message(&production, Needs::SERVE).starts_with("JWT_JWKS_URL must be an https:// URL"));
+    assert!(message(&keys, Needs::TOKEN).starts_with("JWT_ALGORITHM must be HS256 for this command to sign"));
+}
+
+#[test]
+fn a_redis_url_selects_redis_unless_the_embedded_store_is_named() {
+    let redis = load(&[("REDIS_URL", "redis://host")], Needs::SERVE).unwrap();
+    assert_eq!(redis.config.store.kind, StoreKind::Redis("redis://host".into()));
+    let named = load(&[("REDIS_URL", "redis://host"), ("SLOTCAST_STORE", "embedded")], Needs::SERVE).unwrap();
+    assert_eq!(named.config.store.kind, StoreKind::Embedded("./data".into()));
+    assert_eq!(named.warnings, ["REDIS_URL is not used, because SLOTCAST_STORE is embedded"]);
+}

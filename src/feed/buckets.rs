@@ -1,0 +1,193 @@
+//! The bucket topics: every node follows all of them. They carry what is not about one watched space: freed slots,
+//! messages to users and to everyone, commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::Feed;
+use super::follower::{Follower, Step};
+use crate::domain::{Bucket, Day, SlotNumber, SpaceKey};
+use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, Message, MessageKind, Topic, UserMessage};
+
+/// How long freed slots are gathered before they are told in one message.
+const FREED_WINDOW: Duration = Duration::from_secs(1);
+
+/// How many spaces and days one `slots_freed` lists.
+const FREED_SPACES: usize = 500;
+
+/// How long to wait before a bucket that cannot be followed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Who acts on what the buckets bring.
+pub trait Audience: Send + Sync + 'static {
+    /// A second's worth of freed slots.
+    fn tell_freed(&self, freed: FreedSummary);
+
+    /// A message to one user, of which some sockets may be here.
+    fn tell_user(&self, message: UserMessage);
+
+    /// Messages to users of this bucket may have been missed: what was kept for them is to be read.
+    fn tell_user_messages_missed(&self, bucket: Bucket);
+
+    /// A message to every socket.
+    fn tell_everyone(&self, message: EveryoneMessage);
+
+    /// A user's sockets are to be closed.
+    fn disconnect_user(&self, command: DisconnectUser);
+}
+
+/// What was freed within a second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FreedSummary {
+    /// How many slots in all.
+    pub count: u64,
+    /// Where, ascending; at most 500 spaces and days.
+    pub spaces: Vec<(SpaceKey, FreedSlots)>,
+    /// Whether some were left out of `spaces`.
+    pub is_truncated: bool,
+}
+
+impl Feed {
+    /// Follows all buckets for an audience; never returns.
+    pub async fn follow_buckets(self, audience: Arc<dyn Audience>) {
+        let (freed, gathered) = mpsc::unbounded_channel();
+        let gathering = gather_freed(gathered, audience.clone());
+        let following = Bucket::all().map(|bucket| {
+            tokio::spawn(follow_bucket(self.clone(), bucket, audience.clone(), freed.clone()))
+        });
+        // Spawned, not joined one after the other: the map is lazy.
+        let following: Vec<_> = following.collect();
+        gathering.await;
+        following.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+async fn follow_bucket(
+    feed: Feed,
+    bucket: Bucket,
+    audience: Arc<dyn Audience>,
+    freed: mpsc::UnboundedSender<FreedSlots>,
+) {
+    let mut follower = loop {
+        match Follower::start(feed.shared().clone(), Topic::Bucket(bucket)).await {
+            Ok(follower) => break follower,
+            Err(error) => {
+                tracing::warn!(bucket = bucket.get(), %error, "cannot follow a bucket; will try again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    // What came between the node's start and here was not heard.
+    audience.tell_user_messages_missed(bucket);
+    loop {
+        let heard = follower.hear().await;
+        for step in follower.take(heard).await {
+            match step {
+                Step::Deliver(message) => deliver(&message, audience.as_ref(), &freed),
+                Step::Restarted => audience.tell_user_messages_missed(bucket),
+            }
+        }
+    }
+}
+
+fn deliver(message: &Message, audience: &dyn Audience, freed: &mpsc::UnboundedSender<FreedSlots>) {
+    match message.kind {
+        MessageKind::Freed => read(message).into_iter().for_each(|slots| {
+            // The receiver lives as long as this task does.
+            let _ = freed.send(slots);
+        }),
+        MessageKind::User => read(message).into_iter().for_each(|message| audience.tell_user(message)),
+        MessageKind::Everyone => read(message).into_iter().for_each(|message| audience.tell_everyone(message)),
+        MessageKind::Disconnect => read(message).into_iter().for_each(|command| audience.disconnect_user(command)),
+        other => tracing::error!(kind = other.name(), "not a message of a bucket"),
+    }
+}
+
+fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
+    serde_json::from_str(message.payload.get())
+        .inspect_err(|error| tracing::error!(kind = message.kind.name(), %error, "an unreadable message in the feed"))
+        .ok()
+}
+
+/// Merges what comes within a window that begins with the first.
+async fn gather_freed(mut freed: mpsc::UnboundedReceiver<FreedSlots>, audience: Arc<dyn Audience>) {
+    while let Some(first) = freed.recv().await {
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        let window = tokio::time::sleep(FREED_WINDOW);
+        tokio::pin!(window);
+        loop {
+            tokio::select! {
+                () = &mut window => break,
+                more = freed.recv() => match more {
+                    Some(more) => gathered.add(more),
+                    None => break,
+                },
+            }
+        }
+        audience.tell_freed(gathered.summary());
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    count: u64,
+    slots: BTreeMap<(SpaceKey, Day), BTreeSet<SlotNumber>>,
+}
+
+impl Gathered {
+    fn add(&mut self, freed: FreedSlots) {
+        self.count += freed.slots.len() as u64;
+        let space = SpaceKey { site: freed.site, space: freed.space };
+        self.slots.entry((space, freed.date)).or_default().extend(freed.slots);
+    }
+
+    fn summary(self) -> FreedSummary {
+        let is_truncated = self.slots.len() > FREED_SPACES;
+        let listed = self.slots.into_iter().take(FREED_SPACES).map(|((space, date), slots)| {
+            let slots = slots.into_iter().collect();
+            (space, FreedSlots { space: space.space, site: space.site, date, slots })
+        });
+        FreedSummary { count: self.count, spaces: listed.collect(), is_truncated }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{SiteId, SpaceId};
+
+    fn freed(space: u64, slots: &[u64]) -> FreedSlots {
+        FreedSlots {
+            space: SpaceId::new(space).unwrap(),
+            site: SiteId::new(1).unwrap(),
+            date: Day::parse("2026-11-23").unwrap(),
+            slots: slots.iter().map(|slot| SlotNumber::new(*slot).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_same_day_of_a_space_is_listed_once() {
+        let mut gathered = Gathered::default();
+        gathered.add(freed(2, &[5]));
+        gathered.add(freed(1, &[1]));
+        gathered.add(freed(2, &[3, 4]));
+        let summary = gathered.summary();
+        assert_eq!(summary.count, 4);
+        assert!(!summary.is_truncated);
+        let listed: Vec<_> = summary.spaces.into_iter().map(|(_, slots)| slots).collect();
+        assert_eq!(listed, [freed(1, &[1]), freed(2, &[3, 4, 5])]);
+    }
+
+    #[test]
+    fn the_list_is_cut_at_500_and_the_count_is_not() {
+        let mut gathered = Gathered::default();
+        (1..=501).for_each(|space| gathered.add(freed(space, &[1, 2])));
+        let summary = gathered.summary();
+        assert_eq!((summary.count, summary.spaces.len(), summary.is_truncated), (1_002, 500, true));
+    }
+}

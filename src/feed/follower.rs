@@ -1,0 +1,168 @@
+//! Follows one topic: turns what a subscription happens to bring into every message once, in order.
+//!
+//! The next version is delivered, an older one dropped, a gap read from the log. A message of another epoch is only a
+//! hint: the store is asked, and what it does not confirm is dropped. When the log cannot fill the gap, the follower says
+//! [`Step::Restarted`] and goes on from the head.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Shared;
+use crate::domain::event::Position;
+use crate::store::hub::Watch;
+use crate::store::{LogRead, Message, Signal, StoreError, Topic};
+
+/// What happened in the topic.
+#[derive(Debug)]
+pub enum Step {
+    /// The next message.
+    Deliver(Message),
+    /// Continuity is lost: what is known is void, messages go on after the follower's position.
+    Restarted,
+}
+
+/// What made the follower look.
+#[derive(Debug)]
+pub enum Heard {
+    /// From the subscription.
+    Signal(Signal),
+    /// The store's head, read from time to time.
+    Head(Position),
+}
+
+/// One followed topic.
+pub struct Follower {
+    shared: Arc<Shared>,
+    topic: Topic,
+    watch: Watch,
+    id: u64,
+    heads: mpsc::UnboundedReceiver<Position>,
+    at: Position,
+    /// A catch-up failed: nothing is delivered until one succeeds.
+    is_behind: bool,
+}
+
+impl Follower {
+    /// Starts listening, then reads where the topic stands: nothing after that is missed.
+    pub(crate) async fn start(shared: Arc<Shared>, topic: Topic) -> Result<Self, StoreError> {
+        let watch = shared.subscriptions.watch(topic).await?;
+        let at = head(&shared, topic).await?;
+        let (id, heads) = shared.followed.insert(topic);
+        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false })
+    }
+
+    /// Where it stands: everything up to here was delivered.
+    pub fn at(&self) -> &Position {
+        &self.at
+    }
+
+    /// The next thing to look at. Cancel safe.
+    pub async fn hear(&mut self) -> Heard {
+        tokio::select! {
+            signal = self.watch.next() => Heard::Signal(signal),
+            Some(head) = self.heads.recv() => Heard::Head(head),
+        }
+    }
+
+    /// What follows from it.
+    pub async fn take(&mut self, heard: Heard) -> Vec<Step> {
+        match heard {
+            Heard::Signal(Signal::Lagged) => self.catch_up("lagged").await,
+            Heard::Signal(Signal::Message(message)) => self.take_message(message).await,
+            Heard::Head(head) if self.is_behind || self.is_beyond(&head) => self.catch_up("head").await,
+            Heard::Head(_) => Vec::new(),
+        }
+    }
+
+    async fn take_message(&mut self, message: Message) -> Vec<Step> {
+        self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.name()]).inc();
+        if !message.kind.is_kept() {
+            return vec![Step::Deliver(message)];
+        }
+        if self.is_behind {
+            return self.catch_up("behind").await;
+        }
+        if message.at.epoch != self.at.epoch {
+            return self.catch_up("epoch").await;
+        }
+        if message.at.version <= self.at.version {
+            return Vec::new();
+        }
+        if message.at.version > self.at.version + 1 {
+            return self.catch_up("gap").await;
+        }
+        self.at = message.at.clone();
+        vec![Step::Deliver(message)]
+    }
+
+    /// Delivers from the log up to exactly `target`, a position that the store has just shown.
+    pub async fn bring_to(&mut self, target: &Position) -> Result<Vec<Step>, StoreError> {
+        if *target == self.at {
+            return Ok(Vec::new());
+        }
+        let read = self.shared.app.store.read_log(self.topic, &self.at).await;
+        Ok(self.take_log(read?, Some(target)))
+    }
+
+    /// Reads everything that was missed. A store that cannot be asked leaves the follower behind; the next head or
+    /// message tries again.
+    pub async fn catch_up(&mut self, cause: &'static str) -> Vec<Step> {
+        self.shared.app.metrics.feed_catch_ups.with_label_values(&[cause]).inc();
+        match self.shared.app.store.read_log(self.topic, &self.at).await {
+            Ok(read) => {
+                self.set_behind(false);
+                self.take_log(read, None)
+            }
+            Err(error) => {
+                tracing::warn!(topic = ?self.topic, %error, "cannot read what was missed; will try again");
+                self.set_behind(true);
+                Vec::new()
+            }
+        }
+    }
+
+    fn take_log(&mut self, read: LogRead, up_to: Option<&Position>) -> Vec<Step> {
+        match read {
+            LogRead::Messages(messages) => {
+                let wanted = |message: &Message| {
+                    up_to.is_none_or(|target| {
+                        message.at.epoch == target.epoch && message.at.version <= target.version
+                    })
+                };
+                let messages: Vec<Message> = messages.into_iter().take_while(wanted).collect();
+                if let Some(last) = messages.last() {
+                    self.at = last.at.clone();
+                }
+                messages.into_iter().map(Step::Deliver).collect()
+            }
+            LogRead::Gone(head) => {
+                self.at = head;
+                vec![Step::Restarted]
+            }
+        }
+    }
+
+    fn is_beyond(&self, head: &Position) -> bool {
+        head.epoch != self.at.epoch || head.version > self.at.version
+    }
+
+    fn set_behind(&mut self, is_behind: bool) {
+        if self.is_behind != is_behind {
+            self.is_behind = is_behind;
+            self.shared.followed.count_behind(is_behind);
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.set_behind(false);
+        self.shared.followed.remove(self.topic, self.id);
+    }
+}
+
+async fn head(shared: &Shared, topic: Topic) -> Result<Position, StoreError> {
+    let heads = shared.app.store.heads(&[topic]).await?;
+    heads.into_iter().next().ok_or_else(|| StoreError("the store gave no head for a topic".into()))
+}

@@ -1,0 +1,126 @@
+//! Compares the heads of all followed topics with the store, so that a lost last message is found too, and tells the
+//! node's health from how that goes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Feed;
+use crate::domain::Bucket;
+use crate::domain::event::Position;
+use crate::store::Topic;
+
+/// How often the store is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// Every how many pings the heads are compared.
+const COMPARE_EVERY: u32 = 4;
+
+/// How many heads one question asks for.
+const BATCH: usize = 256;
+
+/// The topics that this node follows, with the way to tell each follower its head.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Held for a map access only, never across an await.
+    topics: Mutex<HashMap<Topic, Entry>>,
+    next_id: AtomicU64,
+    behind: AtomicUsize,
+}
+
+/// A follower's place in [`Followed`].
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    sender: mpsc::UnboundedSender<Position>,
+}
+
+impl Followed {
+    /// Adds a follower; its id takes it out again.
+    pub(super) fn insert(&self, topic: Topic) -> (u64, mpsc::UnboundedReceiver<Position>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(topic, Entry { id, sender });
+        (id, receiver)
+    }
+
+    /// Takes a follower out, unless a newer one of the same topic has its place.
+    pub(super) fn remove(&self, topic: Topic, id: u64) {
+        let mut topics = self.lock();
+        if topics.get(&topic).is_some_and(|entry| entry.id == id) {
+            topics.remove(&topic);
+        }
+    }
+
+    pub(super) fn count_behind(&self, is_behind: bool) {
+        if is_behind {
+            self.behind.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.behind.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn has_all_buckets(&self) -> bool {
+        let topics = self.lock();
+        Bucket::all().all(|bucket| topics.contains_key(&Topic::Bucket(bucket)))
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn tell(&self, topic: Topic, head: Position) {
+        if let Some(entry) = self.lock().get(&topic) {
+            // A follower that has just ended needs no head.
+            let _ = entry.sender.send(head);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Entry>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feed {
+    /// Watches over the store and the followers; never returns.
+    pub async fn compare_heads(self) {
+        for round in 0_u32.. {
+            let reachable = self.ping().await;
+            let behind = self.shared().followed.behind.load(Ordering::Relaxed) > 0;
+            if reachable && (behind || round % COMPARE_EVERY == 0) {
+                self.compare_all().await;
+            }
+            let in_step = !behind && self.shared().followed.has_all_buckets();
+            self.shared().app.health.set_feed_in_step(in_step);
+            // Jitter, so that nodes that started together do not ask together.
+            tokio::time::sleep(PING_EVERY.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+        }
+    }
+
+    async fn ping(&self) -> bool {
+        let app = &self.shared().app;
+        let answer = app.store.ping().await;
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "the store does not answer");
+        }
+        app.health.set_store_reachable(answer.is_ok());
+        answer.is_ok()
+    }
+
+    async fn compare_all(&self) {
+        let shared = self.shared();
+        let topics = shared.followed.topics();
+        for batch in topics.chunks(BATCH) {
+            match shared.app.store.heads(batch).await {
+                Ok(heads) => batch.iter().zip(heads).for_each(|(topic, head)| shared.followed.tell(*topic, head)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot compare heads with the store");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! How what the store announces reaches this node's sockets: in order, once, without a silent gap.
+//!
+//! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
+//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them.
+//! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
+//! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
+//!
+//! **Invariant:** an event reaches a socket only through the task of its space, after everything older. No handler
+//! emits what it did.
+
+pub mod buckets;
+pub mod follower;
+pub mod heads;
+pub mod space;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::App;
+use crate::domain::event::Position;
+use crate::domain::refusal::Code;
+use crate::domain::{Day, Refusal, SpaceKey};
+use crate::store::{Subscriptions, Topic};
+
+use space::{Command, SpaceTask};
+pub(crate) use space::joined_space;
+
+/// Names a member within this node.
+pub type MemberId = u64;
+
+/// A socket as the feed sees it.
+pub trait Member: Send + Sync {
+    /// Its name within this node.
+    fn id(&self) -> MemberId;
+
+    /// Queues an event for it. A member that cannot keep up is closed by the implementation: it never misses one event
+    /// and gets a later one.
+    fn send(&self, event: &'static str, payload: &RawValue);
+}
+
+/// What a socket asks of a space that it joins or is in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Interest {
+    /// The day whose snapshots it wants from now on; `None` leaves that as it was, at first today.
+    pub day: Option<Day>,
+    /// Where it stands, if it wants what it missed.
+    pub since: Option<Position>,
+}
+
+/// What a socket that joined is told.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Where the space stands: the next event has the next version.
+    pub at: Position,
+    /// Whether what it missed follows, rather than a snapshot or nothing.
+    pub recovered: bool,
+}
+
+/// The feed of this node.
+#[derive(Clone)]
+pub struct Feed(Arc<Shared>);
+
+/// What the tasks of the feed share.
+pub(crate) struct Shared {
+    pub(crate) app: Arc<App>,
+    pub(crate) subscriptions: Arc<dyn Subscriptions>,
+    pub(crate) followed: heads::Followed,
+    rooms: Arc<Rooms>,
+    /// Held for a map access and an unbounded send only, never across an await.
+    spaces: Mutex<HashMap<SpaceKey, mpsc::UnboundedSender<Command>>>,
+}
+
+/// How many members each space has on this node.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    /// Held for a map access only, never across an await.
+    members: Mutex<HashMap<SpaceKey, Arc<AtomicUsize>>>,
+}
+
+impl Rooms {
+    /// The rooms with at least one member, by name.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = members.iter().map(|(space, count)| (space, count.load(Ordering::Relaxed) as u64));
+        counted.filter(|(_, count)| *count > 0).map(|(space, count)| (space.room(), count)).collect()
+    }
+
+    fn counter(&self, space: SpaceKey) -> Arc<AtomicUsize> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).entry(space).or_default().clone()
+    }
+
+    fn forget(&self, space: SpaceKey) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+}
+
+impl Feed {
+    /// A feed that hears the store through `subscriptions`, and counts its members in `rooms`.
+    pub fn new(app: Arc<App>, subscriptions: Arc<dyn Subscriptions>, rooms: Arc<Rooms>) -> Self {
+        Self(Arc::new(Shared {
+            app,
+            subscriptions,
+            followed: heads::Followed::default(),
+            rooms,
+            spaces: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Adds a socket to a space. It is told `joined_space`, then what it missed or a snapshot as `interest` says, then
+    /// every event from then on.
+    pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
+        self.ask(space, |answer| Command::Join { member, interest, answer }).await
+    }
+
+    /// Sends a socket in the space what it missed or a snapshot, in its place among the events.
+    pub async fn sync(&self, space: SpaceKey, member: MemberId, interest: Interest) -> Result<Joined, Refusal> {
+        self.ask(space, |answer| Command::Sync { member, interest, answer }).await
+    }
+
+    /// Takes a socket out of a space; when it resolves, no event of the space is sent to it any more.
+    pub async fn leave(&self, space: SpaceKey, member: MemberId) {
+        let (answer, left) = oneshot::channel();
+        let sender = self.lock().get(&space).cloned();
+        if sender.is_some_and(|sender| sender.send(Command::Leave { member, answer }).is_ok()) {
+            // The task's end answers too: a space without a task has no members.
+            let _ = left.await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        space: SpaceKey,
+        command: impl FnOnce(oneshot::Sender<Result<Joined, Refusal>>) -> Command,
+    ) -> Result<Joined, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(space, command(answer));
+        answered.await.unwrap_or_else(|_| Err(Code::Unavailable.into()))
+    }
+
+    /// Hands a command to the space's task, which is started if there is none.
+    fn send(&self, space: SpaceKey, command: Command) {
+        let mut spaces = self.lock();
+        let command = match spaces.get(&space) {
+            Some(sender) => match sender.send(command) {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(command)) => command,
+            },
+            None => command,
+        };
+        let (sender, commands) = mpsc::unbounded_channel();
+        // The receiver is alive here: the command is taken.
+        let _ = sender.send(command);
+        spaces.insert(space, sender);
+        tokio::spawn(SpaceTask::run(self.clone(), space, commands, self.0.rooms.counter(space)));
+    }
+
+    /// Ends the space's task if no command is waiting for it; the lock keeps a new one from slipping in.
+    fn retire(&self, space: SpaceKey, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
+        let mut spaces = self.lock();
+        if !commands.is_empty() {
+            return false;
+        }
+        commands.close();
+        spaces.remove(&space);
+        self.0.rooms.forget(space);
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, mpsc::UnboundedSender<Command>>> {
+        self.0.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<SpaceKey> for Topic {
+    fn from(space: SpaceKey) -> Self {
+        Topic::Space(space)
+    }
+}

@@ -1,0 +1,170 @@
+//! What surrounds every call.
+
+use std::time::Duration;
+
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{BoxError, Router};
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::Instrument;
+
+use super::body::drain_when_unread;
+use super::error::{ApiError, answer_panic};
+use crate::app::AppState;
+use crate::clock;
+use crate::config::Config;
+use crate::domain::Code;
+
+/// How many calls may be in flight; one more is refused at once.
+pub(super) const MAX_IN_FLIGHT: usize = 2_048;
+
+/// How long a call may take, with reading its body.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest `x-request-id` that is taken from a caller.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Refuses, as `unavailable`, calls beyond `max_in_flight` at once and calls that take longer than `timeout`.
+pub(super) fn limit_load<S>(routes: Router<S>, max_in_flight: usize, timeout: Duration) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let limits = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(answer_overload))
+        .load_shed()
+        // One count for all routes: a layer's own limit would be made anew for each of them.
+        .layer(GlobalConcurrencyLimitLayer::new(max_in_flight))
+        .timeout(timeout);
+    routes.layer(limits)
+}
+
+async fn answer_overload(reason: BoxError) -> ApiError {
+    tracing::warn!(%reason, "a call was refused for load or time");
+    Code::Unavailable.into()
+}
+
+/// Adds what every call gets: request id, CORS, counting, a shape for panics, and unread bodies read on.
+pub(super) fn surround(routes: Router<AppState>, app: &AppState) -> Router<AppState> {
+    let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let layers = ServiceBuilder::new()
+        .layer(middleware::map_request(drop_bad_request_id))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(cors_layer(&app.config))
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(no_store)
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::map_request(drain_when_unread));
+    routes.layer(layers)
+}
+
+/// CORS as the contract has it, for `/api/` and for `/socket.io/`: credentials, and exactly the configured origins.
+pub fn cors_layer(config: &Config) -> CorsLayer {
+    // With credentials a browser takes no wildcard, and the layer panics on one.
+    let origins = config.listen.cors_origins.iter().filter(|origin| *origin != "*");
+    let origins = origins.filter_map(|origin| HeaderValue::from_str(origin).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("idempotency-key")])
+        .expose_headers([REQUEST_ID])
+        .max_age(Duration::from_secs(3_600))
+}
+
+/// Forgets a caller's request id that is too long or not plain text, so that a new one is made.
+async fn drop_bad_request_id(mut request: Request) -> Request {
+    let is_good = |id: &HeaderValue| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if !request.headers().get(&REQUEST_ID).is_none_or(is_good) {
+        request.headers_mut().remove(&REQUEST_ID);
+    }
+    request
+}
+
+/// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
+async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
+    let started = clock::instant();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let span = tracing::info_span!("http", http.method = %method, http.route = route, request.id = id);
+    let response = next.run(request).instrument(span).await;
+    let took = clock::instant().saturating_duration_since(started);
+    let labels = [method.as_str(), &route, response.status().as_str()];
+    app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tokio::sync::Semaphore;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn request(path: &str) -> Request {
+        Request::get(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_call_more_than_the_limit_is_refused_at_once_on_any_route() {
+        let (gate, entered) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let slow = {
+            let (gate, entered) = (gate.clone(), entered.clone());
+            move || async move {
+                entered.add_permits(1);
+                let _ = gate.acquire().await;
+                "done"
+            }
+        };
+        let routes: Router = Router::new().route("/slow", get(slow)).route("/fast", get(async || "done"));
+        let routes = limit_load(routes, 2, Duration::from_secs(60));
+        let first = tokio::spawn(routes.clone().oneshot(request("/slow")));
+        let second = tokio::spawn(routes.clone().oneshot(request("/slow")));
+        let _ = entered.acquire_many(2).await.unwrap();
+        let third = routes.clone().oneshot(request("/fast")).await.unwrap();
+        assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE);
+        gate.add_permits(2);
+        for call in [first, second] {
+            assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+        }
+        assert_eq!(routes.oneshot(request("/fast")).await.unwrap().status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_too_long_is_unavailable() {
+        let routes: Router = Router::new().route("/", get(std::future::pending::<&'static str>));
+        let answer = limit_load(routes, 1, Duration::from_millis(10)).oneshot(request("/")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn a_request_id_is_kept_only_when_it_is_plain_and_short() {
+        let kept = async |id: &str| {
+            let request = Request::get("/").header(REQUEST_ID, id).body(Body::empty()).unwrap();
+            drop_bad_request_id(request).await.headers().contains_key(&REQUEST_ID)
+        };
+        assert!(kept("abc-1").await);
+        assert!(kept(&"x".repeat(MAX_REQUEST_ID_BYTES)).await);
+        for bad in ["", "a b", "é", &"x".repeat(MAX_REQUEST_ID_BYTES + 1)] {
+            assert!(!kept(bad).await, "{bad}");
+        }
+    }
+}

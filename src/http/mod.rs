@@ -1,0 +1,97 @@
+//! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
+//!
+//! - [`slots`], [`spaces`], [`users`], [`operations`]: the handlers, by what the path begins with.
+//! - [`page`]: the live board, for a browser.
+//! - [`extract`]: what handlers take, and so who may call and what is malformed.
+//! - [`error`]: how refusals look. [`answer`]: how successes look.
+//! - [`body`]: request bodies of bounded size, whose senders can read the answer.
+//! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
+//! - [`schemas`]: what the OpenAPI document says where the types themselves cannot.
+
+pub mod slots;
+pub mod spaces;
+pub mod users;
+pub mod operations;
+pub mod page;
+pub mod extract;
+pub mod error;
+pub mod answer;
+pub mod body;
+pub mod layers;
+pub mod schemas;
+
+pub use layers::cors_layer;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::AppState;
+
+/// All calls, ready to serve: with their limits, CORS and request ids.
+pub fn router(app: AppState) -> Router {
+    let (api, _) = api_routes().split_for_parts();
+    let (probes, _) = probe_routes().split_for_parts();
+    let routes = layers::limit_load(api, layers::MAX_IN_FLIGHT, layers::TIMEOUT)
+        .merge(probes)
+        .fallback(error::answer_unknown_path)
+        .method_not_allowed_fallback(error::answer_wrong_method);
+    layers::surround(routes, &app).with_state(app)
+}
+
+/// The OpenAPI document of all calls.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = api_routes().merge(probe_routes()).into_openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document
+}
+
+fn api_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(slots::read_board))
+        .routes(routes!(slots::hold_slot))
+        .routes(routes!(slots::book_slot))
+        .routes(routes!(slots::release_slot))
+        .routes(routes!(slots::extend_slot))
+        .routes(routes!(slots::hold_slots))
+        .routes(routes!(slots::book_slots))
+        .routes(routes!(slots::release_slots))
+        .routes(routes!(slots::extend_slots))
+        .routes(routes!(slots::update_slot))
+        .routes(routes!(users::list_holds))
+        .routes(routes!(spaces::put_space, spaces::read_space, spaces::delete_space))
+        .routes(routes!(spaces::list_changes))
+        .routes(routes!(spaces::show_board))
+        .routes(routes!(users::notify_user))
+        .routes(routes!(users::disconnect_user))
+        .routes(routes!(operations::broadcast))
+        .routes(routes!(operations::sweep))
+        .routes(routes!(operations::read_stats))
+        .routes(routes!(operations::read_openapi))
+}
+
+fn probe_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(operations::check_alive)).routes(routes!(operations::check_ready))
+}
+
+/// What the document says of itself.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "slotcast",
+        description = "Live availability: hold, book and release slots, seen at once by every Socket.IO client.\n\n\
+            Success is `{success: true, data}`, failure `{success: false, error, code, conflicts?}`. Every act may be \
+            repeated safely. Prometheus metrics are at `GET /metrics` of the admin listener."
+    ),
+    tags(
+        (name = "slots", description = "Boards, and acts on slots"),
+        (name = "spaces", description = "Spaces and their schedules"),
+        (name = "users", description = "Own holds; messages to users"),
+        (name = "operations", description = "Statistics, messages to everyone, probes")
+    )
+)]
+struct Document;

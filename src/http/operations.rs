@@ -1,0 +1,105 @@
+//! `/api/broadcast`, `/api/stats`, `/api/openapi.json`, and the probes.
+
+use std::sync::LazyLock;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::Success;
+use super::error::{ApiResult, ErrorBody};
+use super::extract::{Caller, Json};
+use super::schemas::{StaffBodyRefused, StaffRefused};
+use crate::app::AppState;
+use crate::calls;
+use crate::calls::messages::{BroadcastAnswer, MessageRequest};
+use crate::calls::stats::StatsAnswer;
+use crate::sweeper::{self, SweepReport};
+
+/// Send an event to every client on every node.
+#[utoipa::path(
+    post, path = "/api/broadcast", tag = "operations",
+    request_body = MessageRequest,
+    responses(
+        (status = 200, body = Success<BroadcastAnswer>),
+        (status = 422, body = ErrorBody, description = "`reserved_event`"),
+        StaffRefused, StaffBodyRefused
+    ),
+    security(("bearer" = []))
+)]
+pub async fn broadcast(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    Json(request): Json<MessageRequest>,
+) -> ApiResult<BroadcastAnswer> {
+    Ok(Success::new(calls::messages::broadcast(&app, &caller, request).await?))
+}
+
+/// Free once what has ended: for a scheduler, where nodes free nothing by themselves.
+#[utoipa::path(
+    post, path = "/api/sweep", tag = "operations",
+    responses((status = 200, body = Success<SweepReport>), StaffRefused),
+    security(("bearer" = []))
+)]
+pub async fn sweep(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<SweepReport> {
+    calls::require_staff_everywhere(&caller)?;
+    let report = sweeper::sweep_all(&app.store).await.map_err(|error| calls::unavailable(&error))?;
+    sweeper::record(&app, report.freed, report.oldest_late_ms, "call");
+    Ok(Success::new(report))
+}
+
+/// Who is connected, on the whole cluster.
+#[utoipa::path(
+    get, path = "/api/stats", tag = "operations",
+    responses((status = 200, body = Success<StatsAnswer>), StaffRefused),
+    security(("bearer" = []))
+)]
+pub async fn read_stats(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<StatsAnswer> {
+    Ok(Success::new(calls::stats::read_stats(&app, &caller).await?))
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/api/openapi.json", tag = "operations",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"))
+)]
+pub async fn read_openapi() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| crate::domain::event::to_json(&super::openapi()));
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+}
+
+/// How a node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProbeBody {
+    /// `ok` or `unavailable`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `draining`.
+    obstacles: Vec<&'static str>,
+}
+
+/// Whether the node is alive: the store was reached once since its start.
+#[utoipa::path(
+    get, path = "/healthz", tag = "operations",
+    responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
+)]
+pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
+    probe(if app.health.is_alive() { Vec::new() } else { vec!["store_never_reached"] })
+}
+
+/// Whether the node is ready to serve: the store can be reached now, the feed is in step, and it is not draining.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
+)]
+pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
+    probe(app.health.obstacles())
+}
+
+fn probe(obstacles: Vec<&'static str>) -> impl IntoResponse {
+    let (code, status) =
+        if obstacles.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    (code, axum::Json(ProbeBody { status, obstacles }))
+}

@@ -1,0 +1,171 @@
+//! What the OpenAPI document says where the types themselves cannot: JSON that is written by hand, and who may be
+//! refused with what.
+
+#![allow(dead_code, reason = "these types describe, nobody makes them")]
+
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+use super::error::ErrorBody;
+
+/// The board of a day.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct Board {
+    id_spazio: u64,
+    sede_id: u64,
+    #[schema(format = Date)]
+    date: String,
+    /// How many slots the day has.
+    count: usize,
+    epoch: String,
+    version: u64,
+    slots: Vec<BoardSlot>,
+}
+
+/// One slot of a board, with the members of staff's `data` besides these.
+#[derive(ToSchema)]
+pub struct BoardSlot {
+    id_slot: u16,
+    /// Its local start, `HH:MM`.
+    #[schema(example = "09:00")]
+    orario: String,
+    #[schema(pattern = "^(available|occupied|booked|blocked|past)$")]
+    status: String,
+    #[schema(example = "Slot disponibile")]
+    title: String,
+    /// While it is occupied: the hold's end.
+    #[schema(format = DateTime)]
+    held_until: Option<String>,
+    /// While it is occupied: the same.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// While it is occupied: whole minutes until its end, rounded up.
+    minutes_remaining: Option<i64>,
+    /// `true` on the caller's own slots.
+    mine: Option<bool>,
+    /// Only for staff: who holds or booked it.
+    id_utente: Option<String>,
+}
+
+/// A space's schedule; what is left out has the default's value.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct SpaceRequest {
+    /// A name for people, 200 bytes at most.
+    name: Option<String>,
+    /// An IANA name.
+    #[schema(default = "Europe/Rome")]
+    timezone: Option<String>,
+    /// Local time of the first slot's start, `HH:MM`.
+    #[schema(default = "09:00")]
+    opens: Option<String>,
+    /// Local time that no slot ends after, `HH:MM`, up to `24:00`.
+    #[schema(default = "18:00")]
+    closes: Option<String>,
+    /// The length of a slot.
+    #[schema(default = 60, minimum = 1, maximum = 1440)]
+    slot_minutes: Option<u16>,
+    /// `"2026-12-25"`, `{"from": "2026-08-10", "to": "2026-08-21"}` or `{"weekday": "sunday"}`; 1,000 at most.
+    #[schema(value_type = Option<Vec<Value>>)]
+    closures: Option<Vec<()>>,
+}
+
+/// The key under which an act's answer is stored.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyHeader {
+    /// 1 to 255 visible ASCII characters. A repeat under the same key within 24 hours gets the first answer.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
+}
+
+/// How acts on slots are refused.
+#[derive(IntoResponses)]
+pub enum ActRefused {
+    /// `malformed`
+    #[response(status = 400)]
+    Malformed(ErrorBody),
+    /// `unauthorized`
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// `forbidden`
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// `space_not_found`, `not_held`
+    #[response(status = 404)]
+    NotFound(ErrorBody),
+    /// `slot_unavailable`, `hold_limit`; `conflicts` lists the slots
+    #[response(status = 409)]
+    Conflict(ErrorBody),
+    /// `hold_expired`
+    #[response(status = 410)]
+    HoldExpired(ErrorBody),
+    /// `too_large`
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+    /// `slot_out_of_range`, `bad_date`, `past`, `bad_hold_seconds`, `idempotency_mismatch`
+    #[response(status = 422)]
+    Unprocessable(ErrorBody),
+    /// `rate_limited`, `too_many_holds`
+    #[response(status = 429)]
+    TooMany(ErrorBody),
+    /// `unavailable`: unknown for one second, then final; repeating the same call is safe
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
+}
+
+/// How reading for anyone is refused.
+#[derive(IntoResponses)]
+pub enum ReadRefused {
+    /// `malformed`, `sede_required`
+    #[response(status = 400)]
+    Malformed(ErrorBody),
+    /// `unauthorized`: a token was sent, and it does not hold
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// `space_not_found`
+    #[response(status = 404)]
+    NotFound(ErrorBody),
+    /// `bad_date`
+    #[response(status = 422)]
+    BadDate(ErrorBody),
+    /// `unavailable`
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
+}
+
+/// How reading one's own is refused.
+#[derive(IntoResponses)]
+pub enum OwnRefused {
+    /// `unauthorized`
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// `unavailable`
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
+}
+
+/// How staff's calls without a body are refused.
+#[derive(IntoResponses)]
+pub enum StaffRefused {
+    /// `malformed`
+    #[response(status = 400)]
+    Malformed(ErrorBody),
+    /// `unauthorized`
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// `forbidden`
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// `unavailable`
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
+}
+
+/// How staff's calls with a body are refused, besides [`StaffRefused`].
+#[derive(IntoResponses)]
+pub enum StaffBodyRefused {
+    /// `too_large`
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+}

@@ -1,0 +1,125 @@
+//! `/api/spaces`: spaces, their schedules, their changes and their rooms.
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::answer::Success;
+use super::error::{ApiResult, ErrorBody};
+use super::extract::{Caller, Json, Query, SpacePath};
+use super::schemas::{self, ReadRefused, StaffBodyRefused, StaffRefused};
+use crate::app::AppState;
+use crate::calls;
+use crate::calls::changes::ChangesAnswer;
+use crate::calls::messages::{BoardShownAnswer, ShowBoardRequest};
+use crate::calls::spaces::SpaceAnswer;
+use crate::domain::event::Position;
+use crate::domain::schedule::ScheduleSpec;
+
+/// Register a space, or change its schedule.
+#[utoipa::path(
+    put, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
+    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    request_body = schemas::SpaceRequest,
+    responses(
+        (status = 200, body = Success<SpaceAnswer>),
+        (status = 409, body = ErrorBody, description = "`space_in_use`: a slot that somebody has would move"),
+        StaffRefused, StaffBodyRefused
+    ),
+    security(("bearer" = []))
+)]
+pub async fn put_space(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    SpacePath(space): SpacePath,
+    Json(spec): Json<ScheduleSpec>,
+) -> ApiResult<SpaceAnswer> {
+    Ok(Success::new(calls::spaces::put_space(&app, &caller, space, spec).await?))
+}
+
+/// A space's schedule.
+#[utoipa::path(
+    get, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
+    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    responses((status = 200, body = Success<SpaceAnswer>), ReadRefused),
+)]
+pub async fn read_space(State(app): State<AppState>, SpacePath(space): SpacePath) -> ApiResult<SpaceAnswer> {
+    Ok(Success::new(calls::spaces::read_space(&app, space).await?))
+}
+
+/// Remove a space's registration; its version stays.
+#[utoipa::path(
+    delete, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
+    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    responses(
+        (status = 200, body = Success<SpaceAnswer>, description = "What it was"),
+        (status = 404, body = ErrorBody, description = "`space_not_found`: nobody registered it"),
+        (status = 409, body = ErrorBody, description = "`space_in_use`: a slot that somebody has would move"),
+        StaffRefused
+    ),
+    security(("bearer" = []))
+)]
+pub async fn delete_space(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    SpacePath(space): SpacePath,
+) -> ApiResult<SpaceAnswer> {
+    Ok(Success::new(calls::spaces::delete_space(&app, &caller, space).await?))
+}
+
+/// A place in a space's log.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ChangesQuery {
+    /// The epoch of the version.
+    epoch: String,
+    /// The last version that the caller knows.
+    version: u64,
+}
+
+/// What changed in a space after a version.
+#[utoipa::path(
+    get, path = "/api/spaces/{sedeId}/{idSpazio}/changes", tag = "spaces",
+    params(
+        ("sedeId" = u64, Path, description = "The site"),
+        ("idSpazio" = u64, Path, description = "The space"),
+        ChangesQuery
+    ),
+    responses(
+        (status = 200, body = Success<ChangesAnswer>),
+        (status = 410, body = ErrorBody, description = "`gone`: the log does not reach back that far"),
+        StaffRefused
+    ),
+    security(("bearer" = []))
+)]
+pub async fn list_changes(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    SpacePath(space): SpacePath,
+    Query(query): Query<ChangesQuery>,
+) -> ApiResult<ChangesAnswer> {
+    let since = Position { epoch: query.epoch.into(), version: query.version };
+    Ok(Success::new(calls::changes::list_changes(&app, &caller, space, since).await?))
+}
+
+/// Send a day's board to the space's room.
+#[utoipa::path(
+    post, path = "/api/spaces/{sedeId}/{idSpazio}/broadcast", tag = "spaces",
+    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    request_body = ShowBoardRequest,
+    responses(
+        (status = 200, body = Success<BoardShownAnswer>),
+        (status = 404, body = ErrorBody, description = "`space_not_found`"),
+        (status = 422, body = ErrorBody, description = "`bad_date`"),
+        StaffRefused, StaffBodyRefused
+    ),
+    security(("bearer" = []))
+)]
+pub async fn show_board(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    SpacePath(space): SpacePath,
+    Json(request): Json<ShowBoardRequest>,
+) -> ApiResult<BoardShownAnswer> {
+    Ok(Success::new(calls::messages::show_board(&app, &caller, space, request).await?))
+}

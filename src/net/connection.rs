@@ -1,0 +1,283 @@
+//! One TCP connection with a kill handle, a read gate and a write-stall deadline.
+//!
+//! The Socket.IO library can neither close a connection whose peer stopped reading (its writer waits for ever) nor stop
+//! reading from one that sends faster than its events can be handled. Both are done here, below it.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// How long a write may wait for the peer to read before the connection is closed.
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
+
+/// A way to reach a connection from elsewhere; cheap to clone, harmless when the connection is gone.
+#[derive(Clone, Debug)]
+pub struct ConnectionHandle(Arc<Control>);
+
+#[derive(Debug)]
+struct Control {
+    id: u64,
+    /// The Engine.IO session that was upgraded to this connection.
+    upgraded: OnceLock<String>,
+    killed: AtomicBool,
+    paused: AtomicBool,
+    /// It carries a Socket.IO session, not only single requests.
+    has_socket: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl ConnectionHandle {
+    /// Closes the connection: every read and write of it fails from now on.
+    pub fn kill(&self) {
+        self.0.killed.store(true, Ordering::Release);
+        self.0.reader.wake();
+        self.0.writer.wake();
+    }
+
+    /// Stops reading from the peer, which TCP then holds back.
+    pub fn pause_reading(&self) {
+        self.0.paused.store(true, Ordering::Release);
+    }
+
+    /// Reads again.
+    pub fn resume_reading(&self) {
+        self.0.paused.store(false, Ordering::Release);
+        self.0.reader.wake();
+    }
+
+    /// Notes that a Socket.IO session uses it.
+    pub fn mark_socket(&self) {
+        self.0.has_socket.store(true, Ordering::Release);
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        if self.0.killed.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by this node"));
+        }
+        Ok(())
+    }
+}
+
+/// The open connections of this node.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<Registry>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    next_id: AtomicU64,
+    /// Held for a map access only, never across an await.
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    handles: HashMap<u64, ConnectionHandle>,
+    /// Which connection an Engine.IO session was upgraded to. The session's own request head names the one that it
+    /// began on.
+    upgraded: HashMap<String, u64>,
+}
+
+impl Connections {
+    /// Wraps a stream and registers it until the stream is dropped.
+    pub fn guard<S>(&self, stream: S) -> Guarded<S> {
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let handle = ConnectionHandle(Arc::new(Control {
+            id,
+            upgraded: OnceLock::new(),
+            killed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            has_socket: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+        }));
+        self.lock().handles.insert(id, handle.clone());
+        Guarded { stream, handle, stall: None, registry: Arc::downgrade(&self.0) }
+    }
+
+    /// Remembers that an Engine.IO session goes on over this connection.
+    pub fn set_upgraded(&self, engine_id: &str, handle: &ConnectionHandle) {
+        if handle.0.upgraded.set(engine_id.to_owned()).is_ok() {
+            self.lock().upgraded.insert(engine_id.to_owned(), handle.0.id);
+        }
+    }
+
+    /// The connection that an Engine.IO session was upgraded to, while it is open.
+    pub fn upgraded(&self, engine_id: &str) -> Option<ConnectionHandle> {
+        let open = self.lock();
+        open.handles.get(open.upgraded.get(engine_id)?).cloned()
+    }
+
+    /// Those that carry a Socket.IO session now.
+    pub fn with_sockets(&self) -> Vec<ConnectionHandle> {
+        let open = self.lock();
+        open.handles.values().filter(|handle| handle.0.has_socket.load(Ordering::Acquire)).cloned().collect()
+    }
+
+    /// How many are open now.
+    pub fn count(&self) -> usize {
+        self.lock().handles.len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream under the control of a [`ConnectionHandle`].
+#[derive(Debug)]
+pub struct Guarded<S> {
+    stream: S,
+    handle: ConnectionHandle,
+    /// Runs while a write waits for the peer.
+    stall: Option<Pin<Box<Sleep>>>,
+    registry: Weak<Registry>,
+}
+
+impl<S> Guarded<S> {
+    /// The way to reach this connection.
+    pub fn handle(&self) -> ConnectionHandle {
+        self.handle.clone()
+    }
+
+    /// Turns a write that waits too long into an error.
+    fn check_stall<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stall = None;
+            return write;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
+        ready!(stall.as_mut().poll(cx));
+        self.handle.kill();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
+    }
+}
+
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut open = registry.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = self.handle.0.id;
+        open.handles.remove(&id);
+        if let Some(engine_id) = self.handle.0.upgraded.get()
+            && open.upgraded.get(engine_id) == Some(&id)
+        {
+            open.upgraded.remove(engine_id);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Registered before the flags are read, so that a change between the two wakes this task.
+        self.handle.0.reader.register(cx.waker());
+        self.handle.check_alive()?;
+        if self.handle.0.paused.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.handle.0.writer.register(cx.waker());
+        self.handle.check_alive()?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.check_stall(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.handle.0.writer.register(cx.waker());
+        self.handle.check_alive()?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.check_stall(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.handle.0.writer.register(cx.waker());
+        self.handle.check_alive()?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_killed_connection_fails_its_waiting_reader() {
+        let connections = Connections::default();
+        let (near, _far) = tokio::io::duplex(64);
+        let mut guarded = connections.guard(near);
+        let handle = guarded.handle();
+        let reader = tokio::spawn(async move { guarded.read_u8().await });
+        tokio::task::yield_now().await;
+        handle.kill();
+        assert_eq!(reader.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(connections.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_reading_is_closed_after_the_deadline() {
+        let connections = Connections::default();
+        let (near, _far) = tokio::io::duplex(16);
+        let mut guarded = connections.guard(near);
+        let started = tokio::time::Instant::now();
+        let error = guarded.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), WRITE_STALL.as_secs());
+        assert!(guarded.read_u8().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_paused_connection_reads_again_when_resumed() {
+        let connections = Connections::default();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut guarded = connections.guard(near);
+        let handle = guarded.handle();
+        handle.pause_reading();
+        far.write_u8(7).await.unwrap();
+        let mut reader = tokio::spawn(async move { guarded.read_u8().await.unwrap() });
+        tokio::select! {
+            biased;
+            _ = &mut reader => panic!("read while paused"),
+            () = tokio::task::yield_now() => {}
+        }
+        handle.resume_reading();
+        assert_eq!(reader.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_session_is_forgotten_with_its_connection() {
+        let connections = Connections::default();
+        let (near, _far) = tokio::io::duplex(64);
+        let guarded = connections.guard(near);
+        connections.set_upgraded("engine-id", &guarded.handle());
+        assert!(connections.upgraded("engine-id").is_some());
+        drop(guarded);
+        assert!(connections.upgraded("engine-id").is_none());
+    }
+}

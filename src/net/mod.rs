@@ -1,0 +1,7 @@
+//! TCP connections, as this product needs them: each can be killed, held back, and dies when its peer stops reading.
+//!
+//! - [`connection`]: the guarded stream and its handle.
+//! - [`server`]: accepts, speaks HTTP/1.1 with upgrades, and closes in step with the drain.
+
+pub mod connection;
+pub mod server;

@@ -1,0 +1,113 @@
+//! Accepts connections and serves HTTP/1.1 with upgrades on them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::connection::Connections;
+
+/// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two.
+/// Longer than the 60 s for which proxies keep idle connections, so that they close first and no request is lost.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long the kernel tries to deliver what the peer does not acknowledge.
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The kernel's send buffer: what a peer that stopped reading can pin besides its queue.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// The peer's address, as an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Serves until `shutdown` is cancelled; then accepts no more and lets each connection end with its current request.
+/// Returns when the last one has ended. Upgraded connections end when they are killed.
+pub async fn serve(listener: TcpListener, router: Router, connections: Connections, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tasks.spawn(serve_connection(stream, peer, router.clone(), connections.clone(), shutdown.clone()));
+            }
+            Err(error) => back_off(&error).await,
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    connections: Connections,
+    shutdown: CancellationToken,
+) {
+    set_options(&stream);
+    let guarded = connections.guard(stream);
+    let handle = guarded.handle();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(handle.clone());
+        request.extensions_mut().insert(PeerAddress(peer));
+        let router = router.clone();
+        async move {
+            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(guarded), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Best effort: a connection without them still works.
+fn set_options(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let options = [
+        socket.set_tcp_nodelay(true),
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES),
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
+    ];
+    for error in options.into_iter().filter_map(Result::err) {
+        tracing::debug!(%error, "a socket option was refused");
+    }
+}
+
+/// Out of descriptors or memory, accepting fails at once and again: waits a little, so that the node can recover.
+async fn back_off(error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        return;
+    }
+    tracing::error!(%error, "cannot accept connections (too many open files? raise `ulimit -n`)");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,173 @@
+//! A running node: its parts wired together, and how it leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, AppState, Health};
+use crate::auth::Verifier;
+use crate::calls::catalog::Catalog;
+use crate::calls::rates::UserRates;
+use crate::config::Config;
+use crate::feed::{Feed, Rooms};
+use crate::net::connection::Connections;
+use crate::presence::{self, LocalPresence};
+use crate::realtime::Realtime;
+use crate::realtime::sessions::Sessions;
+use crate::store::{SlotStore, Subscriptions};
+use crate::sweeper::{self, Deadlines};
+use crate::telemetry::metrics::Metrics;
+use crate::{http, net, telemetry};
+
+/// What part of the drain time the closing of sockets may take; the rest is for requests and the store.
+const CLOSING_SHARE: f64 = 0.6;
+
+/// How long the closing of one socket stretches the drain: a few sockets are closed at once, many over the whole time.
+const CLOSING_PER_SOCKET: Duration = Duration::from_millis(20);
+
+/// Into how many batches the closing is cut at most.
+const CLOSING_BATCHES: usize = 100;
+
+/// A store, and the way to hear it.
+#[derive(Clone)]
+pub struct Stores {
+    /// State.
+    pub store: Arc<dyn SlotStore>,
+    /// What it announces.
+    pub subscriptions: Arc<dyn Subscriptions>,
+}
+
+/// Where a node is reached.
+pub struct Listeners {
+    /// Clients.
+    pub public: TcpListener,
+    /// Metrics; `None` for none.
+    pub admin: Option<TcpListener>,
+}
+
+/// Runs a node until `shutdown` is cancelled, then drains it: refuses new sockets, closes the present ones bit by bit so
+/// that they come back elsewhere, and finishes what is in flight.
+///
+/// # Errors
+///
+/// The configuration has no keys for tokens, or they cannot be used.
+pub async fn run(
+    config: Config,
+    stores: Stores,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let drain_time = config.listen.drain_time;
+    let parts = Parts::wire(config, stores, &listeners)?;
+    let background = parts.start_background();
+    let stopped = CancellationToken::new();
+    if let Some(admin) = listeners.admin {
+        let routes = telemetry::admin::routes(parts.app.metrics.clone());
+        tokio::spawn(net::server::serve(admin, routes, Connections::default(), stopped.clone()));
+    }
+    let serving = net::server::serve(listeners.public, parts.routes(), parts.connections.clone(), stopped.clone());
+    let serving = tokio::spawn(serving);
+    shutdown.cancelled().await;
+    let deadline = Instant::now() + drain_time;
+    drain(&parts.app, &parts.connections, drain_time).await;
+    stopped.cancel();
+    if tokio::time::timeout_at(deadline, serving).await.is_err() {
+        tracing::warn!("requests were still in flight at the end of the drain time");
+    }
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The parts of a node that know each other.
+struct Parts {
+    app: Arc<App>,
+    feed: Feed,
+    realtime: Realtime,
+    connections: Connections,
+    node_id: String,
+    deadlines: std::sync::Mutex<Option<sweeper::Told>>,
+}
+
+impl Parts {
+    fn wire(config: Config, stores: Stores, listeners: &Listeners) -> anyhow::Result<Self> {
+        let auth = config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
+        let verifier = Verifier::new(auth)?;
+        let (sessions, rooms) = (Arc::new(Sessions::default()), Arc::new(Rooms::default()));
+        let presence = LocalPresence {
+            id: new_node_id()?,
+            address: match &config.listen.advertise {
+                Some(address) => address.clone(),
+                None => listeners.public.local_addr()?.to_string(),
+            },
+            started_at: crate::clock::wall(),
+            sessions: sessions.clone(),
+            rooms: rooms.clone(),
+        };
+        let node_id = presence.id.clone();
+        let (deadlines, told) = Deadlines::new();
+        let app = Arc::new(App {
+            catalog: Catalog::new(stores.store.clone(), config.catalog.clone()),
+            rates: UserRates::new(config.limits.user_rate),
+            store: stores.store,
+            verifier,
+            deadlines,
+            metrics: Metrics::new(),
+            health: Health::default(),
+            presence: Arc::new(presence),
+            config,
+        });
+        let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
+        let connections = Connections::default();
+        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone());
+        Ok(Self { app, feed, realtime, connections, node_id, deadlines: std::sync::Mutex::new(Some(told)) })
+    }
+
+    /// Starts what goes on without anybody asking.
+    fn start_background(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut tasks = vec![
+            tokio::spawn(self.feed.clone().compare_heads()),
+            tokio::spawn(presence::run(self.app.clone())),
+        ];
+        let told = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        // Without an interval the receiver is dropped here: this node frees nothing by itself.
+        if let (Some(interval), Some(told)) = (self.app.config.holds.timer_interval, told) {
+            tasks.push(tokio::spawn(sweeper::run(self.app.clone(), told, interval, self.node_id.clone())));
+        }
+        tasks
+    }
+
+    fn routes(&self) -> Router {
+        let sockets = self.realtime.routes().layer(http::cors_layer(&self.app.config));
+        http::router(AppState(self.app.clone())).merge(sockets).merge(http::page::routes())
+    }
+}
+
+fn new_node_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
+}
+
+/// Refuses new sockets and closes the present ones, in batches in random order, over a part of `drain_time`.
+async fn drain(app: &App, connections: &Connections, drain_time: Duration) {
+    app.health.start_draining();
+    app.metrics.draining.set(1);
+    let mut sockets = connections.with_sockets();
+    fastrand::shuffle(&mut sockets);
+    let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+    let window = (CLOSING_PER_SOCKET * count).min(drain_time.mul_f64(CLOSING_SHARE));
+    tracing::info!(sockets = count, window_ms = window.as_millis(), "draining");
+    let batch = sockets.len().div_ceil(CLOSING_BATCHES).max(1);
+    let batches = u32::try_from(sockets.len().div_ceil(batch)).unwrap_or(u32::MAX).max(1);
+    for batch in sockets.chunks(batch) {
+        batch.iter().for_each(crate::net::connection::ConnectionHandle::kill);
+        tokio::time::sleep((window / batches).mul_f64(0.5 + fastrand::f64())).await;
+    }
+    // Those that slipped in between, and pollers that came with their next request.
+    connections.with_sockets().iter().for_each(crate::net::connection::ConnectionHandle::kill);
+}

@@ -1,0 +1,59 @@
+//! What this node has connected, told to the others every two seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::{App, Presence};
+use crate::domain::StoreTime;
+use crate::feed::Rooms;
+use crate::realtime::sessions::Sessions;
+use crate::store::NodeReport;
+
+/// How often a node tells what it has.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a report counts without a newer one: a frozen or dead node disappears after it.
+const LEASE: Duration = Duration::from_secs(6);
+
+/// This node, as the others know it.
+pub struct LocalPresence {
+    /// Random, new with each start.
+    pub id: String,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// When it started, by its own clock.
+    pub started_at: StoreTime,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+    /// Who watches what.
+    pub rooms: Arc<Rooms>,
+}
+
+impl Presence for LocalPresence {
+    fn report(&self) -> NodeReport {
+        let (sockets, users) = self.sessions.counts();
+        NodeReport {
+            id: self.id.clone(),
+            address: self.address.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: self.started_at.rfc3339(),
+            sockets,
+            users,
+            rooms: self.rooms.counts(),
+        }
+    }
+}
+
+/// Reports until the node ends.
+pub async fn run(app: Arc<App>) {
+    loop {
+        let report = app.presence.report();
+        app.metrics.users.set(i64::try_from(report.users).unwrap_or(i64::MAX));
+        app.metrics.rooms.set(i64::try_from(report.rooms.len()).unwrap_or(i64::MAX));
+        app.metrics.room_members.set(i64::try_from(report.rooms.values().sum::<u64>()).unwrap_or(i64::MAX));
+        if let Err(error) = app.store.report_node(report, LEASE).await {
+            tracing::debug!(%error, "cannot tell the others what this node has");
+        }
+        tokio::time::sleep(REPORT_EVERY).await;
+    }
+}

@@ -1,0 +1,186 @@
+//! A socket's beginning and end.
+//!
+//! Handlers are registered in the connect middleware, before the client hears that it is connected: registered later,
+//! an event that it sends at once would be dropped by the library.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::{AckSender, SocketRef};
+use socketioxide::handler::{FromConnectParts, FromMessageParts, MessageHandler};
+use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide_core::Value;
+
+use super::inbox::{self, Incoming};
+use super::session::Session;
+use super::{Realtime, json, notifications};
+use crate::auth::Claims;
+use crate::domain::UserId;
+
+/// A socket that asks to be let in, with what it sent along.
+pub(super) struct Connecting {
+    socket: Arc<Socket>,
+    auth: Option<Value>,
+}
+
+impl FromConnectParts<LocalAdapter> for Connecting {
+    type Error = Infallible;
+
+    fn from_connect_parts(socket: &Arc<Socket>, auth: &Option<Value>) -> Result<Self, Infallible> {
+        Ok(Self { socket: socket.clone(), auth: auth.clone() })
+    }
+}
+
+/// Why a socket is not let in. Its text is the `connect_error` that the client sees, fixed by the origin.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rejection {
+    NoToken,
+    BadToken,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rejection::NoToken => "Token di autenticazione richiesto",
+            Rejection::BadToken => "Token non valido",
+        })
+    }
+}
+
+/// Checks the token and makes the session; the client is not told yet.
+pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result<(), Rejection> {
+    let claims = authenticate(realtime, &connecting).await.inspect_err(|rejection| {
+        let outcome = match rejection {
+            Rejection::NoToken => "no_token",
+            Rejection::BadToken => "bad_token",
+        };
+        realtime.0.app.metrics.connects.with_label_values(&[outcome]).inc();
+    })?;
+    let shared = &realtime.0;
+    let id = shared.sessions.next_id();
+    let socket = connecting.socket;
+    let session = Session::new(id, &socket, claims, shared.connections.clone(), shared.app.clone());
+    register_handlers(realtime, &socket, Arc::new(session));
+    Ok(())
+}
+
+async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<Claims, Rejection> {
+    let token = match &connecting.auth {
+        Some(auth) => token_of_auth(auth)?,
+        None => None,
+    };
+    let query = connecting.socket.req_parts().uri.query();
+    let token = token.or_else(|| query.and_then(token_of_query)).ok_or(Rejection::NoToken)?;
+    realtime.0.app.verifier.verify(&token).await.map_err(|error| {
+        tracing::debug!(%error, "a token was refused");
+        Rejection::BadToken
+    })
+}
+
+/// `auth.token`; a token that is not a string is no valid one.
+fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
+    #[derive(Deserialize)]
+    struct Auth {
+        token: Option<serde_json::Value>,
+    }
+    let Value::Str(text, _) = auth else { return Ok(None) };
+    match serde_json::from_str::<Auth>(text).ok().and_then(|auth| auth.token) {
+        None => Ok(None),
+        Some(serde_json::Value::String(token)) => Ok(Some(token).filter(|token| !token.is_empty())),
+        Some(_) => Err(Rejection::BadToken),
+    }
+}
+
+fn token_of_query(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned()).filter(|token| !token.is_empty())
+}
+
+/// Hands every event to the session's inbox, in the library's own call.
+struct Receive {
+    realtime: Realtime,
+    session: Arc<Session>,
+}
+
+impl MessageHandler<LocalAdapter, Receive> for Receive {
+    fn call(&self, socket: Arc<Socket>, mut value: Value, ack_id: Option<i64>) {
+        let Ok(ack) = AckSender::from_message_parts(&socket, &mut value, &ack_id);
+        let ack = ack_id.is_some().then_some(ack);
+        inbox::push(&self.realtime, &self.session, Incoming { value, ack });
+    }
+}
+
+fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Session>) {
+    socket.extensions.insert(session.clone());
+    socket.on_fallback(Receive { realtime: realtime.clone(), session: session.clone() });
+    let realtime = realtime.clone();
+    socket.on_disconnect(async move |reason: DisconnectReason| end(&realtime, &session, reason));
+}
+
+/// Tells the client that it is connected, then what was kept for its user; then its events take effect.
+pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
+    let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
+    if !realtime.0.sessions.add(&session) {
+        return;
+    }
+    let claims = session.claims();
+    let metrics = &realtime.0.app.metrics;
+    metrics.connects.with_label_values(&["accepted"]).inc();
+    metrics.connections.inc();
+    tracing::info!(user.id = %session.user(), session = session.id(), "connected");
+    session.emit("connection_confirmed", &connection_confirmed(&claims));
+    realtime.0.expiry.watch(session.id(), claims.expires);
+    notifications::deliver_backlog(realtime.clone(), session.clone()).await;
+    inbox::open(realtime, &session);
+}
+
+fn connection_confirmed(claims: &Claims) -> Box<serde_json::value::RawValue> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ConnectionConfirmed<'a> {
+        message: &'static str,
+        user_id: &'a UserId,
+        timestamp: String,
+        expires_at: String,
+    }
+    json(&ConnectionConfirmed {
+        message: "Connesso al sistema real-time",
+        user_id: &claims.user,
+        timestamp: crate::clock::wall().rfc3339(),
+        expires_at: claims.expires.rfc3339(),
+    })
+}
+
+/// Forgets the session. Leaving its rooms goes on by itself, so that the library's own clean-up does not wait for it.
+fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
+    session.end();
+    let shared = &realtime.0;
+    if shared.sessions.remove(session) {
+        shared.app.metrics.connections.dec();
+    }
+    shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
+    tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
+    let feed = shared.feed.clone();
+    let session = session.clone();
+    tokio::spawn(async move {
+        for space in session.spaces() {
+            feed.leave(space, session.id()).await;
+        }
+    });
+}
+
+fn reason_name(reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::TransportClose => "transport_close",
+        DisconnectReason::MultipleHttpPollingError => "multiple_polls",
+        DisconnectReason::PacketParsingError => "bad_packet",
+        DisconnectReason::TransportError => "transport_error",
+        DisconnectReason::HeartbeatTimeout => "no_pong",
+        DisconnectReason::ClientNSDisconnect => "client_left",
+        DisconnectReason::ServerNSDisconnect => "disconnected_by_server",
+        DisconnectReason::ClosingServer => "closing",
+    }
+}

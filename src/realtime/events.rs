@@ -1,0 +1,304 @@
+//! What each event of a client does. An event is answered by its acknowledgement, or, refused without one, by
+//! `space_error`.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use socketioxide_core::Value;
+
+use super::inbox::Incoming;
+use super::session::Session;
+use super::{Realtime, json, statistics};
+use crate::calls;
+use crate::domain::event::Position;
+use crate::domain::{Code, Day, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::feed::{Interest, joined_space};
+
+/// What an event is answered with: the object behind `ok: true`.
+type Answer = Result<Box<RawValue>, Refusal>;
+
+/// Does one event and answers it.
+pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
+    let (event, payload) = match parse_event(&incoming.value) {
+        Ok(parsed) => parsed,
+        Err(refusal) => return answer(session, "", incoming, Err(refusal)),
+    };
+    realtime.0.app.metrics.events_in.with_label_values(&[known_name(&event)]).inc();
+    let answered = if session.inbox.admits_event() {
+        dispatch(realtime, session, &event, payload.as_deref()).await
+    } else {
+        Err(Code::RateLimited.into())
+    };
+    answer(session, &event, incoming, answered);
+}
+
+async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payload: Option<&RawValue>) -> Answer {
+    match event {
+        "join_space" => join_space(realtime, session, parse(payload)?).await,
+        "leave_space" => leave_space(realtime, session, parse(payload)?).await,
+        "sync" => sync(realtime, session, parse(payload)?).await,
+        "hold_slot" => act(calls::hold::hold(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
+        "book_slot" => act(calls::book::book(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
+        "release_slot" => act(calls::release::release(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
+        "extend_hold" => act(calls::extend::extend(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
+        "refresh_token" => refresh_token(realtime, session, parse(payload)?).await,
+        "watch_stats" => watch_stats(realtime, session).await,
+        _ => Err(Code::UnknownEvent.into()),
+    }
+}
+
+/// The name for metrics: a client cannot make new ones.
+fn known_name(event: &str) -> &'static str {
+    const NAMES: [&str; 9] = [
+        "join_space",
+        "leave_space",
+        "sync",
+        "hold_slot",
+        "book_slot",
+        "release_slot",
+        "extend_hold",
+        "refresh_token",
+        "watch_stats",
+    ];
+    NAMES.into_iter().find(|name| *name == event).unwrap_or("other")
+}
+
+fn act(answer: Result<calls::slots::SlotsAnswer, Refusal>) -> Answer {
+    answer.map(|answer| json(&answer))
+}
+
+// --- Rooms
+
+#[derive(Deserialize)]
+struct JoinRequest {
+    #[serde(rename = "spazioId", alias = "idSpazio")]
+    space: SpaceId,
+    #[serde(rename = "sedeId")]
+    site: SiteId,
+    date: Option<String>,
+    since: Option<Position>,
+}
+
+impl JoinRequest {
+    fn space(&self) -> SpaceKey {
+        SpaceKey { site: self.site, space: self.space }
+    }
+}
+
+async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
+    let shared = &realtime.0;
+    let space = request.space();
+    let interest = read_interest(realtime, session, request).await?;
+    let was_in = session.is_in(space);
+    if !session.enter(space, shared.app.config.limits.max_rooms) {
+        return Err(Code::TooManyRooms.into());
+    }
+    let joined = shared.feed.join(space, session.clone(), interest).await;
+    if joined.is_err() && !was_in {
+        session.exit(space);
+    }
+    if session.has_ended() {
+        // It ended meanwhile, perhaps before the feed heard of it.
+        shared.feed.leave(space, session.id()).await;
+    }
+    let joined = joined?;
+    tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "joined");
+    Ok(joined_space(space, &joined, crate::clock::wall()))
+}
+
+async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
+    if request.date.is_none() {
+        return Err(Refusal::because(Code::Malformed, "missing field `date`"));
+    }
+    let space = request.space();
+    let interest = read_interest(realtime, session, request).await?;
+    let synced = realtime.0.feed.sync(space, session.id(), interest).await?;
+    Ok(joined_space(space, &synced, crate::clock::wall()))
+}
+
+/// Checks that the socket may watch the space, and what it wants of it.
+async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequest) -> Result<Interest, Refusal> {
+    let space = request.space();
+    if !session.claims().may_enter(space.site) {
+        return Err(Code::Forbidden.into());
+    }
+    let day = request.date.as_deref().map(|date| Day::parse(date).ok_or(Code::BadDate)).transpose()?;
+    let catalog = &realtime.0.app.catalog;
+    let schedule = catalog.resolve(space).await?.schedule;
+    if let Some(day) = day {
+        catalog.require_near(&schedule, day)?;
+    }
+    Ok(Interest { day, since: request.since })
+}
+
+#[derive(Deserialize)]
+struct LeaveRequest {
+    #[serde(rename = "spazioId", alias = "idSpazio")]
+    space: SpaceId,
+    #[serde(rename = "sedeId")]
+    site: SiteId,
+}
+
+async fn leave_space(realtime: &Realtime, session: &Arc<Session>, request: LeaveRequest) -> Answer {
+    let space = SpaceKey { site: request.site, space: request.space };
+    Ok(leave(realtime, session, space).await)
+}
+
+/// Takes the socket out of a room and tells it.
+async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<RawValue> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct LeftSpace {
+        room: String,
+        spazio_id: SpaceId,
+        sede_id: SiteId,
+        timestamp: String,
+    }
+    if session.exit(space) {
+        realtime.0.feed.leave(space, session.id()).await;
+        tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "left");
+    }
+    let timestamp = crate::clock::wall().rfc3339();
+    let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
+    session.emit("left_space", &left);
+    left
+}
+
+// --- The connection itself
+
+#[derive(Deserialize)]
+struct RefreshRequest {
+    token: String,
+}
+
+async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, request: RefreshRequest) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Refreshed {
+        expires_at: String,
+    }
+    let claims = realtime.0.app.verifier.verify(&request.token).await.map_err(|error| {
+        tracing::debug!(%error, "a token was refused");
+        Code::Unauthorized
+    })?;
+    if claims.user != *session.user() {
+        return Err(Refusal::because(Code::Forbidden, "id_utente"));
+    }
+    let expires = claims.expires;
+    session.set_claims(claims);
+    realtime.0.expiry.watch(session.id(), expires);
+    for space in session.spaces() {
+        if !session.claims().may_enter(space.site) {
+            leave(realtime, session, space).await;
+        }
+    }
+    Ok(json(&Refreshed { expires_at: expires.rfc3339() }))
+}
+
+async fn watch_stats(realtime: &Realtime, session: &Arc<Session>) -> Answer {
+    if !session.claims().is_staff_everywhere() {
+        return Err(Code::Forbidden.into());
+    }
+    session.set_watches_stats();
+    statistics::send_to(realtime, vec![session.clone()]).await;
+    Ok(json(&serde_json::Map::new()))
+}
+
+// --- In and out
+
+/// Takes apart `["name", payload?]`.
+fn parse_event(value: &Value) -> Result<(String, Option<Box<RawValue>>), Refusal> {
+    let Value::Str(text, attachments) = value else { return Err(malformed("binary")) };
+    let parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(malformed)?;
+    let mut parts = parts.into_iter();
+    let name = parts.next().ok_or_else(|| malformed("no event name"))?;
+    let name: String = serde_json::from_str(name.get()).map_err(malformed)?;
+    let payload = parts.next();
+    if attachments.as_ref().is_some_and(|attachments| !attachments.is_empty()) || parts.next().is_some() {
+        return Err(malformed("an event takes one object"));
+    }
+    Ok((name, payload))
+}
+
+/// Reads a payload; an absent one is an empty object.
+fn parse<T: DeserializeOwned>(payload: Option<&RawValue>) -> Result<T, Refusal> {
+    let json = payload.map_or("{}", RawValue::get);
+    // A sequence would be read as a struct's fields in order: an object is asked for.
+    if !json.trim_start().starts_with('{') {
+        return Err(malformed("an event takes one object"));
+    }
+    serde_json::from_str(json).map_err(malformed)
+}
+
+fn malformed(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::because(Code::Malformed, reason)
+}
+
+fn answer(session: &Session, event: &str, incoming: Incoming, answer: Answer) {
+    let Some(ack) = incoming.ack else {
+        if let Err(refusal) = answer {
+            session.emit_error(event, &refusal);
+        }
+        return;
+    };
+    let sent = match &answer {
+        Ok(answer) => ack.send(&with_ok(answer)),
+        Err(refusal) => ack.send(&NotOk::from(refusal)),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "an acknowledgement cannot be sent");
+        session.close_if_full(&error);
+    }
+}
+
+/// `{"ok":true, ...}` with the members of a JSON object.
+fn with_ok(object: &RawValue) -> Box<RawValue> {
+    let members = object.get().trim_start_matches('{');
+    let separator = if members.trim() == "}" { "" } else { "," };
+    RawValue::from_string(format!("{{\"ok\":true{separator}{members}")).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct NotOk<'a> {
+    ok: bool,
+    error: NotOkError<'a>,
+}
+
+#[derive(Serialize)]
+struct NotOkError<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    conflicts: &'a [SlotNumber],
+}
+
+impl<'a> From<&'a Refusal> for NotOk<'a> {
+    fn from(refusal: &'a Refusal) -> Self {
+        let Refusal { code, message, conflicts } = refusal;
+        Self { ok: false, error: NotOkError { code: code.as_str(), message, conflicts } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_an_object_with_ok_first() {
+        let object = |json: &str| RawValue::from_string(json.into()).unwrap();
+        assert_eq!(with_ok(&object(r#"{"a":{}}"#)).get(), r#"{"ok":true,"a":{}}"#);
+        assert_eq!(with_ok(&object("{}")).get(), r#"{"ok":true}"#);
+    }
+
+    #[test]
+    fn an_event_is_a_name_and_at_most_one_object() {
+        let parse = |json: &str| parse_event(&Value::Str(json.to_owned().into(), None)).map(|(name, _)| name).ok();
+        assert_eq!(parse(r#"["join_space",{"a":1}]"#).as_deref(), Some("join_space"));
+        assert_eq!(parse(r#"["join_space"]"#).as_deref(), Some("join_space"));
+        for bad in [r#"["a",{},{}]"#, "[]", "[1]", "{}", "", "[\"a\""] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

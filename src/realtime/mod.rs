@@ -1,0 +1,175 @@
+//! Sockets: who is connected, what they may, what they ask, and what they are told.
+//!
+//! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure.
+//! - [`connect`]: token, session, `connection_confirmed`, the end.
+//! - [`session`]: one socket; [`sessions`]: all of this node.
+//! - [`inbox`]: the events of one socket, in order, through a bounded queue.
+//! - [`events`]: what each event does.
+//! - [`notifications`]: messages to one user, kept while the user is away.
+//! - [`expiry`]: warns before tokens end, and disconnects after.
+//! - [`statistics`]: `stats` every two seconds to those who watch.
+//!
+//! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
+
+pub mod connect;
+pub mod events;
+pub mod expiry;
+pub mod gate;
+pub mod inbox;
+pub mod notifications;
+pub mod session;
+pub mod sessions;
+pub mod statistics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use socketioxide::handler::ConnectHandler;
+use socketioxide::{ParserConfig, SocketIo, TransportType};
+
+use crate::app::{App, AppState};
+use crate::config::FreedTo;
+use crate::domain::{Bucket, StoreTime};
+use crate::feed::Feed;
+use crate::feed::buckets::{Audience, FreedSummary};
+use crate::net::connection::Connections;
+use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, UserMessage};
+
+use sessions::Sessions;
+
+/// Packets that may wait for one socket: a replay of a whole log, and some.
+const OUTBOX_PACKETS: usize = 1_280;
+
+/// The largest event that a socket may send, in bytes.
+const MAX_EVENT_BYTES: usize = 64 * 1024;
+
+/// Everything that sockets need; shared by all of them.
+#[derive(Clone)]
+pub struct Realtime(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) app: Arc<App>,
+    pub(crate) feed: Feed,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connections: Connections,
+    pub(crate) expiry: expiry::Timers,
+    pub(crate) receipts: notifications::Receipts,
+}
+
+impl Realtime {
+    /// Wires the parts and starts the tasks that all sockets share.
+    pub fn start(app: Arc<App>, feed: Feed, sessions: Arc<Sessions>, connections: Connections) -> Self {
+        let (expiry, expired) = expiry::Timers::new();
+        let (receipts, received) = notifications::Receipts::new();
+        let realtime = Self(Arc::new(Shared { app, feed, sessions, connections, expiry, receipts }));
+        tokio::spawn(expiry::run(realtime.clone(), expired));
+        tokio::spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
+        tokio::spawn(statistics::run(realtime.clone()));
+        tokio::spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
+        realtime
+    }
+
+    /// The routes of `/socket.io/`.
+    pub fn routes(&self) -> Router {
+        let (service, io) = SocketIo::builder()
+            .req_path("/socket.io")
+            .transports([TransportType::Websocket, TransportType::Polling])
+            .ping_interval(Duration::from_secs(25))
+            .ping_timeout(Duration::from_secs(20))
+            .connect_timeout(Duration::from_secs(10))
+            .max_buffer_size(OUTBOX_PACKETS)
+            .max_payload(MAX_EVENT_BYTES as u64)
+            .ws_max_message_size(MAX_EVENT_BYTES)
+            .ws_max_frame_size(MAX_EVENT_BYTES)
+            .ws_read_buffer_size(2_048)
+            .with_parser(ParserConfig::common().max_incoming_binaries(0))
+            .build_svc();
+        let realtime = self.clone();
+        let admit = realtime.clone();
+        let on_connect = async move |socket: socketioxide::extract::SocketRef| connect::confirm(&realtime, &socket).await;
+        let middleware = async move |connecting: connect::Connecting| connect::admit(&admit, connecting).await;
+        // The local adapter has nothing to prepare: the result is only there for others.
+        let () = io.ns("/", on_connect.with(middleware));
+        Router::new()
+            .route_service("/socket.io/", service.clone())
+            .route_service("/socket.io", service)
+            .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+    }
+
+    /// The state that the HTTP side takes.
+    pub fn app(&self) -> AppState {
+        AppState(self.0.app.clone())
+    }
+}
+
+impl Audience for Realtime {
+    fn tell_freed(&self, freed: FreedSummary) {
+        let now = crate::clock::wall();
+        match self.0.app.config.holds.freed_to {
+            FreedTo::Everyone => {
+                let listed = freed.spaces.iter().map(|(_, slots)| slots).collect();
+                let payload = slots_freed(freed.count, listed, freed.is_truncated, now);
+                self.send_to_all("slots_freed", &payload);
+            }
+            FreedTo::Rooms => self.0.sessions.all().iter().for_each(|session| {
+                let own: Vec<&FreedSlots> =
+                    freed.spaces.iter().filter(|(space, _)| session.is_in(*space)).map(|(_, slots)| slots).collect();
+                if !own.is_empty() {
+                    let count = own.iter().map(|slots| slots.slots.len() as u64).sum();
+                    session.emit("slots_freed", &slots_freed(count, own, false, now));
+                }
+            }),
+        }
+    }
+
+    fn tell_user(&self, message: UserMessage) {
+        notifications::deliver(&self.0, message);
+    }
+
+    fn tell_user_messages_missed(&self, bucket: Bucket) {
+        for session in self.0.sessions.all().into_iter().filter(|session| session.user().bucket() == bucket) {
+            tokio::spawn(notifications::deliver_backlog(self.clone(), session));
+        }
+    }
+
+    fn tell_everyone(&self, message: EveryoneMessage) {
+        self.send_to_all(&message.event, &message.data);
+    }
+
+    fn disconnect_user(&self, command: DisconnectUser) {
+        for session in self.0.sessions.of_user(&command.user) {
+            if session.connected_before(command.before) {
+                session.disconnect();
+            }
+        }
+    }
+}
+
+impl Realtime {
+    fn send_to_all(&self, event: &str, payload: &RawValue) {
+        let sessions = self.0.sessions.all();
+        sessions.iter().for_each(|session| session.emit(event, payload));
+        tracing::info!(event.name = event, room = "*", recipients = sessions.len(), "broadcast");
+    }
+}
+
+fn slots_freed(count: u64, spaces: Vec<&FreedSlots>, is_truncated: bool, now: StoreTime) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct SlotsFreed<'a> {
+        r#type: &'static str,
+        count: u64,
+        timestamp: String,
+        spaces: Vec<&'a FreedSlots>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        truncated: bool,
+    }
+    json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated: is_truncated })
+}
+
+/// The JSON of what cannot fail to be written: structs of numbers, text and valid JSON.
+pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
+}

@@ -1,0 +1,88 @@
+//! The sessions of this node, by their own id, by user and by Engine.IO session.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::session::Session;
+use crate::domain::UserId;
+use crate::feed::MemberId;
+
+/// Who is connected here.
+#[derive(Default)]
+pub struct Sessions {
+    next_id: AtomicU64,
+    /// Held for map accesses only, never across an await.
+    maps: Mutex<Maps>,
+}
+
+#[derive(Default)]
+struct Maps {
+    by_id: HashMap<MemberId, Arc<Session>>,
+    by_user: HashMap<UserId, Vec<Arc<Session>>>,
+    /// The Engine.IO id is a bearer secret: it is looked up, never shown.
+    by_engine_id: HashMap<String, Arc<Session>>,
+}
+
+impl Sessions {
+    /// A name for a new session, never used again by this process.
+    pub fn next_id(&self) -> MemberId {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a session, unless it has already ended.
+    pub fn add(&self, session: &Arc<Session>) -> bool {
+        let mut maps = self.lock();
+        // Under the lock: the end marks first and removes then, so that it cannot be missed in between.
+        if session.has_ended() {
+            return false;
+        }
+        maps.by_id.insert(session.id(), session.clone());
+        maps.by_user.entry(session.user().clone()).or_default().push(session.clone());
+        maps.by_engine_id.insert(session.engine_id().to_owned(), session.clone());
+        true
+    }
+
+    /// Takes a session out; `false` when it was not in.
+    pub fn remove(&self, session: &Session) -> bool {
+        let mut maps = self.lock();
+        maps.by_engine_id.remove(session.engine_id());
+        if let Some(of_user) = maps.by_user.get_mut(session.user()) {
+            of_user.retain(|other| other.id() != session.id());
+            if of_user.is_empty() {
+                maps.by_user.remove(session.user());
+            }
+        }
+        maps.by_id.remove(&session.id()).is_some()
+    }
+
+    /// One session.
+    pub fn get(&self, id: MemberId) -> Option<Arc<Session>> {
+        self.lock().by_id.get(&id).cloned()
+    }
+
+    /// The session of an Engine.IO id.
+    pub fn of_engine_id(&self, engine_id: &str) -> Option<Arc<Session>> {
+        self.lock().by_engine_id.get(engine_id).cloned()
+    }
+
+    /// All sockets of a user here.
+    pub fn of_user(&self, user: &UserId) -> Vec<Arc<Session>> {
+        self.lock().by_user.get(user).cloned().unwrap_or_default()
+    }
+
+    /// All sockets here.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.lock().by_id.values().cloned().collect()
+    }
+
+    /// How many sockets and how many distinct users.
+    pub fn counts(&self) -> (u64, u64) {
+        let maps = self.lock();
+        (maps.by_id.len() as u64, maps.by_user.len() as u64)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

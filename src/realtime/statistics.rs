@@ -1,0 +1,33 @@
+//! `stats` to the staff who watch, every two seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::session::Session;
+use super::{Realtime, json};
+use crate::calls::stats;
+
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Sends the statistics while somebody watches; never returns.
+pub(super) async fn run(realtime: Realtime) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let watching = realtime.0.sessions.all().into_iter().filter(|session| session.watches_stats()).collect();
+        send_to(&realtime, watching).await;
+    }
+}
+
+/// Reads the statistics once, for all who watch.
+pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
+    if watching.is_empty() {
+        return;
+    }
+    match stats::collect_stats(&realtime.0.app).await {
+        Ok(stats) => {
+            let payload = json(&stats);
+            watching.iter().for_each(|session| session.emit("stats", &payload));
+        }
+        Err(refusal) => tracing::warn!(%refusal, "cannot read the statistics"),
+    }
+}

@@ -1,0 +1,271 @@
+//! One write transaction, as the jobs in it see it: tables to read, tables to write, topics to append to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use redb::{ReadableTable, WriteTransaction};
+use serde_json::value::RawValue;
+
+use super::failure::Failure;
+use super::tables::{HeadRow, Tables, TopicKey, day_key, parse, slot_key, topic_key};
+use crate::domain::event::{Position, slot_update};
+use crate::domain::rule::Change;
+use crate::domain::slot::SlotState;
+use crate::domain::{Day, SlotNumber, SlotRecord, SpaceKey, StoreTime};
+use crate::store::{FreedSlots, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
+
+/// The transaction of a batch of jobs. What jobs announce is heard only after the commit.
+pub(super) struct Batch<'txn> {
+    tables: Tables<'txn>,
+    wrote: bool,
+    epoch: Arc<str>,
+    now: StoreTime,
+    announcements: Vec<(Topic, Message)>,
+}
+
+/// The slots of one day of a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) space: SpaceKey,
+    pub(super) day: Day,
+}
+
+impl<'txn> Batch<'txn> {
+    pub(super) fn begin(transaction: &'txn WriteTransaction, epoch: Arc<str>, now: StoreTime) -> Result<Self, Failure> {
+        let tables = Tables::open(transaction)?;
+        Ok(Self { tables, wrote: false, epoch, now, announcements: Vec::new() })
+    }
+
+    /// The instant of the job that runs.
+    pub(super) fn now(&self) -> StoreTime {
+        self.now
+    }
+
+    /// Sets the instant of the next job.
+    pub(super) fn set_now(&mut self, now: StoreTime) {
+        self.now = now;
+    }
+
+    /// The tables, to read.
+    pub(super) fn tables(&self) -> &Tables<'txn> {
+        &self.tables
+    }
+
+    /// The tables, to write: the batch will be committed.
+    pub(super) fn write(&mut self) -> &mut Tables<'txn> {
+        self.wrote = true;
+        &mut self.tables
+    }
+
+    /// Whether anything was written, and what is to be announced, in order.
+    pub(super) fn finish(self) -> (bool, Vec<(Topic, Message)>) {
+        (self.wrote, self.announcements)
+    }
+
+    /// A version of a topic under the file's epoch.
+    pub(super) fn position(&self, version: u64) -> Position {
+        Position { epoch: self.epoch.clone(), version }
+    }
+
+    /// Where a topic stands.
+    pub(super) fn head(&self, topic: Topic) -> Result<Position, Failure> {
+        let (version, _, _) = self.head_row(topic_key(topic))?;
+        Ok(self.position(version))
+    }
+
+    /// Takes the next version of a topic for a message, and keeps it in the log.
+    pub(super) fn append(
+        &mut self,
+        topic: Topic,
+        kind: MessageKind,
+        payload: impl FnOnce(&Position) -> String,
+    ) -> Result<Position, Failure> {
+        let key @ (tag, first, second) = topic_key(topic);
+        let (last_version, last_change, first_kept) = self.head_row(key)?;
+        let first_kept = self.drop_ended_log(key, (last_version, last_change, first_kept))?;
+        let at = self.position(last_version + 1);
+        let payload = raw_json(payload(&at))?;
+
+        let now = self.now.as_millis();
+        let kind_text = kind_json(kind)?;
+        let tables = self.write();
+        if first_kept == at.version {
+            tables.log_ends.insert((now.saturating_add(KEEP_MILLIS), tag, first, second), ())?;
+        }
+        tables.log.insert((tag, first, second, at.version), (kind_text.as_str(), payload.get()))?;
+        let keep_from = first_kept.max((at.version + 1).saturating_sub(LOG_LENGTH));
+        for version in first_kept..keep_from {
+            tables.log.remove((tag, first, second, version))?;
+        }
+        tables.heads.insert(key, (at.version, now, keep_from))?;
+        self.announce(topic, Message { at: at.clone(), kind, payload });
+        Ok(at)
+    }
+
+    /// Announces a message after the commit; one that is not kept takes no version and bears the topic's head.
+    pub(super) fn announce(&mut self, topic: Topic, message: Message) {
+        self.announcements.push((topic, message));
+    }
+
+    /// Writes changes of slots: a version, a record and an event each, in their order, then one [`FreedSlots`] for those
+    /// that were freed. `records` is what is stored of the day, and is kept in step. The position is that of the last
+    /// event.
+    pub(super) fn write_changes(
+        &mut self,
+        place: Place,
+        records: &mut BTreeMap<SlotNumber, SlotRecord>,
+        changes: Vec<Change>,
+    ) -> Result<Position, Failure> {
+        let mut at = self.head(Topic::Space(place.space))?;
+        let mut freed = Vec::new();
+        for change in changes {
+            at = self.write_change(place, records, &change)?;
+            if change.freed {
+                freed.push(change.slot.number);
+            }
+        }
+        if !freed.is_empty() {
+            self.announce_freed(place, freed)?;
+        }
+        Ok(at)
+    }
+
+    fn write_change(
+        &mut self,
+        place: Place,
+        records: &mut BTreeMap<SlotNumber, SlotRecord>,
+        change: &Change,
+    ) -> Result<Position, Failure> {
+        let now = self.now;
+        let at = self.append(Topic::Space(place.space), MessageKind::SlotUpdate, |at| {
+            slot_update(place.space, place.day, change, at, now)
+        })?;
+        let number = change.slot.number;
+        if let Some(old) = records.remove(&number) {
+            self.forget_hold(place, number, &old)?;
+        }
+        let record = record_of(change, at.version);
+        self.store_record(place, number, &record)?;
+        records.insert(number, record);
+        Ok(at)
+    }
+
+    fn announce_freed(&mut self, place: Place, mut slots: Vec<SlotNumber>) -> Result<(), Failure> {
+        slots.sort_unstable();
+        let SpaceKey { space, site } = place.space;
+        let freed = FreedSlots { space, site, date: place.day, slots };
+        let topic = Topic::Bucket(place.space.bucket());
+        self.append(topic, MessageKind::Freed, |_| crate::domain::event::to_json(&freed))?;
+        Ok(())
+    }
+
+    fn store_record(&mut self, place: Place, number: SlotNumber, record: &SlotRecord) -> Result<(), Failure> {
+        let key = slot_key(place.space, place.day, number);
+        if matches!(record.state, SlotState::Available { data: None }) {
+            self.write().slots.remove(key)?;
+            return Ok(());
+        }
+        let json = serde_json::to_string(record).map_err(|error| Failure::BadRow(error.to_string()))?;
+        let (site, space, day, slot) = key;
+        let bucket = place.space.bucket().get();
+        let tables = self.write();
+        tables.slots.insert(key, json.as_str())?;
+        tables.days.insert((day, site, space), ())?;
+        if let SlotState::Held(hold) = &record.state {
+            tables.hold_ends.insert((bucket, hold.until.as_millis(), site, space, day, slot), ())?;
+            tables.user_holds.insert((hold.user.as_str(), site, space, day, slot), ())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the hold of a record out of the indexes.
+    pub(super) fn forget_hold(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
+        let SlotState::Held(hold) = &old.state else { return Ok(()) };
+        let (site, space, day, slot) = slot_key(place.space, place.day, number);
+        let bucket = place.space.bucket().get();
+        let tables = self.write();
+        tables.hold_ends.remove((bucket, hold.until.as_millis(), site, space, day, slot))?;
+        tables.user_holds.remove((hold.user.as_str(), site, space, day, slot))?;
+        Ok(())
+    }
+
+    /// The first version that the topic's log keeps, after dropping what it kept too long: a log that has ended does not
+    /// come back with the next change.
+    fn drop_ended_log(&mut self, (tag, first, second): TopicKey, head: HeadRow) -> Result<u64, Failure> {
+        let (version, _, first_kept) = head;
+        if !log_has_ended(head, self.now) {
+            return Ok(first_kept);
+        }
+        for version in first_kept..=version {
+            self.write().log.remove((tag, first, second, version))?;
+        }
+        Ok(version + 1)
+    }
+
+    /// A topic's row; a topic that nothing happened in is at 0, and its log begins at 1.
+    pub(super) fn head_row(&self, key: TopicKey) -> Result<HeadRow, Failure> {
+        Ok(read_head(&self.tables.heads, key)?)
+    }
+
+    /// The records of a day; none when the day is so long ago that its slots are forgotten.
+    pub(super) fn day_records(&self, place: Place) -> Result<BTreeMap<SlotNumber, SlotRecord>, Failure> {
+        read_day(&self.tables.slots, place, self.now)
+    }
+}
+
+/// Whether a log is past its time.
+pub(super) fn log_has_ended((_, last_change, _): HeadRow, now: StoreTime) -> bool {
+    last_change.saturating_add(KEEP_MILLIS) <= now.as_millis()
+}
+
+/// Reads a topic's row; see [`Batch::head_row`].
+pub(super) fn read_head(heads: &impl ReadableTable<TopicKey, HeadRow>, key: TopicKey) -> redb::Result<HeadRow> {
+    Ok(heads.get(key)?.map_or((0, 0, 1), |row| row.value()))
+}
+
+/// Reads the records of a day; see [`Batch::day_records`].
+pub(super) fn read_day(
+    slots: &impl ReadableTable<super::tables::SlotKey, &'static str>,
+    place: Place,
+    now: StoreTime,
+) -> Result<BTreeMap<SlotNumber, SlotRecord>, Failure> {
+    if day_key(place.day) < oldest_kept_day(now) {
+        return Ok(BTreeMap::new());
+    }
+    let mut records = BTreeMap::new();
+    for row in slots.range(super::tables::day_range(place.space, place.day))? {
+        let (key, record) = row?;
+        let (_, _, _, number) = key.value();
+        records.insert(super::tables::number_of(number)?, parse(record.value(), "slots", key.value())?);
+    }
+    Ok(records)
+}
+
+/// The key of the oldest day whose slots are kept, by the UTC date: a local day is never more than one off, and a day
+/// is not forgotten before its end everywhere.
+pub(super) fn oldest_kept_day(now: StoreTime) -> i32 {
+    let today = now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    let oldest = today.saturating_sub(jiff::Span::new().days(i64::from(crate::store::DAYS_KEPT) + 1));
+    day_key(oldest.into())
+}
+
+fn record_of(change: &Change, version: u64) -> SlotRecord {
+    let mut state = change.state.clone();
+    if let SlotState::Held(hold) = &mut state
+        && hold.first_version == 0
+    {
+        hold.first_version = version;
+    }
+    let slot = &change.slot;
+    SlotRecord { state, version, start: slot.start, end: slot.end, label: slot.label.clone() }
+}
+
+/// Checks that a text is JSON, and shares it.
+pub(super) fn raw_json(json: String) -> Result<Arc<RawValue>, Failure> {
+    let raw = RawValue::from_string(json).map_err(|error| Failure::BadRow(error.to_string()))?;
+    Ok(raw.into())
+}
+
+fn kind_json(kind: MessageKind) -> Result<String, Failure> {
+    serde_json::to_string(&kind).map_err(|error| Failure::BadRow(error.to_string()))
+}

@@ -1,0 +1,103 @@
+//! Removing what has ended. Readers do not see it any more by then; this gives its room back.
+
+use redb::ReadableTable;
+
+use super::batch::{Batch, Place, log_has_ended, oldest_kept_day};
+use super::failure::Failure;
+use super::tables::{day_of, day_range, number_of, parse, space_of};
+use crate::domain::SlotRecord;
+use crate::store::KEEP_MILLIS;
+
+/// How many answers, how many messages, how many logs and how many days one step looks at. A log has 1,024 messages at
+/// most, and a day 1,500 slots.
+const STEP: usize = 64;
+
+/// Removes a bounded part of what has ended, and tells whether there may be more.
+pub(super) fn clean(batch: &mut Batch<'_>) -> Result<bool, Failure> {
+    let counts = [clean_answers(batch)?, clean_user_messages(batch)?, clean_logs(batch)?, clean_days(batch)?];
+    Ok(counts.contains(&STEP))
+}
+
+fn clean_answers(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let last = batch.now().as_millis().saturating_add(1);
+    let mut ended = Vec::new();
+    for row in batch.tables().answer_ends.range(..(last, "", ""))?.take(STEP) {
+        let row = row?;
+        let (ends, caller, key) = row.0.value();
+        ended.push((ends, caller.to_owned(), key.to_owned()));
+    }
+    for (ends, caller, key) in &ended {
+        let tables = batch.write();
+        tables.answer_ends.remove((*ends, caller.as_str(), key.as_str()))?;
+        tables.answers.remove((caller.as_str(), key.as_str()))?;
+    }
+    Ok(ended.len())
+}
+
+fn clean_user_messages(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let last = batch.now().as_millis().saturating_add(1);
+    let mut ended = Vec::new();
+    for row in batch.tables().user_log_ends.range(..(last, "", 0))?.take(STEP) {
+        let row = row?;
+        let (ends, user, sequence) = row.0.value();
+        ended.push((ends, user.to_owned(), sequence));
+    }
+    for (ends, user, sequence) in &ended {
+        let tables = batch.write();
+        tables.user_log_ends.remove((*ends, user.as_str(), *sequence))?;
+        tables.user_log.remove((user.as_str(), *sequence))?;
+    }
+    Ok(ended.len())
+}
+
+/// Drops the logs of topics that have not changed for long; looks again later at those that have.
+fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let last = batch.now().as_millis().saturating_add(1);
+    let mut due = Vec::new();
+    for row in batch.tables().log_ends.range(..(last, 0, 0, 0))?.take(STEP) {
+        due.push(row?.0.value());
+    }
+    for &(looked_at, tag, first, second) in &due {
+        let head @ (version, last_change, first_kept) = batch.head_row((tag, first, second))?;
+        let ended = log_has_ended(head, batch.now());
+        let tables = batch.write();
+        tables.log_ends.remove((looked_at, tag, first, second))?;
+        if !ended {
+            tables.log_ends.insert((last_change.saturating_add(KEEP_MILLIS), tag, first, second), ())?;
+            continue;
+        }
+        for version in first_kept..=version {
+            tables.log.remove((tag, first, second, version))?;
+        }
+        tables.heads.insert((tag, first, second), (version, last_change, version + 1))?;
+    }
+    Ok(due.len())
+}
+
+/// Forgets the slots of days long past.
+fn clean_days(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let oldest = oldest_kept_day(batch.now());
+    let mut due = Vec::new();
+    for row in batch.tables().days.range(..(oldest, 0, 0))?.take(STEP) {
+        due.push(row?.0.value());
+    }
+    for &(day, site, space) in &due {
+        let place = Place { space: space_of(site, space)?, day: day_of(day)? };
+        forget_slots(batch, place)?;
+        batch.write().days.remove((day, site, space))?;
+    }
+    Ok(due.len())
+}
+
+fn forget_slots(batch: &mut Batch<'_>, place: Place) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for row in batch.tables().slots.range(day_range(place.space, place.day))? {
+        let (key, record) = row?;
+        rows.push((key.value(), parse::<SlotRecord>(record.value(), "slots", key.value())?));
+    }
+    for (key, record) in rows {
+        batch.forget_hold(place, number_of(key.3)?, &record)?;
+        batch.write().slots.remove(key)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Opening the data file: what may be wrong with it, and whose continuation it is.
+//!
+//! **Invariant:** a file that this program cannot use is never written to. It is looked at through [`TrialBackend`]
+//! first; only what passed there is opened for writing. A new file gets its name when it is complete.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, WriteTransaction};
+
+use super::failure::Failure;
+use super::mark::Mark;
+use super::tables::{COMMITS, FORMAT, HEADS, LOG, LOG_ENDS, META, Tables};
+use super::trial::TrialBackend;
+
+/// The data file's name in its folder.
+pub const FILE_NAME: &str = "slotcast.redb";
+
+/// The name of the file beside it that says how many commits it has; see `mark.rs`.
+pub const MARK_NAME: &str = "slotcast.mark";
+
+/// How much of the file is kept in memory.
+const CACHE_BYTES: usize = 128 * 1024 * 1024;
+
+/// Why the data file could not be opened. Whatever it is, the file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "{file} is locked by another process: one node at a time may use it. Stop that one, or set SLOTCAST_DATA_DIR to \
+         another folder"
+    )]
+    Locked {
+        /// The data file.
+        file: PathBuf,
+    },
+    /// It is damaged, cut short, or not a data file at all.
+    #[error(
+        "{file} is not a whole data file ({cause}). It was left as it is: restore a backup in its place, or move it away \
+         to start with an empty store"
+    )]
+    Corrupt {
+        /// The data file.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{file} has format {found}, and this version of slotcast knows {known} at most. It was left as it is: run the \
+         newer version, or restore a backup from before it"
+    )]
+    NewerFormat {
+        /// The data file.
+        file: PathBuf,
+        /// Its format.
+        found: String,
+        /// The newest format that this program knows.
+        known: u64,
+    },
+    /// Another program's database.
+    #[error(
+        "{file} is a database, but not slotcast's. It was left as it is: move it away, or set SLOTCAST_DATA_DIR to another \
+         folder"
+    )]
+    Foreign {
+        /// The data file.
+        file: PathBuf,
+    },
+    /// The folder is none, cannot be made, or may not be used.
+    #[error(
+        "{folder} cannot be used as the data folder: {cause}. Set SLOTCAST_DATA_DIR to a folder that this user may write \
+         to"
+    )]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The system refused.
+    #[error("{file} cannot be opened: {cause}. Check the disk, and the rights of this user to the file")]
+    Io {
+        /// The data file, or the mark beside it.
+        file: PathBuf,
+        /// What the system, or redb, said.
+        cause: String,
+    },
+}
+
+/// A data file that is ready for use.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) epoch: Arc<str>,
+    /// How many commits it has.
+    pub(super) commits: u64,
+    pub(super) mark: Mark,
+}
+
+/// What to do when there is no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Make one: the node starts for the first time.
+    Create,
+    /// Fail: the file was there a moment ago.
+    Refuse,
+}
+
+/// Opens the data file of a folder. Takes a new epoch when it cannot prove that the file is the one that it was, in the
+/// state that it was left in.
+pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
+    let file = folder.join(FILE_NAME);
+    let mark = folder.join(MARK_NAME);
+    if !exists(&file, folder)? {
+        if absent == Absent::Refuse {
+            return Err(OpenError::Io { file, cause: "it is gone".into() });
+        }
+        create_folder(folder)?;
+        create_file(folder, &file)?;
+    }
+    check(&file)?;
+
+    let database = builder().open(&file).map_err(|error| database_error(&file, error))?;
+    let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
+    let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
+    Ok(Opened { database, epoch: continued.epoch, commits: continued.commits, mark: open_mark })
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn exists(file: &Path, folder: &Path) -> Result<bool, OpenError> {
+    match file.try_exists() {
+        Ok(exists) => Ok(exists),
+        Err(error) => Err(OpenError::Folder { folder: folder.into(), cause: error }),
+    }
+}
+
+fn create_folder(folder: &Path) -> Result<(), OpenError> {
+    fs::create_dir_all(folder).map_err(|cause| OpenError::Folder { folder: folder.into(), cause })
+}
+
+/// Makes a complete file under another name, and gives it its own by a link, which replaces nothing: when another
+/// process was faster, its file stays, and this one opens that.
+fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
+    let in_folder = |cause| OpenError::Folder { folder: folder.into(), cause };
+    let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random_hex().map_err(|error| io_error(file, error))?));
+    File::create_new(&unfinished).map_err(in_folder)?;
+    let written = fill_file(&unfinished).map_err(|failure| io_error(&unfinished, failure));
+    let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Not every file system has links; a rename is as atomic, and only loses the race for the first start.
+        Err(_) if !file.exists() => fs::rename(&unfinished, file).map_err(in_folder),
+        Err(_) => Ok(()),
+    });
+    // Already gone after a rename.
+    let _ = fs::remove_file(&unfinished);
+    linked?;
+    sync_folder(folder).map_err(in_folder)
+}
+
+/// Writes the tables and the meta rows of an empty store. Without an identity: the first opening sees that the file was
+/// never used.
+fn fill_file(file: &Path) -> Result<(), Failure> {
+    let database = builder().create(file)?;
+    let transaction = database.begin_write()?;
+    Tables::open(&transaction)?;
+    transaction.open_table(COMMITS)?.insert((), 0)?;
+    transaction.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    transaction.commit()?;
+    Ok(database.close()?)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Finds out whether a file is whole, ours, and of our format, without changing it. Every page is read and its
+/// checksum compared.
+fn check(file: &Path) -> Result<(), OpenError> {
+    // redb may panic on bytes that it never wrote.
+    catch_unwind(AssertUnwindSafe(|| check_contents(file)))
+        .unwrap_or_else(|_| Err(corrupt(file, "it makes the database library fail")))
+}
+
+fn check_contents(file: &Path) -> Result<(), OpenError> {
+    let opened = OpenOptions::new().read(true).write(true).open(file).map_err(|error| io_error(file, error))?;
+    let length = opened.metadata().map_err(|error| io_error(file, error))?.len();
+    if length == 0 {
+        return Err(corrupt(file, "it is empty"));
+    }
+    let backend = FileBackend::new(opened).map_err(|error| database_error(file, error))?;
+    let trial = TrialBackend::new(backend).map_err(|error| io_error(file, error))?;
+    let mut builder = builder();
+    builder.set_check_integrity_on_open(true);
+    let database = builder.create_with_backend(trial).map_err(|error| database_error(file, error))?;
+    let format = read_format(&database).map_err(|failure| corrupt(file, failure))?;
+    let Some(format) = format else { return Err(OpenError::Foreign { file: file.into() }) };
+    match format.parse::<u64>() {
+        Ok(found) if found == FORMAT => {}
+        Ok(found) if found > FORMAT => {
+            return Err(OpenError::NewerFormat { file: file.into(), found: format, known: FORMAT });
+        }
+        _ => return Err(corrupt(file, format_args!("its format is {format:?}"))),
+    }
+    check_tables(&database).map_err(|failure| corrupt(file, failure))
+}
+
+/// The format; `None` when it is not our database.
+fn read_format(database: &Database) -> Result<Option<String>, Failure> {
+    let transaction = database.begin_read()?;
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    Ok(meta.get("format")?.map(|format| format.value().to_owned()))
+}
+
+/// Opens every table, so that one of another type is found now. In the trial, where making a missing one is harmless.
+fn check_tables(database: &Database) -> Result<(), Failure> {
+    let transaction = database.begin_write()?;
+    Tables::open(&transaction)?;
+    transaction.open_table(COMMITS)?;
+    Ok(transaction.abort()?)
+}
+
+/// Under which epoch the file goes on, and how many commits it has.
+struct Continued {
+    epoch: Arc<str>,
+    commits: u64,
+}
+
+/// Makes the file this node's own: compares what it says of itself with what it is.
+fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<Continued, Failure> {
+    let identity = identity_of(&fs::metadata(file).map_err(StorageError::Io)?);
+    let transaction = database.begin_write()?;
+    let commits = read_commits(&transaction)?;
+    let (stored_epoch, stored_identity) = {
+        let meta = transaction.open_table(META)?;
+        let text = |key| -> Result<Option<String>, Failure> { Ok(meta.get(key)?.map(|row| row.value().to_owned())) };
+        (text("epoch")?, text("identity")?)
+    };
+    // A mark that is behind is left by a power cut; one that is ahead, or missing, proves nothing.
+    let proved = stored_identity.as_deref() == Some(identity.as_str()) && mark.is_some_and(|mark| mark <= commits);
+    match stored_epoch {
+        Some(epoch) if proved => {
+            transaction.abort()?;
+            Ok(Continued { epoch: epoch.into(), commits })
+        }
+        stored => {
+            if stored.is_some() {
+                tracing::warn!(
+                    store.commits = commits,
+                    store.mark = mark,
+                    "the data file is not in the state that it was left in (restored or copied): taking a new epoch"
+                );
+            }
+            let epoch = random_hex()?;
+            start_epoch(&transaction, &epoch, &identity)?;
+            let commits = commits + 1;
+            transaction.open_table(COMMITS)?.insert((), commits)?;
+            transaction.commit()?;
+            Ok(Continued { epoch: epoch.into(), commits })
+        }
+    }
+}
+
+/// Begins an epoch: versions go on, logs begin anew, because their messages name the old epoch.
+fn start_epoch(transaction: &WriteTransaction, epoch: &str, identity: &str) -> Result<(), Failure> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert("epoch", epoch)?;
+    meta.insert("identity", identity)?;
+    transaction.delete_table(LOG)?;
+    transaction.delete_table(LOG_ENDS)?;
+    let mut heads = transaction.open_table(HEADS)?;
+    let rows = heads.iter()?.map(|row| row.map(|(key, head)| (key.value(), head.value())));
+    for (key, (version, last_change, _)) in rows.collect::<Result<Vec<_>, _>>()? {
+        heads.insert(key, (version, last_change, version + 1))?;
+    }
+    drop(heads);
+    Tables::open(transaction)?;
+    Ok(())
+}
+
+fn read_commits(transaction: &WriteTransaction) -> Result<u64, Failure> {
+    let commits = transaction.open_table(COMMITS)?;
+    let count = commits.get(())?.map(|row| row.value());
+    Ok(count.unwrap_or(0))
+}
+
+/// Counts one more commit, in the transaction that will be it.
+pub(super) fn count_commit(transaction: &WriteTransaction, commits: u64) -> Result<(), Failure> {
+    transaction.open_table(COMMITS)?.insert((), commits)?;
+    Ok(())
+}
+
+/// What tells a file from a copy of it: its device and inode, and when it was born, because a freed inode is soon used
+/// again.
+fn identity_of(metadata: &Metadata) -> String {
+    let born = metadata
+        .created()
+        .ok()
+        .and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or_else(|| "unknown".into(), |born| born.as_nanos().to_string());
+    format!("{} born {born}", place_of(metadata))
+}
+
+#[cfg(unix)]
+fn place_of(metadata: &Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    format!("device {} inode {}", metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn place_of(_metadata: &Metadata) -> String {
+    "file".into()
+}
+
+/// 16 random bytes as 32 hexadecimal digits.
+fn random_hex() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StorageError::Io(io::Error::other(error)))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+fn corrupt(file: &Path, cause: impl std::fmt::Display) -> OpenError {
+    OpenError::Corrupt { file: file.into(), cause: cause.to_string() }
+}
+
+fn io_error(file: &Path, cause: impl std::fmt::Display) -> OpenError {
+    OpenError::Io { file: file.into(), cause: cause.to_string() }
+}
+
+fn database_error(file: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::Locked { file: file.into() }
+        }
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            corrupt(file, error)
+        }
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            corrupt(file, error)
+        }
+        DatabaseError::Storage(StorageError::Corrupted(cause)) => corrupt(file, cause),
+        DatabaseError::UpgradeRequired(version) => corrupt(file, format_args!("its redb format {version} is too old")),
+        other => io_error(file, other),
+    }
+}

@@ -1,0 +1,85 @@
+//! Messages to users and to everyone, and commands.
+
+use redb::ReadableTable;
+
+use super::batch::{Batch, raw_json};
+use super::failure::Failure;
+use crate::domain::event::to_json;
+use crate::domain::{Bucket, Day, SpaceKey, UserId};
+use crate::store::{
+    DisconnectUser, KEEP_MILLIS, Message, MessageKind, Publication, ShowBoard, Topic, USER_LOG_LENGTH, UserMessage,
+};
+
+/// Announces a publication.
+pub(super) fn publish(batch: &mut Batch<'_>, publication: Publication) -> Result<(), Failure> {
+    match publication {
+        Publication::ToUser { user, event, data } => send_to_user(batch, user, event, data),
+        Publication::ToEveryone(message) => {
+            let topic = Topic::Bucket(Bucket::EVERYONE);
+            batch.append(topic, MessageKind::Everyone, |_| to_json(&message)).map(drop)
+        }
+        Publication::DisconnectUser(user) => disconnect_user(batch, user),
+        Publication::ShowBoard(space, day) => show_board(batch, space, day),
+    }
+}
+
+fn send_to_user(
+    batch: &mut Batch<'_>,
+    user: UserId,
+    event: String,
+    data: Box<serde_json::value::RawValue>,
+) -> Result<(), Failure> {
+    let (last, received) = read_user(&batch.tables().users, &user)?;
+    let sequence = last + 1;
+    let ends = batch.now().plus_millis(KEEP_MILLIS).as_millis();
+    let topic = Topic::Bucket(user.bucket());
+    let message = UserMessage { user, sequence, event, data };
+    let json = to_json(&message);
+    let user = message.user.as_str();
+
+    let tables = batch.write();
+    tables.users.insert(user, (sequence, received))?;
+    tables.user_log.insert((user, sequence), (ends, json.as_str()))?;
+    tables.user_log_ends.insert((ends, user, sequence), ())?;
+    if let Some(oldest) = sequence.checked_sub(USER_LOG_LENGTH as u64) {
+        let dropped = tables.user_log.remove((user, oldest))?.map(|row| row.value().0);
+        if let Some(ends) = dropped {
+            tables.user_log_ends.remove((ends, user, oldest))?;
+        }
+    }
+    batch.append(topic, MessageKind::User, |_| json).map(drop)
+}
+
+fn disconnect_user(batch: &mut Batch<'_>, user: UserId) -> Result<(), Failure> {
+    let topic = Topic::Bucket(user.bucket());
+    let command = DisconnectUser { user, before: batch.now() };
+    announce_unkept(batch, topic, MessageKind::Disconnect, to_json(&command))
+}
+
+fn show_board(batch: &mut Batch<'_>, space: SpaceKey, day: Day) -> Result<(), Failure> {
+    announce_unkept(batch, Topic::Space(space), MessageKind::ShowBoard, to_json(&ShowBoard { date: day }))
+}
+
+fn announce_unkept(batch: &mut Batch<'_>, topic: Topic, kind: MessageKind, payload: String) -> Result<(), Failure> {
+    let message = Message { at: batch.head(topic)?, kind, payload: raw_json(payload)? };
+    batch.announce(topic, message);
+    Ok(())
+}
+
+/// Remembers how far a user's messages were received; never back, and never beyond what was sent.
+pub(super) fn mark_received(batch: &mut Batch<'_>, user: &UserId, sequence: u64) -> Result<(), Failure> {
+    let (last, received) = read_user(&batch.tables().users, user)?;
+    let now_received = sequence.min(last);
+    if now_received > received {
+        batch.write().users.insert(user.as_str(), (last, now_received))?;
+    }
+    Ok(())
+}
+
+/// The sequence of the user's last message, and up to which one a socket has received.
+pub(super) fn read_user(
+    users: &impl ReadableTable<&'static str, (u64, u64)>,
+    user: &UserId,
+) -> Result<(u64, u64), Failure> {
+    Ok(users.get(user.as_str())?.map_or((0, 0), |row| row.value()))
+}

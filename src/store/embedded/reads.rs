@@ -1,0 +1,164 @@
+//! What is read: each from one snapshot of what is committed, with an instant taken after it.
+
+use std::sync::Arc;
+
+use redb::ReadTransaction;
+
+use super::Shared;
+use super::batch::{Place, log_has_ended, raw_json, read_day, read_head};
+use super::failure::Failure;
+use super::publish::read_user;
+use super::spaces::{read_revision, read_schedule};
+use super::tables::{
+    HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_HOLDS, USER_LOG, USERS, day_of, number_of, open_for_reading, parse,
+    read_slot, space_of, space_range, topic_key, user_range,
+};
+use crate::domain::event::Position;
+use crate::domain::slot::Status;
+use crate::domain::{Day, SiteId, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserBacklog};
+
+/// One snapshot.
+pub(super) struct Snapshot {
+    transaction: ReadTransaction,
+    epoch: Arc<str>,
+    now: StoreTime,
+}
+
+impl Snapshot {
+    /// Takes a snapshot of what is committed now.
+    pub(super) fn take(shared: &Shared) -> Result<Self, Failure> {
+        let (transaction, epoch) = shared.begin_read()?;
+        // After the snapshot, so that nothing in it is of the future.
+        Ok(Self { transaction, epoch, now: shared.clock.now() })
+    }
+
+    pub(super) fn read_space(&self, space: SpaceKey) -> Result<SpaceState, Failure> {
+        let spaces = open_for_reading(&self.transaction, SPACES)?;
+        let revision = read_revision(&spaces, space)?;
+        Ok(SpaceState {
+            at: self.head(Topic::Space(space))?,
+            revision,
+            schedule: read_schedule(&spaces, space)?,
+            now: self.now,
+            taken: self.taken(space)?,
+        })
+    }
+
+    /// Slots of the future that are held, booked or blocked.
+    fn taken(&self, space: SpaceKey) -> Result<Vec<(Day, crate::domain::SlotNumber, SlotRecord)>, Failure> {
+        let today = self.now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+        // A local day is never more than one off.
+        let from = Day::from(today.yesterday().unwrap_or(today));
+        let slots = open_for_reading(&self.transaction, SLOTS)?;
+        let mut taken = Vec::new();
+        for row in slots.range(space_range(space, from))? {
+            let (key, record) = row?;
+            let (_, _, day, number) = key.value();
+            let record: SlotRecord = parse(record.value(), "slots", key.value())?;
+            let is_taken = matches!(record.status(self.now), Status::Occupied | Status::Booked | Status::Blocked);
+            if is_taken && record.start > self.now {
+                taken.push((day_of(day)?, number_of(number)?, record));
+            }
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, Failure> {
+        let revision = read_revision(&open_for_reading(&self.transaction, SPACES)?, space)?;
+        let slots = open_for_reading(&self.transaction, SLOTS)?;
+        let records = read_day(&slots, Place { space, day }, self.now)?;
+        Ok(DayState { at: self.head(Topic::Space(space))?, revision, now: self.now, records })
+    }
+
+    pub(super) fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, Failure> {
+        let registered = open_for_reading(&self.transaction, REGISTERED)?;
+        let mut sites = Vec::new();
+        for row in registered.range((space.get(), 0)..=(space.get(), u64::MAX))? {
+            let (space, site) = row?.0.value();
+            sites.push(space_of(site, space)?.site);
+        }
+        Ok(sites)
+    }
+
+    pub(super) fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, Failure> {
+        let user_holds = open_for_reading(&self.transaction, USER_HOLDS)?;
+        let slots = open_for_reading(&self.transaction, SLOTS)?;
+        let mut holds = Vec::new();
+        for row in user_holds.range(user_range(user))? {
+            let (_, site, space, day, number) = row?.0.value();
+            let Some(record) = read_slot(&slots, (site, space, day, number))? else { continue };
+            let Some(hold) = record.live_hold(self.now) else { continue };
+            holds.push(HeldSlot {
+                space: space_of(site, space)?,
+                day: day_of(day)?,
+                slot: number_of(number)?,
+                label: record.label.clone(),
+                token: hold.token.clone(),
+                until: hold.until,
+            });
+        }
+        Ok(holds)
+    }
+
+    pub(super) fn unreceived(&self, user: &UserId) -> Result<UserBacklog, Failure> {
+        let (_, received) = read_user(&open_for_reading(&self.transaction, USERS)?, user)?;
+        let user_log = open_for_reading(&self.transaction, USER_LOG)?;
+        let mut messages = Vec::new();
+        for row in user_log.range((user.as_str(), received.saturating_add(1))..=(user.as_str(), u64::MAX))? {
+            let (key, row) = row?;
+            let (ends, json) = row.value();
+            if ends > self.now.as_millis() {
+                messages.push(parse(json, "user_log", key.value())?);
+            }
+        }
+        Ok(UserBacklog { messages, now: self.now })
+    }
+
+    pub(super) fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, Failure> {
+        let key @ (tag, first, second) = topic_key(topic);
+        let head_row @ (version, _, first_kept) = read_head(&open_for_reading(&self.transaction, HEADS)?, key)?;
+        let head = self.position(version);
+        if since.epoch != head.epoch || since.version > version {
+            return Ok(LogRead::Gone(head));
+        }
+        if since.version == version {
+            return Ok(LogRead::Messages(Vec::new()));
+        }
+        if since.version + 1 < first_kept || log_has_ended(head_row, self.now) {
+            return Ok(LogRead::Gone(head));
+        }
+        let log = open_for_reading(&self.transaction, LOG)?;
+        let mut messages = Vec::new();
+        for row in log.range((tag, first, second, since.version + 1)..=(tag, first, second, version))? {
+            let (key, row) = row?;
+            let (kind, payload) = row.value();
+            messages.push(Message {
+                at: self.position(key.value().3),
+                kind: parse(kind, "log", key.value())?,
+                payload: raw_json(payload.to_owned())?,
+            });
+        }
+        if messages.len() as u64 != version - since.version {
+            return Err(Failure::BadRow(format!(
+                "table log, topic {topic:?}: not every version up to {version} is there"
+            )));
+        }
+        Ok(LogRead::Messages(messages))
+    }
+
+    pub(super) fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, Failure> {
+        let heads = open_for_reading(&self.transaction, HEADS)?;
+        let position = |topic: &Topic| Ok(self.position(read_head(&heads, topic_key(*topic))?.0));
+        topics.iter().map(position).collect()
+    }
+
+    fn head(&self, topic: Topic) -> Result<Position, Failure> {
+        let heads = open_for_reading(&self.transaction, HEADS)?;
+        Ok(self.position(read_head(&heads, topic_key(topic))?.0))
+    }
+
+    fn position(&self, version: u64) -> Position {
+        Position { epoch: self.epoch.clone(), version }
+    }
+}

@@ -1,0 +1,59 @@
+//! Registering, changing and removing spaces.
+
+use redb::ReadableTable;
+
+use super::batch::Batch;
+use super::failure::Failure;
+use super::tables::parse;
+use crate::domain::SpaceKey;
+use crate::domain::event::Position;
+use crate::domain::schedule::ScheduleSpec;
+use crate::store::{ApplyError, MessageKind, Topic};
+
+/// The table of spaces, in either kind of transaction.
+pub(super) trait SpacesTable: ReadableTable<(u64, u64), (u64, Option<&'static str>)> {}
+
+impl<T: ReadableTable<(u64, u64), (u64, Option<&'static str>)>> SpacesTable for T {}
+
+/// Sets or removes a space's schedule, unless the space has changed since `expected_version`.
+pub(super) fn put_space(
+    batch: &mut Batch<'_>,
+    space: SpaceKey,
+    schedule: Option<&ScheduleSpec>,
+    expected_version: u64,
+) -> Result<Result<Position, ApplyError>, Failure> {
+    let topic = Topic::Space(space);
+    if batch.head(topic)?.version != expected_version {
+        return Ok(Err(ApplyError::Stale));
+    }
+    let json = schedule.map(serde_json::to_string).transpose();
+    let json = json.map_err(|error| Failure::BadRow(error.to_string()))?;
+    let at = batch.append(topic, MessageKind::SpaceChanged, |_| "null".into())?;
+    let (site, id) = (space.site.get(), space.space.get());
+    let tables = batch.write();
+    tables.spaces.insert((site, id), (at.version, json.as_deref()))?;
+    if json.is_some() {
+        tables.registered.insert((id, site), ())?;
+    } else {
+        tables.registered.remove((id, site))?;
+    }
+    Ok(Ok(at))
+}
+
+/// The version at which the space's schedule last changed; 0 when it never did.
+pub(super) fn revision(batch: &Batch<'_>, space: SpaceKey) -> Result<u64, Failure> {
+    read_revision(&batch.tables().spaces, space)
+}
+
+/// See [`revision`].
+pub(super) fn read_revision(spaces: &impl SpacesTable, space: SpaceKey) -> Result<u64, Failure> {
+    let row = spaces.get((space.site.get(), space.space.get()))?;
+    Ok(row.map_or(0, |row| row.value().0))
+}
+
+/// The schedule; `None` when nobody registered the space.
+pub(super) fn read_schedule(spaces: &impl SpacesTable, space: SpaceKey) -> Result<Option<ScheduleSpec>, Failure> {
+    let Some(row) = spaces.get((space.site.get(), space.space.get()))? else { return Ok(None) };
+    let (_, json) = row.value();
+    json.map(|json| parse(json, "spaces", space)).transpose()
+}

@@ -1,0 +1,206 @@
+//! What is in the file: each table, its key and its value. Part of the stored format: a change of meaning takes the next
+//! [`FORMAT`].
+//!
+//! Numbers in keys sort as numbers. Text values are JSON where it says so. Instants are milliseconds of the store's
+//! clock.
+
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
+
+use super::failure::Failure;
+use crate::domain::{Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
+use crate::store::Topic;
+
+/// The format that this program writes and reads.
+pub(super) const FORMAT: u64 = 1;
+
+/// `format`, `epoch` and `identity` of the file, as text.
+pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// One row: how many commits this file has seen. Compared with the mark beside the file (`mark.rs`).
+pub(super) const COMMITS: TableDefinition<(), u64> = TableDefinition::new("commits");
+
+/// Topic: its version, when it last changed, and the lowest version that its log may have. The log is empty when that
+/// is above the version. Never deleted, so that no version is taken twice.
+pub(super) const HEADS: TableDefinition<TopicKey, HeadRow> = TableDefinition::new("heads");
+
+/// Topic and version: the message's kind as a JSON string, and its payload as JSON.
+pub(super) const LOG: TableDefinition<(u8, u64, u64, u64), (&str, &str)> = TableDefinition::new("log");
+
+/// When a log may have ended, and whose: looked at then, and moved on when the topic has changed since.
+pub(super) const LOG_ENDS: TableDefinition<(i64, u8, u64, u64), ()> = TableDefinition::new("log_ends");
+
+/// Site and space: the version at which the schedule last changed, and the schedule as JSON while it is registered.
+pub(super) const SPACES: TableDefinition<(u64, u64), (u64, Option<&str>)> = TableDefinition::new("spaces");
+
+/// Space and site of each registered space: a space's sites are neighbours.
+pub(super) const REGISTERED: TableDefinition<(u64, u64), ()> = TableDefinition::new("registered");
+
+/// Site, space, day, slot: a [`SlotRecord`] as JSON. A slot that is available and has no data has no row, which loses
+/// nothing: the version of a record is only ever asked of booked ones.
+pub(super) const SLOTS: TableDefinition<SlotKey, &str> = TableDefinition::new("slots");
+
+/// Day, site, space: the days that have rows in [`SLOTS`].
+pub(super) const DAYS: TableDefinition<(i32, u64, u64), ()> = TableDefinition::new("days");
+
+/// Bucket, end, site, space, day, slot of every stored hold, live or ended.
+pub(super) const HOLD_ENDS: TableDefinition<(u8, i64, u64, u64, i32, u16), ()> = TableDefinition::new("hold_ends");
+
+/// User, site, space, day, slot of every stored hold, live or ended.
+pub(super) const USER_HOLDS: TableDefinition<(&str, u64, u64, i32, u16), ()> = TableDefinition::new("user_holds");
+
+/// Caller and `Idempotency-Key`: the answer, as JSON.
+pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("answers");
+
+/// When an answer ends, and which.
+pub(super) const ANSWER_ENDS: TableDefinition<(i64, &str, &str), ()> = TableDefinition::new("answer_ends");
+
+/// User: the sequence of the last message, and up to which one a socket has received. Never deleted, so that no
+/// sequence is taken twice.
+pub(super) const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users");
+
+/// User and sequence: when the message ends, and the `UserMessage` as JSON.
+pub(super) const USER_LOG: TableDefinition<(&str, u64), (i64, &str)> = TableDefinition::new("user_log");
+
+/// When a user's message ends, and which.
+pub(super) const USER_LOG_ENDS: TableDefinition<(i64, &str, u64), ()> = TableDefinition::new("user_log_ends");
+
+/// A topic in keys: 0 and the bucket, or 1, the site and the space.
+pub(super) type TopicKey = (u8, u64, u64);
+
+/// A topic's version, last change, and first kept version.
+pub(super) type HeadRow = (u64, i64, u64);
+
+/// Site, space, day, slot.
+pub(super) type SlotKey = (u64, u64, i32, u16);
+
+/// All tables, opened for writing.
+pub(super) struct Tables<'txn> {
+    pub(super) heads: Table<'txn, TopicKey, HeadRow>,
+    pub(super) log: Table<'txn, (u8, u64, u64, u64), (&'static str, &'static str)>,
+    pub(super) log_ends: Table<'txn, (i64, u8, u64, u64), ()>,
+    pub(super) spaces: Table<'txn, (u64, u64), (u64, Option<&'static str>)>,
+    pub(super) registered: Table<'txn, (u64, u64), ()>,
+    pub(super) slots: Table<'txn, SlotKey, &'static str>,
+    pub(super) days: Table<'txn, (i32, u64, u64), ()>,
+    pub(super) hold_ends: Table<'txn, (u8, i64, u64, u64, i32, u16), ()>,
+    pub(super) user_holds: Table<'txn, (&'static str, u64, u64, i32, u16), ()>,
+    pub(super) answers: Table<'txn, (&'static str, &'static str), &'static str>,
+    pub(super) answer_ends: Table<'txn, (i64, &'static str, &'static str), ()>,
+    pub(super) users: Table<'txn, &'static str, (u64, u64)>,
+    pub(super) user_log: Table<'txn, (&'static str, u64), (i64, &'static str)>,
+    pub(super) user_log_ends: Table<'txn, (i64, &'static str, u64), ()>,
+}
+
+impl<'txn> Tables<'txn> {
+    /// Opens them all, and makes those that are missing.
+    pub(super) fn open(transaction: &'txn WriteTransaction) -> Result<Self, TableError> {
+        Ok(Self {
+            heads: transaction.open_table(HEADS)?,
+            log: transaction.open_table(LOG)?,
+            log_ends: transaction.open_table(LOG_ENDS)?,
+            spaces: transaction.open_table(SPACES)?,
+            registered: transaction.open_table(REGISTERED)?,
+            slots: transaction.open_table(SLOTS)?,
+            days: transaction.open_table(DAYS)?,
+            hold_ends: transaction.open_table(HOLD_ENDS)?,
+            user_holds: transaction.open_table(USER_HOLDS)?,
+            answers: transaction.open_table(ANSWERS)?,
+            answer_ends: transaction.open_table(ANSWER_ENDS)?,
+            users: transaction.open_table(USERS)?,
+            user_log: transaction.open_table(USER_LOG)?,
+            user_log_ends: transaction.open_table(USER_LOG_ENDS)?,
+        })
+    }
+}
+
+/// A topic in keys.
+pub(super) fn topic_key(topic: Topic) -> TopicKey {
+    match topic {
+        Topic::Bucket(bucket) => (0, u64::from(bucket.get()), 0),
+        Topic::Space(space) => (1, space.site.get(), space.space.get()),
+    }
+}
+
+/// A day in keys: its digits, `20261123`.
+pub(super) fn day_key(day: Day) -> i32 {
+    let date = day.date();
+    i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day())
+}
+
+/// The day of a key.
+pub(super) fn day_of(key: i32) -> Result<Day, Failure> {
+    let parts = (i16::try_from(key / 10_000), i8::try_from(key / 100 % 100), i8::try_from(key % 100));
+    let (Ok(year), Ok(month), Ok(day)) = parts else { return Err(bad_key("day", key)) };
+    jiff::civil::Date::new(year, month, day).map(Day::from).map_err(|_| bad_key("day", key))
+}
+
+/// The space of two numbers in a key.
+pub(super) fn space_of(site: u64, space: u64) -> Result<SpaceKey, Failure> {
+    match (SiteId::new(site), SpaceId::new(space)) {
+        (Some(site), Some(space)) => Ok(SpaceKey { site, space }),
+        _ => Err(bad_key("space", format_args!("{site}/{space}"))),
+    }
+}
+
+/// The slot of a number in a key.
+pub(super) fn number_of(key: u16) -> Result<SlotNumber, Failure> {
+    SlotNumber::new(u64::from(key)).ok_or_else(|| bad_key("slot", key))
+}
+
+/// A slot in keys.
+pub(super) fn slot_key(space: SpaceKey, day: Day, number: SlotNumber) -> SlotKey {
+    (space.site.get(), space.space.get(), day_key(day), number.get())
+}
+
+/// The keys of all slots of a day.
+pub(super) fn day_range(space: SpaceKey, day: Day) -> std::ops::RangeInclusive<SlotKey> {
+    let (site, space, day) = (space.site.get(), space.space.get(), day_key(day));
+    (site, space, day, 0)..=(site, space, day, u16::MAX)
+}
+
+/// The keys of all slots of a space, from a day on.
+pub(super) fn space_range(space: SpaceKey, from: Day) -> std::ops::RangeInclusive<SlotKey> {
+    let (site, space) = (space.site.get(), space.space.get());
+    (site, space, day_key(from), 0)..=(site, space, i32::MAX, u16::MAX)
+}
+
+/// The keys of all of a user's holds.
+pub(super) fn user_range(user: &UserId) -> std::ops::RangeInclusive<(&str, u64, u64, i32, u16)> {
+    let user = user.as_str();
+    (user, 0, 0, i32::MIN, 0)..=(user, u64::MAX, u64::MAX, i32::MAX, u16::MAX)
+}
+
+/// The keys of all of a user's holds in one space.
+pub(super) fn user_space_range(user: &UserId, space: SpaceKey) -> std::ops::RangeInclusive<(&str, u64, u64, i32, u16)> {
+    let (user, site, space) = (user.as_str(), space.site.get(), space.space.get());
+    (user, site, space, i32::MIN, 0)..=(user, site, space, i32::MAX, u16::MAX)
+}
+
+/// Reads one slot's record.
+pub(super) fn read_slot(
+    slots: &impl ReadableTable<SlotKey, &'static str>,
+    key: SlotKey,
+) -> Result<Option<SlotRecord>, Failure> {
+    slots.get(key)?.map(|row| parse(row.value(), "slots", key)).transpose()
+}
+
+/// Reads a JSON value; what does not parse names its row.
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
+    json: &'a str,
+    table: &str,
+    key: impl std::fmt::Debug,
+) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::BadRow(format!("table {table}, row {key:?}: {error}")))
+}
+
+fn bad_key(what: &str, key: impl std::fmt::Display) -> Failure {
+    Failure::BadRow(format!("no {what} has the key {key}"))
+}
+
+/// Opens a table for reading; [`super::open`] has made them all.
+pub(super) fn open_for_reading<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<redb::ReadOnlyTable<K, V>, Failure> {
+    Ok(transaction.open_table(table)?)
+}
