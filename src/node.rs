@@ -66,7 +66,7 @@ pub async fn run(
     let background = parts.start_background();
     let stopped = CancellationToken::new();
     if let Some(admin) = listeners.admin {
-        let routes = telemetry::admin::routes(parts.app.metrics.clone());
+        let routes = telemetry::admin::router(parts.app.metrics.clone());
         tokio::spawn(net::server::serve(admin, routes, Connections::default(), stopped.clone()));
     }
     let serving = net::server::serve(listeners.public, parts.routes(), parts.connections.clone(), stopped.clone());

@@ -102,7 +102,8 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let span = tracing::info_span!("http", http.method = %method, http.route = route, request.id = id);
     let response = next.run(request).instrument(span).await;
     let took = clock::instant().saturating_duration_since(started);
-    let labels = [method.as_str(), &route, response.status().as_str()];
+    let status = response.status();
+    let labels = [method.as_str(), &route, status.as_str()];
     app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     response
 }

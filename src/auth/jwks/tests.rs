@@ -5,7 +5,7 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use axum::Router;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -44,7 +44,9 @@ impl Issuer {
         };
         let issuer = Issuer { url, answer: Arc::new(StdMutex::new(answer)), asked: Arc::default() };
         let asked = issuer.clone();
-        let router = Router::new().route("/keys", get(async move || asked.respond().await));
+        let router = Router::new()
+            .route("/keys", get(async move || asked.respond().await))
+            .route("/moved", get(async || Redirect::temporary("/keys")));
         tokio::spawn(async move { axum::serve(listener, router).await });
         issuer
     }
@@ -252,6 +254,14 @@ async fn without_a_set_nothing_can_be_said() {
         let verifier = verifier(&issuer, Algorithm::EdDSA);
         assert_eq!(verifier.verify(&token).await, Err(TokenError::KeysUnavailable), "{status}");
     }
+}
+
+#[tokio::test]
+async fn an_issuer_cannot_send_the_node_elsewhere() {
+    let issuer = Issuer::start(&[ed25519("a").1]).await;
+    let cache = KeyCache::new(&issuer.url.replace("/keys", "/moved"), Algorithm::EdDSA).unwrap();
+    assert_eq!(cache.find(Some("a"), clock::instant()).await.err(), Some(KeyError::Unavailable));
+    assert_eq!(issuer.asked(), 0);
 }
 
 #[test]
