@@ -95,7 +95,8 @@ struct Parts {
 
 impl Parts {
     fn wire(config: Config, stores: Stores, listeners: &Listeners) -> anyhow::Result<Self> {
-        let auth = config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
+        let auth =
+            config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
         let verifier = Verifier::new(auth)?;
         let (sessions, rooms) = (Arc::new(Sessions::default()), Arc::new(Rooms::default()));
         let presence = LocalPresence {
@@ -129,10 +130,8 @@ impl Parts {
 
     /// Starts what goes on without anybody asking.
     fn start_background(&self) -> Vec<tokio::task::JoinHandle<()>> {
-        let mut tasks = vec![
-            tokio::spawn(self.feed.clone().compare_heads()),
-            tokio::spawn(presence::run(self.app.clone())),
-        ];
+        let mut tasks =
+            vec![tokio::spawn(self.feed.clone().compare_heads()), tokio::spawn(presence::run(self.app.clone()))];
         let told = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
         if let (Some(interval), Some(told)) = (self.app.config.holds.timer_interval, told) {

@@ -76,10 +76,7 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>) -> Result<SweepReport, StoreE
 }
 
 /// Sweeps every bucket, a few at a time; the first failure ends it.
-async fn for_each_bucket(
-    store: &Arc<dyn SlotStore>,
-    mut done: impl FnMut(Bucket, Swept),
-) -> Result<(), StoreError> {
+async fn for_each_bucket(store: &Arc<dyn SlotStore>, mut done: impl FnMut(Bucket, Swept)) -> Result<(), StoreError> {
     let mut buckets = Bucket::all();
     let mut running = JoinSet::new();
     loop {

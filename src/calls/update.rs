@@ -126,7 +126,7 @@ mod tests {
     fn data_of(data: &str) -> Result<Option<String>, Refusal> {
         match update_kind(&request(data)?)? {
             SlotActKind::Update { data, .. } => Ok(data.map(|data| serde_json::to_string(&data).unwrap())),
-            _ => unreachable!("an update"),
+            _ => panic!("not an update"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The commands of the `slotcast` binary. What they answer goes to stdout, everything else to stderr.
 
 pub mod check_config;
+pub mod serve;
+pub mod sweep;
 pub mod token;
 
 use clap::{Parser, Subcommand};

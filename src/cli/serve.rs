@@ -77,7 +77,11 @@ fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &m
             let Some(id) = UserId::new(user) else { continue };
             let args = TokenArgs { user: id, role, sites: None, ttl: std::time::Duration::from_secs(86_400) };
             let token = make_token(config.auth.as_ref(), &args, crate::clock::wall())?;
-            writeln!(out, "  user {user}{}: {token}", role.map(|role| format!(" ({})", role.as_str())).unwrap_or_default())?;
+            writeln!(
+                out,
+                "  user {user}{}: {token}",
+                role.map(|role| format!(" ({})", role.as_str())).unwrap_or_default()
+            )?;
         }
     }
     out.flush()?;

@@ -173,8 +173,9 @@ impl PartialEq for Schedule {
 }
 
 impl Default for Schedule {
+    #[expect(clippy::expect_used, reason = "the default specification is a constant, and tested")]
     fn default() -> Self {
-        Schedule::new(ScheduleSpec::default()).expect("the default schedule holds together (tested)")
+        Schedule::new(ScheduleSpec::default()).expect("the default schedule holds together")
     }
 }
 

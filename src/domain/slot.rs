@@ -110,13 +110,24 @@ pub struct Hold {
 #[serde(rename_all = "snake_case")]
 pub enum SlotState {
     /// Free, perhaps with staff's data.
-    Available { data: Option<SlotData> },
+    Available {
+        /// Staff's object.
+        data: Option<SlotData>,
+    },
     /// Held; ended by the clock, whether swept or not.
     Held(Hold),
     /// Confirmed, for `user` unless staff did it.
-    Booked { user: Option<UserId>, data: Option<SlotData> },
+    Booked {
+        /// For whom.
+        user: Option<UserId>,
+        /// Staff's object.
+        data: Option<SlotData>,
+    },
     /// Closed by staff.
-    Blocked { data: Option<SlotData> },
+    Blocked {
+        /// Staff's object.
+        data: Option<SlotData>,
+    },
 }
 
 /// A stored slot, with all that its events need: a sweeper knows no schedule.

@@ -56,9 +56,8 @@ impl Feed {
     pub async fn follow_buckets(self, audience: Arc<dyn Audience>) {
         let (freed, gathered) = mpsc::unbounded_channel();
         let gathering = gather_freed(gathered, audience.clone());
-        let following = Bucket::all().map(|bucket| {
-            tokio::spawn(follow_bucket(self.clone(), bucket, audience.clone(), freed.clone()))
-        });
+        let following = Bucket::all()
+            .map(|bucket| tokio::spawn(follow_bucket(self.clone(), bucket, audience.clone(), freed.clone())));
         // Spawned, not joined one after the other: the map is lazy.
         let following: Vec<_> = following.collect();
         gathering.await;

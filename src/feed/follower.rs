@@ -126,9 +126,7 @@ impl Follower {
         match read {
             LogRead::Messages(messages) => {
                 let wanted = |message: &Message| {
-                    up_to.is_none_or(|target| {
-                        message.at.epoch == target.epoch && message.at.version <= target.version
-                    })
+                    up_to.is_none_or(|target| message.at.epoch == target.epoch && message.at.version <= target.version)
                 };
                 let messages: Vec<Message> = messages.into_iter().take_while(wanted).collect();
                 if let Some(last) = messages.last() {

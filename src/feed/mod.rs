@@ -26,8 +26,8 @@ use crate::domain::refusal::Code;
 use crate::domain::{Day, Refusal, SpaceKey};
 use crate::store::{Subscriptions, Topic};
 
-use space::{Command, SpaceTask};
 pub(crate) use space::joined_space;
+use space::{Command, SpaceTask};
 
 /// Names a member within this node.
 pub type MemberId = u64;
@@ -37,7 +37,7 @@ pub trait Member: Send + Sync {
     /// Its name within this node.
     fn id(&self) -> MemberId;
 
-    /// Queues an event for it. A member that cannot keep up is closed by the implementation: it never misses one event
+    /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never misses one event
     /// and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
 }

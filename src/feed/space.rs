@@ -177,7 +177,7 @@ impl SpaceTask {
             }
         }
         let metrics = &self.feed.shared().app.metrics;
-        metrics.events_out.with_label_values(&["slot_update"]).inc_by(recipients as u64);
+        metrics.count_event_out("slot_update", recipients as u64);
         if let Some(seconds) = age_of(&message.payload) {
             metrics.feed_lag_seconds.observe(seconds);
         }
@@ -224,6 +224,7 @@ impl SpaceTask {
         let prepared = self.prepare(id, &interest).await?;
         let joined = Joined { at: self.follower.at().clone(), recovered: matches!(prepared, Prepared::Replay(_)) };
         member.send("joined_space", &joined_space(self.space, &joined, crate::clock::wall()));
+        self.feed.shared().app.metrics.count_event_out("joined_space", 1);
         self.place(id, member, interest.day, prepared);
         Ok(joined)
     }
@@ -294,11 +295,11 @@ impl SpaceTask {
             Prepared::Snapshot(payload) => {
                 watcher.member.send("slots_status_update", &payload);
                 metrics.feed_snapshots.inc();
-                metrics.events_out.with_label_values(&["slots_status_update"]).inc();
+                metrics.count_event_out("slots_status_update", 1);
             }
             Prepared::Replay(messages) => {
                 messages.iter().for_each(|message| watcher.member.send("slot_update", &message.payload));
-                metrics.events_out.with_label_values(&["slot_update"]).inc_by(messages.len() as u64);
+                metrics.count_event_out("slot_update", messages.len() as u64);
             }
         }
     }
@@ -311,8 +312,7 @@ impl SpaceTask {
             return Ok(payload.clone());
         }
         for _ in 0..ATTEMPTS {
-            let Board { state, schedule } =
-                self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
+            let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
             self.learn(schedule.clone());
             self.bring_to(&state.at).await?;
             if *self.follower.at() != state.at {
@@ -446,7 +446,7 @@ impl SpaceTask {
     fn count_snapshots(&self, recipients: usize) {
         let metrics = &self.feed.shared().app.metrics;
         metrics.feed_snapshots.inc_by(recipients as u64);
-        metrics.events_out.with_label_values(&["slots_status_update"]).inc_by(recipients as u64);
+        metrics.count_event_out("slots_status_update", recipients as u64);
         tracing::info!(event.name = "slots_status_update", room = self.space.room(), recipients, "broadcast");
     }
 
@@ -473,8 +473,7 @@ impl SpaceTask {
     fn start_slots(&mut self) {
         let now = self.store_now();
         let has_started = |asked: &AskedDay| asked.next_start.is_some_and(|start| start <= now);
-        let started: Vec<Day> =
-            self.days.iter().filter(|(_, asked)| has_started(asked)).map(|(day, _)| *day).collect();
+        let started: Vec<Day> = self.days.iter().filter(|(_, asked)| has_started(asked)).map(|(day, _)| *day).collect();
         for day in started {
             self.plan_next_start(day, now);
             for (id, _) in self.watchers.iter().filter(|(_, watcher)| watcher.day == Some(day)) {

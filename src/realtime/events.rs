@@ -25,7 +25,7 @@ pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming
         Ok(parsed) => parsed,
         Err(refusal) => return answer(session, "", incoming, Err(refusal)),
     };
-    realtime.0.app.metrics.events_in.with_label_values(&[known_name(&event)]).inc();
+    realtime.0.app.metrics.count_event_in(&event);
     let answered = if session.inbox.admits_event() {
         dispatch(realtime, session, &event, payload.as_deref()).await
     } else {
@@ -47,22 +47,6 @@ async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payl
         "watch_stats" => watch_stats(realtime, session).await,
         _ => Err(Code::UnknownEvent.into()),
     }
-}
-
-/// The name for metrics: a client cannot make new ones.
-fn known_name(event: &str) -> &'static str {
-    const NAMES: [&str; 9] = [
-        "join_space",
-        "leave_space",
-        "sync",
-        "hold_slot",
-        "book_slot",
-        "release_slot",
-        "extend_hold",
-        "refresh_token",
-        "watch_stats",
-    ];
-    NAMES.into_iter().find(|name| *name == event).unwrap_or("other")
 }
 
 fn act(answer: Result<calls::slots::SlotsAnswer, Refusal>) -> Answer {

@@ -53,7 +53,8 @@ struct Queue {
 impl Inbox {
     pub(super) fn new(events_per_second: Option<NonZeroU32>) -> Self {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MAX);
-        let rate = events_per_second.map(|rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.max(rate))));
+        let rate =
+            events_per_second.map(|rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.max(rate))));
         Self { rate, has_room: Notify::new(), queue: Mutex::default() }
     }
 

@@ -89,7 +89,8 @@ impl Realtime {
             .build_svc();
         let realtime = self.clone();
         let admit = realtime.clone();
-        let on_connect = async move |socket: socketioxide::extract::SocketRef| connect::confirm(&realtime, &socket).await;
+        let on_connect =
+            async move |socket: socketioxide::extract::SocketRef| connect::confirm(&realtime, &socket).await;
         let middleware = async move |connecting: connect::Connecting| connect::admit(&admit, connecting).await;
         // The local adapter has nothing to prepare: the result is only there for others.
         let () = io.ns("/", on_connect.with(middleware));

@@ -64,7 +64,6 @@ pub(super) fn deliver(shared: &Shared, message: UserMessage) {
     let sessions = shared.sessions.of_user(&user);
     let sent = sessions.iter().filter(|session| session.cursor.advance(session, [message.clone()], false)).count();
     if sent > 0 {
-        shared.app.metrics.events_out.with_label_values(&["notification"]).inc_by(sent as u64);
         shared.receipts.note(user.clone(), sequence);
     }
     tracing::info!(event.name = message.event, user.id = %user, recipients = sent, "notification");
@@ -117,10 +116,7 @@ impl Receipts {
 }
 
 /// Writes receipts, those that wait of one user as one; never returns while the node lives.
-pub(super) async fn write_receipts(
-    store: Arc<dyn SlotStore>,
-    mut received: mpsc::UnboundedReceiver<(UserId, u64)>,
-) {
+pub(super) async fn write_receipts(store: Arc<dyn SlotStore>, mut received: mpsc::UnboundedReceiver<(UserId, u64)>) {
     while let Some(first) = received.recv().await {
         let mut latest = HashMap::from([first]);
         while let Ok((user, sequence)) = received.try_recv() {

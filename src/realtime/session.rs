@@ -118,9 +118,15 @@ impl Session {
         self.lock().spaces.iter().copied().collect()
     }
 
-    /// Sends an event with ready JSON. A socket whose queue is full is closed: it will come back and ask for what it
-    /// missed, rather than miss it silently.
+    /// Sends an event with ready JSON, and counts it.
     pub fn emit(&self, event: &str, payload: &RawValue) {
+        self.push(event, payload);
+        self.app.metrics.count_event_out(event, 1);
+    }
+
+    /// Queues an event. A socket whose queue is full is closed: it will come back and ask for what it missed, rather
+    /// than miss it silently.
+    fn push(&self, event: &str, payload: &RawValue) {
         if self.is_broken.load(Ordering::Acquire) {
             return;
         }
@@ -142,7 +148,6 @@ impl Session {
         }
         let error = SpaceError { event, code: refusal.code.as_str(), message: &refusal.message };
         self.emit("space_error", &super::json(&error));
-        self.app.metrics.events_out.with_label_values(&["space_error"]).inc();
     }
 
     /// An acknowledgement that finds no room is an event lost like any other.
@@ -217,6 +222,6 @@ impl Member for Session {
     }
 
     fn send(&self, event: &'static str, payload: &RawValue) {
-        self.emit(event, payload);
+        self.push(event, payload);
     }
 }
