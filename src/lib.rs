@@ -16,3 +16,5 @@ pub mod net;
 pub mod telemetry;
 pub mod cli;
 pub mod clock;
+#[doc(hidden)]
+pub mod fuzzing;

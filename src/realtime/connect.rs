@@ -94,6 +94,12 @@ fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     }
 }
 
+/// Whether a handshake carries a token, in its `auth` or in its query. For the fuzzers.
+pub(crate) fn carries_token(auth: &str, query: &str) -> bool {
+    let in_auth = token_of_auth(&Value::Str(auth.to_owned().into(), None));
+    matches!(in_auth, Ok(Some(_))) || token_of_query(query).is_some()
+}
+
 fn token_of_query(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned()).filter(|token| !token.is_empty())

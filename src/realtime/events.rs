@@ -206,6 +206,21 @@ fn parse_event(value: &Value) -> Result<(String, Option<Box<RawValue>>), Refusal
     Ok((name, payload))
 }
 
+/// Whether a frame is an event that is not refused for its shape. For the fuzzers.
+pub(crate) fn is_well_formed(frame: &str) -> bool {
+    let Ok((event, payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
+    let payload = payload.as_deref();
+    match event.as_str() {
+        "join_space" | "sync" => parse::<JoinRequest>(payload).is_ok(),
+        "leave_space" => parse::<LeaveRequest>(payload).is_ok(),
+        "refresh_token" => parse::<RefreshRequest>(payload).is_ok(),
+        "hold_slot" | "book_slot" | "release_slot" | "extend_hold" => {
+            parse::<calls::slots::SlotsRequest>(payload).is_ok()
+        }
+        event => event == "watch_stats",
+    }
+}
+
 /// Reads a payload; an absent one is an empty object.
 fn parse<T: DeserializeOwned>(payload: Option<&RawValue>) -> Result<T, Refusal> {
     let json = payload.map_or("{}", RawValue::get);

@@ -8,6 +8,7 @@
 )]
 
 mod embedded_store;
+mod fuzz_parsers;
 mod http_api;
 mod layering;
 mod openapi;
