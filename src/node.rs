@@ -18,6 +18,7 @@ use crate::net::connection::Connections;
 use crate::presence::{self, LocalPresence};
 use crate::realtime::Realtime;
 use crate::realtime::sessions::Sessions;
+use crate::store::measured::Measured;
 use crate::store::{SlotStore, Subscriptions};
 use crate::sweeper::{self, Deadlines};
 use crate::telemetry::metrics::Metrics;
@@ -111,13 +112,15 @@ impl Parts {
         };
         let node_id = presence.id.clone();
         let (deadlines, told) = Deadlines::new();
+        let metrics = Metrics::new();
+        let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
         let app = Arc::new(App {
-            catalog: Catalog::new(stores.store.clone(), config.catalog.clone()),
+            catalog: Catalog::new(store.clone(), config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
-            store: stores.store,
+            store,
             verifier,
             deadlines,
-            metrics: Metrics::new(),
+            metrics,
             health: Health::default(),
             presence: Arc::new(presence),
             config,

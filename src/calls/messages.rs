@@ -66,7 +66,7 @@ pub struct ShowBoardRequest {
 pub struct NotifiedAnswer {
     /// To whom.
     #[serde(rename = "id_utente")]
-    #[schema(value_type = String)]
+    #[schema(value_type = Value)]
     pub user: UserId,
     /// The event's name.
     pub event: String,
@@ -77,7 +77,7 @@ pub struct NotifiedAnswer {
 pub struct DisconnectedAnswer {
     /// Whose.
     #[serde(rename = "id_utente")]
-    #[schema(value_type = String)]
+    #[schema(value_type = Value)]
     pub user: UserId,
 }
 

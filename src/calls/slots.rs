@@ -42,9 +42,9 @@ pub struct SlotsRequest {
     /// Book, release and extend: only if the hold is still the one with this token.
     #[schema(value_type = Option<String>, max_length = 128)]
     pub hold_token: Option<HoldToken>,
-    /// Role `servizio`: the user to act for.
+    /// Role `servizio`: the user to act for, a number or text.
     #[serde(rename = "id_utente")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Value>)]
     pub user: Option<UserId>,
 }
 
@@ -69,9 +69,9 @@ pub struct SlotRequest {
     /// Book, release and extend: only if the hold is still the one with this token.
     #[schema(value_type = Option<String>, max_length = 128)]
     pub hold_token: Option<HoldToken>,
-    /// Role `servizio`: the user to act for.
+    /// Role `servizio`: the user to act for, a number or text.
     #[serde(rename = "id_utente")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Value>)]
     pub user: Option<UserId>,
 }
 

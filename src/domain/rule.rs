@@ -187,14 +187,19 @@ impl Slots<'_> {
             let hold = record.and_then(|record| record.live_hold(self.now));
             hold.is_some_and(|hold| wanted > hold.began.plus_millis(max_millis))
         })?;
-        // The answer carries one token for all, so slots of several holds become one.
-        let token = self.act.slots.iter().find_map(|slot| Some(self.record(slot)?.live_hold(self.now)?.token.clone()));
-        Ok(self.write(|slot, record| match (record.and_then(|record| record.live_hold(self.now)), &token) {
-            (Some(hold), Some(token)) => {
-                SlotState::Held(Hold { until: wanted.min(slot.start), token: token.clone(), ..hold.clone() })
+        Ok(self.write(|slot, record| match record.and_then(|record| record.live_hold(self.now)) {
+            Some(hold) => {
+                // The answer carries one token for all, so several holds of a user become one; never those of two users.
+                let first = self.act.slots.iter().find_map(|slot| self.live_hold_of(slot, &hold.user));
+                let token = first.unwrap_or(hold).token.clone();
+                SlotState::Held(Hold { until: wanted.min(slot.start), token, ..hold.clone() })
             }
-            _ => SlotState::Available { data: None },
+            None => SlotState::Available { data: None },
         }))
+    }
+
+    fn live_hold_of(&self, slot: &SlotTime, user: &UserId) -> Option<&Hold> {
+        self.record(slot)?.live_hold(self.now).filter(|hold| hold.user == *user)
     }
 
     fn update(&self, to: StaffStatus, data: &Option<super::SlotData>) -> Result<Decision, Refusal> {

@@ -130,6 +130,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_panic_has_the_one_shape_and_its_text_stays_here() {
+        use axum::{Router, body::Body, extract::Request, routing::get};
+        use tower::ServiceExt;
+        let defect = async || -> &'static str { std::panic::panic_any("boom") };
+        let routes: Router = Router::new().route("/", get(defect));
+        let routes = routes.layer(tower_http::catch_panic::CatchPanicLayer::custom(answer_panic));
+        let response = routes.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = body_of(response).await;
+        assert!(body.starts_with(r#"{"success":false,"error":"#) && !body.contains("boom"), "{body}");
+    }
+
+    #[tokio::test]
     async fn a_401_asks_for_a_bearer_token() {
         let response = ApiError::from(Code::Unauthorized).into_response();
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{BoxError, Router};
+use prometheus::IntGauge;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -96,6 +97,7 @@ async fn drop_bad_request_id(mut request: Request) -> Request {
 /// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
 async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = clock::instant();
+    let _in_flight = InFlight::enter(&app.metrics.http_in_flight);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -103,9 +105,31 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let response = next.run(request).instrument(span).await;
     let took = clock::instant().saturating_duration_since(started);
     let status = response.status();
-    let labels = [method.as_str(), &route, status.as_str()];
+    let labels = [method_name(&method), &route, status.as_str()];
     app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     response
+}
+
+/// The method for metrics: a caller cannot make new ones.
+fn method_name(method: &Method) -> &'static str {
+    const NAMES: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+    NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
+}
+
+/// Counts a call as in flight until it is answered, or its caller goes away.
+struct InFlight<'a>(&'a IntGauge);
+
+impl<'a> InFlight<'a> {
+    fn enter(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ pub struct BoardSlot {
     minutes_remaining: Option<i64>,
     /// `true` on the caller's own slots.
     mine: Option<bool>,
-    /// Only for staff: who holds or booked it.
+    /// Only for staff: who holds or booked it; a number where the id is one, else text.
+    #[schema(value_type = Option<Value>)]
     id_utente: Option<String>,
 }
 

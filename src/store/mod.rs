@@ -1,11 +1,14 @@
 //! Where state lives. [`SlotStore`] states what every store guarantees; `embedded` is one process on one durable file,
 //! `redis` any number of nodes.
 //!
+//! [`measured`] puts figures to either. [`hub`] is how a node hears them.
+//!
 //! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
 //! store, as every other node does, through [`Subscriptions`].
 
 pub mod embedded;
 pub mod hub;
+pub mod measured;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

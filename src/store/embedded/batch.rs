@@ -196,8 +196,9 @@ impl<'txn> Batch<'txn> {
         if !log_has_ended(head, self.now) {
             return Ok(first_kept);
         }
-        for version in first_kept..=version {
-            self.write().log.remove((tag, first, second, version))?;
+        if first_kept <= version {
+            let kept = (tag, first, second, first_kept)..=(tag, first, second, version);
+            self.write().log.retain_in(kept, |_, _| false)?;
         }
         Ok(version + 1)
     }

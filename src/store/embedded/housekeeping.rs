@@ -8,20 +8,24 @@ use super::tables::{day_of, day_range, number_of, parse, space_of};
 use crate::domain::SlotRecord;
 use crate::store::KEEP_MILLIS;
 
-/// How many answers, how many messages, how many logs and how many days one step looks at. A log has 1,024 messages at
-/// most, and a day 1,500 slots.
-const STEP: usize = 64;
+/// How many answers, and how many messages, one step removes.
+const ROWS: usize = 1_000;
+
+/// How many logs and how many days one step looks at. A log has 1,024 messages at most, and a day 1,500 slots: a step
+/// stays well below the second that a job may wait.
+const RANGES: usize = 4;
 
 /// Removes a bounded part of what has ended, and tells whether there may be more.
 pub(super) fn clean(batch: &mut Batch<'_>) -> Result<bool, Failure> {
-    let counts = [clean_answers(batch)?, clean_user_messages(batch)?, clean_logs(batch)?, clean_days(batch)?];
-    Ok(counts.contains(&STEP))
+    let rows = [clean_answers(batch)?, clean_user_messages(batch)?];
+    let ranges = [clean_logs(batch)?, clean_days(batch)?];
+    Ok(rows.contains(&ROWS) || ranges.contains(&RANGES))
 }
 
 fn clean_answers(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let last = batch.now().as_millis().saturating_add(1);
     let mut ended = Vec::new();
-    for row in batch.tables().answer_ends.range(..(last, "", ""))?.take(STEP) {
+    for row in batch.tables().answer_ends.range(..(last, "", ""))?.take(ROWS) {
         let row = row?;
         let (ends, caller, key) = row.0.value();
         ended.push((ends, caller.to_owned(), key.to_owned()));
@@ -37,7 +41,7 @@ fn clean_answers(batch: &mut Batch<'_>) -> Result<usize, Failure> {
 fn clean_user_messages(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let last = batch.now().as_millis().saturating_add(1);
     let mut ended = Vec::new();
-    for row in batch.tables().user_log_ends.range(..(last, "", 0))?.take(STEP) {
+    for row in batch.tables().user_log_ends.range(..(last, "", 0))?.take(ROWS) {
         let row = row?;
         let (ends, user, sequence) = row.0.value();
         ended.push((ends, user.to_owned(), sequence));
@@ -54,7 +58,7 @@ fn clean_user_messages(batch: &mut Batch<'_>) -> Result<usize, Failure> {
 fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let last = batch.now().as_millis().saturating_add(1);
     let mut due = Vec::new();
-    for row in batch.tables().log_ends.range(..(last, 0, 0, 0))?.take(STEP) {
+    for row in batch.tables().log_ends.range(..(last, 0, 0, 0))?.take(RANGES) {
         due.push(row?.0.value());
     }
     for &(looked_at, tag, first, second) in &due {
@@ -66,9 +70,7 @@ fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
             tables.log_ends.insert((last_change.saturating_add(KEEP_MILLIS), tag, first, second), ())?;
             continue;
         }
-        for version in first_kept..=version {
-            tables.log.remove((tag, first, second, version))?;
-        }
+        tables.log.retain_in((tag, first, second, first_kept)..=(tag, first, second, version), |_, _| false)?;
         tables.heads.insert((tag, first, second), (version, last_change, version + 1))?;
     }
     Ok(due.len())
@@ -78,7 +80,7 @@ fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
 fn clean_days(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let oldest = oldest_kept_day(batch.now());
     let mut due = Vec::new();
-    for row in batch.tables().days.range(..(oldest, 0, 0))?.take(STEP) {
+    for row in batch.tables().days.range(..(oldest, 0, 0))?.take(RANGES) {
         due.push(row?.0.value());
     }
     for &(day, site, space) in &due {

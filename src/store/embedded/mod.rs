@@ -25,6 +25,8 @@ mod reads;
 mod spaces;
 mod sweep;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod writer;
 
@@ -86,10 +88,14 @@ impl EmbeddedStore {
     /// Opens the store in a folder, which is made when it is missing. Reads the whole file, to be sure of it: called at
     /// start, not while serving.
     pub fn open(folder: &Path) -> Result<EmbeddedStore, OpenError> {
-        let Opened { database, epoch, commits, mark } = open::open(folder, Absent::Create)?;
+        Self::start(folder, open::open(folder, Absent::Create)?, StoreClock::default())
+    }
+
+    fn start(folder: &Path, opened: Opened, clock: StoreClock) -> Result<EmbeddedStore, OpenError> {
+        let Opened { database, epoch, commits, mark } = opened;
         let shared = Arc::new(Shared {
             folder: folder.into(),
-            clock: StoreClock::default(),
+            clock,
             hub: Hub::default(),
             commits: AtomicU64::new(commits),
             file: RwLock::new(FileState::Open { database, epoch }),
@@ -116,8 +122,8 @@ impl EmbeddedStore {
         }
     }
 
-    /// Reads on the calling task. For what touches a few pages: they come from redb's own cache in microseconds, less
-    /// than a thread's hand-over takes.
+    /// Reads on the calling task. For what touches a few pages, which are in redb's own cache: that takes about as long as
+    /// handing over to another thread and back.
     fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
         Ok(read(&Snapshot::take(&self.shared)?)?)
     }

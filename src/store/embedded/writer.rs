@@ -23,7 +23,7 @@ const BATCH_JOBS: usize = 256;
 const QUEUE_JOBS: usize = 4_096;
 
 /// How long a job may wait to be started. One that waited longer is never run, so that its failure is final.
-const START_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const START_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what has ended is removed.
 const CLEAN_EVERY: Duration = Duration::from_secs(60);
@@ -49,7 +49,8 @@ trait Job: Send {
     /// Runs in a transaction, and keeps the result.
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Failure>;
 
-    /// Answers the caller: with the result when the transaction was committed.
+    /// Answers the caller: with the result when the transaction was committed, with an error when it was not or the job
+    /// never ran.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
@@ -73,7 +74,8 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, caller, .. } = *self;
-        let answer = committed.and_then(|()| result.ok_or_else(|| StoreError("the write was not started".into())));
+        let late = || StoreError("the embedded store is too busy: the write was not started in time".into());
+        let answer = committed.and_then(|()| result.ok_or_else(late));
         // A caller that has gone away is answered by the events.
         let _ = caller.send(answer);
     }
@@ -149,21 +151,17 @@ impl Writer {
     fn run_jobs(&mut self, first: Queued) {
         let mut jobs = vec![first];
         jobs.extend(self.jobs.try_iter().take(BATCH_JOBS - 1));
-        let (late, mut started): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Queued::is_late);
-        let result = if started.is_empty() { Ok(()) } else { self.run_batch(&mut started) };
-        let result = result.map_err(|failure| self.after_failure(failure));
-        for queued in started {
+        let result = self.run_batch(&mut jobs).map_err(|failure| self.after_failure(failure));
+        for queued in jobs {
             queued.job.answer(result.clone());
-        }
-        for queued in late {
-            queued.job.answer(Err(StoreError("the embedded store is too busy: the write was not started".into())));
         }
     }
 
     /// Runs jobs in one transaction, commits it when anything was written, then announces.
     fn run_batch(&mut self, jobs: &mut [Queued]) -> Result<(), Failure> {
         self.commit(|shared, batch| {
-            for queued in jobs {
+            // Asked job by job: the ones before it may have taken long.
+            for queued in jobs.iter_mut().filter(|queued| !queued.is_late()) {
                 batch.set_now(shared.clock.now());
                 queued.job.run(batch)?;
             }
@@ -232,7 +230,6 @@ impl Writer {
         }
         if failure.needs_reopening() {
             self.shared.close(&failure);
-            self.next_reopen = clock::instant();
         }
         failure.into()
     }

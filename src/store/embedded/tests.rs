@@ -1,0 +1,532 @@
+//! What can only be seen from inside: a clock that is moved, storage that fails, a writer that is held up.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+
+use futures_util::StreamExt;
+use redb::backends::FileBackend;
+use redb::{BackendError, Builder, ReadableTableMetadata, StorageBackend};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+use super::batch::Batch;
+use super::writer::START_WITHIN;
+use super::*;
+use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
+use crate::domain::{Actor, HoldToken, SlotNumber};
+use crate::store::{DAYS_KEPT, KEEP_MILLIS, Signal};
+
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+fn open_store() -> (TempDir, EmbeddedStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    (folder, store)
+}
+
+fn space(number: u64) -> SpaceKey {
+    SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(number).unwrap() }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// The day that is tomorrow for the store.
+fn tomorrow(store: &EmbeddedStore) -> Day {
+    let now = store.shared.clock.now().plus_millis(DAY_MILLIS);
+    now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().into()
+}
+
+/// An act on a slot that starts in an hour, by the clock as it is now.
+fn act(store: &EmbeddedStore, slot: u64, kind: SlotActKind) -> SlotAct {
+    let start = store.shared.clock.now().plus_millis(60 * 60 * 1_000);
+    let number = SlotNumber::new(slot).unwrap();
+    SlotAct {
+        space: space(1),
+        day: tomorrow(store),
+        slots: vec![SlotTime { number, start, end: start.plus_millis(1), label: "09:00".into() }],
+        revision: 0,
+        kind,
+        idempotency: None,
+    }
+}
+
+fn block(store: &EmbeddedStore) -> SlotAct {
+    act(store, 1, SlotActKind::Update { to: StaffStatus::Blocked, data: None })
+}
+
+fn hold(store: &EmbeddedStore, slot: u64, who: &str) -> SlotAct {
+    let token = HoldToken::from_random([slot as u8; 16]);
+    act(store, slot, SlotActKind::Hold { user: user(who), token, millis: 60_000, max_holds: None })
+}
+
+fn keyed(act: SlotAct, key: &str, fingerprint: &str) -> SlotAct {
+    let (caller, key, fingerprint) = (user("a"), key.into(), fingerprint.into());
+    SlotAct { idempotency: Some(Idempotency { caller, key, fingerprint }), ..act }
+}
+
+async fn head(store: &EmbeddedStore) -> Position {
+    store.heads(&[Topic::Space(space(1))]).await.unwrap().remove(0)
+}
+
+/// How many messages the log of space 1 has after a version; `None` when it does not reach back.
+async fn log_length(store: &EmbeddedStore, version: u64) -> Option<usize> {
+    let since = Position { version, ..head(store).await };
+    match store.read_log(Topic::Space(space(1)), &since).await.unwrap() {
+        LogRead::Messages(messages) => Some(messages.len()),
+        LogRead::Gone(_) => None,
+    }
+}
+
+/// Rows of: answers and their ends, messages and their ends, logs and their ends, slots, days, and holds by end and user.
+async fn rows(store: &EmbeddedStore) -> [u64; 10] {
+    let count = |batch: &mut Batch<'_>| {
+        let tables = batch.tables();
+        Ok([
+            tables.answers.len()?,
+            tables.answer_ends.len()?,
+            tables.user_log.len()?,
+            tables.user_log_ends.len()?,
+            tables.log.len()?,
+            tables.log_ends.len()?,
+            tables.slots.len()?,
+            tables.days.len()?,
+            tables.hold_ends.len()?,
+            tables.user_holds.len()?,
+        ])
+    };
+    store.write(count).await.unwrap()
+}
+
+async fn clean(store: &EmbeddedStore) -> bool {
+    store.write(housekeeping::clean).await.unwrap()
+}
+
+async fn send(store: &EmbeddedStore, text: &str) {
+    let data = RawValue::from_string(text.into()).unwrap();
+    store.publish(Publication::ToUser { user: user("a"), event: "e".into(), data }).await.unwrap();
+}
+
+/// Waits for all acts, some at a time: what waits for more than a second is refused.
+async fn all_done(acts: impl Iterator<Item = impl Future<Output = Result<ActOutcome, ApplyError>>>) {
+    let mut outcomes = futures_util::stream::iter(acts).buffer_unordered(64);
+    while let Some(outcome) = outcomes.next().await {
+        outcome.unwrap();
+    }
+}
+
+// What ends.
+
+#[tokio::test]
+async fn an_answer_is_kept_for_a_day_and_then_its_key_is_free() {
+    let (_folder, store) = open_store();
+    let first = store.apply(keyed(hold(&store, 1, "a"), "k", "one")).await.unwrap();
+    store.shared.clock.shift(KEEP_MILLIS - 5_000);
+    assert!(!clean(&store).await);
+    let again = store.apply(keyed(hold(&store, 1, "a"), "k", "one")).await.unwrap();
+    assert_eq!(again, first);
+
+    store.shared.clock.shift(5_001);
+    // Invisible before it is removed: another body is no mismatch any more.
+    let other = store.apply(keyed(hold(&store, 2, "a"), "k", "two")).await.unwrap();
+    assert_ne!(other, first);
+    assert_eq!(rows(&store).await[..2], [1, 1]);
+    store.apply(keyed(hold(&store, 3, "a"), "k2", "three")).await.unwrap();
+    store.shared.clock.shift(KEEP_MILLIS + 1);
+    clean(&store).await;
+    assert_eq!(rows(&store).await[..2], [0, 0]);
+}
+
+#[tokio::test]
+async fn a_message_to_a_user_is_kept_for_a_day() {
+    let (_folder, store) = open_store();
+    send(&store, "1").await;
+    store.shared.clock.shift(KEEP_MILLIS / 2);
+    send(&store, "2").await;
+    let kept = async || -> Vec<u64> {
+        let backlog = store.unreceived(&user("a")).await.unwrap();
+        backlog.messages.iter().map(|message| message.sequence).collect()
+    };
+    assert_eq!(kept().await, [1, 2]);
+    store.shared.clock.shift(KEEP_MILLIS / 2);
+    assert_eq!(kept().await, [2]);
+    assert_eq!(rows(&store).await[2..4], [2, 2]);
+    clean(&store).await;
+    assert_eq!(rows(&store).await[2..4], [1, 1]);
+    store.shared.clock.shift(KEEP_MILLIS);
+    assert!(kept().await.is_empty());
+    clean(&store).await;
+    assert_eq!(rows(&store).await[2..4], [0, 0]);
+    // The sequence goes on.
+    send(&store, "3").await;
+    assert_eq!(kept().await, [3]);
+}
+
+#[tokio::test]
+async fn messages_beyond_the_last_hundred_leave_no_rows() {
+    let (_folder, store) = open_store();
+    for _ in 0..crate::store::USER_LOG_LENGTH + 9 {
+        send(&store, "1").await;
+    }
+    assert_eq!(rows(&store).await[2..4], [100, 100]);
+}
+
+#[tokio::test]
+async fn a_log_ends_a_day_after_its_last_change() {
+    let (_folder, store) = open_store();
+    for _ in 0..3 {
+        store.apply(block(&store)).await.unwrap();
+    }
+    store.shared.clock.shift(KEEP_MILLIS / 2);
+    store.apply(block(&store)).await.unwrap();
+    // Past the first change's day, not past the last one's.
+    store.shared.clock.shift(KEEP_MILLIS / 2 + 1);
+    clean(&store).await;
+    assert_eq!(log_length(&store, 0).await, Some(4));
+    assert_eq!(rows(&store).await[4..6], [4, 1]);
+
+    store.shared.clock.shift(KEEP_MILLIS / 2);
+    assert_eq!(log_length(&store, 0).await, None);
+    assert_eq!(log_length(&store, 3).await, None);
+    assert_eq!(log_length(&store, 4).await, Some(0));
+    clean(&store).await;
+    assert_eq!(rows(&store).await[4..6], [0, 0]);
+    assert_eq!(log_length(&store, 3).await, None);
+
+    // The version goes on, and a new log begins.
+    assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 5);
+    assert_eq!(log_length(&store, 4).await, Some(1));
+    assert_eq!(log_length(&store, 3).await, None);
+    assert_eq!(rows(&store).await[4..6], [1, 1]);
+}
+
+#[tokio::test]
+async fn a_log_that_has_ended_does_not_come_back_with_the_next_change() {
+    let (_folder, store) = open_store();
+    for _ in 0..3 {
+        store.apply(block(&store)).await.unwrap();
+    }
+    store.shared.clock.shift(KEEP_MILLIS + 1);
+    assert_eq!(log_length(&store, 1).await, None);
+    store.apply(block(&store)).await.unwrap();
+    assert_eq!(log_length(&store, 1).await, None);
+    assert_eq!(log_length(&store, 3).await, Some(1));
+    assert_eq!(rows(&store).await[4], 1);
+    // What was planned for the old log does not end the new one.
+    clean(&store).await;
+    assert_eq!(log_length(&store, 3).await, Some(1));
+    store.shared.clock.shift(KEEP_MILLIS);
+    clean(&store).await;
+    assert_eq!(rows(&store).await[4..6], [0, 0]);
+}
+
+#[tokio::test]
+async fn a_trimmed_log_leaves_no_rows() {
+    let (_folder, store) = open_store();
+    let acts = (0..crate::store::LOG_LENGTH + 50).map(|_| store.apply(block(&store)));
+    all_done(acts).await;
+    assert_eq!(rows(&store).await[4..6], [crate::store::LOG_LENGTH, 1]);
+}
+
+#[tokio::test]
+async fn the_slots_of_a_day_are_forgotten_a_month_after_it() {
+    let (_folder, store) = open_store();
+    let day = tomorrow(&store);
+    store.apply(hold(&store, 1, "a")).await.unwrap();
+    store.apply(act(&store, 2, SlotActKind::Update { to: StaffStatus::Booked, data: None })).await.unwrap();
+    let records = async || store.read_day(space(1), day).await.unwrap().records.len();
+
+    store.shared.clock.shift(i64::from(DAYS_KEPT) * DAY_MILLIS);
+    clean(&store).await;
+    assert_eq!(records().await, 2);
+    assert_eq!(rows(&store).await[6..], [2, 1, 1, 1]);
+
+    store.shared.clock.shift(4 * DAY_MILLIS);
+    assert_eq!(records().await, 0);
+    assert_eq!(rows(&store).await[6..], [2, 1, 1, 1]);
+    clean(&store).await;
+    assert_eq!(rows(&store).await[6..], [0, 0, 0, 0]);
+    assert_eq!(head(&store).await.version, 2);
+}
+
+#[tokio::test]
+async fn what_becomes_free_leaves_no_rows() {
+    let (_folder, store) = open_store();
+    store.apply(hold(&store, 1, "a")).await.unwrap();
+    let actor = Actor::User(user("a"));
+    store
+        .apply(act(&store, 1, SlotActKind::Extend { actor, token: None, millis: 1, max_millis: DAY_MILLIS }))
+        .await
+        .unwrap();
+    assert_eq!(rows(&store).await[6..], [1, 1, 1, 1]);
+    store.shared.clock.shift(10);
+    assert_eq!(store.sweep(space(1).bucket(), 9).await.unwrap().freed, 1);
+    assert_eq!(rows(&store).await[6..], [0, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn cleaning_is_done_in_steps() {
+    let (_folder, store) = open_store();
+    let acts = (0..1_100).map(|n| store.apply(keyed(block(&store), &format!("k{n}"), "f")));
+    all_done(acts).await;
+    store.shared.clock.shift(KEEP_MILLIS + 1);
+    let mut steps = 1;
+    while clean(&store).await {
+        steps += 1;
+    }
+    assert_eq!(steps, 2);
+    assert_eq!(rows(&store).await[..6], [0; 6]);
+}
+
+#[tokio::test]
+async fn a_store_cleans_when_it_opens() {
+    let (folder, store) = open_store();
+    for n in 0..5 {
+        let act = keyed(block(&store), &format!("k{n}"), "f");
+        store.apply(act).await.unwrap();
+    }
+    drop(store);
+    let clock = StoreClock::default();
+    clock.shift(KEEP_MILLIS + 1);
+    let opened = open::open(folder.path(), Absent::Refuse).unwrap();
+    let store = EmbeddedStore::start(folder.path(), opened, clock).unwrap();
+    // Each step is a turn of the writer, and so is each look at the rows.
+    let mut looks = 0;
+    while rows(&store).await[..2] != [0, 0] {
+        looks += 1;
+        assert!(looks < 100, "nothing is removed");
+    }
+}
+
+// A writer that is held up.
+
+/// Work that holds the writer up: until the sender is dropped, from when the receiver hears.
+fn gate() -> (
+    mpsc::Sender<()>,
+    tokio::sync::oneshot::Receiver<()>,
+    impl FnOnce(&mut Batch<'_>) -> Result<(), Failure> + Send + 'static,
+) {
+    let (open, opened) = mpsc::channel::<()>();
+    let (enter, entered) = tokio::sync::oneshot::channel();
+    let work = move |_: &mut Batch<'_>| {
+        let _ = enter.send(());
+        let _ = opened.recv();
+        Ok(())
+    };
+    (open, entered, work)
+}
+
+#[tokio::test]
+async fn what_waited_too_long_is_never_done() {
+    let (_folder, store) = open_store();
+    let (open, entered, wait) = gate();
+    let behind = async {
+        entered.await.unwrap();
+        tokio::join!(store.apply(block(&store)), async {
+            tokio::time::sleep(START_WITHIN + Duration::from_millis(50)).await;
+            drop(open);
+        })
+        .0
+    };
+    let (held_up, late) = tokio::join!(store.write(wait), behind);
+    held_up.unwrap();
+    assert!(matches!(late, Err(ApplyError::Store(_))), "{late:?}");
+    assert_eq!(head(&store).await.version, 0);
+    assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 1);
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_slow_job_of_its_own_batch_is_late_too() {
+    let (_folder, store) = open_store();
+    let (open, entered, wait) = gate();
+    let slow = store.write(|_| {
+        std::thread::sleep(START_WITHIN + Duration::from_millis(50));
+        Ok(())
+    });
+    let behind = async {
+        entered.await.unwrap();
+        tokio::join!(slow, store.apply(block(&store)), async { drop(open) })
+    };
+    let (held_up, (slow, late, ())) = tokio::join!(store.write(wait), behind);
+    held_up.unwrap();
+    slow.unwrap();
+    assert!(matches!(late, Err(ApplyError::Store(_))), "{late:?}");
+    assert_eq!(head(&store).await.version, 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_stops_nothing() {
+    let (_folder, store) = open_store();
+    let (open, entered, wait) = gate();
+    let behind = async {
+        entered.await.unwrap();
+        let impatient = tokio::time::timeout(Duration::from_millis(20), store.apply(block(&store))).await;
+        drop(open);
+        impatient
+    };
+    let (held_up, gone) = tokio::join!(store.write(wait), behind);
+    held_up.unwrap();
+    assert!(gone.is_err());
+    // It was queued, so it is done.
+    assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 2);
+}
+
+#[tokio::test]
+async fn a_panic_undoes_its_batch_and_nothing_else() {
+    let (_folder, store) = open_store();
+    store.apply(block(&store)).await.unwrap();
+    let mut watch = store.watch(Topic::Space(space(1))).await.unwrap();
+    let commits = store.commit_count();
+    let (open, entered, wait) = gate();
+    let panics = store.write(|batch| -> Result<(), Failure> {
+        batch.append(Topic::Space(space(1)), crate::store::MessageKind::SpaceChanged, |_| "null".into())?;
+        panic!("on purpose");
+    });
+    // What is queued while the writer is held up is one batch.
+    let behind = async {
+        entered.await.unwrap();
+        tokio::join!(store.apply(block(&store)), panics, store.apply(block(&store)), async { drop(open) })
+    };
+    let (held_up, (before, panicked, after, ())) = tokio::join!(store.write(wait), behind);
+    held_up.unwrap();
+    assert!(panicked.is_err());
+    assert!(matches!(before, Err(ApplyError::Store(_))), "{before:?}");
+    assert!(matches!(after, Err(ApplyError::Store(_))), "{after:?}");
+    assert_eq!((head(&store).await.version, store.commit_count()), (1, commits));
+
+    assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 2);
+    match watch.next().await {
+        Signal::Message(message) => assert_eq!(message.at.version, 2),
+        Signal::Lagged => panic!("lagged"),
+    }
+}
+
+// Storage that fails.
+
+/// A file whose writes or syncs fail when told to.
+#[derive(Debug)]
+struct FailingBackend {
+    file: FileBackend,
+    fail_writes: Arc<AtomicBool>,
+    fail_syncs: Arc<AtomicBool>,
+}
+
+fn fail_if(told: &AtomicBool) -> io::Result<()> {
+    if told.load(Ordering::Acquire) { Err(io::Error::other("told to fail")) } else { Ok(()) }
+}
+
+impl StorageBackend for FailingBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        fail_if(&self.fail_writes)?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        fail_if(&self.fail_syncs)?;
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        fail_if(&self.fail_writes)?;
+        self.file.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+struct FailingStore {
+    folder: TempDir,
+    store: EmbeddedStore,
+    fail_writes: Arc<AtomicBool>,
+    fail_syncs: Arc<AtomicBool>,
+}
+
+/// A store whose first opening is on storage that can fail. What is opened after a failure is the file itself.
+fn open_failing_store() -> FailingStore {
+    let folder = tempfile::tempdir().unwrap();
+    let Opened { database, epoch, commits, mark } = open::open(folder.path(), Absent::Create).unwrap();
+    database.close().unwrap();
+    let (fail_writes, fail_syncs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let file = OpenOptions::new().read(true).write(true).open(folder.path().join(open::FILE_NAME)).unwrap();
+    let backend = FailingBackend {
+        file: FileBackend::new(file).unwrap(),
+        fail_writes: fail_writes.clone(),
+        fail_syncs: fail_syncs.clone(),
+    };
+    let database = Builder::new().create_with_backend(backend).unwrap();
+    let opened = Opened { database, epoch, commits, mark };
+    let store = EmbeddedStore::start(folder.path(), opened, StoreClock::default()).unwrap();
+    FailingStore { folder, store, fail_writes, fail_syncs }
+}
+
+/// Waits until the store answers again; the writer opens the file again by itself.
+async fn wait_until_it_answers(store: &EmbeddedStore) {
+    for _ in 0..500 {
+        if store.ping().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the store does not come back");
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_written_fails_whole_and_the_store_comes_back() {
+    let FailingStore { folder: _folder, store, fail_writes, .. } = open_failing_store();
+    let first = store.apply(block(&store)).await.unwrap();
+    let mut watch = store.watch(Topic::Space(space(1))).await.unwrap();
+    fail_writes.store(true, Ordering::Release);
+    let (one, other) = tokio::join!(store.apply(block(&store)), store.apply(hold(&store, 2, "a")));
+    for failed in [one, other] {
+        assert!(matches!(failed, Err(ApplyError::Store(_))), "{failed:?}");
+    }
+
+    wait_until_it_answers(&store).await;
+    assert_eq!(head(&store).await, first.at);
+    assert!(matches!(watch.next().await, Signal::Lagged));
+    let next = store.apply(block(&store)).await.unwrap();
+    assert_eq!(next.at, Position { version: 2, ..first.at });
+    match watch.next().await {
+        Signal::Message(message) => assert_eq!(message.at, next.at),
+        Signal::Lagged => panic!("lagged twice"),
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_sync_failed_is_in_the_file_whole_or_not_at_all() {
+    let FailingStore { folder, store, fail_syncs, .. } = open_failing_store();
+    let first = store.apply(block(&store)).await.unwrap();
+    fail_syncs.store(true, Ordering::Release);
+    let failed = store.apply(hold(&store, 2, "a")).await;
+    assert!(matches!(failed, Err(ApplyError::Store(_))), "{failed:?}");
+
+    wait_until_it_answers(&store).await;
+    let at = head(&store).await;
+    assert_eq!(at.epoch, first.at.epoch);
+    assert!([1, 2].contains(&at.version), "{at:?}");
+    let held = store.holds_of(&user("a")).await.unwrap().len() as u64;
+    assert_eq!(held, at.version - 1);
+    assert_eq!(log_length(&store, 0).await, Some(at.version as usize));
+    let next = store.apply(block(&store)).await.unwrap().at;
+    assert_eq!(next.version, at.version + 1);
+    drop(store);
+    assert_eq!(head(&EmbeddedStore::open(folder.path()).unwrap()).await, next);
+}

@@ -1,0 +1,133 @@
+//! A store that measures another one: how long each operation takes, and how often it fails. A refusal is no failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
+    SweepBatch, Topic, UserBacklog,
+};
+use crate::clock;
+use crate::domain::event::Position;
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::telemetry::metrics::Metrics;
+
+/// Passes everything on to `store`, and counts it in `metrics`.
+pub struct Measured {
+    store: Arc<dyn SlotStore>,
+    metrics: Metrics,
+}
+
+impl Measured {
+    /// Wraps a store.
+    pub fn new(store: Arc<dyn SlotStore>, metrics: Metrics) -> Self {
+        Self { store, metrics }
+    }
+
+    async fn measure<T, E: MayBeFailure>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let started = clock::instant();
+        let result = work.await;
+        let took = clock::instant().saturating_duration_since(started);
+        self.metrics.store_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        if result.as_ref().is_err_and(MayBeFailure::is_failure) {
+            self.metrics.store_errors.with_label_values(&[operation]).inc();
+        }
+        result
+    }
+}
+
+/// Tells the store's failures from its refusals.
+trait MayBeFailure {
+    fn is_failure(&self) -> bool;
+}
+
+impl MayBeFailure for StoreError {
+    fn is_failure(&self) -> bool {
+        true
+    }
+}
+
+impl MayBeFailure for ApplyError {
+    fn is_failure(&self) -> bool {
+        matches!(self, ApplyError::Store(_))
+    }
+}
+
+#[async_trait]
+impl SlotStore for Measured {
+    async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError> {
+        self.measure("apply", self.store.apply(act)).await
+    }
+
+    async fn put_space(
+        &self,
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        expected_version: u64,
+    ) -> Result<Position, ApplyError> {
+        self.measure("put_space", self.store.put_space(space, schedule, expected_version)).await
+    }
+
+    async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
+        self.measure("sweep", self.store.sweep(bucket, limit)).await
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
+        self.measure("publish", self.store.publish(publication)).await
+    }
+
+    async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
+        self.measure("mark_received", self.store.mark_received(user, sequence)).await
+    }
+
+    async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {
+        self.measure("read_space", self.store.read_space(space)).await
+    }
+
+    async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
+        self.measure("read_day", self.store.read_day(space, day)).await
+    }
+
+    async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+        self.measure("sites_of", self.store.sites_of(space)).await
+    }
+
+    async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+        self.measure("holds_of", self.store.holds_of(user)).await
+    }
+
+    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+        self.measure("unreceived", self.store.unreceived(user)).await
+    }
+
+    async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
+        self.measure("read_log", self.store.read_log(topic, since)).await
+    }
+
+    async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
+        self.measure("heads", self.store.heads(topics)).await
+    }
+
+    async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
+        self.measure("report_node", self.store.report_node(report, lease)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
+        self.measure("nodes", self.store.nodes()).await
+    }
+
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+        self.measure("take_sweep_lease", self.store.take_sweep_lease(holder, lease)).await
+    }
+
+    async fn ping(&self) -> Result<StoreTime, StoreError> {
+        self.measure("ping", self.store.ping()).await
+    }
+}

@@ -1,0 +1,16 @@
+//! The one integration-test binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking; clippy does not count helpers of tests as tests"
+)]
+
+mod embedded_store;
+mod http_api;
+mod layering;
+mod openapi;
+mod rule_properties;
+mod store_conformance;
+mod support;

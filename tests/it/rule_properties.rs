@@ -1,0 +1,257 @@
+//! What holds of the rule, whatever is done in whatever order while the clock goes on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use slotcast::domain::act::StaffStatus;
+use slotcast::domain::rule::{self, Change, DayView, Decision};
+use slotcast::domain::slot::{Hold, SlotState};
+use slotcast::domain::{
+    Actor, Code, Day, HoldToken, Refusal, SiteId, SlotAct, SlotActKind, SlotNumber, SlotRecord, SlotTime, SpaceId,
+    SpaceKey, Status, StoreTime, UserId,
+};
+
+const SLOTS: u64 = 5;
+const MAX_HOLDS: u32 = 2;
+const MAX_MILLIS: i64 = 2_000;
+
+/// What somebody wants, some time after what was wanted before.
+#[derive(Clone, Debug)]
+struct Wish {
+    after_millis: i64,
+    /// Which slots, a bit each; never none.
+    slots: u8,
+    kind: WishKind,
+}
+
+#[derive(Clone, Debug)]
+enum WishKind {
+    Hold { user: u8, millis: i64 },
+    Book { user: Option<u8>, with_token: Option<u8> },
+    Release { user: Option<u8>, as_staff: bool },
+    Extend { user: Option<u8>, millis: i64 },
+    Update(StaffStatus),
+}
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let user = 0..3_u8;
+    let anyone = prop_oneof![4 => user.clone().prop_map(Some), 1 => Just(None)];
+    let kind = prop_oneof![
+        6 => (user, 1..900_i64).prop_map(|(user, millis)| WishKind::Hold { user, millis }),
+        3 => (anyone.clone(), prop_oneof![3 => Just(None), 1 => (0..60_u8).prop_map(Some)])
+            .prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
+        3 => (anyone.clone(), any::<bool>()).prop_map(|(user, as_staff)| WishKind::Release { user, as_staff }),
+        2 => (anyone, 1..900_i64).prop_map(|(user, millis)| WishKind::Extend { user, millis }),
+        1 => prop_oneof![
+            Just(StaffStatus::Available),
+            Just(StaffStatus::Booked),
+            Just(StaffStatus::Blocked),
+        ].prop_map(WishKind::Update),
+    ];
+    let wish = (prop_oneof![Just(0), 0..400_i64], 1..(1_u8 << SLOTS), kind)
+        .prop_map(|(after_millis, slots, kind)| Wish { after_millis, slots, kind });
+    prop::collection::vec(wish, 1..60)
+}
+
+/// A store without storage: records, and the version that they are at.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    records: BTreeMap<SlotNumber, SlotRecord>,
+    version: u64,
+}
+
+impl Model {
+    fn view(&self, act: &SlotAct, now: StoreTime) -> DayView {
+        let live_holds = match &act.kind {
+            SlotActKind::Hold { user, .. } => rule::count_live_holds(self.records.values(), user, now),
+            _ => 0,
+        };
+        DayView { records: self.records.clone(), live_holds }
+    }
+
+    fn decide(&self, act: &SlotAct, now: StoreTime) -> Result<Decision, Refusal> {
+        rule::decide(&self.view(act, now), act, now)
+    }
+
+    fn write(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.version += 1;
+            let mut state = change.state.clone();
+            if let SlotState::Held(hold) = &mut state
+                && hold.first_version == 0
+            {
+                hold.first_version = self.version;
+            }
+            let SlotTime { number, start, end, label } = change.slot.clone();
+            self.records.insert(number, SlotRecord { state, version: self.version, start, end, label });
+        }
+    }
+
+    fn status(&self, slot: &SlotTime, now: StoreTime) -> Status {
+        let free = SlotState::Available { data: None };
+        let state = self.records.get(&slot.number).map_or(&free, |record| &record.state);
+        slotcast::domain::slot::status_of(state, slot.start, now)
+    }
+
+    /// Who has a slot at an instant: live hold or booking.
+    fn owner(&self, number: SlotNumber, now: StoreTime) -> Option<UserId> {
+        let record = self.records.get(&number)?;
+        match &record.state {
+            SlotState::Booked { user, .. } => user.clone(),
+            _ => record.live_hold(now).map(|hold| hold.user.clone()),
+        }
+    }
+}
+
+fn user(index: u8) -> UserId {
+    UserId::new(&format!("u{index}")).unwrap()
+}
+
+fn actor(index: Option<u8>) -> Actor {
+    index.map_or(Actor::Anyone, |index| Actor::User(user(index)))
+}
+
+fn token(step: u8) -> HoldToken {
+    HoldToken::from_random([step; 16])
+}
+
+fn act_of(wish: &Wish, step: u8) -> SlotAct {
+    let numbers = (1..=SLOTS).filter(|n| wish.slots & (1 << (n - 1)) != 0);
+    let slot = |n: u64| {
+        let start = StoreTime::from_millis(n as i64 * 1_500);
+        SlotTime { number: SlotNumber::new(n).unwrap(), start, end: start.plus_millis(1_500), label: "00:00".into() }
+    };
+    let kind = match wish.kind.clone() {
+        WishKind::Hold { user: index, millis } => {
+            SlotActKind::Hold { user: user(index), token: token(step), millis, max_holds: Some(MAX_HOLDS) }
+        }
+        WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
+        WishKind::Release { user, as_staff } => SlotActKind::Release { actor: actor(user), token: None, as_staff },
+        WishKind::Extend { user, millis } => {
+            SlotActKind::Extend { actor: actor(user), token: None, millis, max_millis: MAX_MILLIS }
+        }
+        WishKind::Update(to) => SlotActKind::Update { to, data: None },
+    };
+    SlotAct {
+        space: SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() },
+        day: Day::parse("2026-11-23").unwrap(),
+        slots: numbers.map(slot).collect(),
+        revision: 0,
+        kind,
+        idempotency: None,
+    }
+}
+
+/// One change a named slot, ascending, after one for each ended hold among them.
+fn check_changes(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime) -> Result<(), TestCaseError> {
+    let ended = act.slots.iter().map(|slot| slot.number);
+    let ended = ended.filter(|n| model.records.get(n).is_some_and(|record| record.ended_hold(now).is_some()));
+    let expected: Vec<(SlotNumber, bool)> =
+        ended.map(|n| (n, true)).chain(act.slots.iter().map(|slot| (slot.number, false))).collect();
+    let got: Vec<(SlotNumber, bool)> = changes.iter().map(|change| (change.slot.number, change.freed)).collect();
+    prop_assert_eq!(got, expected);
+    for change in changes {
+        if change.freed {
+            prop_assert_eq!(&change.state, &SlotState::Available { data: None });
+        }
+        if let SlotState::Held(Hold { began, until, .. }) = &change.state {
+            prop_assert!(*until <= change.slot.start, "ends after the start");
+            prop_assert!(now < *until && *began <= now, "is not live");
+            prop_assert!(until.as_millis() - began.as_millis() <= MAX_MILLIS, "lasts too long");
+        }
+    }
+    Ok(())
+}
+
+/// What a user did changed nothing that another user has.
+fn check_owners(before: &Model, after: &Model, act: &SlotAct, now: StoreTime) -> Result<(), TestCaseError> {
+    let actor = match &act.kind {
+        SlotActKind::Hold { user, .. } => Actor::User(user.clone()),
+        SlotActKind::Book { actor, .. } | SlotActKind::Release { actor, .. } | SlotActKind::Extend { actor, .. } => {
+            actor.clone()
+        }
+        SlotActKind::Update { .. } => return Ok(()),
+    };
+    for slot in &act.slots {
+        let (had, has) = (before.owner(slot.number, now), after.owner(slot.number, now));
+        match &actor {
+            Actor::User(actor) => {
+                if had.is_some() && had.as_ref() != Some(actor) {
+                    prop_assert_eq!(&has, &had, "another's slot was changed");
+                }
+                prop_assert!(has.is_none() || has.as_ref() == Some(actor) || has == had);
+            }
+            Actor::Anyone => prop_assert!(has.is_none() || has == had, "a slot went to another user"),
+        }
+    }
+    for (number, record) in &before.records {
+        if !act.slots.iter().any(|slot| slot.number == *number) {
+            prop_assert_eq!(Some(record), after.records.get(number), "a slot that was not named");
+        }
+    }
+    Ok(())
+}
+
+/// A repeat straight after the act answers as the act did.
+fn check_repeat(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime) -> Result<(), TestCaseError> {
+    let hold = match &act.kind {
+        SlotActKind::Hold { .. } => rule::hold_answer(changes),
+        SlotActKind::Book { .. } => None,
+        _ => return Ok(()),
+    };
+    let repeated = act.clone();
+    let expected = Decision::Repeat { version: model.version, hold };
+    prop_assert_eq!(model.decide(&repeated, now), Ok(expected));
+    Ok(())
+}
+
+/// A refusal names slots of the act, and a hold is refused only when something stands in its way.
+fn check_refusal(model: &Model, act: &SlotAct, refusal: &Refusal, now: StoreTime) -> Result<(), TestCaseError> {
+    prop_assert!(refusal.conflicts.is_sorted());
+    for conflict in &refusal.conflicts {
+        prop_assert!(act.slots.iter().any(|slot| slot.number == *conflict));
+    }
+    prop_assert_eq!(refusal.conflicts.is_empty(), refusal.code == Code::TooManyHolds);
+    let SlotActKind::Hold { user, .. } = &act.kind else { return Ok(()) };
+    let all_free = act.slots.iter().all(|slot| model.status(slot, now) == Status::Available);
+    let live = rule::count_live_holds(model.records.values(), user, now);
+    prop_assert!(!all_free || live >= MAX_HOLDS, "a hold of free slots was refused: {}", refusal);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rule_holds_whatever_is_wished(wishes in wishes()) {
+        let mut model = Model::default();
+        let mut now = StoreTime::from_millis(0);
+        for (step, wish) in wishes.iter().enumerate() {
+            now = now.plus_millis(wish.after_millis);
+            let act = act_of(wish, step as u8);
+            let before = model.clone();
+            match model.decide(&act, now) {
+                Ok(Decision::Write(changes)) => {
+                    check_changes(&before, &act, &changes, now)?;
+                    model.write(&changes);
+                    prop_assert_eq!(model.version, before.version + changes.len() as u64);
+                    check_owners(&before, &model, &act, now)?;
+                    check_repeat(&model, &act, &changes, now)?;
+                }
+                Ok(Decision::Repeat { version, .. }) => prop_assert!(version <= model.version && version > 0),
+                Err(refusal) => check_refusal(&model, &act, &refusal, now)?,
+            }
+            // At most one user has a slot, and whoever does has it under one live hold or one booking.
+            for (number, record) in &model.records {
+                if record.live_hold(now).is_some() {
+                    prop_assert!(record.start > now, "slot {} is held after its start", number);
+                }
+            }
+            let holders: HashMap<&HoldToken, &UserId> = model.records.values()
+                .filter_map(|record| record.live_hold(now)).map(|hold| (&hold.token, &hold.user)).collect();
+            for hold in model.records.values().filter_map(|record| record.live_hold(now)) {
+                prop_assert_eq!(holders.get(&hold.token), Some(&&hold.user), "two users share a token");
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A node's HTTP side on a store of its own, for tests.
+//!
+//! ```ignore
+//! let app = TestApp::start();
+//! let anna = app.user("7");
+//! let held = app.post("/api/slots/1/hold", &anna, json!({"idSpazio": 1, "sedeId": 1, "date": app.tomorrow()})).await;
+//! assert_eq!(held.data()["status"], "occupied");
+//! ```
+//!
+//! Calls go through the whole router, without a socket; [`TestApp::serve`] is for what needs one. The store's clock is
+//! the machine's and cannot be moved, so tests act on days that are ahead of it.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use serde_json::{Value, json};
+use slotcast::app::{App, AppState, Health, Presence};
+use slotcast::auth::Verifier;
+use slotcast::calls::catalog::Catalog;
+use slotcast::calls::rates::UserRates;
+use slotcast::clock;
+use slotcast::config::{
+    AuthConfig, CatalogConfig, Config, Environment, FreedTo, HoldConfig, KeySource, LimitConfig, ListenConfig,
+    StoreConfig, StoreKind,
+};
+use slotcast::domain::{Day, Schedule};
+use slotcast::store::embedded::EmbeddedStore;
+use slotcast::store::{NodeReport, SlotStore};
+use slotcast::sweeper::Deadlines;
+use slotcast::telemetry::metrics::Metrics;
+use tower::ServiceExt;
+
+/// The secret of all test tokens.
+const SECRET: &[u8] = b"a secret of tests, 32 bytes or more";
+
+/// A node's HTTP side. Its store is gone with it.
+pub struct TestApp {
+    /// The parts of the node.
+    pub app: AppState,
+    router: Router,
+    /// Deleted when dropped.
+    _folder: tempfile::TempDir,
+}
+
+impl TestApp {
+    /// Starts with the configuration's defaults, without a rate limit.
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// Starts with a changed configuration.
+    pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = default_config(folder.path());
+        change(&mut config);
+        let store: Arc<dyn SlotStore> = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
+        let health = Health::default();
+        health.set_store_reachable(true);
+        health.set_feed_in_step(true);
+        let app = AppState(Arc::new(App {
+            store: store.clone(),
+            verifier: Verifier::new(config.auth.as_ref().expect("keys")).expect("a verifier"),
+            catalog: Catalog::new(store, config.catalog.clone()),
+            rates: UserRates::new(config.limits.user_rate),
+            // Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
+            deadlines: Deadlines::new().0,
+            metrics: Metrics::new(),
+            health,
+            presence: Arc::new(Alone),
+            config,
+        }));
+        let router = slotcast::http::router(app.clone());
+        Self { app, router, _folder: folder }
+    }
+
+    /// Serves on a free port until the test ends.
+    pub async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = self.router.clone();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    /// A token of an ordinary user.
+    pub fn user(&self, id: &str) -> String {
+        token(json!({"id_utente": id}))
+    }
+
+    /// A token of staff.
+    pub fn staff(&self, id: &str, role: &str) -> String {
+        token(json!({"id_utente": id, "ruolo": role}))
+    }
+
+    /// A token that is bound to sites.
+    pub fn of_sites(&self, id: &str, role: &str, sites: &[u64]) -> String {
+        token(json!({"id_utente": id, "ruolo": role, "sedi": sites}))
+    }
+
+    /// A day with all its slots ahead, in `Europe/Rome`.
+    pub fn tomorrow(&self) -> String {
+        self.day_ahead(1)
+    }
+
+    /// The day that many days from today in `Europe/Rome`.
+    pub fn day_ahead(&self, days: i64) -> String {
+        let today = Schedule::default().today(clock::wall()).date();
+        Day::from(today.saturating_add(jiff::Span::new().days(days))).to_string()
+    }
+
+    /// `GET` without a token.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path, "", Body::empty())).await
+    }
+
+    /// `GET` with a token.
+    pub async fn get_as(&self, path: &str, token: &str) -> Answer {
+        self.send(request("GET", path, token, Body::empty())).await
+    }
+
+    /// `POST` of JSON; an empty token is none.
+    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.send(request("POST", path, token, Body::from(body.to_string()))).await
+    }
+
+    /// `POST` under an `Idempotency-Key`.
+    pub async fn post_with_key(&self, path: &str, token: &str, key: &str, body: Value) -> Answer {
+        let mut request = request("POST", path, token, Body::from(body.to_string()));
+        request.headers_mut().insert("idempotency-key", key.parse().expect("a header"));
+        self.send(request).await
+    }
+
+    /// `PUT` of JSON.
+    pub async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.send(request("PUT", path, token, Body::from(body.to_string()))).await
+    }
+
+    /// `DELETE`.
+    pub async fn delete(&self, path: &str, token: &str) -> Answer {
+        self.send(request("DELETE", path, token, Body::empty())).await
+    }
+
+    /// Any request.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("routers do not fail");
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+}
+
+/// A request as [`TestApp::send`] takes it; an empty token is none.
+pub fn request(method: &str, path: &str, token: &str, body: Body) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request.body(body).expect("a request")
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("JSON, not {:?}", self.text))
+    }
+
+    /// `data` of a success.
+    pub fn data(&self) -> Value {
+        let json = self.json();
+        assert_eq!((self.status, &json["success"]), (200, &Value::Bool(true)), "{json}");
+        json["data"].clone()
+    }
+
+    /// Status and code of a failure, whose shape is checked.
+    pub fn refusal(&self) -> (u16, String) {
+        let json = self.json();
+        assert_eq!(json["success"], Value::Bool(false), "{json}");
+        assert!(json["error"].as_str().is_some_and(|error| !error.is_empty()), "{json}");
+        (self.status, json["code"].as_str().unwrap_or_else(|| panic!("a code: {json}")).to_owned())
+    }
+
+    /// The header, or an empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+fn token(mut claims: Value) -> String {
+    claims["exp"] = json!(clock::wall().as_millis() / 1_000 + 3_600);
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+}
+
+fn default_config(folder: &std::path::Path) -> Config {
+    Config {
+        environment: Environment::Development,
+        listen: ListenConfig {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin_is_explicit: false,
+            advertise: None,
+            cors_origins: vec!["http://localhost:3000".into()],
+            drain_time: Duration::from_secs(25),
+        },
+        store: StoreConfig { kind: StoreKind::Embedded(folder.into()), redis_prefix: "slotcast".into() },
+        auth: Some(AuthConfig {
+            keys: KeySource::Secret(SECRET.into()),
+            issuer: None,
+            audience: None,
+            secret_is_random: false,
+        }),
+        holds: HoldConfig {
+            duration: Duration::from_secs(900),
+            max: Duration::from_secs(3_600),
+            timer_interval: None,
+            max_holds: Some(12),
+            freed_to: FreedTo::Everyone,
+        },
+        catalog: CatalogConfig { open: true, max_days: 400 },
+        limits: LimitConfig { user_rate: None, event_rate: None, max_rooms: 256 },
+        log_filter: "info".into(),
+    }
+}
+
+/// A node without sockets.
+struct Alone;
+
+impl Presence for Alone {
+    fn report(&self) -> NodeReport {
+        NodeReport {
+            id: "test".into(),
+            address: "127.0.0.1:0".into(),
+            version: "0".into(),
+            started_at: clock::wall().rfc3339(),
+            sockets: 0,
+            users: 0,
+            rooms: BTreeMap::new(),
+        }
+    }
+}
