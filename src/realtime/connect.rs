@@ -161,6 +161,7 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     if shared.sessions.remove(session) {
         shared.app.metrics.connections.dec();
     }
+    shared.expiry.forget(session.id());
     shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
     tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
     let feed = shared.feed.clone();
