@@ -1,4 +1,4 @@
-//! Frees the holds that have ended. [`sweep_bucket`] does one bucket; the timer, the command, the call and the scheduled
+//! Frees the holds that have ended. `sweep_bucket` does one bucket; the timer, the command, the call and the scheduled
 //! function only decide when.
 //!
 //! A hold that has ended is free at that instant whether it is swept or not: sweeping announces it. Any number of
