@@ -33,7 +33,7 @@ use slotcast::config::{
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{NodeReport, SlotStore};
-use slotcast::sweeper::Deadlines;
+use slotcast::sweeper::timer::Deadlines;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 
