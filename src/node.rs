@@ -17,9 +17,10 @@ use crate::feed::{Feed, Rooms};
 use crate::net::connection::Connections;
 use crate::presence::{self, LocalPresence};
 use crate::realtime::Realtime;
+use crate::realtime::owners::Owners;
 use crate::realtime::sessions::Sessions;
 use crate::store::measured::Measured;
-use crate::store::{SlotStore, Subscriptions};
+use crate::store::{SessionDirectory, SlotStore, Subscriptions};
 use crate::sweeper::timer::{self, Deadlines};
 use crate::telemetry::metrics::Metrics;
 use crate::{http, net, telemetry};
@@ -40,6 +41,8 @@ pub struct Stores {
     pub store: Arc<dyn SlotStore>,
     /// What it announces.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// Who has which session; `None` for a store of one node.
+    pub directory: Option<Arc<dyn SessionDirectory>>,
 }
 
 /// Where a node is reached.
@@ -127,7 +130,8 @@ impl Parts {
         });
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
         let connections = Connections::default();
-        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone());
+        let owners = stores.directory.map(|directory| Owners::new(directory, node_id.clone()));
+        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners);
         Ok(Self { app, feed, realtime, connections, node_id, deadlines: std::sync::Mutex::new(Some(told)) })
     }
 

@@ -322,11 +322,6 @@ function addCard(number) {
   const button = document.createElement('button');
   button.type = 'button';
   button.className = 'slot';
-  const part = (name) => {
-    const span = document.createElement('span');
-    span.className = name;
-    return span;
-  };
   const parts = Object.fromEntries(['time', 'number', 'status', 'detail', 'bar'].map((name) => [name, part(name)]));
   for (const name of ['countdown', 'note', 'mine']) parts[name] = part(name);
   parts.detail.append(parts.countdown, parts.note, parts.mine);
@@ -358,6 +353,12 @@ function drawCard(card, slot) {
   card.mine.hidden = !slot.mine;
   card.bar.hidden = slot.remainingMs === undefined;
   if (!card.bar.hidden) card.bar.style.transform = `scaleX(${remainingShare(slot)})`;
+}
+
+function part(name) {
+  const span = document.createElement('span');
+  span.className = name;
+  return span;
 }
 
 /** Text that did not change is not touched, so that a screen reader is not disturbed. */
@@ -501,13 +502,12 @@ function drawHolds() {
   const rows = live.map((hold) => {
     const item = document.createElement('li');
     const button = document.createElement('button');
-    const what = document.createElement('span');
-    const countdown = document.createElement('span');
+    const [what, where, countdown] = ['what', 'where', 'countdown'].map((name) => part(name));
     button.type = 'button';
-    what.textContent = `${shortDay(hold.date)} · slot ${hold.slots.join(', ')} · ${placeName(hold)}`;
-    countdown.className = 'countdown';
+    what.textContent = `${shortDay(hold.date)} · slot ${hold.slots.join(', ')}`;
+    where.textContent = placeName(hold);
     countdown.textContent = duration(Date.parse(hold.heldUntil) - now);
-    button.append(what, countdown);
+    button.append(what, countdown, where);
     button.addEventListener('click', () => {
       goTo({ sedeId: hold.sedeId, spazioId: hold.spazioId, date: hold.date });
     });
@@ -523,10 +523,10 @@ function drawHolds() {
 
 /** Replaces a row only if it names another hold, so that it keeps the focus while it counts down. */
 function updateHold(present, next) {
-  const [what, countdown] = present.querySelectorAll('span');
-  const [nextWhat, nextCountdown] = next.querySelectorAll('span');
-  if (what.textContent !== nextWhat.textContent) present.replaceWith(next);
-  else setText(countdown, nextCountdown.textContent);
+  const textOf = (row, name) => row.querySelector(`.${name}`).textContent;
+  const isSame = ['what', 'where'].every((name) => textOf(present, name) === textOf(next, name));
+  if (isSame) setText(present.querySelector('.countdown'), textOf(next, 'countdown'));
+  else present.replaceWith(next);
 }
 
 let ownersTimer;

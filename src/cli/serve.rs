@@ -33,7 +33,7 @@ pub(super) fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
             let store = Arc::new(EmbeddedStore::open(folder)?);
-            Ok(Stores { store: store.clone(), subscriptions: store })
+            Ok(Stores { store: store.clone(), subscriptions: store, directory: None })
         }
         StoreKind::Redis(_) => anyhow::bail!(
             "REDIS_URL is set, but this version has only the embedded store: unset it, or set SLOTCAST_STORE=embedded"

@@ -7,7 +7,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Realtime;
+use super::owners::{Owners, Place};
 use crate::net::connection::ConnectionHandle;
+use crate::net::proxy::FORWARDED;
 
 /// The request headers that the library and the handshake need; the rest would stay in memory as long as the session.
 const KEPT_HEADERS: [HeaderName; 9] = [
@@ -22,6 +24,9 @@ const KEPT_HEADERS: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
 ];
 
+/// More than an Engine.IO open packet has.
+const HANDSHAKE_BYTES: usize = 4_096;
+
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, next: Next) -> Response {
     if let Some(connection) = request.extensions().get::<ConnectionHandle>() {
@@ -30,15 +35,62 @@ pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, nex
     match session_id(&request) {
         None if realtime.0.app.health.is_draining() => {
             realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();
-            // Not an error that the client gives up on: it tries again, and reaches another node.
-            (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response()
+            unavailable()
         }
-        None => next.run(trim_head(request)).await,
+        None => begin_session(&realtime, request, next).await,
         Some(engine_id) => pass_session(&realtime, &engine_id, request, next).await,
     }
 }
 
+/// A handshake. One by polling is claimed before the client learns the session's id, and may use it anywhere.
+async fn begin_session(realtime: &Realtime, request: Request, next: Next) -> Response {
+    let is_polling = !request.headers().contains_key(header::UPGRADE);
+    let response = next.run(trim_head(request)).await;
+    match &realtime.0.owners {
+        Some(owners) if is_polling && response.status() == StatusCode::OK => claim(owners, response).await,
+        _ => response,
+    }
+}
+
+async fn claim(owners: &Owners, response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, HANDSHAKE_BYTES).await else { return unavailable() };
+    if let Some(engine_id) = std::str::from_utf8(&body).ok().and_then(engine_id_of)
+        && let Err(error) = owners.claim(&engine_id).await
+    {
+        tracing::warn!(%error, "a session cannot be claimed");
+        return unavailable();
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// The session's id in an Engine.IO open packet, `0{"sid":"...",...}`.
+fn engine_id_of(packet: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Open {
+        sid: String,
+    }
+    serde_json::from_str::<Open>(packet.strip_prefix('0')?).ok().map(|open| open.sid)
+}
+
 async fn pass_session(realtime: &Realtime, engine_id: &str, request: Request, next: Next) -> Response {
+    let Some(owners) = &realtime.0.owners else { return pass_here(realtime, engine_id, request, next).await };
+    if realtime.0.sessions.of_engine_id(engine_id).is_some() && !owners.is_own(engine_id) {
+        // It began on a websocket: nobody else asks for it.
+        return pass_here(realtime, engine_id, request, next).await;
+    }
+    let is_forwarded = request.headers().contains_key(FORWARDED);
+    match owners.place(&realtime.0.app, engine_id, is_forwarded).await {
+        Ok(Place::Here) => pass_here(realtime, engine_id, request, next).await,
+        Ok(Place::Elsewhere(address)) => owners.forward(request, &address).await.unwrap_or_else(unknown_session),
+        Err(error) => {
+            tracing::warn!(%error, "a session's node cannot be found");
+            unavailable()
+        }
+    }
+}
+
+async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next: Next) -> Response {
     let session = realtime.0.sessions.of_engine_id(engine_id);
     if let Some(session) = &session {
         if session.is_broken() {
@@ -60,6 +112,11 @@ async fn pass_session(realtime: &Realtime, engine_id: &str, request: Request, ne
 fn session_id(request: &Request) -> Option<String> {
     let query = request.uri().query()?;
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sid").map(|(_, value)| value.into_owned())
+}
+
+/// Not an error that the client gives up on.
+fn unavailable() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "unavailable").into_response()
 }
 
 fn unknown_session() -> Response {

@@ -5,6 +5,7 @@
 //! - [`session`]: one socket; [`sessions`]: all of this node.
 //! - [`inbox`]: the events of one socket, in order, through a bounded queue.
 //! - [`events`]: what each event does.
+//! - [`owners`]: which node a polling session lives on.
 //! - [`notifications`]: messages to one user, kept while the user is away.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - [`statistics`]: `stats` every two seconds to those who watch.
@@ -17,6 +18,7 @@ pub mod expiry;
 pub mod gate;
 pub mod inbox;
 pub mod notifications;
+pub mod owners;
 pub mod session;
 pub mod sessions;
 pub mod statistics;
@@ -57,14 +59,22 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) expiry: expiry::Timers,
     pub(crate) receipts: notifications::Receipts,
+    /// `None` where this node is the only one.
+    pub(crate) owners: Option<owners::Owners>,
 }
 
 impl Realtime {
     /// Wires the parts and starts the tasks that all sockets share.
-    pub fn start(app: Arc<App>, feed: Feed, sessions: Arc<Sessions>, connections: Connections) -> Self {
+    pub fn start(
+        app: Arc<App>,
+        feed: Feed,
+        sessions: Arc<Sessions>,
+        connections: Connections,
+        owners: Option<owners::Owners>,
+    ) -> Self {
         let (expiry, expired) = expiry::Timers::new();
         let (receipts, received) = notifications::Receipts::new();
-        let realtime = Self(Arc::new(Shared { app, feed, sessions, connections, expiry, receipts }));
+        let realtime = Self(Arc::new(Shared { app, feed, sessions, connections, expiry, receipts, owners }));
         tokio::spawn(expiry::run(realtime.clone(), expired));
         tokio::spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
         tokio::spawn(statistics::run(realtime.clone()));

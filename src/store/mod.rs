@@ -114,6 +114,16 @@ pub trait Subscriptions: Send + Sync + 'static {
     async fn watch(&self, topic: Topic) -> Result<hub::Watch, StoreError>;
 }
 
+/// Which node has which Engine.IO session: for stores that several nodes share.
+#[async_trait]
+pub trait SessionDirectory: Send + Sync + 'static {
+    /// Says that `node` has the session, for `lease` from now; renews it when it has it already.
+    async fn claim(&self, engine_id: &str, node: &str, lease: std::time::Duration) -> Result<(), StoreError>;
+
+    /// The node that has the session, if any has.
+    async fn owner(&self, engine_id: &str) -> Result<Option<String>, StoreError>;
+}
+
 /// What is heard of a topic.
 #[derive(Clone, Debug)]
 pub enum Signal {

@@ -9,6 +9,7 @@
 
 mod embedded_store;
 mod http_api;
+mod layering;
 mod openapi;
 mod rule_properties;
 mod store_conformance;

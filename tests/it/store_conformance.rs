@@ -335,7 +335,8 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
             let cell_space = space(1 + cells.len() as u64);
             let (slot, first) = prepare(&bench, cell_space, found).await;
             if matches!(found, Ended | Past | PastEnded) {
-                latest = latest.max(bench.now().await.plus_millis(30));
+                let ends = bench.now().await.plus_millis(30);
+                latest = latest.max(if found == Ended { ends } else { slot.start });
             }
             cells.push((cell_space, slot, first, found, kind.clone(), comes));
         }
@@ -373,7 +374,8 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
 
 /// Brings slot 1 of a space into the state that a cell finds, and tells the slot, and the last answer of "me".
 async fn prepare(bench: &Bench, space: SpaceKey, found: Found) -> (SlotTime, Option<ActOutcome>) {
-    let soon = bench.now().await.plus_millis(25);
+    // Long enough to be acted on before, on any machine; all cells wait for it together.
+    let soon = bench.now().await.plus_millis(500);
     let slot = match found {
         Found::Past | Found::PastEnded => bench.slot_at(1, soon),
         _ => bench.slot(1),
@@ -601,7 +603,7 @@ pub async fn what_has_started_is_past(factory: impl StoreFactory) {
     assert_eq!(bench.heads(space(1)).await, (0, 0));
 
     // What is booked or blocked when it starts, staff may still change.
-    let start = bench.now().await.plus_millis(40);
+    let start = bench.now().await.plus_millis(300);
     let near = |kind| SlotAct { slots: vec![bench.slot_at(3, start)], ..bench.act(space(1), &[], kind) };
     bench.store.apply(near(update(StaffStatus::Booked))).await.unwrap();
     bench.wait_past(start).await;
@@ -617,7 +619,7 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
         let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: Some(2) };
         SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), &[n, n + 1], kind) }
     };
-    let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 60)).await.unwrap();
+    let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 300)).await.unwrap();
     bench.store.apply(hold("2090-01-02", 1, "two", 1, MINUTE)).await.unwrap();
     // Elsewhere, and of others, are not counted.
     bench.store.apply(hold("2090-01-01", 1, "three", 2, MINUTE)).await.unwrap();
@@ -791,7 +793,7 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
 
 pub async fn taken_slots_are_those_of_the_future(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    let soon = bench.now().await.plus_millis(40);
+    let soon = bench.now().await.plus_millis(300);
     let near = |n, kind| SlotAct { slots: vec![bench.slot_at(n, soon)], ..bench.act(space(1), &[], kind) };
     bench.store.apply(near(1, update(StaffStatus::Booked))).await.unwrap();
     bench.apply(space(1), &[2], hold_by("a", 20)).await.unwrap();

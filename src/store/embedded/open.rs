@@ -1,6 +1,6 @@
 //! Opening the data file: what may be wrong with it, and whose continuation it is.
 //!
-//! **Invariant:** a file that this program cannot use is never written to. It is looked at through [`TrialBackend`]
+//! **Invariant:** a file that this program cannot use is never written to. It is looked at through `TrialBackend`
 //! first; only what passed there is opened for writing. A new file gets its name when it is complete.
 
 use std::fs::{self, File, Metadata, OpenOptions};

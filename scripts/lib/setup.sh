@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Installs what the scripts need and the machine lacks, and says plainly what it cannot install. What is there is left
+# alone, and found so in a moment. Sourced by the scripts beside it, which stand in the repository's root.
+
+# Prints a message to stderr and ends the script.
+die() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# Whether the commands are all there: has COMMAND...
+has() {
+  local command
+  for command in "$@"; do
+    command -v "$command" >/dev/null || return 1
+  done
+}
+
+# Ends unless cargo is there: rustup is installed per person, so that is not for a script to do.
+require_cargo() {
+  [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
+  has cargo || die "cargo is missing: install Rust with rustup (https://rustup.rs), then run this again."
+}
+
+# Adds rustfmt and clippy where rustup installed its minimal profile.
+require_cargo_components() {
+  cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
+  rustup component add rustfmt clippy || die "rustfmt or clippy is missing: rustup component add rustfmt clippy"
+}
+
+# Installs Debian packages: install_packages PACKAGE...
+install_packages() {
+  local as_root=()
+  has apt-get || die "missing: $*. Install it: only Debian's and Ubuntu's packages are known here."
+  if [ "$(id -u)" -ne 0 ]; then
+    has sudo || die "missing: $*. Install it as root: apt-get install $*"
+    as_root=(sudo)
+    # Nobody is there to type a password.
+    [ -t 0 ] || as_root+=(-n)
+  fi
+  echo "installing: $*"
+  "${as_root[@]}" apt-get update -qq || echo "apt-get update failed; trying with the lists that are here" >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    die "missing: $*. It could not be installed: apt-get install $*"
+}
+
+# What some crates need to compile their C parts.
+require_c_compiler() {
+  has cc make || install_packages build-essential
+}
+
+require_curl() {
+  has curl || install_packages curl ca-certificates
+}
+
+# Node.js, with the packages of tests/e2e exactly as locked.
+require_node_packages() {
+  has node npm || install_packages nodejs npm
+  node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
+    process.exit(major > 18 || (major === 18 && minor >= 19) ? 0 : 1)' ||
+    die "Node.js $(node --version) is too old: 18.19 or newer is needed (https://nodejs.org)."
+  once_for tests/e2e/node_modules/.installed "$(node --version)" tests/e2e/package-lock.json ||
+    npm ci --prefix tests/e2e --no-fund --no-audit --loglevel=error || die "npm ci failed in tests/e2e"
+  mark_done tests/e2e/node_modules/.installed
+}
+
+# Python in a virtual environment of its own, with the packages of requirements.txt.
+require_python_packages() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
+  local venv=tests/e2e/.venv
+  if ! once_for $venv/.installed "$(python3 --version)" tests/e2e/requirements.txt; then
+    python3 -m venv --clear $venv || die "python3 -m venv failed"
+    $venv/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt ||
+      die "pip install -r tests/e2e/requirements.txt failed"
+  fi
+  mark_done $venv/.installed
+}
+
+# Whether STAMP was made for this VERSION and the content of FILE: once_for STAMP VERSION FILE. Remembers both for
+# mark_done.
+once_for() {
+  wanted_stamp="$2 $(sha256sum <"$3")"
+  [ "$(cat "$1" 2>/dev/null)" = "$wanted_stamp" ]
+}
+
+# Notes that what once_for asked for is done: mark_done STAMP.
+mark_done() {
+  printf '%s\n' "$wanted_stamp" >"$1"
+}

@@ -1,0 +1,91 @@
+//! Sends a request on to another node, and answers what that one answers: long-polls, posts and upgrades.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+/// Marks a request that one node has sent to another, so that it is never sent on again.
+pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
+
+/// How long another node may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection to another node is kept for the next request; shorter than that node keeps it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The way to the other nodes; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxy(Client<HttpConnector, Body>);
+
+/// Why another node gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Its address cannot be called.
+    #[error("{0:?} is no address of a node")]
+    Address(String),
+    /// It could not be reached, or broke off.
+    #[error("another node did not answer: {0}")]
+    Request(#[from] Error),
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        Self(client)
+    }
+}
+
+impl Proxy {
+    /// Sends the request to the node at `address` (host and port) and answers its answer. After an upgrade the two
+    /// connections are one, until either ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError`]; nothing was answered then.
+    pub async fn forward(&self, mut request: Request, address: &str) -> Result<Response, ProxyError> {
+        let near = request.extensions_mut().remove::<OnUpgrade>();
+        *request.uri_mut() = uri_at(address, request.uri())?;
+        request.extensions_mut().clear();
+        request.headers_mut().remove(header::HOST);
+        request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+        let mut response = self.0.request(request).await?;
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(near)) = (response.status(), near) {
+            tokio::spawn(join(near, hyper::upgrade::on(&mut response)));
+        }
+        Ok(response.map(Body::new))
+    }
+}
+
+fn uri_at(address: &str, uri: &Uri) -> Result<Uri, ProxyError> {
+    let no_address = || ProxyError::Address(address.to_owned());
+    let authority: Authority = address.parse().map_err(|_| no_address())?;
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    Uri::from_parts(parts).map_err(|_| no_address())
+}
+
+/// Copies between two upgraded connections until either ends.
+async fn join(near: OnUpgrade, far: OnUpgrade) {
+    let joined = match tokio::try_join!(near, far) {
+        Ok((near, far)) => tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await,
+        Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
+    };
+    if let Err(error) = joined {
+        tracing::debug!(%error, "a forwarded connection ended");
+    }
+}

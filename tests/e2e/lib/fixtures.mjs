@@ -1,0 +1,48 @@
+// Spaces, users and days that no other test has.
+
+let last = 0;
+
+/** A number that is new in this process: each test file has a node of its own, so that is enough. */
+export function freshNumber() {
+  last += 1;
+  return 1000 + last;
+}
+
+/** A space of its own, which takes the names of the two worlds: `spazioId` on the socket, `idSpazio` over HTTP. */
+export function freshSpace({ site = 1, date = day(7) } = {}) {
+  const number = freshNumber();
+  return {
+    site,
+    number,
+    date,
+    room: `spazio_${number}_sede_${site}`,
+    /** What a socket event names. */
+    event: (more = {}) => ({ spazioId: number, sedeId: site, date, ...more }),
+    /** What an HTTP body names. */
+    body: (more = {}) => ({ idSpazio: number, sedeId: site, date, ...more }),
+    boardPath: (on = date) => `/api/slots/${number}/${on}?sedeId=${site}`,
+    path: `/api/spaces/${site}/${number}`,
+  };
+}
+
+/** The local day in `timezone`, `offset` days from now, as `YYYY-MM-DD`. */
+export function day(offset, timezone = 'Europe/Rome') {
+  const instant = new Date(Date.now() + offset * 24 * 60 * 60 * 1000);
+  return new Intl.DateTimeFormat('en-CA', { timeZone: timezone }).format(instant);
+}
+
+/** A time zone in which it is neither shortly before nor shortly after midnight, so that "today" stays today. */
+export function zoneFarFromMidnight() {
+  const hourIn = (timeZone) =>
+    Number(new Intl.DateTimeFormat('en-GB', { timeZone, hour: '2-digit', hourCycle: 'h23' }).format(new Date()));
+  return ['UTC', 'Asia/Tokyo'].find((timeZone) => hourIn(timeZone) >= 2 && hourIn(timeZone) < 22);
+}
+
+/** RFC 3339 UTC with milliseconds. */
+export const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+/** The versions of events, in the order in which they came. */
+export const versions = (events) => events.map((event) => event.version);
+
+/** The whole numbers from `first` to `last`. */
+export const range = (first, last) => Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index);

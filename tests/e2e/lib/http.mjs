@@ -1,0 +1,39 @@
+// HTTP calls as a backend makes them.
+
+/** The calls of one caller: `token` may be left out for an anonymous one. */
+export function callerOf(url, token) {
+  const call = async (method, path, body, headers = {}) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: {
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      body: isReady(body) ? body : JSON.stringify(body),
+    });
+    return readAnswer(response);
+  };
+  return {
+    get: (path, headers) => call('GET', path, undefined, headers),
+    post: (path, body, headers) => call('POST', path, body, headers),
+    put: (path, body, headers) => call('PUT', path, body, headers),
+    delete: (path, headers) => call('DELETE', path, undefined, headers),
+    call,
+  };
+}
+
+/** Text and bytes are sent as they are, so that a test can send what is no JSON. */
+const isReady = (body) => body === undefined || typeof body === 'string' || Buffer.isBuffer(body);
+
+/** Status, headers, and the body both as text (digit for digit) and as JSON where it is. */
+async function readAnswer(response) {
+  const text = await response.text();
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    body = undefined;
+  }
+  return { status: response.status, headers: response.headers, text, body, data: body?.data };
+}

@@ -1,0 +1,220 @@
+// Starts the built binary as a user would, and stops it. One node a test file: `const slotcast = await startSlotcast()`.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { Client } from './client.mjs';
+import { callerOf } from './http.mjs';
+import { SECRET, staffToken, userToken } from './tokens.mjs';
+import { DEADLINE_MS, eventually, within } from './waiting.mjs';
+
+const REPOSITORY = resolve(fileURLToPath(import.meta.url), '../../../..');
+
+/** The binary under test. */
+export const BINARY = process.env.SLOTCAST_BIN ?? join(REPOSITORY, 'target/debug/slotcast');
+
+/** Where the nodes' logs are kept for reading after a failure. */
+const LOGS = join(REPOSITORY, 'target/e2e-logs');
+
+const running = new Set();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** What the process inherits: nothing that would configure it. */
+function environmentOf(settings) {
+  return {
+    PATH: process.env.PATH,
+    HOME: process.env.HOME,
+    TZ: 'UTC',
+    JWT_SECRET: SECRET,
+    SLOTCAST_ADMIN_ADDR: '127.0.0.1:0',
+    SLOTCAST_DRAIN_TIME: '5',
+    ...settings,
+  };
+}
+
+/**
+ * A port that nobody has now, below those that the system gives to outgoing connections: a client that tries to reconnect
+ * while its node is away must not be given that very port.
+ */
+export async function freePort() {
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 15_000);
+    const server = createServer();
+    const isFree = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (isFree) return port;
+  }
+}
+
+/** A new folder for a node's data, removed when the tests end. */
+export function temporaryFolder() {
+  const folder = mkdtempSync(join(tmpdir(), 'slotcast-e2e-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/**
+ * Starts a node on the embedded store and waits until it is ready. `settings` are its environment variables (`undefined`
+ * leaves one out); `dataDir` and `port` serve to start it again where another one was.
+ */
+export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port = undefined } = {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    const node = new Slotcast(settings, dataDir, port ?? (await freePort()));
+    try {
+      await node.ready();
+      return node;
+    } catch (error) {
+      await node.kill();
+      const portWasTaken = /in use/i.test(node.log());
+      if (!portWasTaken || attempt === 5) throw error;
+    }
+  }
+}
+
+let started = 0;
+
+class Slotcast {
+  constructor(settings, dataDir, port) {
+    started += 1;
+    mkdirSync(LOGS, { recursive: true });
+    this.logFile = join(LOGS, `${basename(process.argv[1] ?? 'e2e', '.mjs')}-${process.pid}-${started}.log`);
+    this.dataDir = dataDir;
+    this.port = port;
+    this.url = `http://127.0.0.1:${port}`;
+    this.clients = [];
+    const log = openSync(this.logFile, 'w');
+    this.child = spawn(BINARY, ['serve'], {
+      cwd: dataDir,
+      env: environmentOf({ PORT: String(port), SLOTCAST_DATA_DIR: dataDir, ...settings }),
+      stdio: ['ignore', log, log],
+    });
+    closeSync(log);
+    running.add(this.child);
+    this.exited = new Promise((done) => {
+      const end = (exit) => {
+        running.delete(this.child);
+        this.exit = exit;
+        done(exit);
+      };
+      this.child.once('error', (error) => end({ error: error.message }));
+      this.child.once('exit', (code, signal) => end({ code, signal }));
+    });
+  }
+
+  /** All that the node wrote on its two outputs. */
+  log() {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** Waits until the node answers `/readyz` with 200. */
+  async ready() {
+    const isReady = async () => {
+      if (this.exit) throw new Error(`slotcast ended with ${JSON.stringify(this.exit)}:\n${this.log()}`);
+      try {
+        return (await fetch(`${this.url}/readyz`)).status === 200;
+      } catch {
+        return false;
+      }
+    };
+    await eventually(isReady, `/readyz (log: ${this.logFile})`, 60_000);
+  }
+
+  /** A stock client that starts to connect at once, closed at the end of the tests. */
+  connect(options = {}) {
+    const client = new Client(this.url, options);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** A connected stock client of a user. */
+  async user(user, options = {}) {
+    const client = this.connect({ token: userToken(user), ...options });
+    await client.connected();
+    return client;
+  }
+
+  /** A connected stock client of a staff member. */
+  async staff(options = {}) {
+    const client = this.connect({ token: staffToken(), ...options });
+    await client.connected();
+    return client;
+  }
+
+  /** HTTP calls with a token, or without one. */
+  caller(token) {
+    return callerOf(this.url, token);
+  }
+
+  /** HTTP calls of a user. */
+  userCaller(user, claims) {
+    return this.caller(userToken(user, claims));
+  }
+
+  /** HTTP calls of staff. */
+  staffCaller(role, claims) {
+    return this.caller(staffToken(role, claims));
+  }
+
+  /** The board of a space's day: the HTTP answer's `data`. */
+  async board(space, { token = undefined, date = space.date } = {}) {
+    const answer = await this.caller(token).get(space.boardPath(date));
+    assert.equal(answer.status, 200, answer.text);
+    return answer.data;
+  }
+
+  /** The board's entry of one slot. */
+  async entry(space, slot, options = {}) {
+    const { slots } = await this.board(space, options);
+    return slots.find((entry) => entry.id_slot === slot);
+  }
+
+  /** Asks the node to end, and checks that it does so well: exit 0, and no panic in all its life. */
+  async stop(signal = 'SIGTERM') {
+    for (const client of this.clients) client.close();
+    this.child.kill(signal);
+    const exit = await within(this.exited, `the end of slotcast after ${signal} (log: ${this.logFile})`);
+    assert.deepEqual(exit, { code: 0, signal: null }, this.log().slice(-2000));
+    this.assertNoPanic();
+  }
+
+  /** Ends the node as a power cut would. */
+  async kill() {
+    this.child.kill('SIGKILL');
+    await within(this.exited, 'the end of slotcast after SIGKILL');
+  }
+
+  assertNoPanic() {
+    assert.doesNotMatch(this.log(), /panicked|RUST_BACKTRACE/, `a panic is in ${this.logFile}`);
+  }
+}
+
+/** Runs one of the binary's commands to its end. */
+export async function runCommand(args, settings = {}, { cwd = temporaryFolder(), deadline = DEADLINE_MS } = {}) {
+  const child = spawn(BINARY, args, { cwd, env: environmentOf(settings), stdio: ['ignore', 'pipe', 'pipe'] });
+  running.add(child);
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => {
+    output.stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    output.stderr += chunk;
+  });
+  const ended = new Promise((done, failed) => {
+    child.once('error', failed);
+    child.once('close', (code) => done(code));
+  });
+  const code = await within(ended, `the end of slotcast ${args.join(' ')}`, deadline).finally(() => {
+    running.delete(child);
+    child.kill('SIGKILL');
+  });
+  return { code, ...output };
+}
