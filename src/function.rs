@@ -2,7 +2,7 @@
 //!
 //! - A scheduler's event, that is any event that is not HTTP, is answered with the bare report. A sweep that fails is a
 //!   failed invocation: only then do the platform's retries, dead letters and alarms see it.
-//! - An HTTP event (a function URL, or API Gateway's HTTP API) is answered with 200 and the report, or 503.
+//! - An HTTP event (a function URL, API Gateway, a load balancer) is answered with 200 and the report, or 503.
 //!
 //! **Invariant:** no token is checked here. The function's URL is protected by the platform.
 
@@ -56,7 +56,8 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
     let time_left = event.lambda_context_ref().map(time_left).unwrap_or_default();
     match (sweep_within(store, time_left).await, is_http(&event)) {
         (Ok(report), _) => {
-            tracing::info!(report.freed, report.spaces, report.oldest_late_ms, report.took_ms, "swept");
+            let SweepReport { freed, spaces, oldest_late_ms, took_ms } = report;
+            tracing::info!(freed, spaces, oldest_late_ms, took_ms, "swept");
             Ok(json_response(StatusCode::OK, &report))
         }
         // The runtime logs it.

@@ -79,7 +79,7 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
     report.spaces = spaces.len() as u64;
     report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if buckets_left > 0 {
-        tracing::warn!(report.freed, buckets_left, "the time for this sweep is up; the next one goes on");
+        tracing::warn!(freed = report.freed, buckets_left, "the time for this sweep is up; the next one goes on");
     }
     Ok(report)
 }
