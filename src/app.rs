@@ -9,7 +9,7 @@ use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
 use crate::store::{NodeReport, SlotStore};
-use crate::sweeper::Deadlines;
+use crate::sweeper::timer::Deadlines;
 use crate::telemetry::metrics::Metrics;
 
 /// The parts of a node.

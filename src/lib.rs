@@ -2,18 +2,30 @@
 
 pub mod domain;
 pub mod store;
+#[cfg(feature = "server")]
 pub mod feed;
+#[cfg(feature = "server")]
 pub mod calls;
+#[cfg(feature = "server")]
 pub mod realtime;
+#[cfg(feature = "server")]
 pub mod http;
 pub mod sweeper;
+#[cfg(feature = "lambda")]
+pub mod function;
+#[cfg(feature = "server")]
 pub mod presence;
+#[cfg(feature = "server")]
 pub mod node;
+#[cfg(feature = "server")]
 pub mod app;
+#[cfg(feature = "server")]
 pub mod auth;
 pub mod config;
+#[cfg(feature = "server")]
 pub mod net;
 pub mod telemetry;
+#[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
 #[doc(hidden)]

@@ -21,7 +21,7 @@ use crate::realtime::owners::Owners;
 use crate::realtime::sessions::Sessions;
 use crate::store::measured::Measured;
 use crate::store::{SessionDirectory, SlotStore, Subscriptions};
-use crate::sweeper::{self, Deadlines};
+use crate::sweeper::timer::{self, Deadlines};
 use crate::telemetry::metrics::Metrics;
 use crate::{http, net, telemetry};
 
@@ -94,7 +94,7 @@ struct Parts {
     realtime: Realtime,
     connections: Connections,
     node_id: String,
-    deadlines: std::sync::Mutex<Option<sweeper::Told>>,
+    deadlines: std::sync::Mutex<Option<timer::Told>>,
 }
 
 impl Parts {
@@ -142,7 +142,7 @@ impl Parts {
         let told = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
         if let (Some(interval), Some(told)) = (self.app.config.holds.timer_interval, told) {
-            tasks.push(tokio::spawn(sweeper::run(self.app.clone(), told, interval, self.node_id.clone())));
+            tasks.push(tokio::spawn(timer::run(self.app.clone(), told, interval, self.node_id.clone())));
         }
         tasks
     }

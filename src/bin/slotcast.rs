@@ -53,7 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// Reads the configuration, starts logging by it, and logs what looks wrong with it.
 fn load(needs: Needs) -> anyhow::Result<Config> {
     let Loaded { config, warnings, .. } = Config::load(&ProcessEnvironment, needs)?;
-    telemetry::log::init(config.environment, &config.log_filter)?;
+    telemetry::log::init(config.environment.log_format(), &config.log_filter)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -8,7 +8,8 @@ use jsonwebtoken::Algorithm;
 
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
-use super::source::{Layers, OperatorFile, Source, Strings, VARIABLES, Value, read_operator_file};
+use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
+use super::strings::Strings;
 use super::{
     AuthConfig, CatalogConfig, Config, Environment, FreedTo, HoldConfig, KeySource, LimitConfig, ListenConfig,
     StoreConfig, StoreKind,

@@ -1,175 +1,32 @@
 //! What an operator can set: defaults, then a TOML file, then the environment. The file uses the variables' own names.
 //!
 //! - `default.toml`: every variable with its meaning and default.
+//! - [`node`]: what a node and its commands can be told.
 //! - [`source`]: which value is in force, and where it comes from.
 //! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes.
+//! - [`function`]: the few variables that the scheduled function reads, from the environment alone.
 //! - [`error`]: what is wrong, all at once.
 
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
 pub mod source;
+#[cfg(feature = "server")]
 pub mod load;
+pub mod function;
 pub mod error;
+pub mod strings;
+#[cfg(feature = "server")]
 mod parse;
-#[cfg(test)]
+mod redis;
+#[cfg(all(test, feature = "server"))]
 mod tests;
 
 pub use error::{ConfigError, EXIT_CODE, Problem};
+#[cfg(feature = "server")]
 pub use load::{KeyNeed, Loaded, Needs, Setting};
-pub use source::{ProcessEnvironment, Source, Strings};
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// Everything, checked. One struct a concern; each field names its variable and default.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Which checks apply.
-    pub environment: Environment,
-    /// Where the node listens.
-    pub listen: ListenConfig,
-    /// Where state lives.
-    pub store: StoreConfig,
-    /// How tokens are checked; `None` where the command needs no tokens and `JWT_SECRET` is not set.
-    pub auth: Option<AuthConfig>,
-    /// How long holds last, and who frees them.
-    pub holds: HoldConfig,
-    /// What the catalog of spaces allows.
-    pub catalog: CatalogConfig,
-    /// Limits of users and sockets.
-    pub limits: LimitConfig,
-    /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
-    pub log_filter: String,
-}
-
-/// `SLOTCAST_ENV`. Default `development`; `production` refuses what is unsafe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
-    /// Convenient: a random secret, an embedded store, text logs.
-    Development,
-    /// Strict: everything that matters must be set; JSON logs.
-    Production,
-}
-
-/// Where the node listens, and how it leaves.
-#[derive(Clone, Debug)]
-pub struct ListenConfig {
-    /// `HOST` (127.0.0.1, in production 0.0.0.0) and `PORT` (3000; 0 for any free one).
-    pub address: SocketAddr,
-    /// `SLOTCAST_ADMIN_ADDR`. Default 127.0.0.1:9090.
-    pub admin: SocketAddr,
-    /// Whether `SLOTCAST_ADMIN_ADDR` was set by the operator: the default gives way when its port is taken.
-    pub admin_is_explicit: bool,
-    /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port.
-    pub advertise: Option<String>,
-    /// `CORS_ORIGIN`, comma separated. Default: the six of the origin.
-    pub cors_origins: Vec<String>,
-    /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: from SIGTERM or SIGINT to exit 0.
-    pub drain_time: Duration,
-}
-
-/// Where state lives.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// Which store.
-    pub kind: StoreKind,
-    /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`.
-    pub redis_prefix: String,
-}
-
-/// `REDIS_URL`, `SLOTCAST_STORE` and `SLOTCAST_DATA_DIR` together.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreKind {
-    /// One process, in this folder.
-    Embedded(PathBuf),
-    /// Shared; the URL may carry a password and is never printed.
-    Redis(String),
-}
-
-impl std::fmt::Debug for StoreKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StoreKind::Embedded(folder) => f.debug_tuple("Embedded").field(folder).finish(),
-            StoreKind::Redis(_) => f.write_str("Redis(..)"),
-        }
-    }
-}
-
-/// How tokens are checked.
-#[derive(Clone)]
-pub struct AuthConfig {
-    /// `JWT_SECRET` with HS256, or `JWT_JWKS_URL` with one of the others.
-    pub keys: KeySource,
-    /// `JWT_ISSUER`: when set, `iss` must be it.
-    pub issuer: Option<String>,
-    /// `JWT_AUDIENCE`: when set, `aud` must contain it.
-    pub audience: Option<String>,
-    /// Whether the secret was made at start, so that ready tokens are printed.
-    pub secret_is_random: bool,
-}
-
-impl std::fmt::Debug for AuthConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthConfig")
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where the keys come from. The algorithm is fixed here, never by a token.
-#[derive(Clone)]
-pub enum KeySource {
-    /// HS256 with `JWT_SECRET`, at least 32 bytes.
-    Secret(Vec<u8>),
-    /// `JWT_ALGORITHM` (RS256, ES256 or EdDSA) with the keys at `JWT_JWKS_URL`.
-    Jwks {
-        /// The one algorithm that is accepted.
-        algorithm: jsonwebtoken::Algorithm,
-        /// Where the key set is.
-        url: String,
-    },
-}
-
-/// How long holds last, and who frees them.
-#[derive(Clone, Debug)]
-pub struct HoldConfig {
-    /// `SLOT_HOLD_DURATION` in minutes. Default 15: the longest and the usual hold.
-    pub duration: Duration,
-    /// `SLOT_HOLD_MAX` in minutes. Default 60: the longest after extensions.
-    pub max: Duration,
-    /// `SLOT_TIMER_INTERVAL` in milliseconds. Default 30000; `None` for 0: this node frees nothing by itself.
-    pub timer_interval: Option<Duration>,
-    /// `SLOT_MAX_HOLDS`. Default 12 live holds of one user in one space; `None` for 0: any number.
-    pub max_holds: Option<u32>,
-    /// `SLOTCAST_FREED_TO`. Default `everyone`.
-    pub freed_to: FreedTo,
-}
-
-/// Who gets `slots_freed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FreedTo {
-    /// Every client.
-    Everyone,
-    /// The rooms of the freed slots.
-    Rooms,
-}
-
-/// What the catalog of spaces allows.
-#[derive(Clone, Debug)]
-pub struct CatalogConfig {
-    /// `SLOTCAST_OPEN_CATALOG`. Default true, in production false: whether unregistered spaces exist.
-    pub open: bool,
-    /// `SLOTCAST_MAX_DAYS`. Default 400: how far ahead a date may be.
-    pub max_days: u16,
-}
-
-/// Limits of users and sockets; `None` for 0: no limit.
-#[derive(Clone, Debug)]
-pub struct LimitConfig {
-    /// `SLOTCAST_USER_RATE`. Default 20 acts a second of one user, burst twice that.
-    pub user_rate: Option<std::num::NonZeroU32>,
-    /// `SLOTCAST_EVENT_RATE`. Default 50 events a second of one socket, burst 512.
-    pub event_rate: Option<std::num::NonZeroU32>,
-    /// `SLOTCAST_MAX_ROOMS`. Default 256 rooms of one socket.
-    pub max_rooms: usize,
-}
+#[cfg(feature = "server")]
+pub use node::*;
+#[cfg(feature = "server")]
+pub use source::Source;
+pub use strings::{ProcessEnvironment, Strings};

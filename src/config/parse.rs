@@ -8,16 +8,11 @@ use std::str::FromStr;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
+pub(super) use super::redis::{Parsed, redis_prefix, redis_url};
 use super::source::nearest;
-
-/// What a parser says: the value, or what would have been allowed.
-pub(super) type Parsed<T> = Result<T, String>;
 
 /// The shortest `JWT_SECRET`, in bytes: as many as SHA-256 gives (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
-
-const REDIS_SCHEMES: &[&str] =
-    &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
 
 const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -103,24 +98,6 @@ fn origin(text: &str) -> Parsed<String> {
         Some(sent) => Err(format!("must have each origin as browsers send it: {sent:?} in place of {text:?}")),
         None => Err(format!("must be origins such as https://www.example.org, comma separated; {text:?} is none")),
     }
-}
-
-/// The URL of a Redis. The error never quotes it.
-pub(super) fn redis_url(text: &str) -> Parsed<String> {
-    let is_known = |scheme: &str| REDIS_SCHEMES.contains(&scheme);
-    match text.split_once("://") {
-        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(text.into()),
-        _ => Err(format!("must be SCHEME://HOST:PORT, the scheme one of {}", REDIS_SCHEMES.join(", "))),
-    }
-}
-
-/// What keys and channels begin with. No braces: they would change which node of a cluster has a key.
-pub(super) fn redis_prefix(text: &str) -> Parsed<String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
-        return Ok(text.into());
-    }
-    Err("must be 1 to 64 letters, digits, `_`, `-`, `.` or `:`".into())
 }
 
 /// A secret of enough bytes. The error never quotes it.

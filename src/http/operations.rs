@@ -45,8 +45,8 @@ pub async fn broadcast(
 )]
 pub async fn sweep(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<SweepReport> {
     calls::require_staff_everywhere(&caller)?;
-    let report = sweeper::sweep_all(&app.store).await.map_err(|error| calls::unavailable(&error))?;
-    sweeper::record(&app, report.freed, report.oldest_late_ms, "call");
+    let report = sweeper::sweep_all(&app.store, None).await.map_err(|error| calls::unavailable(&error))?;
+    sweeper::timer::record(&app, report.freed, report.oldest_late_ms, "call");
     Ok(Success::new(report))
 }
 

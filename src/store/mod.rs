@@ -6,8 +6,10 @@
 //! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
 //! store, as every other node does, through [`Subscriptions`].
 
+#[cfg(feature = "server")]
 pub mod embedded;
 pub mod hub;
+#[cfg(feature = "server")]
 pub mod measured;
 
 use std::collections::BTreeMap;

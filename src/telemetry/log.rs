@@ -7,17 +7,24 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::Environment;
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One object a line, for log collectors.
+    Json,
+}
 
-/// Starts logging: text for people in development, JSON in production.
+/// Starts logging.
 ///
 /// # Errors
 ///
-/// A bad filter (which [`crate::config::Config::load`] has already refused), or logging that was started before.
-pub fn init(environment: Environment, filter: &str) -> anyhow::Result<()> {
+/// A bad filter (which [`crate::config`] has already refused), or logging that was started before.
+pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
     let filter = parse_filter(filter)?;
     let colours = std::io::stderr().is_terminal();
-    subscriber(environment, filter, colours, std::io::stderr).try_init()?;
+    subscriber(format, filter, colours, std::io::stderr).try_init()?;
     Ok(())
 }
 
@@ -30,20 +37,15 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, tracing_subscriber::filte
     EnvFilter::builder().parse(filter)
 }
 
-fn subscriber<W>(
-    environment: Environment,
-    filter: EnvFilter,
-    colours: bool,
-    writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(format: Format, filter: EnvFilter, colours: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match environment {
-        Environment::Development => Box::new(lines.with_ansi(colours).finish()),
+    match format {
+        Format::Text => Box::new(lines.with_ansi(colours).finish()),
         // The fields stay top-level, where log collectors look for them.
-        Environment::Production => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
+        Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
     }
 }
 
@@ -67,10 +69,10 @@ mod tests {
         }
     }
 
-    fn logged(environment: Environment, filter: &str) -> String {
+    fn logged(format: Format, filter: &str) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(environment, parse_filter(filter).unwrap(), false, move || writer.clone());
+        let subscriber = subscriber(format, parse_filter(filter).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(user.id = 7, "joined");
             tracing::debug!("hidden");
@@ -81,14 +83,14 @@ mod tests {
 
     #[test]
     fn people_read_text() {
-        let text = logged(Environment::Development, "info");
+        let text = logged(Format::Text, "info");
         assert!(text.contains("INFO") && text.contains("joined user.id=7"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[test]
-    fn production_writes_one_json_object_a_line() {
-        let text = logged(Environment::Production, "slotcast=info");
+    fn collectors_read_one_json_object_a_line() {
+        let text = logged(Format::Json, "slotcast=info");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["message"], "joined");
         assert_eq!(line["user.id"], 7);

@@ -9,9 +9,12 @@
 
 mod embedded_store;
 mod fuzz_parsers;
+#[cfg(feature = "lambda")]
+mod function;
 mod http_api;
 mod layering;
 mod openapi;
 mod rule_properties;
 mod store_conformance;
 mod support;
+mod sweeper;

@@ -12,6 +12,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
+pub mod scripted_store;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use slotcast::config::{
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{NodeReport, SlotStore};
-use slotcast::sweeper::Deadlines;
+use slotcast::sweeper::timer::Deadlines;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 

@@ -1,109 +1,20 @@
-//! Frees the holds that have ended, bucket by bucket; the timer, the command, the call and the scheduled function only
-//! decide when.
-//!
-//! A hold that has ended is free at that instant whether it is swept or not: sweeping announces it. Any number of
-//! sweepers may run at once; each hold is freed once.
+//! The node's own sweeper: when to sweep which bucket.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
+use super::{Swept, for_each_bucket, sweep_bucket};
 use crate::app::App;
-use crate::domain::{Bucket, SpaceKey, StoreTime};
-use crate::store::{SlotStore, StoreError, SweepBatch};
-
-/// How many holds one step of a sweep frees at most.
-const BATCH: usize = 500;
+use crate::domain::{Bucket, StoreTime};
+use crate::store::StoreError;
 
 /// After how long a bucket that could not be swept is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How many buckets one walk sweeps at the same time.
-const CONCURRENT: usize = 8;
-
-/// What a sweep did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SweepReport {
-    /// Holds freed.
-    pub freed: u64,
-    /// Distinct spaces that they were in.
-    pub spaces: u64,
-    /// How late the oldest was freed, in milliseconds.
-    pub oldest_late_ms: u64,
-    /// How long the sweep took, in milliseconds.
-    pub took_ms: u64,
-}
-
-/// What sweeping one bucket, or all, came to.
-#[derive(Debug, Default)]
-struct Swept {
-    freed: u64,
-    spaces: HashSet<SpaceKey>,
-    oldest_late_ms: u64,
-    next_end_in_ms: Option<u64>,
-}
-
-impl Swept {
-    fn add(&mut self, batch: SweepBatch) {
-        self.freed += batch.freed;
-        self.spaces.extend(batch.spaces);
-        self.oldest_late_ms = self.oldest_late_ms.max(batch.oldest_late_ms);
-        self.next_end_in_ms = batch.next_end_in_ms;
-    }
-}
-
-/// Frees all that has ended, in every bucket.
-pub async fn sweep_all(store: &Arc<dyn SlotStore>) -> Result<SweepReport, StoreError> {
-    let started = Instant::now();
-    let mut report = SweepReport::default();
-    let mut spaces = HashSet::new();
-    for_each_bucket(store, |_, swept| {
-        report.freed += swept.freed;
-        report.oldest_late_ms = report.oldest_late_ms.max(swept.oldest_late_ms);
-        spaces.extend(swept.spaces);
-    })
-    .await?;
-    report.spaces = spaces.len() as u64;
-    report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(report)
-}
-
-/// Sweeps every bucket, a few at a time; the first failure ends it.
-async fn for_each_bucket(store: &Arc<dyn SlotStore>, mut done: impl FnMut(Bucket, Swept)) -> Result<(), StoreError> {
-    let mut buckets = Bucket::all();
-    let mut running = JoinSet::new();
-    loop {
-        while running.len() < CONCURRENT
-            && let Some(bucket) = buckets.next()
-        {
-            let store = store.clone();
-            running.spawn(async move { (bucket, sweep_bucket(store.as_ref(), bucket).await) });
-        }
-        let Some(joined) = running.join_next().await else { return Ok(()) };
-        let (bucket, swept) = joined.map_err(|error| StoreError::new("sweeping", error))?;
-        done(bucket, swept?);
-    }
-}
-
-/// Frees all that has ended in one bucket, batch by batch.
-async fn sweep_bucket(store: &dyn SlotStore, bucket: Bucket) -> Result<Swept, StoreError> {
-    let mut swept = Swept::default();
-    loop {
-        let batch = store.sweep(bucket, BATCH).await?;
-        let more = batch.more;
-        swept.add(batch);
-        if !more {
-            return Ok(swept);
-        }
-    }
-}
 
 /// Tells the sweeper when holds end.
 #[derive(Clone, Debug)]
@@ -164,7 +75,7 @@ impl Timer {
     fn sweep_due(&mut self) {
         for bucket in self.agenda.take_due(Instant::now()) {
             let store = self.app.store.clone();
-            self.running.spawn(async move { Done::Bucket(bucket, sweep_bucket(store.as_ref(), bucket).await) });
+            self.running.spawn(async move { Done::Bucket(bucket, sweep_bucket(store.as_ref(), bucket, None).await) });
         }
     }
 
@@ -179,7 +90,7 @@ impl Timer {
             let mut swept = Vec::new();
             let error = match store.take_sweep_lease(&node_id, interval).await {
                 Ok(false) => None,
-                Ok(true) => for_each_bucket(&store, |bucket, done| swept.push((bucket, done))).await.err(),
+                Ok(true) => for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await.err(),
                 Err(error) => Some(error),
             };
             Done::Walk(swept, error)
@@ -229,7 +140,7 @@ pub fn record(app: &App, freed: u64, oldest_late_ms: u64, trigger: &str) {
 #[derive(Debug, Default)]
 struct Agenda {
     by_time: BTreeSet<(Instant, Bucket)>,
-    by_bucket: std::collections::BTreeMap<Bucket, Instant>,
+    by_bucket: BTreeMap<Bucket, Instant>,
 }
 
 impl Agenda {

@@ -1,0 +1,59 @@
+//! The scheduled function on AWS Lambda: reads `REDIS_URL`, connects once, and sweeps at each invocation.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use slotcast::config::ProcessEnvironment;
+use slotcast::config::function::FunctionConfig;
+use slotcast::function;
+use slotcast::store::SlotStore;
+use slotcast::telemetry::log;
+
+/// What the platform sets for every function; its library panics without.
+const PLATFORM: [&str; 4] = [
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
+/// One thread: an invocation is one sweep, and the platform gives a small function less than one processor.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    if let Some(missing) = PLATFORM.iter().find(|name| std::env::var_os(name).is_none()) {
+        return fail(&format!(
+            "{missing} is not set: this program runs on AWS Lambda; elsewhere there is `slotcast sweep`"
+        ));
+    }
+    let store = match start() {
+        Ok(store) => store,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            if let Err(error) = function::report_failed_start(&reason).await {
+                return fail(&format!("{reason} (and the platform could not be told: {error})"));
+            }
+            return fail(&reason);
+        }
+    };
+    match function::run(store).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// Reads the configuration, starts logging, and opens the store that all invocations use.
+fn start() -> anyhow::Result<Arc<dyn SlotStore>> {
+    let config = FunctionConfig::load(&ProcessEnvironment)?;
+    log::init(log::Format::Json, &config.log_filter)?;
+    open_store(&config)
+}
+
+fn open_store(_: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
+    anyhow::bail!("this version has only the embedded store, and a function has no file to share with nodes")
+}
+
+fn fail(reason: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "sweeper_lambda: {reason}");
+    ExitCode::FAILURE
+}

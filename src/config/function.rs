@@ -1,0 +1,106 @@
+//! What the scheduled function reads: a few variables, from the environment alone.
+
+use std::fmt;
+
+use super::error::{ConfigError, Problem};
+use super::redis::{Parsed, redis_prefix, redis_url};
+use super::strings::Strings;
+
+/// Everything that the scheduled function can be told, checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FunctionConfig {
+    /// `REDIS_URL`. It must be set, may carry a password, and is never printed.
+    pub redis_url: String,
+    /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`: that of the nodes.
+    pub redis_prefix: String,
+    /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
+    pub log_filter: String,
+}
+
+impl fmt::Debug for FunctionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionConfig")
+            .field("redis_prefix", &self.redis_prefix)
+            .field("log_filter", &self.log_filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FunctionConfig {
+    /// Reads `env` and checks it. An empty value counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// Every bad variable at once.
+    pub fn load(env: &dyn Strings) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let mut read = |name: &str, default: Option<&str>, parse: fn(&str) -> Parsed<String>| {
+            let set = env.get(name).filter(|text| !text.is_empty());
+            let parsed = match set.as_deref().or(default) {
+                Some(text) => parse(text).map_err(|allowed| format!("{name} {allowed}")),
+                None => Err(format!("{name} must be set: the function sweeps a store that nodes share")),
+            };
+            parsed.map_err(|message| problems.push(Problem::new(name, message))).ok()
+        };
+        let redis_url = read("REDIS_URL", None, redis_url);
+        let redis_prefix = read("SLOTCAST_REDIS_PREFIX", Some("slotcast"), redis_prefix);
+        let log_filter = read("SLOTCAST_LOG", Some("info"), log_filter);
+        match (redis_url, redis_prefix, log_filter) {
+            (Some(redis_url), Some(redis_prefix), Some(log_filter)) => Ok(Self { redis_url, redis_prefix, log_filter }),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+}
+
+fn log_filter(text: &str) -> Parsed<String> {
+    match crate::telemetry::log::parse_filter(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!("must be a tracing filter, such as info or info,slotcast::store=debug ({error})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<FunctionConfig, ConfigError> {
+        let env: BTreeMap<String, String> = pairs.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        FunctionConfig::load(&env)
+    }
+
+    #[test]
+    fn the_url_alone_is_enough() {
+        let config = load(&[("REDIS_URL", "rediss://:geheim@cache:6379")]).unwrap();
+        assert_eq!(config.redis_url, "rediss://:geheim@cache:6379");
+        assert_eq!((config.redis_prefix.as_str(), config.log_filter.as_str()), ("slotcast", "info"));
+        assert!(!format!("{config:?}").contains("geheim"));
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn its_defaults_are_those_of_a_node() {
+        let function = load(&[("REDIS_URL", "redis://cache")]).unwrap();
+        let node = crate::config::Config::load(&BTreeMap::new(), crate::config::Needs::SWEEP).unwrap().config;
+        assert_eq!(function.redis_prefix, node.store.redis_prefix);
+        assert_eq!(function.log_filter, node.log_filter);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_and_no_url_is_quoted() {
+        let wrong =
+            [("REDIS_URL", "http://:geheim@cache"), ("SLOTCAST_REDIS_PREFIX", "{a}"), ("SLOTCAST_LOG", "a=loud")];
+        let error = load(&wrong).unwrap_err();
+        let variables: Vec<&str> = error.problems.iter().map(|problem| problem.variable.as_str()).collect();
+        assert_eq!(variables, ["REDIS_URL", "SLOTCAST_REDIS_PREFIX", "SLOTCAST_LOG"]);
+        assert!(error.to_string().contains("must be SCHEME://HOST:PORT"), "{error}");
+        assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_url_is_none() {
+        let error = load(&[("REDIS_URL", "")]).unwrap_err();
+        assert!(error.to_string().contains("REDIS_URL must be set"), "{error}");
+    }
+}

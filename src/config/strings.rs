@@ -1,0 +1,35 @@
+//! The environment as the configuration reads it.
+
+use std::collections::BTreeMap;
+
+/// Names with texts, as the environment is; tests parse from a map.
+pub trait Strings {
+    /// The text of a name. What is not UTF-8 has U+FFFD in its place, and is refused.
+    fn get(&self, name: &str) -> Option<String>;
+
+    /// All names that have a text.
+    fn names(&self) -> Vec<String>;
+}
+
+/// The environment of this process.
+pub struct ProcessEnvironment;
+
+impl Strings for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var_os(name).map(|text| text.to_string_lossy().into_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Strings for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,127 @@
+//! Frees the holds that have ended. [`sweep_all`] does it once; the node's own [`timer`], the command, the call and the
+//! scheduled function only decide when.
+//!
+//! A hold that has ended is free at that instant whether it is swept or not: sweeping announces it. Any number of
+//! sweepers may run at once; each hold is freed once.
+
+#[cfg(feature = "server")]
+pub mod timer;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::domain::{Bucket, SpaceKey};
+use crate::store::{SlotStore, StoreError, SweepBatch};
+
+/// How many holds one step of a sweep frees at most.
+const BATCH: usize = 500;
+
+/// How many buckets one walk sweeps at the same time.
+const CONCURRENT: usize = 8;
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SweepReport {
+    /// Holds freed.
+    pub freed: u64,
+    /// Distinct spaces that they were in.
+    pub spaces: u64,
+    /// How late the oldest was freed, in milliseconds.
+    pub oldest_late_ms: u64,
+    /// How long the sweep took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What sweeping one bucket came to.
+#[derive(Debug, Default)]
+struct Swept {
+    freed: u64,
+    spaces: HashSet<SpaceKey>,
+    oldest_late_ms: u64,
+    next_end_in_ms: Option<u64>,
+    /// Whether the time was up before all that had ended was freed.
+    is_cut: bool,
+}
+
+impl Swept {
+    fn add(&mut self, batch: SweepBatch) {
+        self.freed += batch.freed;
+        self.spaces.extend(batch.spaces);
+        self.oldest_late_ms = self.oldest_late_ms.max(batch.oldest_late_ms);
+        self.next_end_in_ms = batch.next_end_in_ms;
+    }
+}
+
+/// Frees all that has ended, in every bucket, or as much as can be freed until `deadline`: the batches that have begun
+/// then are finished, no other is started, and what is left to the next sweep is logged. The report counts what was done.
+///
+/// # Errors
+///
+/// The first failure of the store ends the sweep. What was freed before it stays freed, and was announced.
+pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) -> Result<SweepReport, StoreError> {
+    let started = Instant::now();
+    let mut report = SweepReport::default();
+    let mut spaces = HashSet::new();
+    let mut buckets_left = 0_u32;
+    for_each_bucket(store, deadline, |_, swept| {
+        report.freed += swept.freed;
+        report.oldest_late_ms = report.oldest_late_ms.max(swept.oldest_late_ms);
+        spaces.extend(swept.spaces);
+        buckets_left += u32::from(swept.is_cut);
+    })
+    .await?;
+    report.spaces = spaces.len() as u64;
+    report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if buckets_left > 0 {
+        tracing::warn!(freed = report.freed, buckets_left, "the time for this sweep is up; the next one goes on");
+    }
+    Ok(report)
+}
+
+/// Sweeps every bucket, a few at a time; the first failure ends it. Begins with a random one, so that sweeps which have
+/// too little time do not leave the same buckets behind each time.
+async fn for_each_bucket(
+    store: &Arc<dyn SlotStore>,
+    deadline: Option<Instant>,
+    mut done: impl FnMut(Bucket, Swept),
+) -> Result<(), StoreError> {
+    let mut order: Vec<Bucket> = Bucket::all().collect();
+    let first = fastrand::usize(..order.len());
+    order.rotate_left(first);
+    let mut buckets = order.into_iter();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < CONCURRENT
+            && let Some(bucket) = buckets.next()
+        {
+            let store = store.clone();
+            running.spawn(async move { (bucket, sweep_bucket(store.as_ref(), bucket, deadline).await) });
+        }
+        let Some(joined) = running.join_next().await else { return Ok(()) };
+        let (bucket, swept) = joined.map_err(|error| StoreError::new("sweeping", error))?;
+        done(bucket, swept?);
+    }
+}
+
+/// Frees what has ended in one bucket, batch by batch, as long as there is time.
+async fn sweep_bucket(store: &dyn SlotStore, bucket: Bucket, deadline: Option<Instant>) -> Result<Swept, StoreError> {
+    let mut swept = Swept::default();
+    loop {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            swept.is_cut = true;
+            return Ok(swept);
+        }
+        let batch = store.sweep(bucket, BATCH).await?;
+        let more = batch.more;
+        swept.add(batch);
+        if !more {
+            return Ok(swept);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A store that only sweeps, and as a test says.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use slotcast::domain::event::Position;
+use slotcast::domain::schedule::ScheduleSpec;
+use slotcast::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::store::{
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
+    SweepBatch, Topic, UserBacklog,
+};
+
+/// Sweeps by a function; every other method fails.
+pub struct ScriptedStore<F> {
+    /// How long each batch takes.
+    pub batch_takes: Duration,
+    /// What a batch of a bucket comes to.
+    pub sweep: F,
+}
+
+fn not_scripted<T, E: From<StoreError>>() -> Result<T, E> {
+    Err(StoreError("a sweep has no need of this".into()).into())
+}
+
+#[async_trait]
+impl<F> SlotStore for ScriptedStore<F>
+where
+    F: Fn(Bucket) -> Result<SweepBatch, StoreError> + Send + Sync + 'static,
+{
+    async fn sweep(&self, bucket: Bucket, _: usize) -> Result<SweepBatch, StoreError> {
+        tokio::time::sleep(self.batch_takes).await;
+        (self.sweep)(bucket)
+    }
+
+    async fn apply(&self, _: SlotAct) -> Result<ActOutcome, ApplyError> {
+        not_scripted()
+    }
+
+    async fn put_space(&self, _: SpaceKey, _: Option<ScheduleSpec>, _: u64) -> Result<Position, ApplyError> {
+        not_scripted()
+    }
+
+    async fn publish(&self, _: Publication) -> Result<(), StoreError> {
+        not_scripted()
+    }
+
+    async fn mark_received(&self, _: &UserId, _: u64) -> Result<(), StoreError> {
+        not_scripted()
+    }
+
+    async fn read_space(&self, _: SpaceKey) -> Result<SpaceState, StoreError> {
+        not_scripted()
+    }
+
+    async fn read_day(&self, _: SpaceKey, _: Day) -> Result<DayState, StoreError> {
+        not_scripted()
+    }
+
+    async fn sites_of(&self, _: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+        not_scripted()
+    }
+
+    async fn holds_of(&self, _: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+        not_scripted()
+    }
+
+    async fn unreceived(&self, _: &UserId) -> Result<UserBacklog, StoreError> {
+        not_scripted()
+    }
+
+    async fn read_log(&self, _: Topic, _: &Position) -> Result<LogRead, StoreError> {
+        not_scripted()
+    }
+
+    async fn heads(&self, _: &[Topic]) -> Result<Vec<Position>, StoreError> {
+        not_scripted()
+    }
+
+    async fn report_node(&self, _: NodeReport, _: Duration) -> Result<(), StoreError> {
+        not_scripted()
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
+        not_scripted()
+    }
+
+    async fn take_sweep_lease(&self, _: &str, _: Duration) -> Result<bool, StoreError> {
+        not_scripted()
+    }
+
+    async fn ping(&self) -> Result<StoreTime, StoreError> {
+        not_scripted()
+    }
+}

@@ -1,0 +1,82 @@
+//! One sweep of all buckets: its report, its failures, its time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
+use slotcast::store::{SlotStore, StoreError, SweepBatch};
+use slotcast::sweeper::sweep_all;
+use tokio::time::Instant;
+
+use crate::support::scripted_store::ScriptedStore;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// How many batches of each bucket were swept.
+type Batches = Arc<Mutex<BTreeMap<Bucket, u64>>>;
+
+/// A store whose batches take so long, and free three holds of one space each; `more` is told how many were before.
+fn store(batch_takes: Duration, more: fn(u64) -> bool) -> (Arc<dyn SlotStore>, Batches) {
+    let batches = Batches::default();
+    let counted = batches.clone();
+    let sweep = move |bucket: Bucket| {
+        let mut batches = counted.lock().unwrap();
+        let count = batches.entry(bucket).or_default();
+        *count += 1;
+        let number = u64::from(bucket.get()) + 1;
+        let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(number).unwrap() };
+        Ok(SweepBatch {
+            freed: 3,
+            spaces: vec![space],
+            oldest_late_ms: number,
+            more: more(*count),
+            next_end_in_ms: None,
+        })
+    };
+    (Arc::new(ScriptedStore { batch_takes, sweep }), batches)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_frees_batch_after_batch_in_all_buckets() {
+    let (store, batches) = store(MILLI, |count| count < 2);
+    let report = sweep_all(&store, Some(Instant::now() + Duration::from_secs(60))).await.unwrap();
+    assert_eq!(batches.lock().unwrap().values().copied().collect::<Vec<_>>(), [2; 128]);
+    assert_eq!((report.freed, report.spaces, report.oldest_late_ms), (2 * 3 * 128, 128, 128));
+    // Eight buckets at a time, two batches each.
+    assert_eq!(report.took_ms, 2 * 128 / 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_what_has_begun_is_finished_and_nothing_else_is_started() {
+    let (store, batches) = store(10 * MILLI, |_| true);
+    let report = sweep_all(&store, Some(Instant::now() + 35 * MILLI)).await.unwrap();
+    // Begun at 0, 10, 20 and 30 ms, in eight buckets.
+    assert_eq!(batches.lock().unwrap().values().copied().collect::<Vec<_>>(), [4; 8]);
+    assert_eq!((report.freed, report.spaces, report.took_ms), (4 * 8 * 3, 8, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_time_nothing_is_swept() {
+    let (store, batches) = store(MILLI, |_| false);
+    let report = sweep_all(&store, Some(Instant::now())).await.unwrap();
+    assert!(batches.lock().unwrap().is_empty());
+    assert_eq!((report.freed, report.spaces, report.took_ms), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_sweeps_leave_no_bucket_behind() {
+    let (store, batches) = store(10 * MILLI, |_| false);
+    for _ in 0..2_000 {
+        sweep_all(&store, Some(Instant::now() + 5 * MILLI)).await.unwrap();
+    }
+    assert_eq!(batches.lock().unwrap().len(), 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_is_that_of_the_sweep() {
+    let last = Bucket::all().last().unwrap();
+    let sweep = move |bucket| if bucket == last { Err(StoreError("gone".into())) } else { Ok(SweepBatch::default()) };
+    let store: Arc<dyn SlotStore> = Arc::new(ScriptedStore { batch_takes: MILLI, sweep });
+    assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
+}
