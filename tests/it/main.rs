@@ -8,8 +8,10 @@
 )]
 
 mod embedded_store;
+mod feed;
 mod http_api;
 mod openapi;
+mod polling;
 mod rule_properties;
 mod store_conformance;
 mod support;
