@@ -165,6 +165,32 @@ async fn a_thousand_events_in_one_request_are_each_answered_in_order_while_the_n
 }
 
 #[tokio::test]
+async fn one_that_does_not_read_is_told_to_begin_anew_and_nobody_else_notices() {
+    let node = Node::start(|_| {}).await;
+    let mut slow = Client::connect(&node, &user("7")).await;
+    let mut other = Client::connect(&node, &user("8")).await;
+    let syncs: Vec<String> = (0..500).map(|id| format!("42{id}{}", json!(["sync", {}]))).collect();
+    for _ in 0..3 {
+        slow.send(&syncs).await;
+    }
+    let refused = async {
+        // Its connection goes on: it may carry the requests of others.
+        while slow.http.post(&slow.url).body("3").send().await.unwrap().status() != 400 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, refused).await.is_ok());
+    let poll = slow.http.get(&slow.url).send().await.unwrap();
+    assert_eq!((poll.status().as_u16(), poll.text().await.unwrap().contains("Session ID unknown")), (400, true));
+    // What is for the user counts as received only where it can be: it is there for the next connection.
+    node.notify("7", "news").await;
+    node.notify("8", "news").await;
+    assert_eq!(other.names(1).await, ["news"]);
+    slow = Client::connect(&node, &user("7")).await;
+    assert_eq!(slow.names(1).await, ["news"]);
+}
+
+#[tokio::test]
 async fn events_beyond_the_rate_are_refused_malformed_ones_too() {
     let node = Node::start(|config| config.limits.event_rate = std::num::NonZeroU32::new(1)).await;
     let mut client = Client::connect(&node, &user("7")).await;
