@@ -53,6 +53,11 @@ require_curl() {
   has curl || install_packages curl ca-certificates
 }
 
+# A Redis of the tests' and the examples' own. The service that the package may start is left alone.
+require_redis_server() {
+  has redis-server redis-cli || install_packages redis-server
+}
+
 # Node.js, with the packages of tests/e2e exactly as locked.
 require_node_packages() {
   has node npm || install_packages nodejs npm
