@@ -40,6 +40,9 @@ pub trait Member: Send + Sync {
     /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never misses one event
     /// and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
+
+    /// Whether it has room for so many missed events at once; counted as sent when it has. If not, it gets a snapshot.
+    fn admits_replay(&self, events: usize) -> bool;
 }
 
 /// What a socket asks of a space that it joins or is in.

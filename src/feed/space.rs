@@ -235,7 +235,7 @@ impl SpaceTask {
 
     async fn join(&mut self, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
         let id = member.id();
-        let prepared = self.prepare(id, &interest).await?;
+        let prepared = self.prepare(&member, &interest).await?;
         let joined = Joined { at: self.follower.at().clone(), recovered: matches!(prepared, Prepared::Replay(_)) };
         member.send("joined_space", &joined_space(self.space, &joined, crate::clock::wall()));
         self.feed.shared().app.metrics.count_event_out("joined_space", 1);
@@ -244,13 +244,10 @@ impl SpaceTask {
     }
 
     async fn sync(&mut self, id: MemberId, interest: Interest) -> Result<Joined, Refusal> {
-        if !self.watchers.contains_key(&id) {
-            return Err(not_joined());
-        }
-        let prepared = self.prepare(id, &interest).await?;
         let Some(member) = self.watchers.get(&id).map(|watcher| watcher.member.clone()) else {
             return Err(not_joined());
         };
+        let prepared = self.prepare(&member, &interest).await?;
         let recovered = matches!(prepared, Prepared::Replay(_));
         self.place(id, member, interest.day, prepared);
         Ok(Joined { at: self.follower.at().clone(), recovered })
@@ -274,12 +271,13 @@ impl SpaceTask {
     }
 
     /// Reads what a socket is to be sent, and brings everybody else to the same position.
-    async fn prepare(&mut self, id: MemberId, interest: &Interest) -> Result<Prepared, Refusal> {
+    async fn prepare(&mut self, member: &Arc<dyn Member>, interest: &Interest) -> Result<Prepared, Refusal> {
         if interest.day.is_some() {
             self.learn_schedule().await?;
         }
         if let Some(since) = &interest.since
             && let Some(replay) = self.read_replay(since).await?
+            && member.admits_replay(replay.len())
         {
             return Ok(Prepared::Replay(replay));
         }
@@ -287,7 +285,7 @@ impl SpaceTask {
             self.bring_to_head().await?;
             return Ok(Prepared::Nothing);
         }
-        let known = self.watchers.get(&id).and_then(|watcher| watcher.day);
+        let known = self.watchers.get(&member.id()).and_then(|watcher| watcher.day);
         let day = match interest.day.or(known) {
             Some(day) => day,
             None => self.today().await?,

@@ -1,10 +1,12 @@
 //! One connected socket.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::http::header;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use socketioxide::extract::AckSender;
@@ -20,6 +22,13 @@ use crate::auth::Claims;
 use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
+use crate::store::LOG_LENGTH;
+
+/// How many missed events a socket is sent at once: a whole log.
+const REPLAYED_AT_ONCE: NonZeroU32 = NonZeroU32::new(LOG_LENGTH as u32).unwrap();
+
+/// How many more it may be sent each second after that.
+const REPLAYED_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// One socket: who it is, where it listens, and the way to it.
 ///
@@ -36,6 +45,9 @@ pub struct Session {
     app: Arc<App>,
     pub(super) inbox: Inbox,
     pub(super) cursor: Cursor,
+    /// What it may be sent of what it missed: several long replays at once find no room in its queue, and a socket that
+    /// is closed for that comes back and asks for the same.
+    replays: DefaultDirectRateLimiter,
     /// The store's time at which it connected, as this node knew it: rather too early than too late.
     connected_at: StoreTime,
     has_ended: AtomicBool,
@@ -73,6 +85,7 @@ impl Session {
             connected_at: app.catalog.store_now(),
             app,
             cursor: Cursor::new(),
+            replays: RateLimiter::direct(Quota::per_second(REPLAYED_PER_SECOND).allow_burst(REPLAYED_AT_ONCE)),
             has_ended: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
             watches_stats: AtomicBool::new(false),
@@ -238,5 +251,10 @@ impl Member for Session {
 
     fn send(&self, event: &'static str, payload: &RawValue) {
         self.push(event, payload);
+    }
+
+    fn admits_replay(&self, events: usize) -> bool {
+        let Some(events) = u32::try_from(events).ok().and_then(NonZeroU32::new) else { return events == 0 };
+        matches!(self.replays.check_n(events), Ok(Ok(())))
     }
 }

@@ -4,7 +4,7 @@
 //! one before, or a snapshot that is not older.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ struct Recorder {
     /// Between the call of join and the return of leave.
     is_in: AtomicBool,
     heard_after_leaving: AtomicBool,
+    /// Missed events that it takes at once.
+    room_for: AtomicUsize,
 }
 
 impl Member for Recorder {
@@ -127,6 +129,10 @@ impl Member for Recorder {
         self.heard.lock().unwrap().push((event, serde_json::from_str(payload.get()).unwrap()));
         self.more.notify_one();
     }
+
+    fn admits_replay(&self, events: usize) -> bool {
+        events <= self.room_for.load(Ordering::SeqCst)
+    }
 }
 
 impl Recorder {
@@ -138,6 +144,7 @@ impl Recorder {
             more: Notify::new(),
             is_in: AtomicBool::new(false),
             heard_after_leaving: AtomicBool::new(false),
+            room_for: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -266,6 +273,20 @@ async fn what_cannot_be_replayed_is_a_snapshot() {
     let member = Recorder::new();
     assert!(node.join(&member, since(&Position { version: head.version - 1_024, ..head })).await.recovered);
     assert_eq!(member.heard().len(), 1_025);
+}
+
+#[tokio::test]
+async fn one_without_room_for_what_it_missed_gets_a_snapshot() {
+    let node = Node::start();
+    let member = Recorder::new();
+    let start = node.join(&member, day(node.tomorrow())).await.at;
+    member.room_for.store(17, Ordering::SeqCst);
+    node.churn().await;
+    member.reaches(18).await;
+    assert!(!node.feed.sync(space(), member.id(), since(&start)).await.unwrap().recovered);
+    assert_eq!(member.names().last().unwrap(), "slots_status_update 18");
+    let almost = Position { version: 1, ..start };
+    assert!(node.feed.sync(space(), member.id(), since(&almost)).await.unwrap().recovered);
 }
 
 #[tokio::test]
@@ -594,6 +615,10 @@ impl Member for Slow {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.recorder.send(event, payload);
+    }
+
+    fn admits_replay(&self, events: usize) -> bool {
+        self.recorder.admits_replay(events)
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use slotcast::clock;
 use slotcast::config::Config;
-use slotcast::domain::UserId;
+use slotcast::domain::{Day, Schedule, UserId};
 use slotcast::node::{self, Listeners, Stores};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{Publication, SlotStore};
@@ -188,6 +188,43 @@ async fn one_that_does_not_read_is_told_to_begin_anew_and_nobody_else_notices() 
     assert_eq!(other.names(1).await, ["news"]);
     slow = Client::connect(&node, &user("7")).await;
     assert_eq!(slow.names(1).await, ["news"]);
+}
+
+#[tokio::test]
+async fn one_that_missed_much_in_several_rooms_comes_back() {
+    let node = Node::start(|_| {}).await;
+    let http = reqwest::Client::new();
+    let today = Schedule::default().today(clock::wall()).date();
+    let tomorrow = Day::from(today.saturating_add(jiff::Span::new().days(1))).to_string();
+    let mut epoch = Value::Null;
+    for space in [1, 2] {
+        for act in ["hold", "release"].repeat(45) {
+            let body = json!({"idSpazio": space, "sedeId": 1, "date": tomorrow, "slots": [1, 2, 3, 4, 5, 6, 7, 8, 9]});
+            let call = http.post(format!("http://{}/api/slots/{act}", node.address)).bearer_auth(user("7"));
+            let call = call.header("content-type", "application/json").body(body.to_string());
+            let answer: Value = serde_json::from_str(&call.send().await.unwrap().text().await.unwrap()).unwrap();
+            epoch = answer["data"]["epoch"].clone();
+        }
+    }
+    let mut client = Client::connect(&node, &user("7")).await;
+    let join = |space: u64| {
+        let since = json!({"epoch": epoch, "version": 0});
+        format!(
+            "42{space}{}",
+            json!(["join_space", {"spazioId": space, "sedeId": 1, "date": tomorrow, "since": since}])
+        )
+    };
+    client.send(&[join(1), join(2)]).await;
+    assert_eq!(client.event().await.0, "connection_confirmed");
+    let (_, joined) = client.event().await;
+    assert_eq!((&joined["version"], &joined["recovered"]), (&json!(810), &json!(true)));
+    for version in 1..=810 {
+        assert_eq!(client.event().await.1["version"], version);
+    }
+    assert!(client.packet().await.starts_with("431[{\"ok\":true"));
+    assert_eq!(client.event().await.1["recovered"], false);
+    assert_eq!(client.event().await.0, "slots_status_update");
+    assert!(client.packet().await.starts_with("432[{\"ok\":true"));
 }
 
 #[tokio::test]
