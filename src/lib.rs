@@ -28,3 +28,5 @@ pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
+#[doc(hidden)]
+pub mod fuzzing;

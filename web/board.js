@@ -127,6 +127,7 @@ async function goTo(place) {
   const sameSpace = page.place.sedeId === before.sedeId && page.place.spazioId === before.spazioId;
   page.chosen.clear();
   showPlace();
+  showEmpty('');
   if (!page.client) return;
   if (sameSpace && page.board) page.board.show(page.place.date);
   else await openSpace();

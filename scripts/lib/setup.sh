@@ -69,6 +69,19 @@ require_node_packages() {
   mark_done tests/e2e/node_modules/.installed
 }
 
+# A browser for the test of the live board, which is skipped without one: Ubuntu has Chromium as a snap only.
+want_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    has "$name" && return
+  done
+  if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+    install_packages chromium
+  else
+    echo "no Chromium here: the live board is not tested in a browser"
+  fi
+}
+
 # Python in a virtual environment of its own, with the packages of requirements.txt.
 require_python_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv

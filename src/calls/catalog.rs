@@ -169,7 +169,8 @@ impl Catalog {
         all.insert(space, known);
     }
 
-    fn set_clock(&self, told: StoreTime) {
+    /// Notes what the store's clock has just said.
+    pub(crate) fn set_clock(&self, told: StoreTime) {
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, clock::instant()));
     }
 

@@ -152,7 +152,8 @@ async fn publish(app: &App, publication: Publication) -> Result<(), Refusal> {
     app.store.publish(publication).await.map_err(|error| unavailable(&error))
 }
 
-fn require_message(request: &MessageRequest) -> Result<(), Refusal> {
+/// Refuses a name or a payload that no message may have.
+pub(crate) fn require_message(request: &MessageRequest) -> Result<(), Refusal> {
     if !(1..=MAX_EVENT_BYTES).contains(&request.event.len()) {
         return Err(Refusal::because(Code::Malformed, format_args!("event: 1 to {MAX_EVENT_BYTES} bytes")));
     }

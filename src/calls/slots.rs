@@ -147,7 +147,7 @@ pub struct HeldUntil {
 
 /// The slots of a request, in the shape that every act takes.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct NamedSlots {
+pub(crate) struct NamedSlots {
     pub space: SpaceKey,
     pub day: Day,
     /// Distinct, ascending, at least one.
@@ -155,7 +155,7 @@ pub(super) struct NamedSlots {
 }
 
 /// Checks the shape of what names the slots.
-pub(super) fn name_slots(request: &SlotsRequest) -> Result<NamedSlots, Refusal> {
+pub(crate) fn name_slots(request: &SlotsRequest) -> Result<NamedSlots, Refusal> {
     let space = SpaceKey { site: request.site, space: request.space };
     let day = parse_day(&request.date)?;
     let numbers = distinct_ascending(&request.slots)?;
@@ -182,7 +182,7 @@ fn fits_a_schedule(slot: SlotNumber) -> bool {
 
 /// How long a hold is to last, in milliseconds: a whole number of seconds up to the configured duration, which is the
 /// default. Anything else is `bad_hold_seconds`, never clamped.
-pub(super) fn hold_millis(request: &SlotsRequest, config: &HoldConfig) -> Result<i64, Refusal> {
+pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig) -> Result<i64, Refusal> {
     let longest = i64::try_from(config.duration.as_secs()).unwrap_or(i64::MAX / 1_000);
     let seconds = match &request.hold_seconds {
         None => Some(longest),

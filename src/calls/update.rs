@@ -68,7 +68,8 @@ async fn try_update(
     Ok(slots::answer(applied, status).of_one_slot())
 }
 
-fn update_kind(request: &UpdateRequest) -> Result<SlotActKind, Refusal> {
+/// What the request asks for, when its data fits.
+pub(crate) fn update_kind(request: &UpdateRequest) -> Result<SlotActKind, Refusal> {
     let data = request.data.as_deref().map(parse_data).transpose()?;
     Ok(SlotActKind::Update { to: request.status, data })
 }

@@ -21,6 +21,7 @@ fn load_file(content: &str, pairs: &[(&str, &str)]) -> Result<Loaded, ConfigErro
     load_layers(&env(pairs), Some(file), Needs::SERVE)
 }
 
+#[expect(clippy::unwrap_used, reason = "clippy does not count helpers of tests as tests")]
 fn messages(result: Result<Loaded, ConfigError>) -> Vec<String> {
     result.unwrap_err().problems.into_iter().map(|problem| problem.message).collect()
 }

@@ -16,9 +16,6 @@ use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, Message, Message
 /// How long freed slots are gathered before they are told in one message.
 const FREED_WINDOW: Duration = Duration::from_secs(1);
 
-/// How many spaces and days one `slots_freed` lists.
-const FREED_SPACES: usize = 500;
-
 /// How long to wait before a bucket that cannot be followed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -45,10 +42,8 @@ pub trait Audience: Send + Sync + 'static {
 pub struct FreedSummary {
     /// How many slots in all.
     pub count: u64,
-    /// Where, ascending; at most 500 spaces and days.
+    /// Where, ascending: one entry a space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
-    /// Whether some were left out of `spaces`.
-    pub is_truncated: bool,
 }
 
 impl Feed {
@@ -146,12 +141,11 @@ impl Gathered {
     }
 
     fn summary(self) -> FreedSummary {
-        let is_truncated = self.slots.len() > FREED_SPACES;
-        let listed = self.slots.into_iter().take(FREED_SPACES).map(|((space, date), slots)| {
+        let spaces = self.slots.into_iter().map(|((space, date), slots)| {
             let slots = slots.into_iter().collect();
             (space, FreedSlots { space: space.space, site: space.site, date, slots })
         });
-        FreedSummary { count: self.count, spaces: listed.collect(), is_truncated }
+        FreedSummary { count: self.count, spaces: spaces.collect() }
     }
 }
 
@@ -177,16 +171,7 @@ mod tests {
         gathered.add(freed(2, &[3, 4]));
         let summary = gathered.summary();
         assert_eq!(summary.count, 4);
-        assert!(!summary.is_truncated);
         let listed: Vec<_> = summary.spaces.into_iter().map(|(_, slots)| slots).collect();
         assert_eq!(listed, [freed(1, &[1]), freed(2, &[3, 4, 5])]);
-    }
-
-    #[test]
-    fn the_list_is_cut_at_500_and_the_count_is_not() {
-        let mut gathered = Gathered::default();
-        (1..=501).for_each(|space| gathered.add(freed(space, &[1, 2])));
-        let summary = gathered.summary();
-        assert_eq!((summary.count, summary.spaces.len(), summary.is_truncated), (1_002, 500, true));
     }
 }

@@ -11,13 +11,17 @@ use tokio::sync::mpsc;
 use super::Feed;
 use crate::domain::Bucket;
 use crate::domain::event::Position;
-use crate::store::Topic;
+use crate::store::{StoreError, Topic};
 
 /// How often the store is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// Every how many pings the heads are compared.
 const COMPARE_EVERY: u32 = 4;
+
+/// How long the store may take to answer before it counts as unreachable: one that hangs is no better than one that
+/// fails.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many heads one question asks for.
 const BATCH: usize = 256;
@@ -102,9 +106,11 @@ impl Feed {
 
     async fn ping(&self) -> bool {
         let app = &self.shared().app;
-        let answer = app.store.ping().await;
-        if let Err(error) = &answer {
-            tracing::warn!(%error, "the store does not answer");
+        let answer = in_time(app.store.ping()).await;
+        match &answer {
+            // Slot starts and deadlines are planned by what the store last said: it is never long ago.
+            Ok(now) => app.catalog.set_clock(*now),
+            Err(error) => tracing::warn!(%error, "the store does not answer"),
         }
         app.health.set_store_reachable(answer.is_ok());
         answer.is_ok()
@@ -114,7 +120,7 @@ impl Feed {
         let shared = self.shared();
         let topics = shared.followed.topics();
         for batch in topics.chunks(BATCH) {
-            match shared.app.store.heads(batch).await {
+            match in_time(shared.app.store.heads(batch)).await {
                 Ok(heads) => batch.iter().zip(heads).for_each(|(topic, head)| shared.followed.tell(*topic, head)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot compare heads with the store");
@@ -123,4 +129,9 @@ impl Feed {
             }
         }
     }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError(format!("no answer within {ANSWER_WITHIN:?}")));
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(late)
 }

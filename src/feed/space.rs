@@ -36,6 +36,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How many times a snapshot is read again because the space changed underneath.
 const ATTEMPTS: u32 = 8;
 
+/// How many commands are done before events are looked at again.
+const COMMANDS_AT_ONCE: usize = 256;
+
 /// How many members are sent an event before other tasks may run.
 const FAN_OUT_CHUNK: usize = 256;
 
@@ -74,8 +77,10 @@ pub(super) struct SpaceTask {
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
-    /// Snapshots read at the task's position within one batch of commands.
+    /// Snapshots read at the task's position, shared by what waited when they were read.
     fresh: HashMap<Day, Arc<RawValue>>,
+    /// Whether the head was read, and reached, for the commands that are being done.
+    is_at_head: bool,
 }
 
 impl SpaceTask {
@@ -111,6 +116,7 @@ impl SpaceTask {
             schedule: None,
             empty_since: Instant::now(),
             fresh: HashMap::new(),
+            is_at_head: false,
         };
         while task.step(&mut commands).await {}
         task.feed.shared().app.metrics.feed_topics.dec();
@@ -192,14 +198,22 @@ impl SpaceTask {
 
     // --- Commands
 
-    /// Does a command and all that already wait behind it: a crowd that joins shares its reads.
+    /// Does a command and those that already wait behind it: a crowd that joins shares its reads.
+    ///
+    /// What comes meanwhile is left for the next time: its sender may know of a newer version than a read that was
+    /// made before it came. And events get their turn, however many join.
     async fn obey_all(&mut self, first: Command, commands: &mut mpsc::UnboundedReceiver<Command>) {
-        let mut next = Some(first);
-        while let Some(command) = next {
+        let mut waiting = vec![first];
+        while waiting.len() < COMMANDS_AT_ONCE
+            && let Ok(next) = commands.try_recv()
+        {
+            waiting.push(next);
+        }
+        for command in waiting {
             self.obey(command).await;
-            next = commands.try_recv().ok();
         }
         self.fresh.clear();
+        self.is_at_head = false;
     }
 
     async fn obey(&mut self, command: Command) {
@@ -244,12 +258,18 @@ impl SpaceTask {
 
     /// Puts a member where `prepared` brings it, and sends it that. From here on it gets every event.
     fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared) {
-        let before = self.remove(id);
-        let was_behind = before.as_ref().is_some_and(|watcher| watcher.is_behind);
-        let day = day.or(before.and_then(|watcher| watcher.day));
+        let before = self.watchers.remove(&id);
+        if before.is_none() {
+            self.member_count.fetch_add(1, Ordering::Relaxed);
+        }
+        let (day_before, was_behind) = before.map_or((None, false), |watcher| (watcher.day, watcher.is_behind));
+        let day = day.or(day_before);
+        // Asked for before it is given up, so that a start of a slot that is due stays due.
+        self.ask_for(day);
+        self.give_up(day_before);
         // One that waits for a snapshot and joins again without asking for anything still waits for it.
         let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
-        self.add(Watcher { member, day, is_behind });
+        self.watchers.insert(id, Watcher { member, day, is_behind });
         self.send_prepared(id, prepared);
     }
 
@@ -313,11 +333,12 @@ impl SpaceTask {
         }
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
-            self.learn(schedule.clone());
             self.bring_to(&state.at).await?;
             if *self.follower.at() != state.at {
                 continue;
             }
+            // Only now: a change of the schedule on the way there made the task forget what it knew.
+            self.learn(schedule.clone());
             let payload = raw(event::slots_status_update(
                 self.space,
                 day,
@@ -352,11 +373,18 @@ impl SpaceTask {
     }
 
     fn learn(&mut self, schedule: Option<Arc<Schedule>>) {
-        let was_unknown = std::mem::replace(&mut self.schedule, schedule).is_none();
-        if was_unknown {
+        let is_known = match (&self.schedule, &schedule) {
+            (Some(known), Some(read)) => Arc::ptr_eq(known, read),
+            _ => false,
+        };
+        self.schedule = schedule;
+        if !is_known {
             let now = self.store_now();
-            let days: Vec<Day> = self.days.keys().copied().collect();
-            days.into_iter().for_each(|day| self.plan_next_start(day, now));
+            // A start that is due is told first.
+            let is_due = |asked: &AskedDay| asked.next_start.is_some_and(|start| start <= now);
+            let others = self.days.iter().filter(|(_, asked)| !is_due(asked));
+            let others: Vec<Day> = others.map(|(day, _)| *day).collect();
+            others.into_iter().for_each(|day| self.plan_next_start(day, now));
         }
     }
 
@@ -365,12 +393,17 @@ impl SpaceTask {
     }
 
     async fn bring_to_head(&mut self) -> Result<(), Refusal> {
+        if self.is_at_head {
+            return Ok(());
+        }
         let store = self.feed.shared().app.store.clone();
         let heads = store.heads(&[Topic::Space(self.space)]).await.map_err(unavailable)?;
         match heads.first() {
-            Some(head) => self.bring_to(head).await,
-            None => Err(Code::Unavailable.into()),
+            Some(head) => self.bring_to(head).await?,
+            None => return Err(Code::Unavailable.into()),
         }
+        self.is_at_head = true;
+        Ok(())
     }
 
     /// Delivers to the members what they lack up to `target`. A position that is not reached means that continuity was
@@ -504,34 +537,31 @@ impl SpaceTask {
 
     // --- Members
 
-    fn add(&mut self, watcher: Watcher) {
-        if let Some(day) = watcher.day {
-            let asked = self.days.entry(day).or_insert(AskedDay { members: 0, next_start: None });
-            asked.members += 1;
-            if asked.members == 1 {
-                self.plan_next_start(day, self.store_now());
-            }
-        }
-        if self.watchers.insert(watcher.member.id(), watcher).is_none() {
-            self.member_count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn remove(&mut self, member: MemberId) -> Option<Watcher> {
-        let watcher = self.watchers.remove(&member)?;
+    fn remove(&mut self, member: MemberId) {
+        let Some(watcher) = self.watchers.remove(&member) else { return };
         self.member_count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(day) = watcher.day
-            && let Some(asked) = self.days.get_mut(&day)
-        {
-            asked.members -= 1;
-            if asked.members == 0 {
-                self.days.remove(&day);
-            }
-        }
+        self.give_up(watcher.day);
         if self.watchers.is_empty() {
             self.empty_since = Instant::now();
         }
-        Some(watcher)
+    }
+
+    fn ask_for(&mut self, day: Option<Day>) {
+        let Some(day) = day else { return };
+        let asked = self.days.entry(day).or_insert(AskedDay { members: 0, next_start: None });
+        asked.members += 1;
+        if asked.members == 1 {
+            self.plan_next_start(day, self.store_now());
+        }
+    }
+
+    fn give_up(&mut self, day: Option<Day>) {
+        let Some(day) = day else { return };
+        let Some(asked) = self.days.get_mut(&day) else { return };
+        asked.members = asked.members.saturating_sub(1);
+        if asked.members == 0 {
+            self.days.remove(&day);
+        }
     }
 
     fn linger_end(&self) -> Option<Instant> {

@@ -60,7 +60,7 @@ fn refuse_token(error: &TokenError) -> Code {
     if matches!(error, TokenError::KeysUnavailable) { Code::Unavailable } else { Code::Unauthorized }
 }
 
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Code::Unauthorized)?;
     let token = token.trim();
@@ -81,7 +81,7 @@ impl FromRequestParts<AppState> for IdempotencyKey {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let fits = (1..=MAX_KEY_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
     let key = value.to_str().ok().filter(|_| fits).ok_or_else(|| {
@@ -106,7 +106,7 @@ impl FromRequestParts<AppState> for SlotPath {
     }
 }
 
-fn slot_number(text: &str) -> Result<SlotNumber, Refusal> {
+pub(crate) fn slot_number(text: &str) -> Result<SlotNumber, Refusal> {
     let digits: StrDeserializer<'_, ValueError> = text.into_deserializer();
     SlotNumber::deserialize(digits).map_err(|error| Refusal::because(Code::Malformed, format_args!("id: {error}")))
 }

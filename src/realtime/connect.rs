@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::{AckSender, SocketRef};
-use socketioxide::handler::{FromConnectParts, FromMessageParts, MessageHandler};
+use socketioxide::extract::SocketRef;
+use socketioxide::handler::{FromConnectParts, MessageHandler};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
@@ -94,6 +94,12 @@ fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     }
 }
 
+/// Whether a handshake carries a token, in its `auth` or in its query. For the fuzzers.
+pub(crate) fn carries_token(auth: &str, query: &str) -> bool {
+    let in_auth = token_of_auth(&Value::Str(auth.to_owned().into(), None));
+    matches!(in_auth, Ok(Some(_))) || token_of_query(query).is_some()
+}
+
 fn token_of_query(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned()).filter(|token| !token.is_empty())
@@ -106,10 +112,8 @@ struct Receive {
 }
 
 impl MessageHandler<LocalAdapter, Receive> for Receive {
-    fn call(&self, socket: Arc<Socket>, mut value: Value, ack_id: Option<i64>) {
-        let Ok(ack) = AckSender::from_message_parts(&socket, &mut value, &ack_id);
-        let ack = ack_id.is_some().then_some(ack);
-        inbox::push(&self.realtime, &self.session, Incoming { value, ack });
+    fn call(&self, _: Arc<Socket>, value: Value, ack_id: Option<i64>) {
+        inbox::push(&self.realtime, &self.session, Incoming { value, ack_id });
     }
 }
 
@@ -124,7 +128,8 @@ fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Ses
 pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
     if !realtime.0.sessions.add(&session) {
-        return;
+        // It has ended already; what it sent before takes effect all the same.
+        return inbox::open(realtime, &session);
     }
     let claims = session.claims();
     let metrics = &realtime.0.app.metrics;
@@ -161,6 +166,7 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     if shared.sessions.remove(session) {
         shared.app.metrics.connections.dec();
     }
+    shared.expiry.forget(session.id());
     shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
     tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
     let feed = shared.feed.clone();

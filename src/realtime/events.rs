@@ -21,17 +21,15 @@ type Answer = Result<Box<RawValue>, Refusal>;
 
 /// Does one event and answers it.
 pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
-    let (event, payload) = match parse_event(&incoming.value) {
-        Ok(parsed) => parsed,
-        Err(refusal) => return answer(session, "", incoming, Err(refusal)),
+    let parsed = parse_event(&incoming.value);
+    let event = parsed.as_ref().map_or("", |(event, _)| event.as_str());
+    realtime.0.app.metrics.count_event_in(event);
+    let answered = match &parsed {
+        _ if !session.inbox.admits_event() => Err(Code::RateLimited.into()),
+        Ok((event, payload)) => dispatch(realtime, session, event, payload.as_deref()).await,
+        Err(refusal) => Err(refusal.clone()),
     };
-    realtime.0.app.metrics.count_event_in(&event);
-    let answered = if session.inbox.admits_event() {
-        dispatch(realtime, session, &event, payload.as_deref()).await
-    } else {
-        Err(Code::RateLimited.into())
-    };
-    answer(session, &event, incoming, answered);
+    answer(session, event, incoming.ack_id, answered);
 }
 
 async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payload: Option<&RawValue>) -> Answer {
@@ -206,6 +204,21 @@ fn parse_event(value: &Value) -> Result<(String, Option<Box<RawValue>>), Refusal
     Ok((name, payload))
 }
 
+/// Whether a frame is an event that is not refused for its shape. For the fuzzers.
+pub(crate) fn is_well_formed(frame: &str) -> bool {
+    let Ok((event, payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
+    let payload = payload.as_deref();
+    match event.as_str() {
+        "join_space" | "sync" => parse::<JoinRequest>(payload).is_ok(),
+        "leave_space" => parse::<LeaveRequest>(payload).is_ok(),
+        "refresh_token" => parse::<RefreshRequest>(payload).is_ok(),
+        "hold_slot" | "book_slot" | "release_slot" | "extend_hold" => {
+            parse::<calls::slots::SlotsRequest>(payload).is_ok()
+        }
+        event => event == "watch_stats",
+    }
+}
+
 /// Reads a payload; an absent one is an empty object.
 fn parse<T: DeserializeOwned>(payload: Option<&RawValue>) -> Result<T, Refusal> {
     let json = payload.map_or("{}", RawValue::get);
@@ -220,20 +233,12 @@ fn malformed(reason: impl std::fmt::Display) -> Refusal {
     Refusal::because(Code::Malformed, reason)
 }
 
-fn answer(session: &Session, event: &str, incoming: Incoming, answer: Answer) {
-    let Some(ack) = incoming.ack else {
-        if let Err(refusal) = answer {
-            session.emit_error(event, &refusal);
-        }
-        return;
-    };
-    let sent = match &answer {
-        Ok(answer) => ack.send(&with_ok(answer)),
-        Err(refusal) => ack.send(&NotOk::from(refusal)),
-    };
-    if let Err(error) = sent {
-        tracing::debug!(%error, "an acknowledgement cannot be sent");
-        session.close_if_full(&error);
+fn answer(session: &Session, event: &str, ack_id: Option<i64>, answer: Answer) {
+    match (ack_id, answer) {
+        (Some(id), Ok(answer)) => session.acknowledge(id, &with_ok(&answer)),
+        (Some(id), Err(refusal)) => session.acknowledge(id, &NotOk::from(&refusal)),
+        (None, Err(refusal)) => session.emit_error(event, &refusal),
+        (None, Ok(_)) => {}
     }
 }
 

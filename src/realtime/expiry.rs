@@ -1,11 +1,13 @@
 //! Tokens that end while their socket is connected: a warning before, the end of the connection after.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::time::DelayQueue;
+use tokio_util::time::delay_queue::Key;
 
 use super::{Realtime, json};
 use crate::domain::StoreTime;
@@ -18,13 +20,14 @@ const WARN_BEFORE: i64 = 60_000;
 const CLOSE_AFTER: i64 = 10_000;
 
 /// The deadlines of all sockets, in one task.
-pub(crate) struct Timers(mpsc::UnboundedSender<Watched>);
+pub(crate) struct Timers(mpsc::UnboundedSender<Told>);
 
-/// A socket whose token ends.
-#[derive(Clone, Copy)]
-pub(super) struct Watched {
-    session: MemberId,
-    expires: StoreTime,
+/// What the task is told.
+pub(super) enum Told {
+    /// The token of a socket ends then.
+    Watch(MemberId, StoreTime),
+    /// The socket has ended.
+    Forget(MemberId),
 }
 
 #[derive(Clone, Copy)]
@@ -33,35 +36,82 @@ enum Stage {
     Close,
 }
 
+impl Stage {
+    fn due(self, expires: StoreTime) -> StoreTime {
+        match self {
+            Stage::Warn => expires.plus_millis(-WARN_BEFORE),
+            Stage::Close => expires.plus_millis(CLOSE_AFTER),
+        }
+    }
+}
+
 impl Timers {
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Watched>) {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Told>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
     /// Watches a socket's token. A newer token of the same socket makes the deadlines of the older one void.
     pub(super) fn watch(&self, session: MemberId, expires: StoreTime) {
+        self.tell(Told::Watch(session, expires));
+    }
+
+    /// Watches a socket no more. To be called after it left the sessions.
+    pub(super) fn forget(&self, session: MemberId) {
+        self.tell(Told::Forget(session));
+    }
+
+    fn tell(&self, told: Told) {
         // The task lives as long as the node does.
-        let _ = self.0.send(Watched { session, expires });
+        let _ = self.0.send(told);
     }
 }
 
 /// Acts at each deadline; never returns while the node lives.
-pub(super) async fn run(realtime: Realtime, mut watched: mpsc::UnboundedReceiver<Watched>) {
-    let mut deadlines = DelayQueue::new();
+pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<Told>) {
+    let mut deadlines = Deadlines::default();
     loop {
         tokio::select! {
-            Some(new) = watched.recv() => {
-                let now = crate::clock::wall();
-                let warning = now.until(new.expires.plus_millis(-WARN_BEFORE));
-                let closing = now.until(new.expires.plus_millis(CLOSE_AFTER));
-                deadlines.insert((new, Stage::Warn), cap(warning));
-                deadlines.insert((new, Stage::Close), cap(closing));
+            Some(told) = told.recv() => match told {
+                // One that has ended has been forgotten, or will be: only then it is not in.
+                Told::Watch(session, expires) if realtime.0.sessions.get(session).is_some() => {
+                    deadlines.set(session, expires, Stage::Warn);
+                }
+                Told::Watch(..) => {}
+                Told::Forget(session) => deadlines.remove(session),
+            },
+            Some(due) = deadlines.queue.next(), if !deadlines.queue.is_empty() => {
+                act(&realtime, due.into_inner(), &mut deadlines);
             }
-            Some(due) = deadlines.next(), if !deadlines.is_empty() => {
-                let (socket, stage) = due.into_inner();
-                act(&realtime, socket, stage, &mut deadlines);
-            }
+        }
+    }
+}
+
+/// One deadline a socket, so that neither refreshing tokens nor coming and going adds up.
+#[derive(Default)]
+struct Deadlines {
+    queue: DelayQueue<Deadline>,
+    keys: HashMap<MemberId, Key>,
+}
+
+#[derive(Clone, Copy)]
+struct Deadline {
+    session: MemberId,
+    expires: StoreTime,
+    stage: Stage,
+}
+
+impl Deadlines {
+    fn set(&mut self, session: MemberId, expires: StoreTime, stage: Stage) {
+        self.remove(session);
+        let left = crate::clock::wall().until(stage.due(expires));
+        let key = self.queue.insert(Deadline { session, expires, stage }, cap(left));
+        self.keys.insert(session, key);
+    }
+
+    fn remove(&mut self, session: MemberId) {
+        if let Some(key) = self.keys.remove(&session) {
+            self.queue.try_remove(&key);
         }
     }
 }
@@ -71,22 +121,24 @@ fn cap(delay: Duration) -> Duration {
     delay.min(Duration::from_secs(365 * 24 * 60 * 60))
 }
 
-fn act(realtime: &Realtime, socket: Watched, stage: Stage, deadlines: &mut DelayQueue<(Watched, Stage)>) {
-    let Some(session) = realtime.0.sessions.get(socket.session) else { return };
-    if session.claims().expires != socket.expires {
+fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
+    let Deadline { session: id, expires, stage } = deadline;
+    deadlines.keys.remove(&id);
+    let Some(session) = realtime.0.sessions.get(id) else { return };
+    if session.claims().expires != expires {
+        // A newer token is on its way here, and sets its own.
         return;
     }
-    let due = match stage {
-        Stage::Warn => socket.expires.plus_millis(-WARN_BEFORE),
-        Stage::Close => socket.expires.plus_millis(CLOSE_AFTER),
-    };
-    let left = crate::clock::wall().until(due);
+    let left = crate::clock::wall().until(stage.due(expires));
     if left > Duration::from_secs(1) {
-        deadlines.insert((socket, stage), cap(left));
+        deadlines.set(id, expires, stage);
         return;
     }
     match stage {
-        Stage::Warn => session.emit("token_expiring", &token_expiring(socket.expires)),
+        Stage::Warn => {
+            session.emit("token_expiring", &token_expiring(expires));
+            deadlines.set(id, expires, Stage::Close);
+        }
         Stage::Close => {
             tracing::info!(user.id = %session.user(), session = session.id(), "disconnected: its token has ended");
             session.disconnect();

@@ -101,12 +101,14 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next:
             session.inbox.wait_for_room().await;
         }
     }
-    if request.headers().contains_key(header::UPGRADE)
-        && let Some(connection) = request.extensions().get::<ConnectionHandle>()
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    let response = next.run(request).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(connection) = connection
     {
-        realtime.0.connections.set_upgraded(engine_id, connection);
+        realtime.0.connections.set_upgraded(engine_id, &connection);
     }
-    next.run(request).await
+    response
 }
 
 fn session_id(request: &Request) -> Option<String> {

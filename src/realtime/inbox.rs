@@ -9,12 +9,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use socketioxide::extract::AckSender;
 use socketioxide_core::Value;
 use tokio::sync::Notify;
 
 use super::session::Session;
 use super::{Realtime, events};
+use crate::net::connection::ConnectionHandle;
 
 /// How many events may wait before the connection is no longer read.
 const HIGH: usize = 64;
@@ -29,8 +29,8 @@ const BURST: u32 = 512;
 pub(super) struct Incoming {
     /// The JSON array of name and arguments, with attachments if the client sent any.
     pub value: Value,
-    /// The way to answer, when the client wants one.
-    pub ack: Option<AckSender>,
+    /// Which answer the client waits for, if any. Not the library's sender: that holds its socket, which holds this queue.
+    pub ack_id: Option<i64>,
 }
 
 /// The queue of one socket.
@@ -47,7 +47,10 @@ struct Queue {
     /// Events may come before the session is confirmed; they wait.
     is_open: bool,
     is_running: bool,
-    is_paused: bool,
+    /// From [`HIGH`] until [`LOW`].
+    is_full: bool,
+    /// The connection that is not read meanwhile.
+    paused: Option<ConnectionHandle>,
 }
 
 impl Inbox {
@@ -67,7 +70,7 @@ impl Inbox {
     pub(super) async fn wait_for_room(&self) {
         loop {
             let room = self.has_room.notified();
-            if !self.lock().is_paused {
+            if !self.lock().is_full {
                 return;
             }
             room.await;
@@ -84,10 +87,12 @@ pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incomi
     let mut queue = session.inbox.lock();
     queue.waiting.push_back(incoming);
     realtime.0.app.metrics.queue_depth.inc();
-    if queue.waiting.len() >= HIGH && !queue.is_paused {
-        queue.is_paused = true;
-        if let Some(connection) = session.connection() {
-            connection.pause_reading();
+    if queue.waiting.len() >= HIGH {
+        queue.is_full = true;
+        if queue.paused.is_none() {
+            // While it polls there is none: its next poll waits instead. It may have been upgraded since it got full.
+            queue.paused = session.connection();
+            queue.paused.iter().for_each(ConnectionHandle::pause_reading);
         }
     }
     start_if_needed(realtime, session, &mut queue);
@@ -118,12 +123,10 @@ fn pop(session: &Session) -> Option<Incoming> {
     let mut queue = session.inbox.lock();
     let next = queue.waiting.pop_front();
     queue.is_running = next.is_some();
-    if queue.is_paused && queue.waiting.len() <= LOW {
-        queue.is_paused = false;
+    if queue.is_full && queue.waiting.len() <= LOW {
+        queue.is_full = false;
         session.inbox.has_room.notify_waiters();
-        if let Some(connection) = session.connection() {
-            connection.resume_reading();
-        }
+        queue.paused.take().iter().for_each(ConnectionHandle::resume_reading);
     }
     next
 }

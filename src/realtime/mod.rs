@@ -23,6 +23,7 @@ pub mod session;
 pub mod sessions;
 pub mod statistics;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 
 use crate::app::{App, AppState};
 use crate::config::FreedTo;
-use crate::domain::{Bucket, StoreTime};
+use crate::domain::{Bucket, SpaceKey, StoreTime};
 use crate::feed::Feed;
 use crate::feed::buckets::{Audience, FreedSummary};
 use crate::net::connection::Connections;
@@ -47,6 +48,9 @@ const OUTBOX_PACKETS: usize = 1_280;
 
 /// The largest event that a socket may send, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+
+/// How many spaces and days one `slots_freed` lists.
+const FREED_SPACES: usize = 500;
 
 /// Everything that sockets need; shared by all of them.
 #[derive(Clone)]
@@ -121,18 +125,24 @@ impl Audience for Realtime {
         let now = crate::clock::wall();
         match self.0.app.config.holds.freed_to {
             FreedTo::Everyone => {
-                let listed = freed.spaces.iter().map(|(_, slots)| slots).collect();
-                let payload = slots_freed(freed.count, listed, freed.is_truncated, now);
-                self.send_to_all("slots_freed", &payload);
+                let all = freed.spaces.iter().map(|(_, slots)| slots).collect();
+                self.send_to_all("slots_freed", &slots_freed(freed.count, all, now));
             }
-            FreedTo::Rooms => self.0.sessions.all().iter().for_each(|session| {
-                let own: Vec<&FreedSlots> =
-                    freed.spaces.iter().filter(|(space, _)| session.is_in(*space)).map(|(_, slots)| slots).collect();
-                if !own.is_empty() {
-                    let count = own.iter().map(|slots| slots.slots.len() as u64).sum();
-                    session.emit("slots_freed", &slots_freed(count, own, false, now));
+            FreedTo::Rooms => {
+                let freed: HashMap<SpaceKey, Vec<&FreedSlots>> =
+                    freed.spaces.iter().fold(HashMap::new(), |mut days, (space, slots)| {
+                        days.entry(*space).or_default().push(slots);
+                        days
+                    });
+                for session in self.0.sessions.all() {
+                    let own = session.spaces().into_iter().filter_map(|space| freed.get(&space)).flatten();
+                    let own: Vec<&FreedSlots> = own.copied().collect();
+                    if !own.is_empty() {
+                        let count = own.iter().map(|slots| slots.slots.len() as u64).sum();
+                        session.emit("slots_freed", &slots_freed(count, own, now));
+                    }
                 }
-            }),
+            }
         }
     }
 
@@ -142,6 +152,8 @@ impl Audience for Realtime {
 
     fn tell_user_messages_missed(&self, bucket: Bucket) {
         for session in self.0.sessions.all().into_iter().filter(|session| session.user().bucket() == bucket) {
+            // At once: a message that comes meanwhile waits for those that were missed.
+            session.cursor.expect_backlog();
             tokio::spawn(notifications::deliver_backlog(self.clone(), session));
         }
     }
@@ -162,12 +174,13 @@ impl Audience for Realtime {
 impl Realtime {
     fn send_to_all(&self, event: &str, payload: &RawValue) {
         let sessions = self.0.sessions.all();
-        sessions.iter().for_each(|session| session.emit(event, payload));
-        tracing::info!(event.name = event, room = "*", recipients = sessions.len(), "broadcast");
+        let recipients = sessions.iter().filter(|session| session.emit(event, payload)).count();
+        tracing::info!(event.name = event, room = "*", recipients, "broadcast");
     }
 }
 
-fn slots_freed(count: u64, spaces: Vec<&FreedSlots>, is_truncated: bool, now: StoreTime) -> Box<RawValue> {
+/// The payload of `slots_freed`; what is beyond the longest list counts, and is not listed.
+fn slots_freed(count: u64, mut spaces: Vec<&FreedSlots>, now: StoreTime) -> Box<RawValue> {
     #[derive(Serialize)]
     struct SlotsFreed<'a> {
         r#type: &'static str,
@@ -177,10 +190,36 @@ fn slots_freed(count: u64, spaces: Vec<&FreedSlots>, is_truncated: bool, now: St
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         truncated: bool,
     }
-    json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated: is_truncated })
+    let truncated = spaces.len() > FREED_SPACES;
+    spaces.truncate(FREED_SPACES);
+    json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated })
 }
 
 /// The JSON of what cannot fail to be written: structs of numbers, text and valid JSON.
 pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Day, SiteId, SlotNumber, SpaceId};
+
+    #[test]
+    fn the_list_is_cut_at_500_and_the_count_is_not() {
+        let freed = |space| FreedSlots {
+            space: SpaceId::new(space).unwrap(),
+            site: SiteId::new(1).unwrap(),
+            date: Day::parse("2026-11-23").unwrap(),
+            slots: vec![SlotNumber::new(1).unwrap()],
+        };
+        let told = |spaces: u64| {
+            let freed: Vec<FreedSlots> = (1..=spaces).map(freed).collect();
+            let json = slots_freed(spaces, freed.iter().collect(), StoreTime::from_millis(0));
+            let json: serde_json::Value = serde_json::from_str(json.get()).unwrap();
+            (json["count"].as_u64(), json["spaces"].as_array().map(Vec::len), json["truncated"].as_bool())
+        };
+        assert_eq!(told(500), (Some(500), Some(500), None));
+        assert_eq!(told(501), (Some(501), Some(500), Some(true)));
+    }
 }

@@ -18,58 +18,81 @@ use crate::store::{SlotStore, UserMessage};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Up to where a socket got its user's messages.
-#[derive(Default)]
 pub(super) struct Cursor {
     /// Held while messages are queued for the socket, so that they stay in order; never across an await.
     state: Mutex<CursorState>,
 }
 
-#[derive(Default)]
 struct CursorState {
     sequence: u64,
-    /// The backlog is not read yet: live messages wait.
-    is_live: bool,
+    /// Backlogs that are to be read yet: until then messages wait, whatever way they came.
+    unread_backlogs: usize,
     waiting: Vec<UserMessage>,
 }
 
 impl Cursor {
-    /// Sends messages that the socket has not got; `true` when there was one.
-    fn advance(&self, session: &Session, messages: impl IntoIterator<Item = UserMessage>, is_backlog: bool) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_backlog && !state.is_live {
-            state.waiting.extend(messages);
-            return false;
+    /// Of a socket that is to get its backlog first.
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(CursorState { sequence: 0, unread_backlogs: 1, waiting: Vec::new() }) }
+    }
+
+    /// Messages may have been missed: one backlog more is read before any other message.
+    pub(super) fn expect_backlog(&self) {
+        self.lock().unread_backlogs += 1;
+    }
+
+    /// Sends a message once everything before it is sent; answers the last sequence that was sent now.
+    fn take_message(&self, session: &Session, message: UserMessage) -> Option<u64> {
+        let mut state = self.lock();
+        state.waiting.push(message);
+        state.send_waiting(session)
+    }
+
+    /// Takes one expected backlog, and sends what waited for it; answers as [`Self::take_message`].
+    fn take_backlog(&self, session: &Session, messages: Vec<UserMessage>) -> Option<u64> {
+        let mut state = self.lock();
+        state.unread_backlogs = state.unread_backlogs.saturating_sub(1);
+        state.waiting.extend(messages);
+        state.send_waiting(session)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, CursorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CursorState {
+    fn send_waiting(&mut self, session: &Session) -> Option<u64> {
+        if self.unread_backlogs > 0 {
+            return None;
         }
-        state.is_live = true;
-        let waiting = std::mem::take(&mut state.waiting);
-        let mut sent = false;
-        for message in messages.into_iter().chain(waiting) {
-            if message.sequence > state.sequence {
-                state.sequence = message.sequence;
-                session.emit(&message.event, &message.data);
-                sent = true;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_by_key(|message| message.sequence);
+        let mut sent = None;
+        for message in waiting {
+            if message.sequence > self.sequence {
+                self.sequence = message.sequence;
+                if session.emit(&message.event, &message.data) {
+                    sent = Some(message.sequence);
+                }
             }
         }
         sent
-    }
-
-    fn sequence(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).sequence
     }
 }
 
 /// Sends a message to the user's sockets on this node.
 pub(super) fn deliver(shared: &Shared, message: UserMessage) {
-    let (user, sequence) = (message.user.clone(), message.sequence);
-    let sessions = shared.sessions.of_user(&user);
-    let sent = sessions.iter().filter(|session| session.cursor.advance(session, [message.clone()], false)).count();
-    if sent > 0 {
-        shared.receipts.note(user.clone(), sequence);
+    let sessions = shared.sessions.of_user(&message.user);
+    let sent = sessions.iter().filter_map(|session| session.cursor.take_message(session, message.clone()));
+    let sent: Vec<u64> = sent.collect();
+    if let Some(sequence) = sent.iter().max() {
+        shared.receipts.note(message.user.clone(), *sequence);
     }
-    tracing::info!(event.name = message.event, user.id = %user, recipients = sent, "notification");
+    tracing::info!(event.name = message.event, user.id = %message.user, recipients = sent.len(), "notification");
 }
 
-/// Sends a socket what was kept for its user. A store that cannot be asked is asked again until the socket ends.
+/// Sends a socket the backlog of its user that its cursor expects. A store that cannot be asked is asked again until the socket ends.
 pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
     if try_deliver_backlog(&realtime, &session).await {
         return;
@@ -87,9 +110,8 @@ pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
 async fn try_deliver_backlog(realtime: &Realtime, session: &Session) -> bool {
     match realtime.0.app.store.unreceived(session.user()).await {
         Ok(backlog) => {
-            session.set_connected_at(backlog.now);
-            if session.cursor.advance(session, backlog.messages, true) {
-                realtime.0.receipts.note(session.user().clone(), session.cursor.sequence());
+            if let Some(sequence) = session.cursor.take_backlog(session, backlog.messages) {
+                realtime.0.receipts.note(session.user().clone(), sequence);
             }
             true
         }

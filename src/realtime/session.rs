@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use axum::http::header;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use socketioxide::extract::AckSender;
+use socketioxide::handler::FromMessageParts;
 use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
+use socketioxide_core::Value;
 
 use super::inbox::Inbox;
 use super::notifications::Cursor;
@@ -25,14 +29,15 @@ pub struct Session {
     user: UserId,
     engine_id: String,
     socket: Weak<Socket>,
-    /// The connection that its first request came on.
-    first_connection: Option<ConnectionHandle>,
+    /// The connection that it began on, if that is a websocket. One that carries polls may be shared with requests of
+    /// others behind a proxy: it is nobody's to close or to hold back.
+    first_websocket: Option<ConnectionHandle>,
     connections: Connections,
     app: Arc<App>,
     pub(super) inbox: Inbox,
     pub(super) cursor: Cursor,
-    /// The store's time at which it connected.
-    connected_at: OnceLock<StoreTime>,
+    /// The store's time at which it connected, as this node knew it: rather too early than too late.
+    connected_at: StoreTime,
     has_ended: AtomicBool,
     /// It could not take an event: nothing more is sent, so that what it has stays true until it is gone.
     is_broken: AtomicBool,
@@ -54,17 +59,20 @@ impl Session {
         connections: Connections,
         app: Arc<App>,
     ) -> Self {
+        let request = socket.req_parts();
+        let began_as_websocket = request.headers.contains_key(header::UPGRADE);
+        let connection = request.extensions.get::<ConnectionHandle>().filter(|_| began_as_websocket).cloned();
         Self {
             id,
             user: claims.user.clone(),
             engine_id: socket.id.to_string(),
             socket: Arc::downgrade(socket),
-            first_connection: socket.req_parts().extensions.get::<ConnectionHandle>().cloned(),
+            first_websocket: connection,
             inbox: Inbox::new(app.config.limits.event_rate),
             connections,
+            connected_at: app.catalog.store_now(),
             app,
-            cursor: Cursor::default(),
-            connected_at: OnceLock::new(),
+            cursor: Cursor::new(),
             has_ended: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
             watches_stats: AtomicBool::new(false),
@@ -118,24 +126,43 @@ impl Session {
         self.lock().spaces.iter().copied().collect()
     }
 
-    /// Sends an event with ready JSON, and counts it.
-    pub fn emit(&self, event: &str, payload: &RawValue) {
-        self.push(event, payload);
-        self.app.metrics.count_event_out(event, 1);
+    /// Sends an event with ready JSON, and counts it; `false` when it could not be queued.
+    pub fn emit(&self, event: &str, payload: &RawValue) -> bool {
+        let is_queued = self.push(event, payload);
+        if is_queued {
+            self.app.metrics.count_event_out(event, 1);
+        }
+        is_queued
     }
 
     /// Queues an event. A socket whose queue is full is closed: it will come back and ask for what it missed, rather
     /// than miss it silently.
-    fn push(&self, event: &str, payload: &RawValue) {
-        if self.is_broken.load(Ordering::Acquire) {
+    fn push(&self, event: &str, payload: &RawValue) -> bool {
+        if self.is_broken() {
+            return false;
+        }
+        let Some(socket) = self.socket.upgrade() else { return false };
+        self.was_queued(socket.emit(event, payload))
+    }
+
+    /// Answers an event that asked for it.
+    pub(super) fn acknowledge(&self, id: i64, answer: &impl Serialize) {
+        if self.is_broken() {
             return;
         }
         let Some(socket) = self.socket.upgrade() else { return };
-        match socket.emit(event, payload) {
+        let Ok(ack) = AckSender::from_message_parts(&socket, &mut Value::Str("".into(), None), &Some(id));
+        self.was_queued(ack.send(answer));
+    }
+
+    /// What finds no room is lost, and with it all that comes after.
+    fn was_queued(&self, queued: Result<(), SendError>) -> bool {
+        match &queued {
             Ok(()) | Err(SendError::Socket(SocketError::Closed)) => {}
             Err(SendError::Socket(SocketError::InternalChannelFull)) => self.close_as_too_slow(),
-            Err(SendError::Serialize(error)) => tracing::error!(event.name = event, %error, "an event cannot be sent"),
+            Err(SendError::Serialize(error)) => tracing::error!(%error, "an event cannot be sent"),
         }
+        queued.is_ok()
     }
 
     /// Sends `space_error`.
@@ -148,13 +175,6 @@ impl Session {
         }
         let error = SpaceError { event, code: refusal.code.as_str(), message: &refusal.message };
         self.emit("space_error", &super::json(&error));
-    }
-
-    /// An acknowledgement that finds no room is an event lost like any other.
-    pub(super) fn close_if_full(&self, error: &SendError) {
-        if matches!(error, SendError::Socket(SocketError::InternalChannelFull)) {
-            self.close_as_too_slow();
-        }
     }
 
     fn close_as_too_slow(&self) {
@@ -177,9 +197,9 @@ impl Session {
         }
     }
 
-    /// The TCP connection that it lives on now; for a polling session, the one of its first request.
+    /// The TCP connection of its websocket; `None` while it polls.
     pub(crate) fn connection(&self) -> Option<ConnectionHandle> {
-        self.connections.upgraded(&self.engine_id).or_else(|| self.first_connection.clone())
+        self.first_websocket.clone().or_else(|| self.connections.upgraded(&self.engine_id))
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -194,13 +214,8 @@ impl Session {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_connected_at(&self, at: StoreTime) {
-        // The first reading counts: it is the closest to the connect.
-        let _ = self.connected_at.set(at);
-    }
-
     pub(super) fn connected_before(&self, instant: StoreTime) -> bool {
-        self.connected_at.get().is_none_or(|at| *at <= instant)
+        self.connected_at <= instant
     }
 
     pub(super) fn set_watches_stats(&self) {

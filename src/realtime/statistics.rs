@@ -26,7 +26,9 @@ pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
     match stats::collect_stats(&realtime.0.app).await {
         Ok(stats) => {
             let payload = json(&stats);
-            watching.iter().for_each(|session| session.emit("stats", &payload));
+            for session in watching {
+                session.emit("stats", &payload);
+            }
         }
         Err(refusal) => tracing::warn!(%refusal, "cannot read the statistics"),
     }

@@ -345,7 +345,7 @@ describe('with an Idempotency-Key', () => {
     const space = freshSpace();
     const user = freshUser();
     const { watcher, version } = await watch(space);
-    const call = () => user.http.post('/api/slots/1/hold', space.body(), { 'idempotency-key': 'at once' });
+    const call = () => user.http.post('/api/slots/1/hold', space.body(), { 'idempotency-key': 'at-once' });
     const answers = await Promise.all(range(1, 20).map(call));
     for (const answer of answers) {
       assert.equal(answer.status, 200, answer.text);

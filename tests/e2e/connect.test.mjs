@@ -140,6 +140,16 @@ test('issuer and audience are checked where they are configured', async () => {
   }
 });
 
+test('the handshake tells the heartbeat and the upgrade', async () => {
+  const answer = await slotcast.caller().get('/socket.io/?EIO=4&transport=polling');
+  assert.equal(answer.status, 200);
+  const { pingInterval, pingTimeout, upgrades } = JSON.parse(answer.text.slice(1));
+  assert.deepEqual(
+    { pingInterval, pingTimeout, upgrades },
+    { pingInterval: 25_000, pingTimeout: 20_000, upgrades: ['websocket'] },
+  );
+});
+
 test('another namespace is refused, and the connection serves on', async () => {
   const client = await slotcast.user(7);
   const other = client.socket.io.socket('/admin', { auth: { token: userToken(7) } });

@@ -159,6 +159,28 @@ describe('with the timer off', () => {
     assert.equal((await slotcast.userCaller(freshNumber()).post('/api/sweep')).body.code, 'forbidden');
   });
 
+  test('a message lists at most five hundred spaces, and says when it leaves some out', async () => {
+    const client = await slotcast.user(freshNumber());
+    const service = slotcast.staffCaller('servizio');
+    const spaces = range(1, 600).map(() => freshSpace());
+    const holds = await Promise.all(
+      spaces.map((space) =>
+        service.post('/api/slots/1/hold', space.body({ holdSeconds: 1, id_utente: freshNumber() })),
+      ),
+    );
+    await untilAfter(holds.map((held) => held.data.heldUntil).sort().at(-1));
+    const { data } = await slotcast.staffCaller().post('/api/sweep');
+    assert.deepEqual({ freed: data.freed, spaces: data.spaces }, { freed: 600, spaces: 600 });
+    const freed = () => client.all('slots_freed').reduce((sum, told) => sum + told.count, 0);
+    await eventually(() => freed() >= 600, 'six hundred freed slots');
+    assert.equal(freed(), 600, 'all are counted');
+    for (const told of client.all('slots_freed')) {
+      assert.ok(told.spaces.length <= 500);
+      const isTruncated = told.spaces.flatMap(({ slots }) => slots).length < told.count;
+      assert.equal(told.truncated ?? false, isTruncated, `${told.spaces.length} spaces, ${told.count} slots`);
+    }
+  });
+
   test('many sweeps at once free each hold once', async () => {
     const space = freshSpace();
     const client = await slotcast.user(freshNumber());

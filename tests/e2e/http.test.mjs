@@ -96,6 +96,14 @@ test('a wrong method gets the one shape too', async () => {
   assert.equal(typeof answer.body.code, 'string');
 });
 
+test('every answer has a request id', async () => {
+  const first = await slotcast.caller().get('/api/holds');
+  const second = await slotcast.caller().get('/healthz');
+  assert.ok(first.headers.get('x-request-id').length > 0);
+  assert.ok(second.headers.get('x-request-id').length > 0);
+  assert.notEqual(first.headers.get('x-request-id'), second.headers.get('x-request-id'));
+});
+
 test('the node says that it is alive and ready', async () => {
   assert.equal((await slotcast.caller().get('/healthz')).status, 200);
   assert.equal((await slotcast.caller().get('/readyz')).status, 200);

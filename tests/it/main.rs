@@ -8,11 +8,14 @@
 )]
 
 mod embedded_store;
+mod feed;
+mod fuzz_parsers;
 #[cfg(feature = "lambda")]
 mod function;
 mod http_api;
 mod layering;
 mod openapi;
+mod polling;
 mod rule_properties;
 mod store_conformance;
 mod support;

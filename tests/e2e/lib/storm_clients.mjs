@@ -8,27 +8,27 @@ const [url, first, count, spaces] = [process.argv[2], ...process.argv.slice(3).m
 
 const tokens = Array.from({ length: count }, (_, index) => userToken(first + index + 1));
 const troubles = [];
-let joined = 0;
-let updates = 0;
+const counts = { connected: 0, joined: 0, updates: 0, retries: 0 };
 
+/** One client with the stock settings: what fails before it is connected, it tries again by itself. */
 function connect(token, index) {
-  const socket = io(url, {
-    auth: { token },
-    forceNew: true,
-    reconnection: false,
-    timeout: 300_000,
-    transports: ['websocket'],
+  const socket = io(url, { auth: { token }, forceNew: true, transports: ['websocket'] });
+  socket.on('connect', () => {
+    counts.connected += 1;
+    socket.emit('join_space', { spazioId: 1 + ((first + index) % spaces), sedeId: 1 });
   });
-  socket.on('connect', () => socket.emit('join_space', { spazioId: 1 + ((first + index) % spaces), sedeId: 1 }));
   socket.on('joined_space', () => {
-    joined += 1;
-    if (joined === count) tell('joined');
+    counts.joined += 1;
+    if (counts.joined === count) tell('joined');
   });
   socket.on('slot_update', () => {
-    updates += 1;
-    if (updates === count) tell('heard');
+    counts.updates += 1;
+    if (counts.updates === count) tell('heard');
   });
-  socket.on('connect_error', (error) => trouble(`connect_error: ${error.message}`));
+  socket.on('connect_error', (error) => {
+    if (!socket.active) trouble(`refused: ${error.message}`);
+    counts.retries += 1;
+  });
   socket.on('disconnect', (reason) => trouble(`disconnect: ${reason}`));
   socket.on('space_error', (error) => trouble(`space_error: ${error.code}`));
 }
@@ -40,7 +40,7 @@ function trouble(what) {
   tell('heard');
 }
 
-const tell = (kind) => process.send({ kind, joined, updates, troubles: troubles.slice(0, 3) });
+const tell = (kind) => process.send({ kind, ...counts, troubles: troubles.slice(0, 3) });
 
 process.on('message', () => tokens.forEach(connect));
 tell('prepared');

@@ -34,7 +34,7 @@ use slotcast::config::{
 };
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
-use slotcast::store::{NodeReport, SlotStore};
+use slotcast::store::{NodeReport, SlotStore, Subscriptions};
 use slotcast::sweeper::timer::Deadlines;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
@@ -46,6 +46,8 @@ const SECRET: &[u8] = b"a secret of tests, 32 bytes or more";
 pub struct TestApp {
     /// The parts of the node.
     pub app: AppState,
+    /// How the store is heard.
+    pub subscriptions: Arc<dyn Subscriptions>,
     router: Router,
     /// Deleted when dropped.
     _folder: tempfile::TempDir,
@@ -62,7 +64,9 @@ impl TestApp {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = default_config(folder.path());
         change(&mut config);
-        let store: Arc<dyn SlotStore> = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
+        let store = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
+        let subscriptions: Arc<dyn Subscriptions> = store.clone();
+        let store: Arc<dyn SlotStore> = store;
         let health = Health::default();
         health.set_store_reachable(true);
         health.set_feed_in_step(true);
@@ -79,7 +83,7 @@ impl TestApp {
             config,
         }));
         let router = slotcast::http::router(app.clone());
-        Self { app, router, _folder: folder }
+        Self { app, subscriptions, router, _folder: folder }
     }
 
     /// Serves on a free port until the test ends.
@@ -206,13 +210,17 @@ impl Answer {
     }
 }
 
-fn token(mut claims: Value) -> String {
-    claims["exp"] = json!(clock::wall().as_millis() / 1_000 + 3_600);
+/// A token of these claims, good for an hour unless they say otherwise.
+pub fn token(mut claims: Value) -> String {
+    if claims["exp"].is_null() {
+        claims["exp"] = json!(clock::wall().as_millis() / 1_000 + 3_600);
+    }
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
 }
 
-fn default_config(folder: &std::path::Path) -> Config {
+/// The configuration's defaults, without a rate limit and without a sweeper.
+pub fn default_config(folder: &std::path::Path) -> Config {
     Config {
         environment: Environment::Development,
         listen: ListenConfig {
