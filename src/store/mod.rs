@@ -9,6 +9,7 @@
 pub mod embedded;
 pub mod hub;
 pub mod measured;
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
