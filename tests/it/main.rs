@@ -10,6 +10,7 @@
 mod embedded_store;
 mod http_api;
 mod openapi;
+mod redis_agreement;
 mod redis_store;
 mod rule_properties;
 mod store_conformance;

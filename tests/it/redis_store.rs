@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use slotcast::clock;
 use slotcast::domain::act::{Idempotency, StaffStatus};
 use slotcast::domain::event::{Position, slot_update};
 use slotcast::domain::rule::Change;
@@ -20,7 +21,7 @@ use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, Slo
 
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
-use crate::support::redis::{LossyProxy, PlainSubscriptions, RedisServer, free_port, store_at};
+use crate::support::redis::{LossyProxy, PlainSubscriptions, RedisCluster, RedisServer, free_port, store_at};
 
 /// A store under a prefix of its own, on the server that all tests share.
 pub struct OnRedis {
@@ -48,6 +49,32 @@ impl StoreFactory for OnRedis {
 }
 
 store_conformance!(conformance, super::OnRedis);
+
+/// A store on a Cluster of three primaries, under a prefix of its own.
+pub struct OnCluster {
+    cluster: Arc<RedisCluster>,
+    prefix: String,
+}
+
+#[async_trait]
+impl StoreFactory for OnCluster {
+    async fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let cluster = tokio::task::spawn_blocking(RedisCluster::shared).await.unwrap();
+        Self { cluster, prefix }
+    }
+
+    async fn open(&self) -> Handles {
+        // Plain publishing reaches the subscribers of every node, whichever has the slot.
+        let subscriptions = PlainSubscriptions::connect(&self.cluster.urls()[0], &self.prefix).await;
+        Handles { store: Arc::new(self.cluster.store(&self.prefix).await), subscriptions: Arc::new(subscriptions) }
+    }
+
+    async fn restart(&mut self) {}
+}
+
+store_conformance!(cluster_conformance, super::OnCluster);
 
 // What cases are made of.
 
@@ -176,7 +203,7 @@ async fn no_version_names_two_contents_after_a_flush_or_a_restart() {
 
 /// Reads while the connection is made again.
 async fn retry_read(store: &RedisStore) -> slotcast::store::DayState {
-    let began = Instant::now();
+    let began = clock::instant();
     loop {
         match store.read_day(space(1), day()).await {
             Ok(read) => return read,
@@ -216,7 +243,7 @@ async fn no_version_names_two_contents_after_a_failover_that_lost_writes() {
 }
 
 async fn wait_until(mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
+    let began = clock::instant();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(20), "it did not come to that");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -329,7 +356,7 @@ async fn an_act_that_starts_after_its_deadline_does_nothing() {
     let before = head(&store, Topic::Space(space(1))).await;
 
     server.cli(&["CLIENT", "PAUSE", "1600", "ALL"]);
-    let began = Instant::now();
+    let began = clock::instant();
     let result = store.apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&result), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -347,14 +374,14 @@ async fn without_redis_acts_fail_within_a_second_and_come_back_by_themselves() {
     store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
     server.kill();
     for _ in 0..3 {
-        let began = Instant::now();
+        let began = clock::instant();
         let result = store.apply(act(1, &[2], hold("b", MINUTE))).await;
         assert!(is_unavailable(&result), "{result:?}");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert!(store.ping().await.is_err());
     }
     server.restart_with(&[]);
-    let began = Instant::now();
+    let began = clock::instant();
     while store.ping().await.is_err() {
         assert!(began.elapsed() < Duration::from_secs(5), "it does not come back");
     }
@@ -373,7 +400,7 @@ async fn acts_under_load_survive_a_kill_of_redis() {
             let store = store.clone();
             tokio::spawn(async move {
                 let (mut acknowledged, mut sent) = (0_u64, 0_u64);
-                let began = Instant::now();
+                let began = clock::instant();
                 while began.elapsed() < Duration::from_millis(1_500) {
                     sent += 1;
                     acknowledged += u64::from(store.apply(act(n, &[1], set(StaffStatus::Blocked))).await.is_ok());

@@ -106,6 +106,63 @@ impl Drop for RedisServer {
     }
 }
 
+/// A Cluster of three primaries.
+pub struct RedisCluster {
+    servers: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts it, and waits until each server knows all the others.
+    pub fn start() -> Self {
+        let buses: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let servers: Vec<RedisServer> = buses
+            .iter()
+            .map(|bus| RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]))
+            .collect();
+        for (server, slots) in servers.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")]) {
+            assert_eq!(server.cli(&["CLUSTER", "ADDSLOTSRANGE", slots.0, slots.1]), "OK");
+        }
+        for (server, bus) in servers.iter().zip(&buses).skip(1) {
+            let port = server.address().port().to_string();
+            assert_eq!(servers[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus.to_string()]), "OK");
+        }
+        let knows_all = |server: &RedisServer| {
+            let info = server.cli(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        };
+        for _ in 0..2_000 {
+            if servers.iter().all(knows_all) {
+                return Self { servers };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the cluster does not come together");
+    }
+
+    /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<RedisCluster>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
+    /// The servers' addresses.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(RedisServer::url).collect()
+    }
+
+    /// A store under a prefix, as of a node of its own.
+    pub async fn store(&self, prefix: &str) -> RedisStore {
+        let client = redis::cluster::ClusterClient::builder(self.urls()).build().expect("addresses");
+        let commands = Commands::Cluster(client.get_async_connection().await.expect("a cluster"));
+        RedisStore::new(commands, prefix, RedisOptions::default()).expect("a prefix")
+    }
+}
+
 /// A store under a prefix.
 pub fn store_at(url: &str, prefix: &str) -> RedisStore {
     RedisStore::new(Commands::standalone(url).expect("an address"), prefix, RedisOptions::default()).expect("a prefix")
