@@ -18,7 +18,7 @@ pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcom
         refuse_other_call(store, idempotency, budget).await?;
     }
     let call = call_of(store, act)?;
-    let reply = store.runner.once(store.keys.epoch(act.space.bucket()), &call, budget).await?;
+    let reply = store.runner.once(act.space.bucket(), &call, budget).await?;
     let outcome = read_outcome(&reply)?;
     if let Some(idempotency) = &act.idempotency {
         remember_call(store, idempotency, budget).await;

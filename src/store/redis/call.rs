@@ -13,6 +13,7 @@ use super::connect::Commands;
 use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
+use crate::domain::Bucket;
 use crate::store::StoreError;
 
 /// How long a call may take, its repeats included. Less than the second after which a 503 is final.
@@ -66,12 +67,14 @@ pub(super) struct Runner {
     commands: Commands,
     fenced: bool,
     shift_millis: i64,
-    clock: StoreClock,
+    /// One a bucket: on a Cluster each may be on another server, whose clock is another.
+    clocks: Vec<StoreClock>,
 }
 
 impl Runner {
     pub(super) fn new(commands: Commands, fenced: bool, shift_millis: i64) -> Self {
-        Self { commands, fenced, shift_millis, clock: StoreClock::default() }
+        let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
+        Self { commands, fenced, shift_millis, clocks }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -85,22 +88,25 @@ impl Runner {
         }
     }
 
-    /// Runs a script that must not run twice. It gets the act's id, the deadline and whether it was sent before as ARGV 4, 5
-    /// and 6, and answers `late` and `unknown` as `act.lua` says, with the store's time second.
-    pub(super) async fn once(&self, ping_key: String, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
+    /// Runs a script that must not run twice, whose first key is the epoch of the bucket. It gets the act's id, the deadline
+    /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late` and `unknown` as `act.lua` says, with the
+    /// store's time second.
+    pub(super) async fn once(&self, bucket: Bucket, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         let act_id = random_hex()?;
-        if !self.clock.is_known() {
-            self.learn_time(ping_key, budget).await?;
+        let store_clock = self.clock(bucket);
+        if !store_clock.is_known() {
+            let epoch = call.keys.first().cloned().unwrap_or_default();
+            self.learn_time(bucket, epoch, budget).await?;
         }
         loop {
-            let deadline = self.clock.now().saturating_add(as_millis(budget.left()));
+            let deadline = store_clock.now().saturating_add(as_millis(budget.left()));
             let was_sent = if tries.may_be_done { "1" } else { "0" };
             let extra = [act_id.clone(), deadline.to_string(), was_sent.to_owned()];
             let sent = clock::instant();
             match tries.within(self.send(call, &extra)).await {
                 Ok(reply) => {
-                    self.clock.learn(reply.number_at(1)?, sent);
+                    store_clock.learn(reply.number_at(1)?, sent);
                     match reply.text_at(0)? {
                         // This store's idea of the time was wrong, or the reply before this one took too long.
                         "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
@@ -135,12 +141,16 @@ impl Runner {
     }
 
     /// Asks the time of the server that has a bucket.
-    pub(super) async fn learn_time(&self, epoch_key: String, budget: Budget) -> Result<i64, StoreError> {
+    pub(super) async fn learn_time(&self, bucket: Bucket, epoch: String, budget: Budget) -> Result<i64, StoreError> {
         let sent = clock::instant();
-        let reply = self.repeatable(&Call::new(&scripts::PING).key(epoch_key), budget).await?;
+        let reply = self.repeatable(&Call::new(&scripts::PING).key(epoch), budget).await?;
         let now = reply.number_at(0)?;
-        self.clock.learn(now, sent);
+        self.clock(bucket).learn(now, sent);
         Ok(now)
+    }
+
+    fn clock(&self, bucket: Bucket) -> &StoreClock {
+        &self.clocks[usize::from(bucket.get())]
     }
 
     async fn send(&self, call: &Call, extra: &[String]) -> Result<Reply, Failure> {

@@ -61,7 +61,7 @@ fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &s
 }
 
 async fn once(store: &RedisStore, bucket: Bucket, call: &Call) -> Result<(), StoreError> {
-    let reply = store.runner.once(store.keys.epoch(bucket), call, Budget::of_a_call()).await?;
+    let reply = store.runner.once(bucket, call, Budget::of_a_call()).await?;
     if reply.text_at(0)? == "done" { Ok(()) } else { Err(reply.unexpected(0)) }
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn put_space(
         .arg(expected_version)
         .arg(schedule.map_or_else(String::new, to_json))
         .arg(format_args!("{}|{}", space.space, space.site));
-    let reply = store.runner.once(keys.epoch(space.bucket()), &call, Budget::of_a_call()).await?;
+    let reply = store.runner.once(space.bucket(), &call, Budget::of_a_call()).await?;
     match reply.text_at(0)? {
         "done" => Ok(reply.position_at(2)?),
         "stale" => Err(ApplyError::Stale),

@@ -76,7 +76,8 @@ impl RedisStore {
 
     /// The time, of the server that has bucket 0.
     async fn now(&self) -> Result<StoreTime, StoreError> {
-        let millis = self.runner.learn_time(self.keys.epoch(Bucket::EVERYONE), Budget::of_a_call()).await?;
+        let millis =
+            self.runner.learn_time(Bucket::EVERYONE, self.keys.epoch(Bucket::EVERYONE), Budget::of_a_call()).await?;
         Ok(StoreTime::from_millis(millis))
     }
 }
