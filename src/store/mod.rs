@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod hub;
 #[cfg(feature = "server")]
 pub mod measured;
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

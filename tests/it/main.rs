@@ -16,6 +16,8 @@ mod http_api;
 mod layering;
 mod openapi;
 mod polling;
+mod redis_agreement;
+mod redis_store;
 mod rule_properties;
 mod store_conformance;
 mod support;

@@ -13,6 +13,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
 pub mod scripted_store;
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,0 +1,174 @@
+//! Acts on slots, and the answers that are kept for an `Idempotency-Key`.
+
+use super::RedisStore;
+use super::call::{Budget, Call};
+use super::record::{parse_time, parse_token};
+use super::reply::Reply;
+use super::scripts;
+use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
+use crate::domain::event::to_json;
+use crate::domain::rule::HoldAnswer;
+use crate::domain::{Actor, Code, Day, HoldToken, Refusal, SlotAct, SlotNumber};
+use crate::store::{ActOutcome, ApplyError, DAYS_KEPT, KEEP_MILLIS, StoreError, Topic};
+
+/// Does an act.
+pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcome, ApplyError> {
+    let budget = Budget::of_a_call();
+    if let Some(idempotency) = &act.idempotency {
+        refuse_other_call(store, idempotency, budget).await?;
+    }
+    let call = call_of(store, act)?;
+    let reply = store.runner.once(act.space.bucket(), &call, budget).await?;
+    let outcome = read_outcome(&reply)?;
+    if let Some(idempotency) = &act.idempotency {
+        remember_call(store, idempotency, budget).await;
+    }
+    Ok(outcome)
+}
+
+fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
+    let (space, bucket) = (act.space, act.space.bucket());
+    let (of_space, of_bucket) = (Topic::Space(space), Topic::Bucket(bucket));
+    let keys = &store.keys;
+    let script = match act.kind {
+        SlotActKind::Hold { .. } => &scripts::HOLD,
+        SlotActKind::Book { .. } => &scripts::BOOK,
+        SlotActKind::Release { .. } => &scripts::RELEASE,
+        SlotActKind::Extend { .. } => &scripts::EXTEND,
+        SlotActKind::Update { .. } => &scripts::UPDATE,
+    };
+    let mut call = Call::new(script)
+        .key(keys.epoch(bucket))
+        .key(keys.head(of_space))
+        .key(keys.log(of_space))
+        .key(keys.day(space, act.day))
+        .key(keys.days(space))
+        .key(keys.ends(bucket))
+        .key(keys.holds(bucket))
+        .key(keys.head(of_bucket))
+        .key(keys.log(of_bucket));
+    if let Some(idempotency) = &act.idempotency {
+        call = call.key(keys.answer(bucket, &idempotency.caller, &idempotency.key));
+    }
+    call = call
+        .arg(act.revision)
+        .arg(keys.channel(of_space))
+        .arg(keys.channel(of_bucket))
+        .arg(space.site)
+        .arg(space.space)
+        .arg(act.day)
+        .arg(forgotten_at_seconds(act.day))
+        .arg(act.idempotency.as_ref().map_or("", |idempotency| &idempotency.fingerprint));
+    for arg in args_of_kind(&act.kind) {
+        call = call.arg(arg);
+    }
+    for slot in &act.slots {
+        call = call.arg(slot.number).arg(slot.start.as_millis()).arg(slot.end.as_millis()).arg(label_of(slot)?);
+    }
+    Ok(call)
+}
+
+/// ARGV 15 to 18.
+fn args_of_kind(kind: &SlotActKind) -> [String; 4] {
+    let none = String::new;
+    match kind {
+        SlotActKind::Hold { user, token, millis, max_holds } => {
+            let max_holds = max_holds.map_or_else(none, |max| max.to_string());
+            [user.to_string(), token.as_str().into(), millis.to_string(), max_holds]
+        }
+        SlotActKind::Book { actor, token } => [actor_arg(actor), token_arg(token.as_ref()), none(), none()],
+        SlotActKind::Release { actor, token, as_staff } => {
+            [actor_arg(actor), token_arg(token.as_ref()), u8::from(*as_staff).to_string(), none()]
+        }
+        SlotActKind::Extend { actor, token, millis, max_millis } => {
+            [actor_arg(actor), token_arg(token.as_ref()), millis.to_string(), max_millis.to_string()]
+        }
+        SlotActKind::Update { to, data } => {
+            let to = match to {
+                StaffStatus::Available => "available",
+                StaffStatus::Booked => "booked",
+                StaffStatus::Blocked => "blocked",
+            };
+            [to.into(), data.as_ref().map_or_else(none, to_json), none(), none()]
+        }
+    }
+}
+
+fn actor_arg(actor: &Actor) -> String {
+    match actor {
+        Actor::User(user) => user.to_string(),
+        Actor::Anyone => String::new(),
+    }
+}
+
+fn token_arg(token: Option<&HoldToken>) -> String {
+    token.map_or_else(String::new, |token| token.as_str().into())
+}
+
+/// A record has one line for it.
+fn label_of(slot: &SlotTime) -> Result<&str, StoreError> {
+    let fits = !slot.label.contains('\n');
+    fits.then_some(&*slot.label).ok_or_else(|| StoreError(format!("slot {} has no proper label", slot.number)))
+}
+
+/// When the slots of a day are forgotten, in seconds since 1970: as the embedded store, [`DAYS_KEPT`] after the day is over
+/// everywhere.
+fn forgotten_at_seconds(day: Day) -> i64 {
+    let date = day.date().saturating_add(jiff::Span::new().days(i64::from(DAYS_KEPT) + 2));
+    let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);
+    midnight.map_or(jiff::Timestamp::MAX.as_second(), |midnight| midnight.timestamp().as_second())
+}
+
+fn read_outcome(reply: &Reply) -> Result<ActOutcome, ApplyError> {
+    match reply.text_at(0)? {
+        "done" => {
+            let hold = match parse_token(reply.text_at(4)?) {
+                Some(token) => {
+                    let until = parse_time(reply.text_at(5)?).ok_or_else(|| reply.unexpected(5))?;
+                    Some(HoldAnswer { token, until })
+                }
+                None => None,
+            };
+            Ok(ActOutcome { at: reply.position_at(2)?, hold })
+        }
+        "stale" => Err(ApplyError::Stale),
+        "mismatch" => Err(Refusal::from(Code::IdempotencyMismatch).into()),
+        "refused" => Err(read_refusal(reply)?.into()),
+        _ => Err(reply.unexpected(0).into()),
+    }
+}
+
+fn read_refusal(reply: &Reply) -> Result<Refusal, StoreError> {
+    let codes =
+        [Code::Past, Code::SlotUnavailable, Code::TooManyHolds, Code::NotHeld, Code::HoldExpired, Code::HoldLimit];
+    let name = reply.text_at(2)?;
+    let code = codes.into_iter().find(|code| code.as_str() == name).ok_or_else(|| reply.unexpected(2))?;
+    let numbers = reply.texts_from(3)?;
+    let conflicts: Option<Vec<SlotNumber>> =
+        numbers.iter().map(|number| number.parse().ok().and_then(SlotNumber::new)).collect();
+    Ok(Refusal::of_slots(code, conflicts.ok_or_else(|| reply.unexpected(3))?))
+}
+
+/// Refuses a call under a key that its caller used for another one, in whichever space that was. The key in the space's
+/// bucket, which the act's own script reads and writes, is exact; this one, in the caller's bucket, is the best that can
+/// be had across buckets: two calls at the same time, or a node that ends between an act and [`remember_call`], leave a
+/// window in which one key serves two calls in two spaces.
+async fn refuse_other_call(store: &RedisStore, key: &Idempotency, budget: Budget) -> Result<(), ApplyError> {
+    let mut get = redis::cmd("GET");
+    get.arg(store.keys.call(&key.caller, &key.key));
+    let known = store.runner.command("get", &get, budget).await?;
+    let known: Option<String> =
+        redis::from_redis_value(known).map_err(|error| StoreError::new("Redis: the call under a key", error))?;
+    match known {
+        Some(known) if known != key.fingerprint => Err(Refusal::from(Code::IdempotencyMismatch).into()),
+        _ => Ok(()),
+    }
+}
+
+async fn remember_call(store: &RedisStore, key: &Idempotency, budget: Budget) {
+    let mut set = redis::cmd("SET");
+    set.arg(store.keys.call(&key.caller, &key.key)).arg(&key.fingerprint).arg("NX").arg("PX").arg(KEEP_MILLIS);
+    if let Err(error) = store.runner.command("set", &set, budget).await {
+        tracing::debug!(%error, user.id = %key.caller, "an Idempotency-Key is known in its space's bucket only");
+    }
+}

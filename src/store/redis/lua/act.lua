@@ -1,0 +1,198 @@
+-- What the five acts on slots share; `scripts.rs` puts it before each of them, after `common.lua`.
+--
+-- KEYS[1]   the bucket's epoch
+-- KEYS[2]   the space's head
+-- KEYS[3]   the space's log
+-- KEYS[4]   the day's slots
+-- KEYS[5]   the space's days
+-- KEYS[6]   the bucket's holds by their end
+-- KEYS[7]   the bucket's holds by their user
+-- KEYS[8]   the bucket's head
+-- KEYS[9]   the bucket's log
+-- KEYS[10]  the answer kept for the Idempotency-Key; left out without one
+-- ARGV[4]   the act's id
+-- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
+-- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
+-- ARGV[7]   the revision of the schedule that the slots came from
+-- ARGV[8]   the space's channel
+-- ARGV[9]   the bucket's channel
+-- ARGV[10]  the site
+-- ARGV[11]  the space
+-- ARGV[12]  the day, YYYY-MM-DD
+-- ARGV[13]  when the day's slots are forgotten, in s since 1970
+-- ARGV[14]  the fingerprint of the call under the Idempotency-Key; '' without one
+-- ARGV[15] to ARGV[18]  as the act says
+-- ARGV[19] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
+--
+-- Reply: an array of texts.
+--   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''
+--   'refused', now, code, the numbers of the slots in the way ...
+--   'stale', now: the schedule has another revision
+--   'late', now: it started after the deadline, and did nothing
+--   'unknown', now: it may have been done, and the log does not reach back far enough to tell
+--   'mismatch', now: the Idempotency-Key was used for another call
+
+local act_id = ARGV[4]
+local place = { site = ARGV[10], space = ARGV[11], day = ARGV[12] }
+local slots = {}
+for i = 19, #ARGV, 4 do
+  slots[#slots + 1] =
+    { number = ARGV[i], start = tonumber(ARGV[i + 1]), finish = ARGV[i + 2], label = ARGV[i + 3] }
+end
+
+-- A refusal that names the slots for which `stands_in_the_way` is true, or nil.
+local function refuse_where(code, stands_in_the_way)
+  local conflicts = {}
+  for _, slot in ipairs(slots) do
+    if stands_in_the_way(slot) then conflicts[#conflicts + 1] = slot.number end
+  end
+  if #conflicts > 0 then return { code = code, conflicts = conflicts } end
+end
+
+-- Whether `actor` ('' is anyone) is this user.
+local function is_actor(actor, user)
+  return actor == '' or actor == user
+end
+
+-- A refusal unless each slot is held live by the actor, under the token if one was sent, or `also` allows it.
+local function require_held(actor, token, also)
+  return refuse_where(token == '' and 'not_held' or 'hold_expired', function(slot)
+    local record = slot.record
+    local held = is_live(record) and is_actor(actor, record.user) and (token == '' or token == record.token)
+    return not held and not (record and also and also(record))
+  end)
+end
+
+local function is_booked_by(record, actor)
+  return record and record.state == 'b' and (actor == '' or actor == record.user)
+end
+
+local function load_records()
+  local numbers = {}
+  for i, slot in ipairs(slots) do numbers[i] = slot.number end
+  local values = redis.call('HMGET', KEYS[4], unpack(numbers))
+  for i, slot in ipairs(slots) do
+    slot.record = values[i] and parse_record(values[i]) or nil
+  end
+end
+
+-- Keeps a day in the space's list of days, which forgets the days whose slots are forgotten.
+local function remember_day()
+  local number = string.gsub(place.day, '-', '')
+  if redis.call('ZADD', KEYS[5], number, number) == 0 then return end
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. day_number(now - 32 * 86400000))
+  local last = redis.call('ZRANGE', KEYS[5], -1, -1)[1]
+  if last == number then redis.call('EXPIREAT', KEYS[5], ARGV[13]) end
+end
+
+-- Writes what a slot becomes, in the place of what it was.
+local function store(slot, record)
+  if slot.record and slot.record.state == 'h' then
+    forget_hold(KEYS[6], KEYS[7], place, slot.number, slot.record)
+  end
+  if record.state == 'a' and (record.data or '') == '' then
+    redis.call('HDEL', KEYS[4], slot.number)
+    return
+  end
+  redis.call('HSET', KEYS[4], slot.number, record_text(record))
+  if record.state == 'h' then
+    remember_hold(KEYS[6], KEYS[7], place, slot.number, record)
+  end
+end
+
+-- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
+-- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves.
+local function write(epoch, last_version, becomes, with_hold)
+  local version, changes, freed = last_version, {}, {}
+  for _, slot in ipairs(slots) do
+    if is_ended(slot.record) then
+      version = version + 1
+      local record = { state = 'a', start = slot.record.start, label = slot.record.label }
+      changes[#changes + 1] = { number = slot.number, record = record, version = version }
+      freed[#freed + 1] = slot.number
+    end
+  end
+  local token, ends = '', nil
+  local records = {}
+  for i, slot in ipairs(slots) do
+    version = version + 1
+    local record = becomes(slot)
+    record.version, record.start, record.finish, record.label = text(version), slot.start, slot.finish, slot.label
+    if record.state == 'h' then
+      record.first_version = record.first_version or record.version
+      if with_hold and (not ends or record.ends < ends) then token, ends = record.token, record.ends end
+    end
+    changes[#changes + 1] = { number = slot.number, record = record, version = version }
+    records[i] = record
+  end
+
+  for i, slot in ipairs(slots) do store(slot, records[i]) end
+  remember_day()
+  redis.call('EXPIREAT', KEYS[4], ARGV[13], 'NX')
+  redis.call('HSET', KEYS[2], 'v', text(version))
+  local bucket_version
+  if #freed > 0 then
+    bucket_version = version_of(KEYS[8]) + 1
+    redis.call('HSET', KEYS[8], 'v', text(bucket_version))
+  end
+
+  local answer = token .. '\n' .. (ends and text(ends) or '')
+  for i, change in ipairs(changes) do
+    local json = slot_update(place, change.number, change.record, epoch, change.version)
+    append(KEYS[3], ARGV[8], epoch, change.version, 'slot_update', json, i == #changes and act_id or nil, answer)
+  end
+  keep(KEYS[3])
+  if bucket_version then
+    append(KEYS[9], ARGV[9], epoch, bucket_version, 'freed', freed_slots(place, freed))
+    keep(KEYS[9])
+  end
+  return version, answer
+end
+
+local function done(epoch, version, answer)
+  return { 'done', text(now), epoch, version, string.match(answer, '^([^\n]*)\n([^\n]*)$') }
+end
+
+-- The answer kept under the Idempotency-Key: epoch, version, token, end and fingerprint, a line each.
+local function recall_answer()
+  local kept = KEYS[10] and redis.call('GET', KEYS[10])
+  if not kept then return end
+  local epoch, version, answer, fingerprint = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
+  if fingerprint ~= ARGV[14] then return { 'mismatch', text(now) } end
+  return done(epoch, version, answer)
+end
+
+local function keep_answer(epoch, version, answer)
+  if KEYS[10] then
+    redis.call('SET', KEYS[10], table.concat({ epoch, version, answer, ARGV[14] }, '\n'), 'PX', KEEP_MILLIS)
+  end
+end
+
+-- Does an act. `decide` returns a table with `code` and `conflicts` (refused), with `version` and `answer` (done
+-- before), or with `becomes`, which makes a slot's new record, and `with_hold` when the answer tells the hold.
+local function act(decide)
+  if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
+  local epoch = fence(KEYS[1])
+  if ARGV[6] == '1' then
+    local of_epoch, version, answer, unknown = find_act(KEYS[3], act_id)
+    if of_epoch then return done(of_epoch, version, answer) end
+    if unknown then return { 'unknown', text(now) } end
+  end
+  -- Before the revision: an answer that was given stays the answer, whatever happened to the schedule since.
+  local recalled = recall_answer()
+  if recalled then return recalled end
+  local head = redis.call('HMGET', KEYS[2], 'v', 'r')
+  if (head[2] or '0') ~= ARGV[7] then return { 'stale', text(now) } end
+  load_records()
+  local decision = decide()
+  if decision.code then
+    return { 'refused', text(now), decision.code, unpack(decision.conflicts) }
+  end
+  local version, answer = decision.version, decision.answer
+  if decision.becomes then
+    version, answer = write(epoch, tonumber(head[1] or '0'), decision.becomes, decision.with_hold)
+    version = text(version)
+  end
+  keep_answer(epoch, version, answer)
+  return done(epoch, version, answer)
+end

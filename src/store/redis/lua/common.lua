@@ -1,0 +1,195 @@
+-- What every script begins with; `scripts.rs` puts it before each.
+--
+-- The first three ARGV of every script:
+--   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
+--   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts
+--   ARGV[3]  what this store's clock is ahead of Redis TIME, in ms; 0 outside tests
+--
+-- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
+-- and instants are below that.
+
+-- How many changes a log keeps, and for how many milliseconds after the last.
+local LOG_LENGTH, KEEP_MILLIS = 1024, 86400000
+
+-- An entry that an act may have appended is looked for in the log; when the log is full of entries younger than this
+-- (ms), the entry may have been trimmed already, and nothing can be said.
+local YOUNG_MILLIS = 5000
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
+
+-- The epoch that `key` holds, or a new one when there is none or the server's history is not provably the one that it
+-- was made under. Made of what the caller brought and the instant, so that a script that runs twice makes two.
+local function fence(key)
+  local known = redis.call('HMGET', key, 'epoch', 'replid')
+  local replid = ''
+  if ARGV[2] == '1' then
+    replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
+  end
+  if known[1] and (ARGV[2] ~= '1' or known[2] == replid) then
+    return known[1]
+  end
+  local epoch = string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
+  redis.call('HSET', key, 'epoch', epoch, 'replid', replid)
+  return epoch
+end
+
+-- The version in a topic's head.
+local function version_of(head)
+  return tonumber(redis.call('HGET', head, 'v') or '0')
+end
+
+local function publish(channel, epoch, version, kind, payload)
+  redis.call('PUBLISH', channel, '1\n' .. epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n' .. payload)
+end
+
+-- Appends a version to a log and publishes it. The last entry of an act bears the act's id and its answer.
+local function append(log, channel, epoch, version, kind, payload, act, answer)
+  local id = text(version) .. '-0'
+  if act then
+    redis.call('XADD', log, 'MAXLEN', '=', LOG_LENGTH, id,
+      'e', epoch, 'k', kind, 'p', payload, 't', text(now), 'a', act, 'r', answer)
+  else
+    redis.call('XADD', log, 'MAXLEN', '=', LOG_LENGTH, id, 'e', epoch, 'k', kind, 'p', payload, 't', text(now))
+  end
+  publish(channel, epoch, version, kind, payload)
+end
+
+local function keep(log)
+  redis.call('PEXPIRE', log, KEEP_MILLIS)
+end
+
+local function fields_of(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  return fields
+end
+
+-- Whether an act is in a log: its epoch, version and answer; `nil` when it is not; and `true` as the fourth when it
+-- may have been there.
+local function find_act(log, act)
+  local before, oldest, seen = '+', nil, 0
+  while true do
+    local entries = redis.call('XREVRANGE', log, before, '-', 'COUNT', 64)
+    for _, entry in ipairs(entries) do
+      local fields = fields_of(entry)
+      if fields.a == act then
+        return fields.e, string.match(entry[1], '^%d+'), fields.r
+      end
+      oldest, before = fields.t, '(' .. entry[1]
+    end
+    seen = seen + #entries
+    if #entries < 64 then break end
+  end
+  return nil, nil, nil, seen >= LOG_LENGTH and tonumber(oldest) > now - YOUNG_MILLIS
+end
+
+-- Year, month and day of an instant in ms, UTC.
+local function date_of(millis)
+  local z = math.floor(millis / 86400000) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400
+  if month <= 2 then year = year + 1 end
+  return year, month, doy - math.floor((153 * mp + 2) / 5) + 1
+end
+
+-- The date of an instant in ms, UTC, as the number YYYYMMDD.
+local function day_number(millis)
+  local year, month, day = date_of(millis)
+  return year * 10000 + month * 100 + day
+end
+
+-- An instant in ms as RFC 3339 UTC with milliseconds.
+local function rfc3339(millis)
+  local year, month, day = date_of(millis)
+  local ms = millis % 86400000
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math.floor(ms / 3600000),
+    math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
+end
+
+-- A slot's record: twelve lines, the last of which may itself have line ends. `keys.rs` says what each is.
+local RECORD = '^' .. string.rep('([^\n]*)\n', 11) .. '(.*)$'
+
+local function parse_record(value)
+  local r = {}
+  r.state, r.version, r.start, r.finish, r.label, r.user, r.token, r.began, r.ends, r.first_ends, r.first_version, r.data =
+    string.match(value, RECORD)
+  r.start, r.ends = tonumber(r.start), tonumber(r.ends)
+  return r
+end
+
+local function record_text(r)
+  local is_held = r.state == 'h'
+  return table.concat({ r.state, r.version, text(r.start), r.finish, r.label, r.user or '', is_held and r.token or '',
+    is_held and r.began or '', is_held and text(r.ends) or '', is_held and r.first_ends or '',
+    is_held and r.first_version or '', r.data or '' }, '\n')
+end
+
+local function is_live(record)
+  return record and record.state == 'h' and now < record.ends
+end
+
+local function is_ended(record)
+  return record and record.state == 'h' and record.ends <= now
+end
+
+-- The status of a slot that starts at `start` (ms); `record` may be nil.
+local function status_of(record, start)
+  local state = record and record.state or 'a'
+  if state == 'b' then return 'booked' end
+  if state == 'c' then return 'blocked' end
+  if start <= now then return 'past' end
+  return is_live(record) and 'occupied' or 'available'
+end
+
+-- The JSON of one change of one slot, as `domain::event::slot_update` makes it.
+local function slot_update(place, number, record, epoch, version)
+  local status = status_of(record, record.start)
+  local ends, data = '', ''
+  if status == 'occupied' then
+    local at = rfc3339(record.ends)
+    ends = ',"held_until":"' .. at .. '","expires_at":"' .. at .. '"'
+  end
+  if record.data and #record.data > 2 then
+    data = ',' .. string.sub(record.data, 2, -2)
+  end
+  return '{"type":"slot_update","slotId":' .. number .. ',"status":"' .. status .. '","data":{"id":' .. number
+    .. ',"id_slot":' .. number .. ',"spazioId":' .. place.space .. ',"sedeId":' .. place.site .. ',"date":"' .. place.day
+    .. '","orario":' .. cjson.encode(record.label) .. ',"status":"' .. status .. '"' .. ends .. data
+    .. '},"timestamp":"' .. rfc3339(now) .. '","epoch":"' .. epoch .. '","version":' .. text(version) .. '}'
+end
+
+-- The JSON of the slots of a day that were freed, ascending.
+local function freed_slots(place, numbers)
+  return '{"spazioId":' .. place.space .. ',"sedeId":' .. place.site .. ',"date":"' .. place.day .. '","slots":['
+    .. table.concat(numbers, ',') .. ']}'
+end
+
+-- How a hold stands in the index of ends, and in that of users.
+local function hold_members(place, number, r)
+  return table.concat({ place.site, place.space, place.day, number, r.user, r.token, r.label }, '\n'),
+    table.concat({ r.user, place.site, place.space, place.day, number, r.token, text(r.ends), r.label }, '\n')
+end
+
+local function remember_hold(ends, holds, place, number, record)
+  local end_member, hold_member = hold_members(place, number, record)
+  redis.call('ZADD', ends, text(record.ends), end_member)
+  redis.call('ZADD', holds, 0, hold_member)
+end
+
+local function forget_hold(ends, holds, place, number, record)
+  local end_member, hold_member = hold_members(place, number, record)
+  redis.call('ZREM', ends, end_member)
+  redis.call('ZREM', holds, hold_member)
+end

@@ -1,0 +1,63 @@
+#!lua
+-- Takes free slots for a user, all or none. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+--
+-- ARGV[15]  the user
+-- ARGV[16]  the token of the new hold
+-- ARGV[17]  how long it lasts, in ms; it never ends after a slot's start
+-- ARGV[18]  how many live holds the user may have in the space, '' for any number
+
+local user, token, millis, max_holds = ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18]
+
+-- The answer of the first call, when the named slots are exactly those of one live hold of the user.
+local function same_hold()
+  local first = slots[1].record
+  if not is_live(first) or first.user ~= user then return end
+  local named, ends, version = {}, nil, 0
+  for _, slot in ipairs(slots) do named[slot.number] = true end
+  local day, count = redis.call('HGETALL', KEYS[4]), 0
+  for i = 1, #day, 2 do
+    local record = parse_record(day[i + 1])
+    if is_live(record) and record.token == first.token then
+      if not named[day[i]] then return end
+      count = count + 1
+      ends = math.min(ends or math.huge, tonumber(record.first_ends))
+      version = math.max(version, tonumber(record.first_version))
+    end
+  end
+  if count == #slots then
+    return { version = text(version), answer = first.token .. '\n' .. text(ends) }
+  end
+end
+
+-- Distinct live holds of the user in the space, over all days.
+local function count_live_holds()
+  local prefix = user .. '\n' .. place.site .. '\n' .. place.space .. '\n'
+  local seen, count = {}, 0
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[7], '[' .. prefix, '(' .. prefix .. '\255')) do
+    local of, ends = string.match(string.sub(member, #prefix + 1), '^[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)')
+    if now < tonumber(ends) and not seen[of] then
+      seen[of] = true
+      count = count + 1
+    end
+  end
+  return count
+end
+
+return act(function()
+  local refusal = same_hold()
+    or refuse_where('past', function(slot) return slot.start <= now end)
+    or refuse_where('slot_unavailable', function(slot)
+      return slot.record and status_of(slot.record, slot.record.start) ~= 'available'
+    end)
+  if refusal then return refusal end
+  if max_holds ~= '' and count_live_holds() >= tonumber(max_holds) then
+    return { code = 'too_many_holds', conflicts = {} }
+  end
+  return {
+    with_hold = true,
+    becomes = function(slot)
+      local ends = math.min(now + millis, slot.start)
+      return { state = 'h', user = user, token = token, began = text(now), ends = ends, first_ends = text(ends) }
+    end,
+  }
+end)

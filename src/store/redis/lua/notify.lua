@@ -1,0 +1,35 @@
+#!lua
+-- Keeps a message for a user, and announces it in the user's bucket.
+--
+-- KEYS[1]  the bucket's epoch
+-- KEYS[2]  the bucket's head
+-- KEYS[3]  the bucket's log
+-- KEYS[4]  how far the user's messages were sent and received
+-- KEYS[5]  the user's messages
+-- ARGV[4]  the act's id
+-- ARGV[5]  the deadline, in ms of the store's clock
+-- ARGV[6]  '1' when it was sent before and may have been done, else '0'
+-- ARGV[7]  the bucket's channel
+-- ARGV[8]  how many messages are kept
+-- ARGV[9]  the message as JSON, up to its sequence
+-- ARGV[10] the rest of it
+--
+-- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, as of `act.lua`.
+
+if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
+local epoch = fence(KEYS[1])
+if ARGV[6] == '1' then
+  local of_epoch, _, _, unknown = find_act(KEYS[3], ARGV[4])
+  if of_epoch then return { 'done', text(now) } end
+  if unknown then return { 'unknown', text(now) } end
+end
+local sequence = tonumber(redis.call('HGET', KEYS[4], 'sent') or '0') + 1
+local json = ARGV[9] .. text(sequence) .. ARGV[10]
+local version = version_of(KEYS[2]) + 1
+redis.call('HSET', KEYS[4], 'sent', text(sequence))
+redis.call('XADD', KEYS[5], 'MAXLEN', '=', ARGV[8], text(sequence) .. '-0', 'j', json, 'ends', text(now + KEEP_MILLIS))
+keep(KEYS[5])
+redis.call('HSET', KEYS[2], 'v', text(version))
+append(KEYS[3], ARGV[7], epoch, version, 'user', json, ARGV[4], '')
+keep(KEYS[3])
+return { 'done', text(now) }

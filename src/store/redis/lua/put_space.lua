@@ -1,0 +1,38 @@
+#!lua
+-- Registers a space, changes its schedule, or removes it; takes a version, and tells everyone who watches.
+--
+-- KEYS[1]  the bucket's epoch
+-- KEYS[2]  the space's head
+-- KEYS[3]  the space's log
+-- KEYS[4]  the bucket's registered spaces
+-- ARGV[4]  the act's id
+-- ARGV[5]  the deadline, in ms of the store's clock
+-- ARGV[6]  '1' when it was sent before and may have been done, else '0'
+-- ARGV[7]  the space's channel
+-- ARGV[8]  the version that the space must be at
+-- ARGV[9]  the schedule as JSON, '' to remove the space
+-- ARGV[10] the space's member of the registered spaces
+--
+-- Reply: an array of texts: 'done', now in ms, epoch, version; or 'stale', 'late' or 'unknown' and now, as of `act.lua`.
+
+if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
+local epoch = fence(KEYS[1])
+if ARGV[6] == '1' then
+  local of_epoch, version, _, unknown = find_act(KEYS[3], ARGV[4])
+  if of_epoch then return { 'done', text(now), of_epoch, version } end
+  if unknown then return { 'unknown', text(now) } end
+end
+local version = version_of(KEYS[2])
+if text(version) ~= ARGV[8] then return { 'stale', text(now) } end
+version = version + 1
+redis.call('HSET', KEYS[2], 'v', text(version), 'r', text(version))
+if ARGV[9] == '' then
+  redis.call('HDEL', KEYS[2], 'j')
+  redis.call('ZREM', KEYS[4], ARGV[10])
+else
+  redis.call('HSET', KEYS[2], 'j', ARGV[9])
+  redis.call('ZADD', KEYS[4], 0, ARGV[10])
+end
+append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', ARGV[4], '')
+keep(KEYS[3])
+return { 'done', text(now), epoch, text(version) }

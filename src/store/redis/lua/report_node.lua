@@ -1,0 +1,27 @@
+#!lua
+-- Renews a node's lease and writes what has changed of its report.
+--
+-- KEYS[1]  the leases of the nodes
+-- KEYS[2]  the node's report
+-- ARGV[4]  the node's id
+-- ARGV[5]  how long the lease lasts, in ms
+-- ARGV[6]  '' to write the report anew, else the stamp that it must bear for the changes to fit
+-- ARGV[7]  the stamp that it bears afterwards
+-- ARGV[8]  how many of the following ARGV are fields and values to set; the others are fields to remove
+-- ARGV[9] and on: field, value, field, value ..., then fields
+--
+-- Reply: an array of texts: 'done' or 'anew' (the report is not the one that the changes are of), and now in ms.
+
+if ARGV[6] == '' then
+  redis.call('DEL', KEYS[2])
+elseif redis.call('HGET', KEYS[2], 'stamp') ~= ARGV[6] then
+  return { 'anew', text(now) }
+end
+local first_removed = 9 + tonumber(ARGV[8])
+for i = 9, first_removed - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+for i = first_removed, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+redis.call('HSET', KEYS[2], 'stamp', ARGV[7])
+redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[5]) + 60000)
+redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[5])), ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))
+return { 'done', text(now) }

@@ -1,0 +1,22 @@
+#!lua
+-- Sets what staff says. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+--
+-- ARGV[15]  'available', 'booked' or 'blocked'
+-- ARGV[16]  staff's object as JSON, '' without one; stored and shown digit for digit
+
+local to, data = ARGV[15], ARGV[16]
+local STATES = { available = 'a', booked = 'b', blocked = 'c' }
+
+return act(function()
+  local refusal = refuse_where('past', function(slot)
+    return status_of(slot.record, slot.record and slot.record.start or slot.start) == 'past'
+  end)
+  return refusal or {
+    becomes = function(slot)
+      local was = slot.record
+      -- An existing booking keeps its user.
+      local user = to == 'booked' and was and was.state == 'b' and was.user or ''
+      return { state = STATES[to], user = user, data = data }
+    end,
+  }
+end)

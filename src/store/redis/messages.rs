@@ -1,0 +1,103 @@
+//! Messages to users and to everyone, commands, and changes of spaces.
+
+use super::RedisStore;
+use super::call::{Budget, Call};
+use super::reads::bad_value;
+use super::scripts;
+use crate::domain::event::{Position, to_json};
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Bucket, SpaceKey, UserId};
+use crate::store::{ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog};
+
+pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Result<(), StoreError> {
+    match publication {
+        Publication::ToUser { user, event, data } => {
+            let keys = &store.keys;
+            let topic = Topic::Bucket(user.bucket());
+            let call = Call::new(&scripts::NOTIFY)
+                .key(keys.epoch(user.bucket()))
+                .key(keys.head(topic))
+                .key(keys.log(topic))
+                .key(keys.user(&user))
+                .key(keys.mail(&user))
+                .arg(keys.channel(topic))
+                .arg(USER_LOG_LENGTH)
+                .arg(format_args!("{{\"user\":{},\"sequence\":", to_json(&user)))
+                .arg(format_args!(",\"event\":{},\"data\":{}}}", to_json(&event), data.get()));
+            once(store, user.bucket(), &call).await
+        }
+        Publication::ToEveryone(message) => {
+            let topic = Topic::Bucket(Bucket::EVERYONE);
+            let call = Call::new(&scripts::PUBLISH)
+                .key(store.keys.epoch(Bucket::EVERYONE))
+                .key(store.keys.head(topic))
+                .key(store.keys.log(topic))
+                .arg(store.keys.channel(topic))
+                .arg(MessageKind::Everyone.name())
+                .arg(to_json(&message));
+            once(store, Bucket::EVERYONE, &call).await
+        }
+        Publication::DisconnectUser(user) => {
+            let payload = format!("{{\"user\":{},\"before\":", to_json(&user));
+            let call = announcement(store, Topic::Bucket(user.bucket()), MessageKind::Disconnect, &payload).arg("}");
+            store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
+        }
+        Publication::ShowBoard(space, day) => {
+            let payload = to_json(&ShowBoard { date: day });
+            let call = announcement(store, Topic::Space(space), MessageKind::ShowBoard, &payload);
+            store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
+        }
+    }
+}
+
+/// What may be announced twice does no harm: boards are shown again, and sockets that are closed stay so.
+fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &str) -> Call {
+    Call::new(&scripts::ANNOUNCE)
+        .key(store.keys.epoch(super::keys::bucket_of(topic)))
+        .key(store.keys.head(topic))
+        .arg(store.keys.channel(topic))
+        .arg(kind.name())
+        .arg(payload)
+}
+
+async fn once(store: &RedisStore, bucket: Bucket, call: &Call) -> Result<(), StoreError> {
+    let reply = store.runner.once(bucket, call, Budget::of_a_call()).await?;
+    if reply.text_at(0)? == "done" { Ok(()) } else { Err(reply.unexpected(0)) }
+}
+
+pub(super) async fn mark_received(store: &RedisStore, user: &UserId, sequence: u64) -> Result<(), StoreError> {
+    let call = Call::new(&scripts::RECEIVED).key(store.keys.user(user)).arg(sequence);
+    store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
+}
+
+pub(super) async fn unreceived(store: &RedisStore, user: &UserId) -> Result<UserBacklog, StoreError> {
+    let call = Call::new(&scripts::UNRECEIVED).key(store.keys.user(user)).key(store.keys.mail(user));
+    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    let messages = reply.texts_from(1)?.into_iter().map(serde_json::from_str).collect::<Result<_, _>>();
+    let messages = messages.map_err(|_| bad_value(&store.keys.mail(user)))?;
+    Ok(UserBacklog { messages, now: reply.time_at(0)? })
+}
+
+pub(super) async fn put_space(
+    store: &RedisStore,
+    space: SpaceKey,
+    schedule: Option<&ScheduleSpec>,
+    expected_version: u64,
+) -> Result<Position, ApplyError> {
+    let (keys, topic) = (&store.keys, Topic::Space(space));
+    let call = Call::new(&scripts::PUT_SPACE)
+        .key(keys.epoch(space.bucket()))
+        .key(keys.head(topic))
+        .key(keys.log(topic))
+        .key(keys.spaces(space.bucket()))
+        .arg(keys.channel(topic))
+        .arg(expected_version)
+        .arg(schedule.map_or_else(String::new, to_json))
+        .arg(format_args!("{}|{}", space.space, space.site));
+    let reply = store.runner.once(space.bucket(), &call, Budget::of_a_call()).await?;
+    match reply.text_at(0)? {
+        "done" => Ok(reply.position_at(2)?),
+        "stale" => Err(ApplyError::Stale),
+        _ => Err(reply.unexpected(0).into()),
+    }
+}

@@ -1,0 +1,156 @@
+//! The store of any number of nodes: all state is in Redis, and each write is one Lua script there.
+//!
+//! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: what runs in Redis.
+//! - [`connect`]: the connection. `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading
+//!   what comes back.
+//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
+//!
+//! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
+//! conformance suite and a comparison with the embedded store on random acts hold the two together.
+//!
+//! **Invariant:** no (epoch, version) names two contents. Each bucket keeps its epoch with the server's `master_replid`;
+//! every script that tells or takes a version compares it, and where the server's history is not provably the same, the
+//! epoch changes.
+
+mod acts;
+mod call;
+pub mod connect;
+pub mod keys;
+mod messages;
+mod nodes;
+mod reads;
+mod record;
+mod reply;
+mod scripts;
+mod sweep;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::call::{Budget, Runner};
+pub use self::connect::Commands;
+use self::keys::Keys;
+use self::nodes::LastReport;
+use super::{
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
+    SweepBatch, Topic, UserBacklog,
+};
+use crate::domain::event::Position;
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+
+/// The store in Redis.
+pub struct RedisStore {
+    runner: Runner,
+    keys: Keys,
+    last_report: LastReport,
+}
+
+/// What differs between servers, and in tests.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisOptions {
+    /// Whether scripts compare `INFO replication` with what they know. `false` where INFO is refused in scripts: then an epoch
+    /// changes only when it is missing, and a failover that lost writes may reissue versions.
+    pub fenced: bool,
+    /// What the clock is ahead of Redis `TIME`, in ms; 0 outside tests.
+    pub clock_shift_millis: i64,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self { fenced: true, clock_shift_millis: 0 }
+    }
+}
+
+impl RedisStore {
+    /// A store under a prefix of all keys and channels. Nothing is sent yet; an error when the prefix has a brace, which
+    /// would take the place of the hash tags.
+    pub fn new(commands: Commands, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
+        let keys = Keys::new(prefix).ok_or_else(|| {
+            StoreError(format!("the prefix of keys in Redis is {prefix:?}, and must have no brace: choose another"))
+        })?;
+        let runner = Runner::new(commands, options.fenced, options.clock_shift_millis);
+        Ok(Self { runner, keys, last_report: LastReport::default() })
+    }
+
+    /// The time, of the server that has bucket 0.
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        let millis =
+            self.runner.learn_time(Bucket::EVERYONE, self.keys.epoch(Bucket::EVERYONE), Budget::of_a_call()).await?;
+        Ok(StoreTime::from_millis(millis))
+    }
+}
+
+#[async_trait]
+impl SlotStore for RedisStore {
+    async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError> {
+        acts::apply(self, &act).await
+    }
+
+    async fn put_space(
+        &self,
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        expected_version: u64,
+    ) -> Result<Position, ApplyError> {
+        messages::put_space(self, space, schedule.as_ref(), expected_version).await
+    }
+
+    async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
+        sweep::sweep(self, bucket, limit).await
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
+        messages::publish(self, publication).await
+    }
+
+    async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
+        messages::mark_received(self, user, sequence).await
+    }
+
+    async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {
+        reads::read_space(self, space).await
+    }
+
+    async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
+        reads::read_day(self, space, day).await
+    }
+
+    async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+        reads::sites_of(self, space).await
+    }
+
+    async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+        reads::holds_of(self, user).await
+    }
+
+    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+        messages::unreceived(self, user).await
+    }
+
+    async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
+        reads::read_log(self, topic, since).await
+    }
+
+    async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
+        reads::heads(self, topics).await
+    }
+
+    async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
+        nodes::report_node(self, report, lease).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
+        nodes::nodes(self).await
+    }
+
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+        nodes::take_sweep_lease(self, holder, lease).await
+    }
+
+    /// Runs a script that may write, so that it fails where acts would.
+    async fn ping(&self) -> Result<StoreTime, StoreError> {
+        self.now().await
+    }
+}

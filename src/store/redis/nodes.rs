@@ -1,0 +1,137 @@
+//! Who is there: the leases and reports of nodes, and who walks all buckets.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::RedisStore;
+use super::call::{Budget, Call};
+use super::scripts;
+use crate::store::{NodeReport, StoreError};
+
+/// What a room's field begins with.
+const ROOM: &str = "room:";
+
+/// The report that this node wrote last: only what has changed since is written.
+#[derive(Default)]
+pub(super) struct LastReport {
+    /// `None` when it is not known what is there. Held to take and put it, never across an await.
+    last: Mutex<Option<Written>>,
+}
+
+struct Written {
+    id: String,
+    stamp: u64,
+    fields: BTreeMap<String, String>,
+}
+
+impl LastReport {
+    fn take(&self, id: &str) -> Option<Written> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|written| written.id == id)
+    }
+
+    fn put(&self, written: Written) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+}
+
+pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
+    let budget = Budget::of_a_call();
+    let id = report.id.clone();
+    let fields = fields_of(report);
+    // Taken, not looked at: when this fails, nothing is known any more, and the next one writes all.
+    let mut written = store.last_report.take(&id);
+    loop {
+        let stamp = fastrand::u64(1..);
+        let call = call_of(store, &id, lease, &fields, written.as_ref(), stamp);
+        let reply = store.runner.repeatable(&call, budget).await?;
+        // Lost with its server, or repeated after a lost reply: then the whole report, which always fits.
+        if reply.text_at(0)? == "anew" && written.take().is_some() {
+            continue;
+        }
+        store.last_report.put(Written { id, stamp, fields });
+        return Ok(());
+    }
+}
+
+fn call_of(
+    store: &RedisStore,
+    id: &str,
+    lease: Duration,
+    fields: &BTreeMap<String, String>,
+    written: Option<&Written>,
+    stamp: u64,
+) -> Call {
+    let known = written.map(|written| &written.fields);
+    let changed: Vec<(&String, &String)> =
+        fields.iter().filter(|(name, value)| known.and_then(|known| known.get(*name)) != Some(*value)).collect();
+    let removed = known.into_iter().flat_map(|known| known.keys()).filter(|name| !fields.contains_key(*name));
+    let mut call = Call::new(&scripts::REPORT_NODE)
+        .key(store.keys.leases())
+        .key(store.keys.node(id))
+        .arg(id)
+        .arg(lease.as_millis())
+        .arg(written.map_or_else(String::new, |written| written.stamp.to_string()))
+        .arg(stamp)
+        .arg(changed.len() * 2);
+    for (name, value) in changed {
+        call = call.arg(name).arg(value);
+    }
+    for name in removed {
+        call = call.arg(name);
+    }
+    call
+}
+
+fn fields_of(report: NodeReport) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> =
+        report.rooms.into_iter().map(|(room, members)| (format!("{ROOM}{room}"), members.to_string())).collect();
+    fields.extend([
+        ("id".into(), report.id),
+        ("address".into(), report.address),
+        ("version".into(), report.version),
+        ("startedAt".into(), report.started_at),
+        ("sockets".into(), report.sockets.to_string()),
+        ("users".into(), report.users.to_string()),
+    ]);
+    fields
+}
+
+/// The report of its fields; `None` when some are missing, as after the end of a lease.
+fn report_of(mut fields: BTreeMap<String, String>) -> Option<NodeReport> {
+    Some(NodeReport {
+        id: fields.remove("id")?,
+        address: fields.remove("address")?,
+        version: fields.remove("version")?,
+        started_at: fields.remove("startedAt")?,
+        sockets: fields.remove("sockets")?.parse().ok()?,
+        users: fields.remove("users")?.parse().ok()?,
+        rooms: fields
+            .into_iter()
+            .filter_map(|(name, members)| Some((name.strip_prefix(ROOM)?.into(), members.parse().ok()?)))
+            .collect(),
+    })
+}
+
+pub(super) async fn nodes(store: &RedisStore) -> Result<Vec<NodeReport>, StoreError> {
+    let budget = Budget::of_a_call();
+    let leases = store.runner.repeatable(&Call::new(&scripts::NODES).key(store.keys.leases()), budget).await?;
+    let mut ids = leases.texts_from(1)?;
+    ids.sort_unstable();
+    let reports = ids.into_iter().map(|id| async move {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(store.keys.node(id));
+        let fields = store.runner.command("hgetall", &get, budget).await?;
+        redis::from_redis_value(fields).map_err(|error| StoreError::new("Redis: the report of a node", error))
+    });
+    Ok(try_join_all(reports).await?.into_iter().filter_map(report_of).collect())
+}
+
+pub(super) async fn take_sweep_lease(store: &RedisStore, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+    let millis = lease.as_millis().max(1);
+    let call = Call::new(&scripts::LEASE).key(store.keys.sweeper()).arg(holder).arg(millis);
+    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    Ok(reply.text_at(0)? == "1")
+}

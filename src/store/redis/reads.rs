@@ -1,0 +1,192 @@
+//! What is read.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use serde_json::value::RawValue;
+
+use super::RedisStore;
+use super::call::{Budget, Call};
+use super::keys::{bucket_of, compact, parse_compact, parse_kind, space_key};
+use super::record::{parse_record, parse_time, parse_token};
+use super::scripts;
+use crate::domain::event::Position;
+use crate::domain::ids::parse_id;
+use crate::domain::{Bucket, Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
+use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, StoreError, Topic};
+
+pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
+    let keys = &store.keys;
+    let call = Call::new(&scripts::READ_DAY)
+        .key(keys.epoch(space.bucket()))
+        .key(keys.head(Topic::Space(space)))
+        .key(keys.day(space, day));
+    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    let mut records = BTreeMap::new();
+    for pair in reply.array_at(4)?.chunks_exact(2) {
+        if let [number, record] = pair {
+            let slot = read_slot(number, record).ok_or_else(|| bad_value(&keys.day(space, day)))?;
+            records.insert(slot.0, slot.1);
+        }
+    }
+    Ok(DayState { at: reply.position_at(1)?, revision: reply.number_at(3)?, now: reply.time_at(0)?, records })
+}
+
+pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<SpaceState, StoreError> {
+    let budget = Budget::of_a_call();
+    let keys = &store.keys;
+    let mut days: Vec<Day> = Vec::new();
+    loop {
+        let mut call = Call::new(&scripts::READ_SPACE)
+            .key(keys.epoch(space.bucket()))
+            .key(keys.head(Topic::Space(space)))
+            .key(keys.days(space));
+        for day in &days {
+            call = call.key(keys.day(space, *day)).arg(compact(*day));
+        }
+        let reply = store.runner.repeatable(&call, budget).await?;
+        if reply.text_at(0)? == "days" {
+            // Each round knows all the days of the one before: it ends unless new days are added without an end, and
+            // then the time does.
+            let named = reply.texts_from(1)?.into_iter().map(parse_compact).collect::<Option<Vec<Day>>>();
+            days = named.ok_or_else(|| bad_value(&keys.days(space)))?;
+            continue;
+        }
+        let schedule = match reply.text_at(5)? {
+            "" => None,
+            json => Some(serde_json::from_str(json).map_err(|_| bad_value(&keys.head(Topic::Space(space))))?),
+        };
+        let mut taken = Vec::new();
+        for part in reply.texts_from(6)?.chunks_exact(3) {
+            if let [day, number, record] = part {
+                let slot = parse_compact(day).and_then(|day| Some((day, read_slot(number, record)?)));
+                let (day, (number, record)) = slot.ok_or_else(|| bad_value(&keys.days(space)))?;
+                taken.push((day, number, record));
+            }
+        }
+        taken.sort_by_key(|(day, number, _)| (*day, *number));
+        let (at, revision, now) = (reply.position_at(2)?, reply.number_at(4)?, reply.time_at(1)?);
+        return Ok(SpaceState { at, revision, schedule, now, taken });
+    }
+}
+
+fn read_slot(number: &str, record: &str) -> Option<(SlotNumber, SlotRecord)> {
+    Some((SlotNumber::new(number.parse().ok()?)?, parse_record(record)?))
+}
+
+pub(super) async fn sites_of(store: &RedisStore, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+    let (from, to) = (format!("[{space}|"), format!("({space}}}"));
+    let mut sites = Vec::new();
+    for member in lex_ranges(store, |bucket| store.keys.spaces(bucket), &from, &to).await? {
+        let site = member.split_once('|').and_then(|(_, site)| SiteId::new(parse_id(site)?));
+        sites.push(site.ok_or_else(|| bad_value("the registered spaces"))?);
+    }
+    sites.sort_unstable();
+    Ok(sites)
+}
+
+pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+    // No user's id has a control character, so that nobody else's holds are between these two.
+    let (from, to) = (format!("[{user}\n"), format!("({user}\u{b}"));
+    let members = lex_ranges(store, |bucket| store.keys.holds(bucket), &from, &to).await?;
+    // Asked afterwards, so that no hold is shown that had ended when this began.
+    let now = store.now().await?;
+    let mut holds = Vec::new();
+    for member in &members {
+        let hold = parse_hold(member).ok_or_else(|| bad_value("the holds of users"))?;
+        if now < hold.until {
+            holds.push(hold);
+        }
+    }
+    holds.sort_by_key(|hold| (hold.space, hold.day, hold.slot));
+    Ok(holds)
+}
+
+fn parse_hold(member: &str) -> Option<HeldSlot> {
+    let mut lines = member.splitn(8, '\n').skip(1);
+    let mut line = || lines.next();
+    let (site, space, day, slot, token, until, label) = (line()?, line()?, line()?, line()?, line()?, line()?, line()?);
+    Some(HeldSlot {
+        space: space_key(site, space)?,
+        day: Day::parse(day)?,
+        slot: SlotNumber::new(slot.parse().ok()?)?,
+        label: label.into(),
+        token: parse_token(token)?,
+        until: parse_time(until)?,
+    })
+}
+
+/// The members between two of one sorted set of each bucket.
+async fn lex_ranges(
+    store: &RedisStore,
+    key: impl Fn(Bucket) -> String,
+    from: &str,
+    to: &str,
+) -> Result<Vec<String>, StoreError> {
+    let budget = Budget::of_a_call();
+    let ranges = Bucket::all().map(|bucket| {
+        let mut range = redis::cmd("ZRANGEBYLEX");
+        range.arg(key(bucket)).arg(from).arg(to);
+        async move {
+            let members = store.runner.command("zrangebylex", &range, budget).await?;
+            redis::from_redis_value::<Vec<String>>(members)
+                .map_err(|error| StoreError::new("Redis: members of a sorted set", error))
+        }
+    });
+    Ok(try_join_all(ranges).await?.concat())
+}
+
+pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
+    let keys = &store.keys;
+    let call = Call::new(&scripts::READ_LOG)
+        .key(keys.epoch(bucket_of(topic)))
+        .key(keys.head(topic))
+        .key(keys.log(topic))
+        .arg(&since.epoch)
+        .arg(since.version);
+    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    let head = reply.position_at(1)?;
+    if reply.text_at(0)? == "gone" {
+        return Ok(LogRead::Gone(head));
+    }
+    let mut messages = Vec::new();
+    for (part, version) in reply.texts_from(3)?.chunks_exact(2).zip(since.version + 1..) {
+        if let [kind, payload] = part {
+            let message = parse_kind(kind).and_then(|kind| {
+                let payload = RawValue::from_string((*payload).into()).ok()?.into();
+                Some(Message { at: Position { epoch: head.epoch.clone(), version }, kind, payload })
+            });
+            messages.push(message.ok_or_else(|| bad_value(&keys.log(topic)))?);
+        }
+    }
+    Ok(LogRead::Messages(messages))
+}
+
+pub(super) async fn heads(store: &RedisStore, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
+    let budget = Budget::of_a_call();
+    let mut by_bucket: BTreeMap<Bucket, Vec<usize>> = BTreeMap::new();
+    for (index, topic) in topics.iter().enumerate() {
+        by_bucket.entry(bucket_of(*topic)).or_default().push(index);
+    }
+    let reads = by_bucket.into_iter().map(|(bucket, indexes)| {
+        let mut call = Call::new(&scripts::HEADS).key(store.keys.epoch(bucket));
+        for topic in indexes.iter().filter_map(|index| topics.get(*index)) {
+            call = call.key(store.keys.head(*topic));
+        }
+        async move {
+            let reply = store.runner.repeatable(&call, budget).await?;
+            let epoch: std::sync::Arc<str> = reply.text_at(0)?.into();
+            let position =
+                |(place, index)| Ok((index, Position { epoch: epoch.clone(), version: reply.number_at(place)? }));
+            (1..).zip(indexes).map(position).collect::<Result<Vec<(usize, Position)>, StoreError>>()
+        }
+    });
+    let mut positions: Vec<(usize, Position)> = try_join_all(reads).await?.concat();
+    positions.sort_by_key(|(index, _)| *index);
+    Ok(positions.into_iter().map(|(_, position)| position).collect())
+}
+
+/// The error for a value that this store never wrote.
+pub(super) fn bad_value(key: &str) -> StoreError {
+    StoreError(format!("Redis: the value of {key:?} cannot be read: something else than slotcast wrote it"))
+}

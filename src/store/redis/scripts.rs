@@ -1,0 +1,86 @@
+//! The Lua scripts, one file each. A script's text is its first line, what it shares with others, and its own.
+
+use std::sync::LazyLock;
+
+const COMMON: &str = include_str!("lua/common.lua");
+const ACT: &str = include_str!("lua/act.lua");
+
+/// What makes Redis check that keys and channels of a script are in one slot, on a single server too.
+const SHEBANG: &str = "#!lua\n";
+
+/// A script, with the hash that the server knows it by.
+pub(super) struct Script {
+    /// Its file, in errors.
+    pub(super) name: &'static str,
+    pub(super) text: String,
+    pub(super) sha: String,
+}
+
+impl Script {
+    fn new(name: &'static str, shared: &[&str], own: &str) -> Self {
+        let own = own.strip_prefix(SHEBANG).unwrap_or(own);
+        let text = [&[SHEBANG], shared, &[own]].concat().concat();
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Self { name, text, sha }
+    }
+}
+
+macro_rules! scripts {
+    ($($constant:ident = $shared:expr, $name:literal;)*) => {
+        $(pub(super) static $constant: LazyLock<Script> =
+            LazyLock::new(|| Script::new($name, $shared, include_str!(concat!("lua/", $name, ".lua"))));)*
+
+        /// All of them.
+        #[cfg(test)]
+        fn all() -> Vec<&'static Script> {
+            vec![$(&*$constant),*]
+        }
+    };
+}
+
+scripts! {
+    HOLD = &[COMMON, ACT], "hold";
+    BOOK = &[COMMON, ACT], "book";
+    RELEASE = &[COMMON, ACT], "release";
+    EXTEND = &[COMMON, ACT], "extend";
+    UPDATE = &[COMMON, ACT], "update";
+    DUE = &[COMMON], "due";
+    EXPIRE = &[COMMON], "expire";
+    PUT_SPACE = &[COMMON], "put_space";
+    READ_DAY = &[COMMON], "read_day";
+    READ_SPACE = &[COMMON], "read_space";
+    READ_LOG = &[COMMON], "read_log";
+    HEADS = &[COMMON], "heads";
+    NOTIFY = &[COMMON], "notify";
+    PUBLISH = &[COMMON], "publish";
+    ANNOUNCE = &[COMMON], "announce";
+    RECEIVED = &[COMMON], "received";
+    UNRECEIVED = &[COMMON], "unreceived";
+    REPORT_NODE = &[COMMON], "report_node";
+    NODES = &[COMMON], "nodes";
+    LEASE = &[COMMON], "lease";
+    PING = &[COMMON], "ping";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_begins_with_its_engine_once_and_never_guesses() {
+        for script in all() {
+            assert!(script.text.starts_with(SHEBANG), "{}", script.name);
+            assert_eq!(script.text.matches("#!lua").count(), 1, "{}", script.name);
+            // The same sequence in every process: never what an epoch is made of.
+            assert!(!script.text.contains("math.random"), "{}", script.name);
+            assert!(!script.text.contains("tostring"), "numbers leave by `text`: {}", script.name);
+        }
+    }
+
+    #[test]
+    fn what_the_scripts_count_is_what_the_store_promises() {
+        let length =
+            format!("local LOG_LENGTH, KEEP_MILLIS = {}, {}", crate::store::LOG_LENGTH, crate::store::KEEP_MILLIS);
+        assert!(COMMON.contains(&length));
+    }
+}

@@ -1,0 +1,356 @@
+//! A real Redis of a test's own.
+//!
+//! ```ignore
+//! let server = RedisServer::start();
+//! let store = server.store();
+//! server.kill();      // kill -9
+//! server.restart();   // with its append-only file
+//! ```
+//!
+//! Each server has a free port of loopback and a folder that is deleted with it; the process ends with the value.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use slotcast::store::hub::{Hub, Watch};
+use slotcast::store::redis::{Commands, RedisOptions, RedisStore, keys};
+use slotcast::store::{StoreError, Subscriptions, Topic};
+use tempfile::TempDir;
+
+/// A running `redis-server`, which keeps everything (`appendonly`, `appendfsync always`) unless told otherwise.
+pub struct RedisServer {
+    port: u16,
+    folder: TempDir,
+    /// `None` while it is down. Held to start and end it.
+    process: Mutex<Option<Child>>,
+}
+
+impl RedisServer {
+    /// Starts on a free port.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Between the look and the start another process may take the port: then the start fails, and another is tried.
+        for _ in 0..20 {
+            let port = free_port();
+            if let Some(child) = spawn(port, folder.path(), arguments) {
+                return Self { port, folder, process: Mutex::new(Some(child)) };
+            }
+        }
+        panic!("redis-server does not start: is it installed?");
+    }
+
+    /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<RedisServer>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// As `REDIS_URL` has it.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// A store with the prefix `slotcast`, as of a node of its own.
+    pub fn store(&self) -> RedisStore {
+        store_at(&self.url(), "slotcast")
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+    }
+
+    /// Starts it again in the same folder, with more arguments, once it was killed.
+    pub fn restart_with(&self, arguments: &[&str]) {
+        self.kill();
+        *self.lock() = Some(spawn(self.port, self.folder.path(), arguments).expect("it starts again"));
+    }
+
+    /// Runs a command and answers what it said, a line per item of an array.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        ask(self.port, arguments).expect("an answer")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A Cluster of three primaries.
+pub struct RedisCluster {
+    servers: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts it, and waits until each server knows all the others.
+    pub fn start() -> Self {
+        let buses: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let servers: Vec<RedisServer> = buses
+            .iter()
+            .map(|bus| RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]))
+            .collect();
+        for (server, slots) in servers.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")]) {
+            assert_eq!(server.cli(&["CLUSTER", "ADDSLOTSRANGE", slots.0, slots.1]), "OK");
+        }
+        for (server, bus) in servers.iter().zip(&buses).skip(1) {
+            let port = server.address().port().to_string();
+            assert_eq!(servers[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus.to_string()]), "OK");
+        }
+        let knows_all = |server: &RedisServer| {
+            let info = server.cli(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        };
+        for _ in 0..2_000 {
+            if servers.iter().all(knows_all) {
+                return Self { servers };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the cluster does not come together");
+    }
+
+    /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<RedisCluster>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
+    /// The servers' addresses.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(RedisServer::url).collect()
+    }
+
+    /// A store under a prefix, as of a node of its own.
+    pub async fn store(&self, prefix: &str) -> RedisStore {
+        let client = redis::cluster::ClusterClient::builder(self.urls()).build().expect("addresses");
+        let commands = Commands::Cluster(client.get_async_connection().await.expect("a cluster"));
+        RedisStore::new(commands, prefix, RedisOptions::default()).expect("a prefix")
+    }
+}
+
+/// A store under a prefix.
+pub fn store_at(url: &str, prefix: &str) -> RedisStore {
+    RedisStore::new(Commands::standalone(url).expect("an address"), prefix, RedisOptions::default()).expect("a prefix")
+}
+
+/// A port that nobody has at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+/// Starts a server and waits until it answers; `None` when it ends instead.
+fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
+    let mut child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(folder)
+        .args(["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no"])
+        .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed");
+    loop {
+        if child.try_wait().expect("its state").is_some() {
+            return None;
+        }
+        match ask(port, &["PING"]) {
+            Some(answer) if answer.trim() == "PONG" => return Some(child),
+            // It loads what it kept, or does not listen yet.
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Sends one command and reads its answer.
+fn ask(port: u16, arguments: &[&str]) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let mut request = format!("*{}\r\n", arguments.len());
+    for argument in arguments {
+        request.push_str(&format!("${}\r\n{argument}\r\n", argument.len()));
+    }
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    read_answer(&mut BufReader::new(stream), &mut text)?;
+    Some(text)
+}
+
+fn read_answer(reader: &mut impl BufRead, text: &mut String) -> Option<()> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let (kind, rest) = line.trim_end().split_at_checked(1)?;
+    match kind {
+        "+" | ":" | "-" => text.push_str(rest),
+        "$" => {
+            let Ok(length) = rest.parse::<usize>() else { return Some(()) };
+            let mut bytes = vec![0; length + 2];
+            reader.read_exact(&mut bytes).ok()?;
+            text.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        "*" => {
+            for _ in 0..rest.parse::<i64>().ok()? {
+                read_answer(reader, text)?;
+                text.push('\n');
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Announcements by plain Redis pub/sub: one connection, every channel of the prefix.
+pub struct PlainSubscriptions {
+    hub: Hub,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+impl PlainSubscriptions {
+    /// Listens to everything under a prefix; returns when nothing is missed any more.
+    pub async fn connect(url: &str, prefix: &str) -> Self {
+        let mut connection = redis::Client::open(url).expect("an address").get_async_pubsub().await.expect("a server");
+        connection.psubscribe(format!("{prefix}:{{b*")).await.expect("a subscription");
+        let hub = Hub::default();
+        let (listener, prefix) = (hub.clone(), prefix.to_owned());
+        let listening = tokio::spawn(async move {
+            let mut messages = connection.into_on_message();
+            while let Some(message) = messages.next().await {
+                let topic = keys::topic_of_channel(&prefix, message.get_channel_name());
+                let parsed = keys::parse_message(message.get_payload_bytes());
+                listener.announce(topic.expect("a channel of ours"), parsed.expect("a payload of ours"));
+            }
+        });
+        Self { hub, listening }
+    }
+}
+
+#[async_trait]
+impl Subscriptions for PlainSubscriptions {
+    async fn watch(&self, topic: Topic) -> Result<Watch, StoreError> {
+        Ok(self.hub.watch(topic))
+    }
+}
+
+impl Drop for PlainSubscriptions {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// A connection in the way of a server that loses replies.
+pub struct LossyProxy {
+    address: SocketAddr,
+    to_lose: Arc<Mutex<Vec<&'static str>>>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl LossyProxy {
+    /// Before a server.
+    pub async fn start(server: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let to_lose: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let losing = to_lose.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let losing = losing.clone();
+                tokio::spawn(async move { carry(client, server, losing).await });
+            }
+        });
+        Self { address, to_lose, accepting }
+    }
+
+    /// As `REDIS_URL` has it.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Lets the next request with this text through, and closes the connection in place of handing on its reply.
+    pub fn lose_reply_of(&self, request_with: &'static str) {
+        self.to_lose.lock().unwrap_or_else(PoisonError::into_inner).push(request_with);
+    }
+
+    /// Whether every loss that was asked for has happened.
+    pub fn has_lost_all(&self) -> bool {
+        self.to_lose.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Drop for LossyProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn carry(client: tokio::net::TcpStream, server: SocketAddr, to_lose: Arc<Mutex<Vec<&'static str>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Ok(server) = tokio::net::TcpStream::connect(server).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut request, mut reply) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut request) => {
+                let Ok(length @ 1..) = read else { return };
+                let bytes = &request[..length];
+                let lost = {
+                    let mut to_lose = to_lose.lock().unwrap_or_else(PoisonError::into_inner);
+                    let found = to_lose.iter().position(|text| contains(bytes, text.as_bytes()));
+                    found.map(|index| to_lose.remove(index))
+                };
+                if to_server.write_all(bytes).await.is_err() {
+                    return;
+                }
+                if lost.is_some() {
+                    // The server has answered, so it has done what it was asked; the client never hears.
+                    let _ = from_server.read(&mut reply).await;
+                    return;
+                }
+            }
+            read = from_server.read(&mut reply) => {
+                let Ok(length @ 1..) = read else { return };
+                if to_client.write_all(&reply[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
