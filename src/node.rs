@@ -40,6 +40,8 @@ pub struct Stores {
     pub store: Arc<dyn SlotStore>,
     /// What it announces.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// Whether the store always knows when it has lost writes; see [`Health::note_unfenced`].
+    pub is_fenced: bool,
 }
 
 /// Where a node is reached.
@@ -114,6 +116,10 @@ impl Parts {
         let (deadlines, told) = Deadlines::new();
         let metrics = Metrics::new();
         let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
+        let health = Health::default();
+        if !stores.is_fenced {
+            health.note_unfenced();
+        }
         let app = Arc::new(App {
             catalog: Catalog::new(store.clone(), config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
@@ -121,7 +127,7 @@ impl Parts {
             verifier,
             deadlines,
             metrics,
-            health: Health::default(),
+            health,
             presence: Arc::new(presence),
             config,
         });

@@ -9,15 +9,13 @@ use jsonwebtoken::Algorithm;
 use url::Url;
 
 use super::source::nearest;
+use crate::store::redis::Endpoint;
 
 /// What a parser says: the value, or what would have been allowed.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// The shortest `JWT_SECRET`, in bytes: as many as SHA-256 gives (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
-
-const REDIS_SCHEMES: &[&str] =
-    &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
 
 const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -107,10 +105,9 @@ fn origin(text: &str) -> Parsed<String> {
 
 /// The URL of a Redis. The error never quotes it.
 pub(super) fn redis_url(text: &str) -> Parsed<String> {
-    let is_known = |scheme: &str| REDIS_SCHEMES.contains(&scheme);
-    match text.split_once("://") {
-        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(text.into()),
-        _ => Err(format!("must be SCHEME://HOST:PORT, the scheme one of {}", REDIS_SCHEMES.join(", "))),
+    match Endpoint::parse(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

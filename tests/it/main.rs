@@ -10,6 +10,7 @@
 mod embedded_store;
 mod http_api;
 mod openapi;
+mod redis_subscriptions;
 mod rule_properties;
 mod store_conformance;
 mod support;

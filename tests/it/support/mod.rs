@@ -12,6 +12,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
+pub mod redis_server;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
