@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_arrive_in_order() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     let mut bucket = node.subscriptions.watch(Topic::Bucket(Bucket::EVERYONE)).await.unwrap();
     for version in 1..=500 {
@@ -41,7 +41,7 @@ async fn messages_arrive_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_topics_are_watched_on_one_connection() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let started = clock::instant();
     let asked: Vec<_> = (1..=10_000)
         .map(|number| {
@@ -70,7 +70,7 @@ async fn ten_thousand_topics_are_watched_on_one_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_subscription_is_made_anew_and_then_said() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     for round in 1..=5 {
         assert_eq!(redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).trim(), "1");
@@ -84,7 +84,7 @@ async fn a_killed_subscription_is_made_anew_and_then_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_and_commands_outlast_a_killed_redis() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     node.publish(space(1), 1).await;
     assert_eq!(next_message(&mut watch).await.at.version, 1);
@@ -111,7 +111,7 @@ async fn watches_and_commands_outlast_a_killed_redis() {
 async fn a_silent_connection_is_replaced() {
     let redis = RedisServer::start(&[]);
     let proxy = Proxy::start(redis.port).await;
-    let node = Node::connect(&format!("redis://{}", proxy.address));
+    let node = Node::start(&format!("redis://{}", proxy.address)).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     node.ping().await.unwrap();
     proxy.silence();
@@ -130,9 +130,8 @@ async fn a_silent_connection_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_brings_nothing_gets_a_new_connection() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
-    await_lag(&mut watch).await;
     let before = subscriber_ids(&redis);
     // A hundred topics notice at once; one new connection is enough for all.
     for _ in 0..100 {
@@ -150,7 +149,7 @@ async fn a_topic_that_brings_nothing_gets_a_new_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_watch_unsubscribes() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let kept = node.subscriptions.watch(space(1)).await.unwrap();
     let dropped = node.subscriptions.watch(space(2)).await.unwrap();
     assert_eq!((subscribers(&redis, space(1)), subscribers(&redis, space(2))), (1, 1));
@@ -164,7 +163,7 @@ async fn a_dropped_watch_unsubscribes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_left_and_watched_again_loses_nothing() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     for version in 1..=300 {
         // On odd rounds the old one goes first, on even ones the new one takes its place.
@@ -187,9 +186,8 @@ async fn a_topic_that_is_left_and_watched_again_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_heard_or_said_to_be_missed() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
-    await_lag(&mut watch).await;
     let mut flood = redis::pipe();
     for version in 1..=5_000_u64 {
         flood.publish(channel(space(1)), payload(version)).ignore();
@@ -214,11 +212,10 @@ async fn a_flood_is_heard_or_said_to_be_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_are_followed_to_the_new_primary() {
     let redis = Sentinels::start();
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     let mut commands = node.commands.clone();
     commands.set::<_, _, ()>("key", "1").await.unwrap();
-    await_lag(&mut watch).await;
     let old = redis.primary_port();
     assert_eq!(old, redis.servers[0].port);
     redis.servers[0].kill();
@@ -246,7 +243,7 @@ async fn sentinels_are_followed_to_the_new_primary() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_of_a_cluster_brings_the_messages_of_all() {
     let redis = Cluster::start();
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut watches = Vec::new();
     for number in 1..=30 {
         watches.push(node.subscriptions.watch(space(number)).await.unwrap());
@@ -276,7 +273,7 @@ async fn watches_hear(node: &Node, watches: &mut [Watch]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_follows_a_slot_that_moves() {
     let redis = Cluster::start();
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let mut commands = node.commands.clone();
     commands.set::<_, _, ()>("{moving}:1", "a").await.unwrap();
     let slot = redis.servers[0].cli(&["CLUSTER", "KEYSLOT", "{moving}"]).trim().to_owned();
@@ -327,7 +324,7 @@ async fn tls_is_by_the_named_certificates_alone() {
     );
     wait_until("the server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let url = format!("rediss://:hunter2@127.0.0.1:{port}?ca={}", path("ca.pem"));
-    let node = Node::connect(&url);
+    let node = Node::start(&url).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     node.publish(space(1), 1).await;
     assert_eq!(next_message(&mut watch).await.at.version, 1);
@@ -346,7 +343,7 @@ async fn tls_is_by_the_named_certificates_alone() {
 async fn a_password_is_given_and_a_wrong_one_said() {
     let redis = RedisServer::start(&["--requirepass", "p@ss/word"]);
     let url = format!("redis://:p%40ss%2Fword@127.0.0.1:{}/3", redis.port);
-    let node = Node::connect(&url);
+    let node = Node::start(&url).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     node.publish(space(1), 1).await;
     assert_eq!(next_message(&mut watch).await.at.version, 1);
@@ -373,7 +370,7 @@ async fn a_good_redis_gets_one_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_unsafe_setting_has_its_line() {
     let redis = RedisServer::start(&[]);
-    let node = Node::connect(&redis.url());
+    let node = Node::start(&redis.url()).await;
     let has = async |severity, words: &str| {
         let found = texts(&node.check(&redis.url()).await, severity);
         assert!(found.iter().any(|text| text.contains(words)), "{words}: {found:?}");
@@ -441,6 +438,13 @@ struct Node {
 }
 
 impl Node {
+    /// Connects, and waits until the subscriptions are up, so that every lag from then on has a cause in the test.
+    async fn start(url: &str) -> Self {
+        let node = Self::connect(url);
+        drop(node.subscriptions.watch(space(1_000_000)).await.unwrap());
+        node
+    }
+
     fn connect(url: &str) -> Self {
         let endpoint = Endpoint::parse(url).unwrap();
         let subscriptions = RedisSubscriptions::connect(&endpoint, PREFIX).unwrap();

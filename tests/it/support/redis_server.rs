@@ -36,7 +36,10 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts with AOF and `appendfsync always`, and waits until it answers.
     pub fn start(more: &[&str]) -> Self {
-        let port = free_port();
+        Self::start_on(free_port(), more)
+    }
+
+    fn start_on(port: u16, more: &[&str]) -> Self {
         let port_text = port.to_string();
         let usual = ["--port", &port_text, "--appendonly", "yes", "--appendfsync", "always"];
         let server = Self::start_with(port, &[&usual, more].concat());
@@ -193,25 +196,8 @@ impl Cluster {
 
 fn start_cluster_node() -> RedisServer {
     let (port, bus) = (free_port(), free_port());
-    RedisServer::start(&[
-        "--port",
-        &port.to_string(),
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus.to_string(),
-        "--cluster-node-timeout",
-        "2000",
-    ])
-    .on_port(port)
-}
-
-impl RedisServer {
-    fn on_port(mut self, port: u16) -> Self {
-        self.port = port;
-        self.wait_until_answering();
-        self
-    }
+    let more = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--cluster-node-timeout", "2000"];
+    RedisServer::start_on(port, &more)
 }
 
 /// A certificate authority and a certificate of 127.0.0.1 that it made.
