@@ -8,6 +8,7 @@
 )]
 
 mod embedded_store;
+mod feed_renewal;
 mod http_api;
 mod openapi;
 mod redis_subscriptions;

@@ -82,6 +82,29 @@ async fn a_killed_subscription_is_made_anew_and_then_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_redis_is_an_outage_that_ends() {
+    let redis = RedisServer::start(&[]);
+    let node = Node::start(&redis.url()).await;
+    let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
+    redis.freeze();
+    for _ in 0..6 {
+        let started = clock::instant();
+        assert!(node.ping().await.is_err());
+        assert!(clock::instant() - started < Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    redis.thaw();
+    let deadline = clock::instant() + PATIENCE;
+    while let Err(error) = node.ping().await {
+        assert!(clock::instant() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    await_lag(&mut watch).await;
+    node.publish(space(1), 1).await;
+    assert_eq!(next_message(&mut watch).await.at.version, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn watches_and_commands_outlast_a_killed_redis() {
     let redis = RedisServer::start(&[]);
     let node = Node::start(&redis.url()).await;
@@ -260,6 +283,67 @@ async fn any_node_of_a_cluster_brings_the_messages_of_all() {
     assert!(checked.is_fenced);
     assert_eq!(texts(&checked, Severity::Good).len(), 3);
     assert_eq!(texts(&checked, Severity::Error), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_nodes_die_in_turn_is_used_again() {
+    let redis = Cluster::start();
+    let node = Node::start(&redis.url()).await;
+    let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
+    let mut commands = node.commands.clone();
+    // The first is the only one that the URL names; keys of all three are used.
+    for killed in &redis.servers {
+        let had_subscriptions = !subscriber_ids(killed).is_empty();
+        killed.kill();
+        if had_subscriptions {
+            await_lag(&mut watch).await;
+        }
+        killed.restart();
+        killed.wait_until_answering();
+        for server in &redis.servers {
+            wait_until("the cluster is well", || server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        }
+        let deadline = clock::instant() + PATIENCE;
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            while let Err(error) = commands.incr::<_, _, u64>(key, 1).await {
+                assert!(clock::instant() < deadline, "{key}: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        node.publish(space(1), u64::from(killed.port)).await;
+        assert_eq!(next_message(&mut watch).await.at.version, u64::from(killed.port));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_node_of_a_cluster_does_not_stop_the_others() {
+    let redis = Cluster::start();
+    let node = Node::start(&redis.url()).await;
+    let mut commands = node.commands.clone();
+    let frozen = &redis.servers[1];
+    let is_theirs = |server: &RedisServer, key: &str| !server.cli(&["GET", key]).contains("MOVED");
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let (its, others): (Vec<&str>, Vec<&str>) = keys.into_iter().partition(|key| is_theirs(frozen, key));
+    assert!(!its.is_empty() && !others.is_empty());
+    frozen.freeze();
+    let frozen_since = clock::instant();
+    while clock::instant() - frozen_since < Duration::from_secs(8) {
+        let started = clock::instant();
+        assert!(commands.incr::<_, _, u64>(its[0], 1).await.is_err());
+        assert!(clock::instant() - started < Duration::from_secs(1));
+        for key in &others {
+            let started = clock::instant();
+            commands.incr::<_, _, u64>(*key, 1).await.unwrap();
+            assert!(clock::instant() - started < Duration::from_millis(700), "{key} waited for the frozen node");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    frozen.thaw();
+    let deadline = clock::instant() + PATIENCE;
+    while let Err(error) = commands.incr::<_, _, u64>(its[0], 1).await {
+        assert!(clock::instant() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn watches_hear(node: &Node, watches: &mut [Watch]) {

@@ -23,8 +23,9 @@ use crate::store::StoreError;
 /// How long the server may take to answer before the connection counts as lost.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
-/// How many messages may wait for the reader; more is a lag.
-const CAPACITY: usize = 65_536;
+/// How many messages may wait for the reader; more is a lag. The library makes eight channels of this length, of about
+/// 900 bytes a message together, and holds them for good.
+const CAPACITY: usize = 16_384;
 
 /// How many channels one command names.
 const CHANNELS_A_COMMAND: usize = 500;

@@ -16,7 +16,7 @@ use fred::types::Message as Delivered;
 use fred::types::config::TlsConfig;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connect::Connector;
 use super::endpoint::{Endpoint, Node, Topology};
@@ -39,6 +39,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts.
 const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long it may take, while messages come too fast, to tell that some were dropped.
+const LAG_DELAY: Duration = Duration::from_millis(250);
 
 /// How many wishes are granted with one command.
 const BATCH: usize = 1_024;
@@ -280,14 +283,22 @@ impl Task {
     }
 }
 
-/// Hands the messages of one connection on to who watches their topics.
+/// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
+/// told when the rest has been handed on: told at once, reading the logs would make it worse.
 async fn hand_on(mut messages: broadcast::Receiver<Delivered>, hub: Hub, prefix: Arc<str>) {
+    let mut missed_since: Option<Instant> = None;
     loop {
+        if missed_since.is_some_and(|since| messages.is_empty() || since.elapsed() >= LAG_DELAY) {
+            missed_since = None;
+            hub.lag_all();
+        }
         match messages.recv().await {
             Ok(message) => announce(&message, &hub, &prefix),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "too many messages at once: reading the logs instead");
-                hub.lag_all();
+                if missed_since.is_none() {
+                    tracing::warn!(missed, "too many messages at once: the logs will be read instead");
+                    missed_since = Some(Instant::now());
+                }
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }

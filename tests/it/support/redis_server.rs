@@ -87,6 +87,22 @@ impl RedisServer {
         }
     }
 
+    /// `kill -STOP`: it answers nothing and ends nothing.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// `kill -CONT`
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.lock().as_ref().map(Child::id).expect("it runs").to_string();
+        let status = Command::new("kill").args([signal, &id]).status().expect("kill");
+        assert!(status.success());
+    }
+
     /// Waits until it answers, whatever it answers.
     pub fn wait_until_answering(&self) {
         wait_until("redis-server answers", || {
@@ -196,8 +212,10 @@ impl Cluster {
 
 fn start_cluster_node() -> RedisServer {
     let (port, bus) = (free_port(), free_port());
-    let more = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--cluster-node-timeout", "2000"];
-    RedisServer::start_on(port, &more)
+    let bus = bus.to_string();
+    let more = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+    // What is lost with one node is not to hide what a client does with the others.
+    RedisServer::start_on(port, &[&more[..], &["--cluster-require-full-coverage", "no"]].concat())
 }
 
 /// A certificate authority and a certificate of 127.0.0.1 that it made.
