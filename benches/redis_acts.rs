@@ -17,7 +17,7 @@ use slotcast::clock;
 use slotcast::domain::act::StaffStatus;
 use slotcast::domain::{Day, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime};
 use slotcast::store::SlotStore;
-use slotcast::store::redis::{Commands, RedisOptions, RedisStore};
+use slotcast::store::redis::{RedisOptions, RedisStore};
 
 /// Callers at a time.
 const CALLERS: usize = 64;
@@ -63,8 +63,7 @@ fn act() -> SlotAct {
 }
 
 fn store_at(port: u16) -> RedisStore {
-    let commands = Commands::standalone(&format!("redis://127.0.0.1:{port}")).unwrap();
-    RedisStore::new(commands, "slotcast", RedisOptions::default()).unwrap()
+    RedisStore::open(&format!("redis://127.0.0.1:{port}"), "slotcast", RedisOptions::default()).unwrap()
 }
 
 /// Acts per second through the store, its callers waiting for their answers.

@@ -59,6 +59,7 @@ pub struct Health {
     store_is_reachable: AtomicBool,
     feed_in_step: AtomicBool,
     draining: AtomicBool,
+    unfenced: AtomicBool,
 }
 
 impl Health {
@@ -83,6 +84,17 @@ impl Health {
     /// Whether the node is going away.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Says that the store cannot tell when it has lost writes, in a failover or a restart, so that a version may name
+    /// two contents then. The node serves all the same.
+    pub fn note_unfenced(&self) {
+        self.unfenced.store(true, Ordering::Release);
+    }
+
+    /// What is less than it could be and stands in nobody's way, one word each.
+    pub fn notes(&self) -> Vec<&'static str> {
+        if self.unfenced.load(Ordering::Acquire) { vec!["store_unfenced"] } else { Vec::new() }
     }
 
     /// Alive: the store was reached once since start.

@@ -43,6 +43,8 @@ pub struct Stores {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// Who has which session; `None` for a store of one node.
     pub directory: Option<Arc<dyn SessionDirectory>>,
+    /// Whether the store always knows when it has lost writes; see [`Health::note_unfenced`].
+    pub is_fenced: bool,
 }
 
 /// Where a node is reached.
@@ -117,6 +119,10 @@ impl Parts {
         let (deadlines, told) = Deadlines::new();
         let metrics = Metrics::new();
         let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
+        let health = Health::default();
+        if !stores.is_fenced {
+            health.note_unfenced();
+        }
         let app = Arc::new(App {
             catalog: Catalog::new(store.clone(), config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
@@ -124,7 +130,7 @@ impl Parts {
             verifier,
             deadlines,
             metrics,
-            health: Health::default(),
+            health,
             presence: Arc::new(presence),
             config,
         });

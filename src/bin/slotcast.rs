@@ -43,7 +43,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::CheckConfig => {
             let loaded = Config::load(&ProcessEnvironment, Needs::CHECK);
-            return Ok(cli::check_config::report(&loaded, &[], &mut stdout())?.into());
+            let findings = block_on(async { Ok(cli::check_config::check_store(&loaded).await) })?;
+            return Ok(cli::check_config::report(&loaded, &findings, &mut stdout())?.into());
         }
         Command::OpenApi => writeln!(stdout(), "{}", http::openapi().to_pretty_json()?)?,
     }

@@ -8,6 +8,7 @@ use slotcast::config::ProcessEnvironment;
 use slotcast::config::function::FunctionConfig;
 use slotcast::function;
 use slotcast::store::SlotStore;
+use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::telemetry::log;
 
 /// What the platform sets for every function; its library panics without.
@@ -49,8 +50,9 @@ fn start() -> anyhow::Result<Arc<dyn SlotStore>> {
     open_store(&config)
 }
 
-fn open_store(_: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
-    anyhow::bail!("this version has only the embedded store, and a function has no file to share with nodes")
+/// Nothing is checked beforehand: a sweep fails by itself, and a check would cost each start.
+fn open_store(config: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
+    Ok(Arc::new(RedisStore::open(&config.redis_url, &config.redis_prefix, RedisOptions::default())?))
 }
 
 fn fail(reason: &str) -> ExitCode {

@@ -2,37 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::config::{ConfigError, EXIT_CODE, Loaded, Setting};
-
-/// What a check of something outside of the configuration found, such as of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// One sentence: what is wrong, and what to do.
-    pub text: String,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// As it should be.
-    Good,
-    /// It works, with less than could be.
-    Warning,
-    /// A node would not work so.
-    Error,
-}
-
-impl Severity {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Severity::Good => "ok",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        }
-    }
-}
+use crate::config::{ConfigError, EXIT_CODE, Loaded, Setting, StoreKind};
+use crate::store::finding::{Finding, Severity};
+use crate::store::redis::checks;
 
 /// Writes the report, no secret in it, and answers the exit code: 0, or [`EXIT_CODE`] where the configuration or a
 /// finding is wrong. `findings` are what the checks of the store came to; none where the configuration is wrong.
@@ -61,6 +33,17 @@ pub fn report(loaded: &Result<Loaded, ConfigError>, findings: &[Finding], out: &
     }
     writeln!(out, "the configuration is good")?;
     Ok(0)
+}
+
+/// Checks the store that the configuration names, by asking it where it is a server; nothing where it is wrong.
+pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
+    match loaded.as_ref().map(|loaded| &loaded.config.store) {
+        Ok(store) => match &store.kind {
+            StoreKind::Redis(url) => checks::check_url(url, &store.redis_prefix).await,
+            StoreKind::Embedded(_) => Vec::new(),
+        },
+        Err(_) => Vec::new(),
+    }
 }
 
 /// One line a variable: name, value, source.

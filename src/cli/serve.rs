@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::token::{TokenArgs, make_token};
@@ -14,6 +16,16 @@ use crate::config::{Config, Environment, ListenConfig, StoreKind};
 use crate::domain::UserId;
 use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
+use crate::store::finding::{Finding, Severity};
+use crate::store::redis::checks::{self, Checked};
+use crate::store::redis::{Commands, Endpoint, RedisOptions, RedisStore, RedisSubscriptions};
+use crate::store::{SlotStore, Subscriptions};
+
+/// How long a node waits at start for Redis.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon it asks again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Runs a node. `shutdown` is cancelled by the caller when the process is to end.
 ///
@@ -21,24 +33,92 @@ use crate::store::embedded::EmbeddedStore;
 ///
 /// The store cannot be opened or an address not be bound, in words for the operator.
 pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
-    let stores = open_stores(&config)?;
+    let stores = open_stores(&config).await?;
     let listeners = bind(&config.listen).await?;
     let address = listeners.public.local_addr()?;
     announce(&config, address, &listeners, out)?;
     node::run(config, stores, listeners, shutdown).await
 }
 
-/// Opens the store that the configuration names.
-pub(super) fn open_stores(config: &Config) -> anyhow::Result<Stores> {
+/// Opens the store that the configuration names, and the way to hear it.
+async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
             let store = Arc::new(EmbeddedStore::open(folder)?);
-            Ok(Stores { store: store.clone(), subscriptions: store, directory: None })
+            Ok(Stores { store: store.clone(), subscriptions: store, directory: None, is_fenced: true })
         }
-        StoreKind::Redis(_) => anyhow::bail!(
-            "REDIS_URL is set, but this version has only the embedded store: unset it, or set SLOTCAST_STORE=embedded"
-        ),
+        StoreKind::Redis(url) => {
+            let Redis { store, subscriptions, is_fenced } = open_redis(url, config).await?;
+            Ok(Stores { store: store.clone(), subscriptions, directory: Some(store), is_fenced })
+        }
     }
+}
+
+/// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
+pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
+    match &config.store.kind {
+        StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open(folder)?)),
+        StoreKind::Redis(url) => {
+            Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, RedisOptions::default())?))
+        }
+    }
+}
+
+/// What a node has of Redis.
+struct Redis {
+    store: Arc<RedisStore>,
+    subscriptions: Arc<dyn Subscriptions>,
+    is_fenced: bool,
+}
+
+/// Waits until Redis answers, checks it, and says what is wrong.
+async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
+    let prefix = &config.store.redis_prefix;
+    let endpoint = Endpoint::parse(url)?;
+    let commands = Commands::start(&endpoint)?;
+    let checked = check_until_answered(&commands, &endpoint, prefix).await?;
+    checked.findings.iter().for_each(log_finding);
+    refuse_what_is_unsafe(&checked, config.environment)?;
+    let options = RedisOptions { fenced: checked.is_fenced, ..RedisOptions::default() };
+    Ok(Redis {
+        store: Arc::new(RedisStore::new(commands, prefix, options)?),
+        subscriptions: Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?),
+        is_fenced: checked.is_fenced,
+    })
+}
+
+/// Redis may be started at the same time as this node.
+async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> anyhow::Result<Checked> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match checks::check(commands, endpoint, prefix).await {
+            Ok(checked) => return Ok(checked),
+            Err(failure) if Instant::now() >= deadline => {
+                anyhow::bail!(checks::describe_unreachable(endpoint, &failure))
+            }
+            Err(failure) => tracing::warn!(redis = %endpoint, %failure, "Redis does not answer; will try again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn log_finding(finding: &Finding) {
+    match finding.severity {
+        Severity::Good => tracing::info!("{}", finding.text),
+        Severity::Warning => tracing::warn!("{}", finding.text),
+        Severity::Error => tracing::error!("{}", finding.text),
+    }
+}
+
+/// In development only what cannot work at all is refused.
+fn refuse_what_is_unsafe(checked: &Checked, environment: Environment) -> anyhow::Result<()> {
+    let is_wrong = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
+    if checked.is_too_old || (is_wrong && environment == Environment::Production) {
+        let wrong = checked.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let wrong: Vec<&str> = wrong.map(|finding| finding.text.as_str()).collect();
+        anyhow::bail!("Redis is not fit for this: {}", wrong.join("; "));
+    }
+    Ok(())
 }
 
 async fn bind(config: &ListenConfig) -> anyhow::Result<Listeners> {

@@ -13,6 +13,9 @@ use crate::domain::event::Position;
 use crate::store::hub::Watch;
 use crate::store::{LogRead, Message, Signal, StoreError, Topic};
 
+/// How many times a head may be beyond a subscription that stays silent: one may just have overtaken its message.
+const UNHEARD_HEADS: u32 = 2;
+
 /// What happened in the topic.
 #[derive(Debug)]
 pub enum Step {
@@ -41,6 +44,8 @@ pub struct Follower {
     at: Position,
     /// A catch-up failed: nothing is delivered until one succeeds.
     is_behind: bool,
+    /// How many times a head was beyond what the subscription had brought, which was silent since.
+    unheard_heads: u32,
 }
 
 impl Follower {
@@ -49,7 +54,7 @@ impl Follower {
         let watch = shared.subscriptions.watch(topic).await?;
         let at = head(&shared, topic).await?;
         let (id, heads) = shared.followed.insert(topic);
-        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false })
+        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false, unheard_heads: 0 })
     }
 
     /// Where it stands: everything up to here was delivered.
@@ -67,12 +72,27 @@ impl Follower {
 
     /// What follows from it.
     pub async fn take(&mut self, heard: Heard) -> Vec<Step> {
+        if matches!(heard, Heard::Signal(_)) {
+            self.unheard_heads = 0;
+        }
         match heard {
             Heard::Signal(Signal::Lagged) => self.catch_up("lagged").await,
             Heard::Signal(Signal::Message(message)) => self.take_message(message).await,
-            Heard::Head(head) if self.is_behind || self.is_beyond(&head) => self.catch_up("head").await,
-            Heard::Head(_) => Vec::new(),
+            Heard::Head(head) => self.take_head(&head).await,
         }
+    }
+
+    async fn take_head(&mut self, head: &Position) -> Vec<Step> {
+        if !self.is_beyond(head) {
+            return if self.is_behind { self.catch_up("head").await } else { Vec::new() };
+        }
+        self.unheard_heads += 1;
+        if self.unheard_heads >= UNHEARD_HEADS {
+            self.unheard_heads = 0;
+            tracing::warn!(topic = ?self.topic, "a subscription brings nothing of what the store announces");
+            self.shared.subscriptions.renew(self.topic).await;
+        }
+        self.catch_up("head").await
     }
 
     async fn take_message(&mut self, message: Message) -> Vec<Step> {

@@ -78,6 +78,10 @@ pub struct ProbeBody {
     status: &'static str,
     /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `draining`.
     obstacles: Vec<&'static str>,
+    /// What is less than it could be, of `/readyz` where there is any: `store_unfenced`, the store cannot tell when it
+    /// has lost writes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
 }
 
 /// Whether the node is alive: the store was reached once since its start.
@@ -86,7 +90,7 @@ pub struct ProbeBody {
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
-    probe(if app.health.is_alive() { Vec::new() } else { vec!["store_never_reached"] })
+    probe(if app.health.is_alive() { Vec::new() } else { vec!["store_never_reached"] }, Vec::new())
 }
 
 /// Whether the node is ready to serve: the store can be reached now, the feed is in step, and it is not draining.
@@ -95,11 +99,11 @@ pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
-    probe(app.health.obstacles())
+    probe(app.health.obstacles(), app.health.notes())
 }
 
-fn probe(obstacles: Vec<&'static str>) -> impl IntoResponse {
+fn probe(obstacles: Vec<&'static str>, notes: Vec<&'static str>) -> impl IntoResponse {
     let (code, status) =
         if obstacles.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    (code, axum::Json(ProbeBody { status, obstacles }))
+    (code, axum::Json(ProbeBody { status, obstacles, notes }))
 }

@@ -19,6 +19,7 @@ const CAPACITY: usize = 1_024;
 pub struct Hub {
     /// Held for a map access only, never across an await.
     topics: Arc<Mutex<HashMap<Topic, Watcher>>>,
+    unwatched: Option<mpsc::UnboundedSender<Topic>>,
 }
 
 struct Watcher {
@@ -34,9 +35,16 @@ pub struct Watch {
     lagged: Arc<AtomicBool>,
     wake: Arc<tokio::sync::Notify>,
     hub: Weak<Mutex<HashMap<Topic, Watcher>>>,
+    unwatched: Option<mpsc::UnboundedSender<Topic>>,
 }
 
 impl Hub {
+    /// A hub that tells each topic that lost its watcher. It may have another one by the time that this is heard: ask
+    /// [`Self::is_watched`].
+    pub fn telling_unwatched(unwatched: mpsc::UnboundedSender<Topic>) -> Self {
+        Self { topics: Arc::default(), unwatched: Some(unwatched) }
+    }
+
     /// Starts watching; messages announced after the return are received.
     pub fn watch(&self, topic: Topic) -> Watch {
         let (sender, receiver) = mpsc::channel(CAPACITY);
@@ -44,7 +52,7 @@ impl Hub {
         let wake = Arc::new(tokio::sync::Notify::new());
         let watcher = Watcher { sender, lagged: lagged.clone(), wake: wake.clone() };
         self.lock().insert(topic, watcher);
-        Watch { topic, receiver, lagged, wake, hub: Arc::downgrade(&self.topics) }
+        Watch { topic, receiver, lagged, wake, hub: Arc::downgrade(&self.topics), unwatched: self.unwatched.clone() }
     }
 
     /// Hands a message to the topic's watcher, if there is one. Never waits.
@@ -64,6 +72,11 @@ impl Hub {
     /// The topics that are watched now.
     pub fn topics(&self) -> Vec<Topic> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Whether somebody watches the topic now.
+    pub fn is_watched(&self, topic: Topic) -> bool {
+        self.lock().contains_key(&topic)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Watcher>> {
@@ -105,6 +118,10 @@ impl Drop for Watch {
         let mut topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
         if topics.get(&self.topic).is_some_and(|watcher| Arc::ptr_eq(&watcher.lagged, &self.lagged)) {
             topics.remove(&self.topic);
+            if let Some(unwatched) = &self.unwatched {
+                // Whoever listened is gone, and with it what there was to end.
+                let _ = unwatched.send(self.topic);
+            }
         }
     }
 }

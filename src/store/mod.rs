@@ -8,6 +8,7 @@
 
 #[cfg(feature = "server")]
 pub mod embedded;
+pub mod finding;
 pub mod hub;
 #[cfg(feature = "server")]
 pub mod measured;
@@ -113,6 +114,10 @@ pub trait Subscriptions: Send + Sync + 'static {
     /// Starts listening to a topic; resolves when it is certain that nothing announced from now on is missed, or that
     /// [`Signal::Lagged`] tells so. Dropping the watch ends it.
     async fn watch(&self, topic: Topic) -> Result<hub::Watch, StoreError>;
+
+    /// Told of a topic whose announcements do not arrive although the store has them: whatever brings them is to be made
+    /// anew. Where nothing can be lost on the way there is nothing to do.
+    async fn renew(&self, _topic: Topic) {}
 }
 
 /// Which node has which Engine.IO session: for stores that several nodes share.

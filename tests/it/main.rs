@@ -12,12 +12,14 @@ mod feed;
 mod fuzz_parsers;
 #[cfg(feature = "lambda")]
 mod function;
+mod feed_renewal;
 mod http_api;
 mod layering;
 mod openapi;
 mod polling;
 mod redis_agreement;
 mod redis_store;
+mod redis_subscriptions;
 mod rule_properties;
 mod store_conformance;
 mod support;

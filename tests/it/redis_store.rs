@@ -16,7 +16,7 @@ use slotcast::domain::{
     Actor, Bucket, Code, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
     SpaceKey, StoreTime, UserId,
 };
-use slotcast::store::redis::{Commands, RedisOptions, RedisStore};
+use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic};
 
 use crate::store_conformance;
@@ -272,7 +272,7 @@ async fn where_info_is_refused_a_store_without_the_fence_works() {
     let refused = server.store().apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&refused), "{refused:?}");
     let options = RedisOptions { fenced: false, ..RedisOptions::default() };
-    let store = RedisStore::new(Commands::standalone(&server.url()).unwrap(), "slotcast", options).unwrap();
+    let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
     let held = store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
     assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
     server.cli(&["FLUSHALL"]);
@@ -435,7 +435,7 @@ async fn a_store_whose_clock_is_elsewhere_still_acts() {
     let server = RedisServer::start();
     let shifted = |shift| {
         let options = RedisOptions { clock_shift_millis: shift, ..RedisOptions::default() };
-        RedisStore::new(Commands::standalone(&server.url()).unwrap(), "slotcast", options).unwrap()
+        RedisStore::open(&server.url(), "slotcast", options).unwrap()
     };
     let (store, later) = (shifted(0), shifted(2 * MINUTE));
     store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
@@ -447,8 +447,7 @@ async fn a_store_whose_clock_is_elsewhere_still_acts() {
 fn a_prefix_with_a_brace_is_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _guard = runtime.enter();
-    let commands = Commands::standalone("redis://127.0.0.1:1").unwrap();
-    let refused = RedisStore::new(commands, "a{b}", RedisOptions::default()).err().unwrap();
+    let refused = RedisStore::open("redis://127.0.0.1:1", "a{b}", RedisOptions::default()).err().unwrap();
     assert!(refused.0.contains("brace"), "{refused}");
 }
 

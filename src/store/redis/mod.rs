@@ -1,9 +1,12 @@
 //! The store of any number of nodes: all state is in Redis, and each write is one Lua script there.
 //!
 //! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: what runs in Redis.
-//! - [`connect`]: the connection. `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading
-//!   what comes back.
-//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
+//! - [`endpoint`]: what `REDIS_URL` says. [`connect`]: the connection that commands take.
+//! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
+//!   a node is about to stand on.
+//! - `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading what comes back.
+//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees. `directory`:
+//!   which node has which session.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
 //! conformance suite and a comparison with the embedded store on random acts hold the two together.
@@ -14,14 +17,23 @@
 
 mod acts;
 mod call;
+#[cfg(feature = "server")]
+pub mod checks;
 pub mod connect;
+#[cfg(feature = "server")]
+mod directory;
+pub mod endpoint;
 pub mod keys;
+#[cfg(feature = "server")]
+mod link;
 mod messages;
 mod nodes;
 mod reads;
 mod record;
 mod reply;
 mod scripts;
+#[cfg(feature = "server")]
+pub mod subscriptions;
 mod sweep;
 
 use std::time::Duration;
@@ -30,8 +42,11 @@ use async_trait::async_trait;
 
 use self::call::{Budget, Runner};
 pub use self::connect::Commands;
+pub use self::endpoint::Endpoint;
 use self::keys::Keys;
 use self::nodes::LastReport;
+#[cfg(feature = "server")]
+pub use self::subscriptions::RedisSubscriptions;
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
@@ -72,6 +87,12 @@ impl RedisStore {
         })?;
         let runner = Runner::new(commands, options.fenced, options.clock_shift_millis);
         Ok(Self { runner, keys, last_report: LastReport::default() })
+    }
+
+    /// The store that a `REDIS_URL` names. Nothing is sent yet, so that its server may come later.
+    pub fn open(url: &str, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
+        let endpoint = Endpoint::parse(url).map_err(|error| StoreError::new("REDIS_URL", error))?;
+        Self::new(Commands::start(&endpoint)?, prefix, options)
     }
 
     /// The time, of the server that has bucket 0.

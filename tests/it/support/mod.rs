@@ -14,6 +14,7 @@
 
 pub mod scripted_store;
 pub mod redis;
+pub mod redis_server;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

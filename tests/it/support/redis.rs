@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use slotcast::store::hub::{Hub, Watch};
-use slotcast::store::redis::{Commands, RedisOptions, RedisStore, keys};
+use slotcast::store::redis::{RedisOptions, RedisStore, keys};
 use slotcast::store::{StoreError, Subscriptions, Topic};
 use tempfile::TempDir;
 
@@ -157,15 +157,14 @@ impl RedisCluster {
 
     /// A store under a prefix, as of a node of its own.
     pub async fn store(&self, prefix: &str) -> RedisStore {
-        let client = redis::cluster::ClusterClient::builder(self.urls()).build().expect("addresses");
-        let commands = Commands::Cluster(client.get_async_connection().await.expect("a cluster"));
-        RedisStore::new(commands, prefix, RedisOptions::default()).expect("a prefix")
+        let first = self.servers.first().expect("a server").url().replacen("redis://", "redis-cluster://", 1);
+        RedisStore::open(&first, prefix, RedisOptions::default()).expect("an address and a prefix")
     }
 }
 
 /// A store under a prefix.
 pub fn store_at(url: &str, prefix: &str) -> RedisStore {
-    RedisStore::new(Commands::standalone(url).expect("an address"), prefix, RedisOptions::default()).expect("a prefix")
+    RedisStore::open(url, prefix, RedisOptions::default()).expect("an address and a prefix")
 }
 
 /// A port that nobody has at this moment.

@@ -1,0 +1,32 @@
+//! What a check of a store found.
+
+/// One line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One sentence: what is wrong, and what to do.
+    pub text: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// As it should be.
+    Good,
+    /// It works, with less than could be.
+    Warning,
+    /// A node would not work so, or would lose what it promised.
+    Error,
+}
+
+impl Severity {
+    /// Its name in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::Good => "ok",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}

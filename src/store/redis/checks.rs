@@ -1,0 +1,369 @@
+//! What is wrong with the Redis that a node is about to stand on: one plain line each, for the log and for
+//! `slotcast check-config`.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, PushInfo, RedisError, RedisResult, ServerErrorKind,
+};
+
+use super::connect::{Commands, Connector};
+use super::endpoint::{Endpoint, Topology};
+use super::keys::channel;
+use crate::domain::Bucket;
+use crate::store::finding::{Finding, Severity};
+use crate::store::{StoreError, Topic};
+
+/// The oldest version that runs the scripts.
+const OLDEST: (u32, u32) = (7, 0);
+
+/// Tries every command and channel kind.
+const SCRIPT: &str = include_str!("lua/check.lua");
+
+static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
+
+/// What the checks came to.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// A line each; the good news is one of them.
+    pub findings: Vec<Finding>,
+    /// Whether scripts can tell that the server is not the one that it was, so that no version is ever issued twice.
+    pub is_fenced: bool,
+    /// A server is too old for the scripts: nothing would work.
+    pub is_too_old: bool,
+}
+
+/// Checks the servers of an endpoint, those of a cluster each; `prefix` begins the names of all keys and channels.
+///
+/// # Errors
+///
+/// A server does not answer.
+pub async fn check(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Result<Checked, StoreError> {
+    let mut checked = Checked { findings: Vec::new(), is_fenced: true, is_too_old: false };
+    check_servers(commands, endpoint, &mut checked).await.map_err(unreachable)?;
+    if checked.is_too_old {
+        return Ok(checked);
+    }
+    check_settings(commands, &mut checked).await.map_err(unreachable)?;
+    check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
+    check_subscribing(endpoint, prefix, &mut checked).await?;
+    Ok(checked)
+}
+
+/// Checks what `REDIS_URL` names, for `slotcast check-config`: that it cannot be reached is one of the findings.
+pub async fn check_url(url: &str, prefix: &str) -> Vec<Finding> {
+    let error = |text: String| vec![Finding { severity: Severity::Error, text }];
+    let endpoint = match Endpoint::parse(url) {
+        Ok(endpoint) => endpoint,
+        Err(wrong) => return error(format!("REDIS_URL {wrong}")),
+    };
+    let checked = match Commands::start(&endpoint) {
+        Ok(commands) => check(&commands, &endpoint, prefix).await,
+        Err(failure) => return error(failure.0),
+    };
+    match checked {
+        Ok(checked) => checked.findings,
+        Err(failure) => error(describe_unreachable(&endpoint, &failure)),
+    }
+}
+
+/// What to tell an operator whose Redis does not answer.
+pub fn describe_unreachable(endpoint: &Endpoint, failure: &StoreError) -> String {
+    format!(
+        "{endpoint} does not answer as it should: {failure}. Is it running, can it be reached from here, and are host, \
+         port, user and password in REDIS_URL right?"
+    )
+}
+
+impl Checked {
+    fn add(&mut self, severity: Severity, text: String) {
+        self.findings.push(Finding { severity, text });
+    }
+}
+
+/// What each server tells of itself.
+async fn check_servers(commands: &Commands, endpoint: &Endpoint, checked: &mut Checked) -> RedisResult<()> {
+    let Some(servers) = unless_refused(commands.ask_primaries::<String>(&redis::cmd("INFO")).await)? else {
+        checked.add(
+            Severity::Warning,
+            format!("{endpoint}: INFO is refused, so that neither its version nor how it keeps data is known"),
+        );
+        return Ok(());
+    };
+    for (server, info) in servers {
+        let info = Info::parse(&info);
+        let version = info.get("redis_version");
+        let product = if info.get("server_name") == "valkey" { "Valkey" } else { "Redis" };
+        if is_too_old(version) {
+            checked.is_too_old = true;
+            checked.add(
+                Severity::Error,
+                format!("{server} is Redis {version}, which does not run the scripts of slotcast: use Redis 7.0 or newer, or Valkey"),
+            );
+            continue;
+        }
+        let shown = if product == "Valkey" { info.get("valkey_version") } else { version };
+        checked.add(Severity::Good, format!("{server} is {product} {shown}"));
+        if info.get("redis_mode") == "cluster" && endpoint.topology != Topology::Cluster {
+            checked.add(
+                Severity::Error,
+                format!("{server} is a node of a cluster, which has only a part of the keys: begin REDIS_URL with redis-cluster://"),
+            );
+        }
+        check_keeping(&server, &info, checked);
+    }
+    Ok(())
+}
+
+/// Whether it forgets.
+fn check_keeping(server: &str, info: &Info<'_>, checked: &mut Checked) {
+    let policy = info.get("maxmemory_policy");
+    if !matches!(policy, "noeviction" | "") {
+        checked.add(
+            Severity::Error,
+            format!(
+                "{server} has maxmemory-policy {policy}: when memory is short it deletes holds and bookings; set noeviction"
+            ),
+        );
+    }
+    if info.get("aof_enabled") == "0" {
+        // Replicas keep what a restart forgets, as long as not all restart.
+        let severity = if info.number("connected_slaves") > 0 { Severity::Warning } else { Severity::Error };
+        checked.add(severity, format!("{server} has no AOF: it forgets bookings when it restarts; set appendonly yes"));
+    }
+}
+
+/// What only CONFIG tells.
+async fn check_settings(commands: &Commands, checked: &mut Checked) -> RedisResult<()> {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET").arg(&["appendonly", "appendfsync", "min-replicas-to-write"]);
+    let answers = commands.ask_primaries::<BTreeMap<String, String>>(&command).await;
+    let Some(servers) = unless_refused(answers)? else {
+        checked.add(
+            Severity::Warning,
+            "CONFIG is refused, as managed Redis often does, so that appendfsync (best: always) and \
+             min-replicas-to-write (best: 1 where there are replicas) cannot be checked"
+                .into(),
+        );
+        return Ok(());
+    };
+    let replicas = count_replicas(commands).await?;
+    for (server, settings) in servers {
+        let get = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+        if get("appendonly") == "yes" && get("appendfsync") != "always" {
+            checked.add(
+                Severity::Warning,
+                format!(
+                    "{server} has appendfsync {}: a crash may lose the last seconds of bookings; set appendfsync always",
+                    get("appendfsync")
+                ),
+            );
+        }
+        if get("min-replicas-to-write") == "0" && replicas.get(&server).is_some_and(|count| *count > 0) {
+            checked.add(
+                Severity::Warning,
+                format!(
+                    "{server} has replicas and min-replicas-to-write 0: cut off from them it takes bookings that a \
+                     failover loses; set min-replicas-to-write 1"
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn count_replicas(commands: &Commands) -> RedisResult<BTreeMap<String, u64>> {
+    let answers = commands.ask_primaries::<String>(redis::cmd("INFO").arg("replication")).await;
+    let servers = unless_refused(answers)?.unwrap_or_default();
+    Ok(servers.into_iter().map(|(server, info)| (server, Info::parse(&info).number("connected_slaves"))).collect())
+}
+
+/// Runs a script with every command and kind of channel, as a node runs its scripts: sent whole, and by its hash.
+async fn check_rights(commands: &Commands, prefix: &str, checked: &mut Checked) -> RedisResult<()> {
+    let by_text = unless_refused_with_words(run_script(commands, "EVAL", SCRIPT, prefix).await)?;
+    let refused = match by_text {
+        Ok(refused) => refused,
+        Err(words) => {
+            checked.is_fenced = false;
+            checked.add(Severity::Error, format!("this user may not run scripts on the keys {prefix}:*: {words}"));
+            return Ok(());
+        }
+    };
+    if let Err(words) = unless_refused_with_words(run_script(commands, "EVALSHA", &SCRIPT_HASH, prefix).await)? {
+        checked.add(Severity::Error, format!("this user may not use EVALSHA: {words}"));
+    }
+    // One line a command, however often it was tried.
+    let refused: BTreeMap<String, String> = refused.into_iter().collect();
+    for (command, words) in refused {
+        if command == "INFO" {
+            checked.is_fenced = false;
+            checked.add(
+                Severity::Warning,
+                format!(
+                    "scripts may not use INFO replication ({words}), so that nodes cannot tell when Redis has lost \
+                     writes in a failover or a restart: clients may then see versions that were used before"
+                ),
+            );
+        } else {
+            checked.add(Severity::Error, format!("scripts of this user may not use {command}: {words}"));
+        }
+    }
+    Ok(())
+}
+
+async fn run_script(
+    commands: &Commands,
+    command: &str,
+    script: &str,
+    prefix: &str,
+) -> RedisResult<Vec<(String, String)>> {
+    let name = format!("{prefix}:{{b{}}}:check:{:016x}", Bucket::EVERYONE.get(), fastrand::u64(..));
+    let mut command = redis::cmd(command);
+    command.arg(script).arg(4);
+    ["hash", "string", "zset", "stream"].iter().for_each(|kind| {
+        command.arg(format!("{name}:{kind}"));
+    });
+    channels(prefix).iter().for_each(|channel| {
+        command.arg(channel);
+    });
+    query(commands, &command).await
+}
+
+/// The channel of a bucket, and one of the kind that spaces have: a space's numbers begin with 1.
+fn channels(prefix: &str) -> [String; 2] {
+    let bucket = channel(prefix, Topic::Bucket(Bucket::EVERYONE));
+    let space = format!("{bucket}:0:0");
+    [bucket, space]
+}
+
+async fn query<T: FromRedisValue>(commands: &Commands, command: &Cmd) -> RedisResult<T> {
+    command.query_async(&mut commands.clone()).await
+}
+
+/// Subscribes to both kinds of channels, on a connection of its own.
+async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
+    let connector = Connector::new(endpoint)?;
+    let subscribing = async {
+        let mut connection = open_any(&connector).await?;
+        for channel in channels(prefix) {
+            connection.subscribe(&channel).await?;
+            connection.unsubscribe(&channel).await?;
+        }
+        Ok(())
+    };
+    if let Err(words) = unless_refused_with_words(subscribing.await).map_err(unreachable)? {
+        checked.add(Severity::Error, format!("this user may not subscribe to the channels {prefix}:*: {words}"));
+    }
+    Ok(())
+}
+
+/// A connection to the primary, or of a cluster to any node that answers.
+async fn open_any(connector: &Connector) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(super::connect::ANSWER_TIMEOUT))
+        .set_push_sender(|_: PushInfo| Ok::<(), std::convert::Infallible>(()));
+    let primary = connector.primary().await?;
+    let mut opened = connector.client(&primary)?.get_multiplexed_async_connection_with_config(&config).await;
+    if connector.endpoint.topology == Topology::Cluster {
+        for node in connector.endpoint.nodes.iter().skip(1) {
+            if opened.is_err() {
+                opened = connector.client(node)?.get_multiplexed_async_connection_with_config(&config).await;
+            }
+        }
+    }
+    opened
+}
+
+/// `None` where the server answered that it does not do that.
+fn unless_refused<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+    Ok(unless_refused_with_words(answer)?.ok())
+}
+
+/// The server's words where it answered that it does not do that; an error where it did not answer.
+fn unless_refused_with_words<T>(answer: RedisResult<T>) -> RedisResult<Result<T, String>> {
+    match answer {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(error) => match error.kind() {
+            ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError) | ErrorKind::Extension => {
+                Ok(Err(words_of(&error)))
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+fn words_of(error: &RedisError) -> String {
+    error.detail().map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn unreachable(error: RedisError) -> StoreError {
+    StoreError(error.to_string())
+}
+
+fn is_too_old(version: &str) -> bool {
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    // A version that cannot be read is none to refuse.
+    parts.next().is_some_and(|major| (major, parts.next().unwrap_or(0)) < OLDEST)
+}
+
+/// What INFO answers: `name:value` lines.
+struct Info<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Info<'a> {
+    fn parse(text: &'a str) -> Self {
+        Self(text.lines().filter_map(|line| line.trim_end().split_once(':')).collect())
+    }
+
+    /// The value, or an empty text.
+    fn get(&self, name: &str) -> &'a str {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.get(name).parse().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, expected) in
+            [("6.2.14", true), ("7.0.0", false), ("7.0.15", false), ("10.1", false), ("", false), ("unstable", false)]
+        {
+            assert_eq!(is_too_old(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn what_redis_forgets_is_said_as_badly_as_it_is() {
+        let lines = |info: &str| {
+            let mut checked = Checked { findings: Vec::new(), is_fenced: true, is_too_old: false };
+            check_keeping("h:1", &Info::parse(info), &mut checked);
+            checked.findings.into_iter().map(|finding| (finding.severity, finding.text)).collect::<Vec<_>>()
+        };
+        assert_eq!(lines("maxmemory_policy:noeviction\r\naof_enabled:1\r\nconnected_slaves:0\r\n"), []);
+        let no_aof = "h:1 has no AOF: it forgets bookings when it restarts; set appendonly yes";
+        assert_eq!(lines("aof_enabled:0\r\nconnected_slaves:0\r\n"), [(Severity::Error, no_aof.into())]);
+        assert_eq!(lines("aof_enabled:0\r\nconnected_slaves:1\r\n"), [(Severity::Warning, no_aof.into())]);
+        assert_eq!(lines("maxmemory_policy:allkeys-lru\r\n").len(), 1);
+    }
+
+    /// Every command of the other scripts is in the one that tries them.
+    #[test]
+    fn every_command_of_the_scripts_is_tried() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.as_ref().unwrap().path()).unwrap();
+            for call in text.split("redis.call('").skip(1).chain(text.split("redis.pcall('").skip(1)) {
+                let command = call.split('\'').next().unwrap();
+                assert!(SCRIPT.contains(&format!("try('{command}'")), "{command} of {file:?}");
+            }
+        }
+        assert!(SCRIPT.contains("try('INFO'"));
+    }
+}

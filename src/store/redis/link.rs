@@ -1,0 +1,172 @@
+//! One connection for subscriptions, from its making to its loss; [`super::subscriptions`] replaces it.
+//!
+//! The library's own reconnection is off: it would answer a command that waits on the old connection from the new one,
+//! and so confirm a subscription that is not there.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
+};
+use fred::types::{ClusterHash, CustomCommand, Message, RespVersion, Value};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+use super::connect::read_ca;
+use super::endpoint::{Endpoint, Node};
+use crate::store::StoreError;
+
+/// How long the server may take to answer before the connection counts as lost.
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
+
+/// How many messages may wait for the reader; more is a lag. The library makes eight channels of this length, of about
+/// 900 bytes a message together, and holds them for good.
+const CAPACITY: usize = 16_384;
+
+/// How many channels one command names.
+const CHANNELS_A_COMMAND: usize = 500;
+
+/// A connection for subscriptions. Dropping it closes it.
+pub(super) struct Link {
+    client: Client,
+    running: JoinHandle<Result<(), fred::error::Error>>,
+}
+
+impl Link {
+    /// Connects to a node; the messages of what is subscribed to later come through the receiver.
+    pub(super) async fn open(config: Config) -> Result<(Self, broadcast::Receiver<Message>), StoreError> {
+        let performance = PerformanceConfig {
+            broadcast_channel_capacity: CAPACITY,
+            default_command_timeout: SILENCE,
+            ..PerformanceConfig::default()
+        };
+        let connection = ConnectionConfig {
+            connection_timeout: SILENCE,
+            internal_command_timeout: SILENCE,
+            max_command_attempts: 1,
+            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        };
+        let client = Client::new(config, Some(performance), Some(connection), None);
+        let messages = client.message_rx();
+        let mut link = Self { running: client.connect(), client: client.clone() };
+        tokio::select! {
+            // Waits in the client's queue until the connection is there.
+            pinged = client.ping::<Value>(None) => pinged.map(drop).map_err(|error| failure("cannot connect", &error))?,
+            reason = link.closed() => return Err(StoreError(reason)),
+        }
+        Ok((link, messages))
+    }
+
+    /// Subscribes to channels; when it resolves, what is published in them from then on is received.
+    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), StoreError> {
+        for channels in channels.chunks(CHANNELS_A_COMMAND) {
+            self.client.subscribe(channels.to_vec()).await.map_err(|error| failure("cannot subscribe", &error))?;
+        }
+        // The library does not wait for the server's confirmations. The server answers in order, so that its answer to
+        // a later command confirms them all.
+        self.ping().await
+    }
+
+    /// Ends subscriptions; when it resolves, they have ended.
+    pub(super) async fn unsubscribe(&self, channels: &[String]) -> Result<(), StoreError> {
+        for channels in channels.chunks(CHANNELS_A_COMMAND) {
+            self.client.unsubscribe(channels.to_vec()).await.map_err(|error| failure("cannot unsubscribe", &error))?;
+        }
+        self.ping().await
+    }
+
+    /// Asks for a sign of life.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        self.client.ping::<Value>(None).await.map(drop).map_err(|error| failure("no answer to a ping", &error))
+    }
+
+    /// The primaries of the cluster that the node is in, as it knows them.
+    pub(super) async fn primaries(&self) -> Result<Vec<Node>, StoreError> {
+        let slots = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+        let answer: Value = self
+            .client
+            .custom(slots, vec!["SLOTS"])
+            .await
+            .map_err(|error| failure("cannot ask for the nodes of the cluster", &error))?;
+        Ok(answer.into_array().into_iter().filter_map(primary_of_range).collect())
+    }
+
+    /// Resolves when the connection has ended, with the reason.
+    pub(super) async fn closed(&mut self) -> String {
+        match (&mut self.running).await {
+            Ok(Ok(())) => "the connection was closed".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // The task owns the connection.
+        self.running.abort();
+    }
+}
+
+/// The first node of `[from, to, [host, port, ..], ..]`. A node that does not know its own name has none here.
+fn primary_of_range(range: Value) -> Option<Node> {
+    let primary = range.into_array().into_iter().nth(2)?.into_array();
+    let host = primary.first()?.as_string().filter(|host| !host.is_empty())?;
+    let port = primary.get(1)?.as_u64()?.try_into().ok()?;
+    Some(Node { host, port })
+}
+
+fn failure(doing: &str, error: &fred::error::Error) -> StoreError {
+    StoreError::new(doing, error)
+}
+
+/// How to connect to one node of an endpoint.
+///
+/// # Errors
+///
+/// The certificates to trust cannot be used.
+pub(super) fn config_of(endpoint: &Endpoint, node: &Node, tls: Option<TlsConfig>) -> Config {
+    Config {
+        username: endpoint.login.username.clone(),
+        password: endpoint.login.password.clone(),
+        server: ServerConfig::Centralized { server: Server::new(node.host.clone(), node.port) },
+        version: RespVersion::RESP3,
+        database: (endpoint.database > 0).then_some(endpoint.database),
+        tls,
+        ..Config::default()
+    }
+}
+
+/// What encryption takes, made once: it reads the certificates to trust.
+///
+/// # Errors
+///
+/// They cannot be used.
+pub(super) fn tls_of(endpoint: &Endpoint) -> Result<Option<TlsConfig>, StoreError> {
+    if endpoint.tls.is_none() {
+        return Ok(None);
+    }
+    let Some(pem) = read_ca(endpoint)? else {
+        let system =
+            TlsConnector::default_rustls().map_err(|error| failure("cannot use the system's certificates", &error))?;
+        return Ok(Some(system.into()));
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        StoreError::new("cannot use the certificates in the file of the ca parameter of REDIS_URL", error)
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(&"there is none"));
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(Some(TlsConnector::from(config).into()))
+}

@@ -1,0 +1,360 @@
+//! How a node hears what the store announces: one subscription a watched topic, on one connection to the primary (on a
+//! cluster, to any one of them: what is published on one node is heard on all).
+//!
+//! One task owns the connection and follows the [`Hub`]: what is watched there is subscribed to, what is not is
+//! unsubscribed from, in the order in which it became so. The connection is pinged; one that ends, is silent or brings a
+//! topic's messages no more is replaced, everything that is watched is subscribed to anew, and then, and not before,
+//! every watcher hears [`Signal::Lagged`](crate::store::Signal::Lagged).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::Message as Delivered;
+use fred::types::config::TlsConfig;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::connect::Connector;
+use super::endpoint::{Endpoint, Node, Topology};
+use super::keys::{channel, parse_message, topic_of_channel};
+use super::link::{Link, config_of, tls_of};
+use crate::store::hub::{Hub, Watch};
+use crate::store::{StoreError, Subscriptions, Topic};
+
+/// How long a new watch waits for its subscription.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the connection is asked for a sign of life; it is lost after as much silence again.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How long finding the node to connect to, and connecting, may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The wait after the first failed attempt to connect; it doubles with each.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// The longest wait between two attempts.
+const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long it may take, while messages come too fast, to tell that some were dropped.
+const LAG_DELAY: Duration = Duration::from_millis(250);
+
+/// How many wishes are granted with one command.
+const BATCH: usize = 1_024;
+
+/// The subscriptions of a node, kept up in the background until this is dropped.
+pub struct RedisSubscriptions {
+    hub: Hub,
+    wishes: mpsc::UnboundedSender<Wish>,
+    /// The number of the present connection.
+    link_number: Arc<AtomicU64>,
+}
+
+/// What is asked of the task.
+enum Wish {
+    /// Answers when the topic, which is watched in the hub by now, is subscribed to.
+    Subscribe(Topic, oneshot::Sender<()>),
+    /// Replaces the connection, unless that is another one by now.
+    Renew(Topic, u64),
+}
+
+impl RedisSubscriptions {
+    /// Starts to connect, in the background of the current runtime. `prefix` begins the names of all channels.
+    ///
+    /// # Errors
+    ///
+    /// The file of certificates cannot be used.
+    pub fn connect(endpoint: &Endpoint, prefix: &str) -> Result<Self, StoreError> {
+        let (unwatched, unwatched_receiver) = mpsc::unbounded_channel();
+        let (wishes, wish_receiver) = mpsc::unbounded_channel();
+        let (hub, link_number) = (Hub::telling_unwatched(unwatched), Arc::new(AtomicU64::new(0)));
+        let task = Task {
+            hub: hub.clone(),
+            nodes: Nodes {
+                connector: Connector::new(endpoint)?,
+                tls: tls_of(endpoint)?,
+                known: Vec::new(),
+                last: None,
+            },
+            prefix: prefix.into(),
+            wishes: wish_receiver,
+            unwatched: unwatched_receiver,
+            link_number: link_number.clone(),
+            waiting: Vec::new(),
+            subscribed: HashSet::new(),
+        };
+        tokio::spawn(task.run());
+        Ok(Self { hub, wishes, link_number })
+    }
+}
+
+#[async_trait]
+impl Subscriptions for RedisSubscriptions {
+    /// Waits at most a second; a watch that was given lasts through any outage.
+    async fn watch(&self, topic: Topic) -> Result<Watch, StoreError> {
+        // Watched before the wish is sent: where the task sees the wish, it sees the watch.
+        let watch = self.hub.watch(topic);
+        let (done, subscribed) = oneshot::channel();
+        // The task ends with this.
+        let _ = self.wishes.send(Wish::Subscribe(topic, done));
+        match tokio::time::timeout(WATCH_TIMEOUT, subscribed).await {
+            Ok(Ok(())) => Ok(watch),
+            _ => Err(StoreError("cannot subscribe in Redis: no connection within a second".into())),
+        }
+    }
+
+    async fn renew(&self, topic: Topic) {
+        // As above.
+        let _ = self.wishes.send(Wish::Renew(topic, self.link_number.load(Ordering::Acquire)));
+    }
+}
+
+struct Task {
+    hub: Hub,
+    nodes: Nodes,
+    prefix: Arc<str>,
+    wishes: mpsc::UnboundedReceiver<Wish>,
+    unwatched: mpsc::UnboundedReceiver<Topic>,
+    link_number: Arc<AtomicU64>,
+    /// Whose subscription is not confirmed yet.
+    waiting: Vec<(Topic, oneshot::Sender<()>)>,
+    /// What is subscribed to on the present connection.
+    subscribed: HashSet<Topic>,
+}
+
+/// Why a connection is not used any more.
+enum End {
+    Lost(String),
+    /// Nobody is there to hear.
+    Unneeded,
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        End::Lost(error.0)
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            match self.open().await {
+                Ok((mut link, reader)) => {
+                    tracing::debug!(node = ?self.nodes.last, "the subscription connection is open");
+                    let end = self.serve(&mut link, &mut retry).await;
+                    reader.abort();
+                    match end {
+                        End::Lost(reason) => {
+                            tracing::warn!(reason, "the subscription connection is lost; connecting again")
+                        }
+                        End::Unneeded => return,
+                    }
+                }
+                Err(error) if retry == FIRST_RETRY => {
+                    tracing::warn!(%error, "cannot open the subscription connection; will try again");
+                }
+                Err(_) => {}
+            }
+            if self.wishes.is_closed() {
+                return;
+            }
+            tokio::time::sleep(retry.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Connects, and starts to hand on what will be received.
+    async fn open(&mut self) -> Result<(Link, JoinHandle<()>), StoreError> {
+        let opening = async {
+            let node = self.nodes.pick().await?;
+            let config = config_of(&self.nodes.connector.endpoint, &node, self.nodes.tls.clone());
+            let opened = Link::open(config).await.map_err(|error| StoreError::new(&node.to_string(), error));
+            if let Ok((link, _)) = &opened {
+                self.nodes.learn(link).await?;
+            }
+            opened
+        };
+        let (link, messages) = match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(StoreError("no answer".into())),
+        };
+        let reader = tokio::spawn(hand_on(messages, self.hub.clone(), self.prefix.clone()));
+        Ok((link, reader))
+    }
+
+    /// Uses a connection for as long as it is good.
+    async fn serve(&mut self, link: &mut Link, retry: &mut Duration) -> End {
+        if let Err(end) = self.subscribe_all(link).await {
+            return end;
+        }
+        *retry = FIRST_RETRY;
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut wishes, mut unwatched) = (Vec::new(), Vec::new());
+        loop {
+            let done = tokio::select! {
+                reason = link.closed() => return End::Lost(reason),
+                count = self.wishes.recv_many(&mut wishes, BATCH) => match count {
+                    0 => return End::Unneeded,
+                    _ => self.grant(link, wishes.drain(..)).await,
+                },
+                _ = self.unwatched.recv_many(&mut unwatched, BATCH) => self.unsubscribe(link, &mut unwatched).await,
+                _ = ping.tick() => link.ping().await.map_err(End::from),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// Subscribes to all that is watched, and then tells that messages may have been missed.
+    async fn subscribe_all(&mut self, link: &Link) -> Result<(), End> {
+        self.subscribed.clear();
+        let topics = self.hub.topics();
+        link.subscribe(&self.channels(&topics)).await?;
+        self.subscribed.extend(topics);
+        // From here on a wish to renew means this connection.
+        self.link_number.fetch_add(1, Ordering::AcqRel);
+        self.hub.lag_all();
+        self.answer_waiting();
+        Ok(())
+    }
+
+    async fn grant(&mut self, link: &Link, wishes: impl Iterator<Item = Wish>) -> Result<(), End> {
+        let mut renewal = None;
+        for wish in wishes {
+            match wish {
+                Wish::Subscribe(topic, done) => self.waiting.push((topic, done)),
+                Wish::Renew(topic, number) if number == self.link_number.load(Ordering::Acquire) => {
+                    renewal = Some(topic)
+                }
+                Wish::Renew(..) => {}
+            }
+        }
+        if let Some(topic) = renewal {
+            return Err(End::Lost(format!("it brought nothing of {topic:?}")));
+        }
+        // Who gave up while there was no connection watches no more, and would not be heard of again.
+        self.waiting.retain(|(topic, _)| self.hub.is_watched(*topic));
+        let wanted: HashSet<Topic> = self.waiting.iter().map(|(topic, _)| *topic).collect();
+        let new: Vec<Topic> = wanted.difference(&self.subscribed).copied().collect();
+        if !new.is_empty() {
+            link.subscribe(&self.channels(&new)).await?;
+            self.subscribed.extend(new);
+        }
+        self.answer_waiting();
+        Ok(())
+    }
+
+    /// Ends the subscriptions that nobody watches now. One that is watched again meanwhile either is seen here, or its
+    /// wish comes after this.
+    async fn unsubscribe(&mut self, link: &Link, unwatched: &mut Vec<Topic>) -> Result<(), End> {
+        let is_unneeded = |topic: &Topic| !self.hub.is_watched(*topic) && self.subscribed.contains(topic);
+        let topics: HashSet<Topic> = unwatched.drain(..).filter(is_unneeded).collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        topics.iter().for_each(|topic| {
+            self.subscribed.remove(topic);
+        });
+        Ok(link.unsubscribe(&self.channels(&topics)).await?)
+    }
+
+    fn channels(&self, topics: &[Topic]) -> Vec<String> {
+        topics.iter().map(|topic| channel(&self.prefix, *topic)).collect()
+    }
+
+    fn answer_waiting(&mut self) {
+        for (topic, done) in std::mem::take(&mut self.waiting) {
+            if self.subscribed.contains(&topic) {
+                // Who has given up does not listen.
+                let _ = done.send(());
+            } else {
+                self.waiting.push((topic, done));
+            }
+        }
+        self.waiting.retain(|(_, done)| !done.is_closed());
+    }
+}
+
+/// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
+/// told when the rest has been handed on: told at once, reading the logs would make it worse.
+async fn hand_on(mut messages: broadcast::Receiver<Delivered>, hub: Hub, prefix: Arc<str>) {
+    let mut missed_since: Option<Instant> = None;
+    loop {
+        if missed_since.is_some_and(|since| messages.is_empty() || since.elapsed() >= LAG_DELAY) {
+            missed_since = None;
+            hub.lag_all();
+        }
+        match messages.recv().await {
+            Ok(message) => announce(&message, &hub, &prefix),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                if missed_since.is_none() {
+                    tracing::warn!(missed, "too many messages at once: the logs will be read instead");
+                    missed_since = Some(Instant::now());
+                }
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn announce(delivered: &Delivered, hub: &Hub, prefix: &str) {
+    let Some(bytes) = delivered.value.as_bytes() else { return };
+    // The checks at start publish nothing, to see whether they may.
+    if bytes.is_empty() {
+        return;
+    }
+    match (topic_of_channel(prefix, &delivered.channel), parse_message(bytes)) {
+        (Some(topic), Some(message)) => hub.announce(topic, message),
+        _ => tracing::error!(channel = %delivered.channel, "not a message of slotcast"),
+    }
+}
+
+/// Which node to connect to.
+struct Nodes {
+    connector: Connector,
+    tls: Option<TlsConfig>,
+    /// The primaries of a cluster, as it last told them.
+    known: Vec<Node>,
+    last: Option<Node>,
+}
+
+impl Nodes {
+    async fn pick(&mut self) -> Result<Node, StoreError> {
+        let node = match self.connector.endpoint.topology {
+            Topology::Cluster => self.pick_any()?,
+            Topology::Standalone | Topology::Sentinel { .. } => {
+                self.connector.primary().await.map_err(|error| StoreError::new("cannot find the primary", error))?
+            }
+        };
+        self.last = Some(node.clone());
+        Ok(node)
+    }
+
+    /// A random one, and not the last one again: that may be the one that is cut off.
+    fn pick_any(&self) -> Result<Node, StoreError> {
+        let mut nodes: Vec<&Node> = self.known.iter().chain(&self.connector.endpoint.nodes).collect();
+        if nodes.iter().any(|node| Some(*node) != self.last.as_ref()) {
+            nodes.retain(|node| Some(*node) != self.last.as_ref());
+        }
+        fastrand::choice(nodes).cloned().ok_or_else(|| StoreError("REDIS_URL names no host".into()))
+    }
+
+    /// Remembers the nodes of the cluster, so that it is found without those that REDIS_URL names.
+    async fn learn(&mut self, link: &Link) -> Result<(), StoreError> {
+        if self.connector.endpoint.topology == Topology::Cluster {
+            let mut known = link.primaries().await?;
+            known.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+            known.dedup();
+            self.known = known;
+        }
+        Ok(())
+    }
+}
