@@ -165,7 +165,8 @@ impl RedisCluster {
 
 /// A store under a prefix.
 pub fn store_at(url: &str, prefix: &str) -> RedisStore {
-    RedisStore::new(Commands::standalone(url).expect("an address"), prefix, RedisOptions::default()).expect("a prefix")
+    let commands = Commands::standalone(&format!("{url}?protocol=resp3")).expect("an address");
+    RedisStore::new(commands, prefix, RedisOptions::default()).expect("a prefix")
 }
 
 /// A port that nobody has at this moment.
