@@ -421,6 +421,24 @@ async fn acts_under_load_survive_a_kill_of_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_redis_refuses_acts_and_shows_boards() {
+    let server = RedisServer::start();
+    let store = server.store();
+    store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let began = clock::instant();
+    let refused = store.apply(act(1, &[1], book("a"))).await;
+    assert!(is_unavailable(&refused), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_millis(500), "it will not help to try again");
+    assert!(store.ping().await.is_err());
+    assert_eq!(store.read_day(space(1), day()).await.unwrap().records.len(), 1);
+    assert_eq!(store.read_space(space(1)).await.unwrap().taken.len(), 1);
+    assert_eq!(head(&store, Topic::Space(space(1))).await.version, 1);
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    store.apply(act(1, &[1], book("a"))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_that_the_server_forgot_are_sent_again() {
     let server = RedisServer::start();
     let store = server.store();

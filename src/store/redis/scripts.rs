@@ -1,12 +1,13 @@
 //! The Lua scripts, one file each. A script's text is its first line, what it shares with others, and its own.
+//!
+//! The first line, `#!lua`, makes Redis check that the keys and channels of a script are in one slot, on a single server
+//! too, and refuse the script as a whole where it could not write: read-only, without its replicas, or out of memory.
+//! What only reads has `flags=allow-oom`: boards are shown when memory is full.
 
 use std::sync::LazyLock;
 
 const COMMON: &str = include_str!("lua/common.lua");
 const ACT: &str = include_str!("lua/act.lua");
-
-/// What makes Redis check that keys and channels of a script are in one slot, on a single server too.
-const SHEBANG: &str = "#!lua\n";
 
 /// A script, with the hash that the server knows it by.
 pub(super) struct Script {
@@ -18,8 +19,8 @@ pub(super) struct Script {
 
 impl Script {
     fn new(name: &'static str, shared: &[&str], own: &str) -> Self {
-        let own = own.strip_prefix(SHEBANG).unwrap_or(own);
-        let text = [&[SHEBANG], shared, &[own]].concat().concat();
+        let (engine, own) = own.split_at(own.find('\n').map_or(0, |end| end + 1));
+        let text = [&[engine], shared, &[own]].concat().concat();
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Self { name, text, sha }
     }
@@ -69,7 +70,8 @@ mod tests {
     #[test]
     fn every_script_begins_with_its_engine_once_and_never_guesses() {
         for script in all() {
-            assert!(script.text.starts_with(SHEBANG), "{}", script.name);
+            let engine = script.text.lines().next();
+            assert!(matches!(engine, Some("#!lua" | "#!lua flags=allow-oom")), "{}", script.name);
             assert_eq!(script.text.matches("#!lua").count(), 1, "{}", script.name);
             // The same sequence in every process: never what an epoch is made of.
             assert!(!script.text.contains("math.random"), "{}", script.name);

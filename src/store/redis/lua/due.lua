@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Finds the holds of a bucket that have ended, those that ended first before the others; changes nothing.
 --
 -- KEYS[1]  the bucket's holds by their end

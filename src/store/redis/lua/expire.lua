@@ -71,10 +71,12 @@ while arg <= #ARGV do
 end
 
 if #announcements > 0 then redis.call('HSET', KEYS[4], 'v', text(bucket_version)) end
+local logs = {}
 for _, announcement in ipairs(announcements) do
   append(unpack(announcement))
-  keep(announcement[1])
+  logs[announcement[1]] = true
 end
+for log in pairs(logs) do keep(log) end
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 reply[2], reply[3] = first and text(tonumber(first)) or '', text(oldest_late)
 return reply

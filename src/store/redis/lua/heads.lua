@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Where topics of one bucket stand.
 --
 -- KEYS[1]  the bucket's epoch

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- The nodes whose lease has not ended.
 --
 -- KEYS[1]  the leases of the nodes

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- The slots of one day of a space, with the version that they are at.
 --
 -- KEYS[1]  the bucket's epoch

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- What a topic's log has after a position: all of it, or nothing.
 --
 -- KEYS[1]  the bucket's epoch

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- A space: its schedule, and the slots of the future that somebody has. The days that it has slots on must be named in
 -- KEYS; a caller that does not name them all is told them, and asks again.
 --

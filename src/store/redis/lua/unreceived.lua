@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- The messages of a user that no socket of the user has received, oldest first.
 --
 -- KEYS[1]  how far the user's messages were sent and received
