@@ -93,7 +93,7 @@ impl Realtime {
             .transports([TransportType::Websocket, TransportType::Polling])
             .ping_interval(Duration::from_secs(25))
             .ping_timeout(Duration::from_secs(20))
-            .connect_timeout(Duration::from_secs(10))
+            .connect_timeout(Duration::from_secs(45))
             .max_buffer_size(OUTBOX_PACKETS)
             .max_payload(MAX_EVENT_BYTES as u64)
             .ws_max_message_size(MAX_EVENT_BYTES)
