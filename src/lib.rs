@@ -29,4 +29,5 @@ pub mod telemetry;
 pub mod cli;
 pub mod clock;
 #[doc(hidden)]
+#[cfg(feature = "server")]
 pub mod fuzzing;

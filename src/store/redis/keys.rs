@@ -186,6 +186,7 @@ impl Keys {
         format!("{}:{{nodes}}:sweeper", self.prefix)
     }
 
+    #[cfg(feature = "server")]
     pub(super) fn session(&self, engine_id: &str) -> String {
         format!("{}:session:{engine_id}", self.prefix)
     }
