@@ -54,13 +54,17 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     }
 }
 
-/// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
-pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
+/// Opens the store alone, for a command that comes and goes: only what it depends on is checked, and nothing heard.
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open(folder)?)),
         StoreKind::Redis(url) => {
             let endpoint = Endpoint::parse(url)?;
-            redis_store(Commands::start(&endpoint)?, config)
+            let commands = Commands::start(&endpoint)?;
+            let is_fenced = checks::is_fenced(&commands, &config.store.redis_prefix).await;
+            let is_fenced =
+                is_fenced.map_err(|failure| anyhow::anyhow!(checks::describe_unreachable(&endpoint, &failure)))?;
+            redis_store(commands, &config.store.redis_prefix, is_fenced)
         }
     }
 }
@@ -81,14 +85,14 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
     Ok(Redis {
-        store: redis_store(commands, config)?,
+        store: redis_store(commands, prefix, checked.is_fenced)?,
         subscriptions: Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?),
         is_fenced: checked.is_fenced,
     })
 }
 
 /// The store on a connection.
-fn redis_store(_commands: Commands, _config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
+fn redis_store(_commands: Commands, _prefix: &str, _is_fenced: bool) -> anyhow::Result<Arc<dyn SlotStore>> {
     anyhow::bail!(
         "REDIS_URL is set, but this version has only the embedded store: unset it, or set SLOTCAST_STORE=embedded"
     )
@@ -173,4 +177,24 @@ fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &m
     }
     out.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(severity: Severity, is_too_old: bool, environment: Environment) -> Option<String> {
+        let findings = vec![Finding { severity, text: "it forgets".into() }];
+        let checked = Checked { findings, is_fenced: true, is_too_old };
+        refuse_what_is_unsafe(&checked, environment).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn production_refuses_what_development_only_says() {
+        let refused = Some("Redis is not fit for this: it forgets".to_owned());
+        assert_eq!(refusal(Severity::Error, false, Environment::Production), refused);
+        assert_eq!(refusal(Severity::Error, false, Environment::Development), None);
+        assert_eq!(refusal(Severity::Error, true, Environment::Development), refused);
+        assert_eq!(refusal(Severity::Warning, false, Environment::Production), None);
+    }
 }

@@ -1,10 +1,12 @@
 //! Subscriptions and connections against real servers: what is heard, and what a node does when it hears no more.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use redis::AsyncCommands;
+use slotcast::cli::check_config;
 use slotcast::clock;
+use slotcast::config::{Config, Needs};
 use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::finding::Severity;
 use slotcast::store::hub::Watch;
@@ -166,7 +168,7 @@ async fn a_topic_that_brings_nothing_gets_a_new_connection() {
     let after = subscriber_ids(&redis);
     assert_eq!(after.len(), 1);
     assert!(after.is_disjoint(&before), "{before:?} {after:?}");
-    assert!(matches!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await, Err(_)));
+    assert!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -449,6 +451,32 @@ async fn a_good_redis_gets_one_line() {
     assert!(checked.findings[0].text.contains("is Redis 7."), "{:?}", checked.findings);
     assert!(checked.is_fenced && !checked.is_too_old);
     assert_eq!(redis.cli(&["DBSIZE"]).trim(), "0", "the checks leave no key behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_asks_the_redis_that_is_set() {
+    let redis = RedisServer::start(&["--requirepass", "hunter2", "--appendfsync", "everysec"]);
+    let report = async |url: String| {
+        let env = BTreeMap::from([("REDIS_URL".to_owned(), url)]);
+        let loaded = Config::load(&env, Needs::CHECK);
+        let findings = check_config::check_store(&loaded).await;
+        let mut out = Vec::new();
+        let code = check_config::report(&loaded, &findings, &mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    };
+    let (code, text) = report(format!("redis://:hunter2@127.0.0.1:{}", redis.port)).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&format!("\nok: 127.0.0.1:{} is Redis 7.", redis.port)), "{text}");
+    assert!(text.contains("\nwarning: ") && text.contains("has appendfsync everysec"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+
+    let (code, text) = report(format!("redis://:hunter3@127.0.0.1:{}", redis.port)).await;
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("\nerror: redis://127.0.0.1:") && !text.contains("hunter3"), "{text}");
+
+    let (code, text) = report("redis://hunter2@localhost".into()).await;
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("REDIS_URL has a user without a password") && !text.contains("hunter2"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,8 @@ struct Current {
 
 #[derive(Clone)]
 enum Connection {
-    Single(MultiplexedConnection),
+    /// With the server's address.
+    Single(MultiplexedConnection, Arc<str>),
     Cluster(ClusterConnection),
 }
 
@@ -109,9 +110,9 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => {
+                Connection::Single(mut connection, address) => {
                     let answer = connection.send_packed_command(command).await?.extract_error()?;
-                    Ok(vec![(self.connector.endpoint.nodes[0].to_string(), redis::from_redis_value(answer)?)])
+                    Ok(vec![(address.to_string(), redis::from_redis_value(answer)?)])
                 }
                 Connection::Cluster(mut connection) => {
                     let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
@@ -162,7 +163,7 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => {
+                Connection::Single(mut connection, _) => {
                     connection.send_packed_command(command).await.and_then(Value::extract_error)
                 }
                 Connection::Cluster(connection) => self.send_to_cluster(connection, command).await,
@@ -198,7 +199,7 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => connection.req_packed_commands(pipeline, offset, count).await,
+                Connection::Single(mut connection, _) => connection.req_packed_commands(pipeline, offset, count).await,
                 Connection::Cluster(mut connection) => connection.req_packed_commands(pipeline, offset, count).await,
             }
         };
@@ -368,8 +369,8 @@ impl Connector {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let client = self.client(&node)?;
-        Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+        let connection = self.client(&node)?.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Connection::Single(connection, node.to_string().into()))
     }
 
     /// The server, or the one that the sentinels say is the primary and that says so itself.
