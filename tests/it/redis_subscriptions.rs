@@ -11,6 +11,7 @@ use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::finding::Severity;
 use slotcast::store::hub::Watch;
 use slotcast::store::redis::checks::{self, Checked};
+use slotcast::store::redis::connect::was_not_sent;
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
 use slotcast::store::{Message, Signal, Subscriptions, Topic};
 
@@ -563,8 +564,14 @@ impl Node {
         Self { commands: Commands::start(&endpoint).unwrap(), subscriptions: subscriptions.into() }
     }
 
+    /// Publishes once; while there is no connection nothing is sent, and so it is tried again.
     async fn publish(&self, topic: Topic, version: u64) {
-        self.commands.clone().publish::<_, _, ()>(channel(topic), payload(version)).await.unwrap();
+        let deadline = clock::instant() + PATIENCE;
+        let mut commands = self.commands.clone();
+        while let Err(error) = commands.publish::<_, _, ()>(channel(topic), payload(version)).await {
+            assert!(was_not_sent(&error) && clock::instant() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn ping(&self) -> redis::RedisResult<String> {
