@@ -20,7 +20,7 @@ after(() => cluster.stop());
 
 /** Makes a load, with something that happens meanwhile, and gives the violations of all spaces. */
 async function violationsOf(t, { acts, meanwhile = async () => {}, ...more }) {
-  const spaces = range(1, 4).map(() => freshSpace());
+  const spaces = range(1, 8).map(() => freshSpace());
   const witness = await cluster.nodes[0].user(601);
   for (const space of spaces) await witness.join(space);
   const load = new Load({ nodes: () => cluster.nodes, spaces, users: 64, shortHolds: 0.3, ...more });

@@ -29,7 +29,7 @@ const heardOf = (client, space, name) =>
   client.all(name).filter((event) => (event.spazioId ?? event.data.spazioId) === space.number);
 
 test(`all clients of three nodes hear the same events in the same order, in ${ACTS} acts`, async (t) => {
-  const spaces = range(1, 4).map(() => freshSpace());
+  const spaces = range(1, 8).map(() => freshSpace());
   const watchers = cluster.nodes.flatMap((node) => [601, 602].map((user) => ({ node, user })));
   const clients = await Promise.all(watchers.map(({ node, user }) => node.user(user)));
   for (const client of clients) for (const space of spaces) await client.join(space, { date: space.date });

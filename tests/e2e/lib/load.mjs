@@ -12,6 +12,9 @@ const chance = (probability) => Math.random() < probability;
 /** What an act that was done leaves its slots in. */
 export const BECOMES = { hold: 'occupied', book: 'booked', release: 'available', extend: 'occupied' };
 
+/** What staff sets: mostly free, or soon nothing is. */
+const STAFF_SETS = ['available', 'available', 'available', 'available', 'blocked', 'booked'];
+
 /** The socket event of an act. */
 const EVENTS = { hold: 'hold_slot', book: 'book_slot', release: 'release_slot', extend: 'extend_hold' };
 
@@ -87,14 +90,14 @@ export class Load {
   /** Mostly what may succeed, sometimes what cannot. */
   #choose(user) {
     const space = pick(this.spaces);
-    if (chance(0.08)) return { act: 'update', space, slots: [this.#slot()], status: pick(['available', 'available', 'blocked', 'booked']) };
+    if (chance(0.15)) return { act: 'update', space, slots: [this.#slot()], status: pick(STAFF_SETS) };
     const own = user.holds.length > 0 && chance(0.7) ? user.holds.splice(0, 1)[0] : undefined;
     if (own === undefined) {
       const holdSeconds = chance(this.shortHolds) ? pick([1, 2]) : 600;
       return { act: chance(0.9) ? 'hold' : pick(['book', 'release', 'extend']), space, slots: this.#slots(), holdSeconds };
     }
     const holdToken = chance(0.5) ? own.holdToken : undefined;
-    const act = pick(['book', 'release', 'release', 'extend', 'hold']);
+    const act = pick(['book', 'release', 'release', 'release', 'extend', 'hold']);
     const slots = chance(0.2) && act !== 'hold' ? own.slots.slice(0, 1) : own.slots;
     return { act, space: own.space, slots, holdSeconds: 600, ...(act === 'hold' ? {} : { holdToken }) };
   }

@@ -6,6 +6,9 @@ import { range } from './fixtures.mjs';
 /** How far the clocks of two processes on one machine may be apart, in ms. */
 const CLOCK_MS = 2;
 
+/** How long after a 503 its act may still be done, in ms. */
+const UNKNOWN_MS = 1_000;
+
 const FREE = Object.freeze({ status: 'available' });
 
 /** The state of a slot at an instant: a hold that has ended is free. */
@@ -70,23 +73,20 @@ class History {
     this.violations.push(`${what}: ${JSON.stringify({ ...known, holdToken, repeat: Boolean(first) })} ${text ?? ''}`);
   }
 
-  /** An act came before all that were sent after its answer. */
+  /**
+   * An act came before all that were sent after its answer; where the answer is a 503, after the second that follows it;
+   * and whenever it likes where there was no answer.
+   */
   #boundFromAbove() {
     const starts = this.records
       .filter((record) => record.ok && !record.first)
-      .map((record) => ({ sent: record.sent, before: record.data.version - record.slots.length, record }));
-    for (const record of this.records) record.high = this.head;
-    // From the last sent to the first: the lowest version among what was written by acts sent later. An answer that is a
-    // repeat names an old version, and bounds nothing.
-    const byReceipt = [...this.records].sort((left, right) => right.received - left.received);
-    let lowest = this.head;
-    let index = starts.length - 1;
-    for (const record of byReceipt) {
-      for (; index >= 0 && starts[index].sent > record.received; index -= 1) {
-        const start = starts[index];
-        if (start.before >= start.record.low) lowest = Math.min(lowest, start.before);
-      }
-      record.high = lowest;
+      .map(({ sent, sentAt, low, data, slots }) => ({ sent, sentAt, low, before: data.version - slots.length }))
+      // An answer that is a repeat names an old version, and bounds nothing.
+      .filter(({ before, low }) => before >= low);
+    for (const record of this.records) {
+      const isLater = ({ sent, sentAt }) => (record.unknown ? sentAt > record.receivedAt + UNKNOWN_MS : sent > record.received);
+      const bounds = record.status === undefined ? [] : starts.filter(isLater).map(({ before }) => before);
+      record.high = bounds.reduce((least, before) => Math.min(least, before), this.head);
     }
   }
 
