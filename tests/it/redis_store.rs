@@ -221,7 +221,8 @@ async fn no_version_names_two_contents_after_a_failover_that_lost_writes() {
     wait_until(|| replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
     let mut witness = Witness::default();
     witness.act(&store, act(1, &[1], hold("a", MINUTE))).await;
-    assert_eq!(primary.cli(&["WAIT", "1", "5000"]), "1");
+    let head_key = format!("slotcast:{{b{}}}:head:1:1", space(1).bucket().get());
+    wait_until(|| replica.cli(&["HGET", &head_key, "v"]) == "1").await;
 
     // The replica hears nothing more; what the primary acknowledges now is lost with it.
     replica.cli(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
