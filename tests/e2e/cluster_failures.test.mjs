@@ -2,10 +2,12 @@
 // what is stored, was told of every gap, and nothing acknowledged is lost.
 
 import assert from 'node:assert/strict';
+import { cpSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { readMetric, sameBoard, startCluster } from './lib/cluster.mjs';
-import { freshSpace, range } from './lib/fixtures.mjs';
+import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { Follower, allShowTheStore } from './lib/follower.mjs';
 import { Load } from './lib/load.mjs';
 import { startTcpProxy } from './lib/proxy.mjs';
@@ -18,11 +20,11 @@ const ONE_SECOND = 2_000;
 
 /** A cluster with a load on it, and followers on each node: what each of the failures happens to. */
 class Scene {
-  static async start(t, { throughProxy = false } = {}) {
+  static async start(t, { throughProxy = false, redis = {} } = {}) {
     const scene = new Scene();
     t.after(() => scene.end());
     scene.t = t;
-    scene.cluster = await startCluster({ settings });
+    scene.cluster = await startCluster({ settings, redis });
     scene.spaces = range(1, 6).map(() => freshSpace());
     if (throughProxy) scene.proxy = await startTcpProxy(() => scene.cluster.nodes.map(({ port }) => port));
     const urls = scene.cluster.nodes.flatMap((node) => [node, node]).map(({ url }) => scene.proxy?.url ?? url);
@@ -40,8 +42,8 @@ class Scene {
     await eventually(() => this.load.done >= goal, `${count} acts more`);
   }
 
-  /** Ends the load, and checks what must hold whatever happened. */
-  async check({ keepsAll = true } = {}) {
+  /** Ends the load, and checks what must hold whatever happened. `kept` says which acts the store itself has kept. */
+  async check({ kept = () => true } = {}) {
     const records = await this.load.stop();
     // What is unknown is final after a second.
     await sleep(1_100);
@@ -53,11 +55,14 @@ class Scene {
     const snapshots = this.followers.map((follower) => this.#count(follower, 'snapshots'));
     this.t.diagnostic(`${done.length} done, ${unknown.length} unknown, snapshots ${snapshots}`);
     for (const follower of this.followers) assert.deepEqual(follower.faults, []);
+    for (const space of this.spaces) assertOneContent(this.followers.map((follower) => follower.of(space)));
     for (const space of this.spaces) {
       const board = boards.get(space.room);
-      const here = (record) => record.space === space && (keepsAll || record.data?.epoch === board.epoch);
-      assertNothingLost(done.filter(here), unknown.filter((record) => record.space === space), board);
-      for (const follower of this.followers) assertHeard(follower.of(space), done.filter(here));
+      const here = records.filter((record) => record.space === space);
+      const acknowledged = here.filter((record) => record.ok && kept(record, board));
+      // Of an act that the store did not keep for certain, either is right.
+      assertNothingLost(acknowledged, here.filter((record) => record.unknown || (record.ok && !kept(record, board))), board);
+      for (const follower of this.followers) assertHeard(follower.of(space), acknowledged);
     }
     return records;
   }
@@ -83,6 +88,9 @@ class Scene {
   }
 }
 
+/** Where the store lost everything: what was done since. */
+const isOfTheEpoch = ({ data }, board) => data.epoch === board.epoch;
+
 /** Each slot is as the last acknowledged act on it left it, or as one without an answer may have. */
 function assertNothingLost(done, unknown, board) {
   for (const { id_slot: slot, status } of board.slots) {
@@ -92,6 +100,16 @@ function assertNothingLost(done, unknown, board) {
     assert.ok(allowed.includes(status), `slot ${slot} is ${status}, acknowledged was ${JSON.stringify(last)}`);
   }
   for (const { data } of done) assert.ok(data.version <= board.version, `version ${data.version} is lost: ${board.version}`);
+}
+
+/** No epoch and version name two contents, whoever heard them. */
+function assertOneContent(followed) {
+  const contents = new Map();
+  for (const update of followed.flatMap(({ updates }) => updates)) {
+    const at = `${update.epoch} ${update.version}`;
+    if (!contents.has(at)) contents.set(at, update);
+    assert.deepEqual(update, contents.get(at), `two contents of ${at}`);
+  }
 }
 
 /** Each acknowledged act was heard under its version, unless a snapshot covers it. */
@@ -129,12 +147,43 @@ test('Redis is killed and comes back with what it had: nothing acknowledged is l
   scene.assertAllStayedConnected();
 });
 
+test('Redis is killed and comes back with nothing: a new epoch begins, and every client is sent the boards', async (t) => {
+  const scene = await Scene.start(t, { redis: { appendonly: 'no' } });
+  await scene.cluster.redis.kill();
+  await scene.cluster.redis.start();
+  await scene.cluster.ready();
+  await scene.acts(100);
+  await scene.check({ kept: isOfTheEpoch });
+  for (const follower of scene.followers) {
+    for (const space of scene.spaces) assert.ok(follower.of(space).snapshots.length >= 2, 'a snapshot of the new epoch');
+  }
+  scene.assertAllStayedConnected();
+});
+
+test('Redis comes back with an older state: no version of it is taken for one that clients know', async (t) => {
+  const scene = await Scene.start(t);
+  const { redis } = scene.cluster;
+  await scene.acts(40);
+  const [now, older] = ['appendonlydir', 'older'].map((name) => join(redis.folder, name));
+  const copiedAt = Date.now();
+  cpSync(now, older, { recursive: true });
+  await scene.acts(100);
+  await redis.kill();
+  rmSync(now, { recursive: true });
+  renameSync(older, now);
+  await redis.start();
+  await scene.cluster.ready();
+  await scene.acts(100);
+  await scene.check({ kept: (record, board) => record.receivedAt < copiedAt || isOfTheEpoch(record, board) });
+  scene.assertAllStayedConnected();
+});
+
 test('Redis forgets everything: a new epoch begins, and every client is sent the boards', async (t) => {
   const scene = await Scene.start(t);
   const before = await Promise.all(scene.spaces.map((space) => scene.cluster.nodes[0].board(space)));
   await scene.cluster.redis.command('FLUSHALL');
   await scene.acts(100);
-  await scene.check({ keepsAll: false });
+  await scene.check({ kept: isOfTheEpoch });
   for (const [index, space] of scene.spaces.entries()) {
     const { epoch } = await scene.cluster.nodes[0].board(space);
     assert.notEqual(epoch, before[index].epoch);
@@ -146,7 +195,7 @@ test('Redis forgets everything while nobody acts: clients are told all the same'
   const scene = await Scene.start(t);
   await scene.load.stop();
   await scene.cluster.redis.command('FLUSHALL');
-  await scene.check({ keepsAll: false });
+  await scene.check({ kept: isOfTheEpoch });
   for (const follower of scene.followers) {
     for (const space of scene.spaces) {
       const statuses = new Set(follower.of(space).statuses.values());
@@ -165,6 +214,57 @@ test('subscriptions are killed: what they missed is read from the log', async (t
   await scene.check();
   scene.assertAllStayedConnected();
   scene.assertNoSnapshots();
+});
+
+test('the scripts are flushed: no act notices', async (t) => {
+  const scene = await Scene.start(t);
+  for (const _ of range(1, 5)) {
+    await scene.cluster.redis.command('SCRIPT', 'FLUSH');
+    await scene.acts(20);
+  }
+  const records = await scene.check();
+  assert.deepEqual(records.filter(({ unknown }) => unknown), []);
+  scene.assertNoSnapshots();
+});
+
+test('notifications come in order, each once, while subscriptions are killed and Redis is frozen', async (t) => {
+  const cluster = await startCluster();
+  t.after(() => cluster.stop());
+  const users = range(1, 3).map(() => freshNumber());
+  const clients = await Promise.all(cluster.nodes.flatMap((node) => users.map((user) => node.user(user))));
+  let sent = 0;
+  const acknowledged = [];
+  const notifyAll = async (count) => {
+    for (const _ of range(1, count)) {
+      sent += 1;
+      const n = sent;
+      const answers = await Promise.all(
+        users.map((user) => cluster.next.staffCaller().post(`/api/users/${user}/notify`, { event: 'avviso', data: { n } })),
+      );
+      answers.forEach(({ status }, index) => status === 200 && acknowledged.push({ user: users[index], n }));
+      await sleep(20);
+    }
+  };
+  const sending = notifyAll(200);
+  for (const _ of range(1, 4)) {
+    await sleep(400);
+    await cluster.redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+  }
+  const goOn = cluster.redis.freeze();
+  await sleep(3_000);
+  goOn();
+  await sending;
+  await eventually(() => cluster.ready().then(() => true), 'nodes that serve');
+  await notifyAll(1);
+  for (const [index, client] of clients.entries()) {
+    await client.first('avviso', ({ n }) => n === sent);
+    const numbers = client.all('avviso').map(({ n }) => n);
+    const ascending = [...new Set(numbers)].sort((left, right) => left - right);
+    assert.deepEqual(numbers, ascending, 'in order, each once');
+    const user = users[index % users.length];
+    const missing = acknowledged.filter((one) => one.user === user && !numbers.includes(one.n));
+    assert.deepEqual(missing, []);
+  }
 });
 
 for (const [what, pause] of [
@@ -236,6 +336,7 @@ test('a subscription is half open, and nobody says so: what it missed is found',
   for (const { near, far } of cut) near.lost = far.lost = true;
   await scene.acts(60);
   await eventually(() => follower.client.all('slot_update').length > heard + 60, 'events in spite of it', DEADLINE_MS);
+  assert.ok(link.dropped > 0, 'packets were dropped');
   await scene.check();
   scene.assertAllStayedConnected();
   scene.assertNoSnapshots();
