@@ -24,6 +24,25 @@ test('a node is killed: its clients go to another, and miss nothing', async (t) 
   scene.assertNoSnapshots();
 });
 
+for (const [name, proxy, transports] of [
+  ['websocket', startTcpProxy, TRANSPORTS.websocket],
+  ['polling', startHttpProxy, TRANSPORTS.polling],
+]) {
+  test(`all nodes are replaced one by one: clients over ${name} miss nothing`, async (t) => {
+    const scene = await Scene.start(t, { proxy, transports });
+    for (const old of scene.cluster.nodes) {
+      await scene.cluster.addNode();
+      await scene.cluster.stopNode(old);
+      await scene.acts(40);
+    }
+    const records = await scene.check();
+    for (const { client } of scene.followers) assert.ok(client.disconnects.length > 0, 'it had to move');
+    const odd = records.filter(({ status }) => status !== undefined && status >= 500 && status !== 503);
+    assert.deepEqual(odd, []);
+    scene.assertNoSnapshots();
+  });
+}
+
 test('a node is frozen for 20 s and goes on: its clients get what they missed', async (t) => {
   const scene = await Scene.start(t);
   const [frozen, ...others] = scene.cluster.nodes;

@@ -109,6 +109,35 @@ test('the upgrade to websocket works through the proxy', async () => {
   }
 });
 
+test('a poll has the same headers on every node', async () => {
+  const origin = 'http://localhost:3000';
+  const query = `EIO=4&transport=polling&token=${userToken(freshNumber())}`;
+  const [home] = cluster.nodes;
+  const opened = await (await fetch(`${home.url}/socket.io/?${query}`, { headers: { origin } })).text();
+  const { sid } = JSON.parse(opened.slice(1));
+  const ask = (node, options) => fetch(`${node.url}/socket.io/?${query}&sid=${sid}`, { headers: { origin }, ...options });
+  const shown = ({ status, headers }) => {
+    const { date: _, 'content-length': length, vary, ...others } = Object.fromEntries(headers);
+    // To name a header twice there says nothing more.
+    return { status, others, vary: new Set(vary?.split(/, */)) };
+  };
+  const connected = await ask(home, { method: 'POST', body: '40{}' });
+  assert.equal(connected.status, 200);
+  const answers = [];
+  for (const [index, node] of cluster.nodes.entries()) {
+    const polling = ask(node);
+    await cluster.next.staffCaller().post('/api/broadcast', { event: 'giro', data: { index } });
+    const answer = await polling;
+    assert.match(await answer.text(), /connection_confirmed|giro/);
+    answers.push(shown(answer));
+  }
+  assert.equal(answers[0].others['access-control-allow-credentials'], 'true');
+  for (const answer of answers) assert.deepEqual(answer, answers[0]);
+  const closed = await ask(cluster.nodes[1], { method: 'POST', body: '1' });
+  assert.equal(closed.status, 200);
+  for (const node of cluster.nodes) assert.equal((await ask(node)).status, 400);
+});
+
 test('a session that no node has is refused as unknown, and one that was closed too', async () => {
   const path = '/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAA';
   for (const _ of cluster.nodes) {

@@ -144,6 +144,25 @@ test('a node hears of a space no more, some time after its last viewer has left'
   await eventually(async () => (await channels()).length === 0, 'the end of the subscription', 60_000);
 });
 
+test('another prefix on the same Redis is another product', async () => {
+  const space = freshSpace();
+  const user = freshNumber();
+  const stranger = await cluster.addNode({ SLOTCAST_REDIS_PREFIX: 'another' });
+  const [here, there] = [await first.user(user), await stranger.user(user)];
+  for (const client of [here, there]) await client.join(space);
+  assert.equal((await staff.put('/api/slots/1', space.body({ status: 'blocked' }))).status, 200);
+  await notify(user, 1);
+  await post('/api/broadcast', { event: 'per_tutti', data: {} });
+  await here.first('per_tutti');
+  await here.first('slot_update');
+  await post('/api/broadcast', { event: 'di_la', data: {} }, stranger);
+  await there.first('di_la');
+  assert.deepEqual(there.events.map(({ name }) => name), ['connection_confirmed', 'joined_space', 'di_la']);
+  assert.equal((await stranger.entry(space, 1)).status, 'available');
+  assert.equal((await stranger.staffCaller().get('/api/stats')).data.nodes.length, 1);
+  await cluster.stopNode(stranger);
+});
+
 test('any node counts the whole cluster', async () => {
   const own = await startCluster();
   try {

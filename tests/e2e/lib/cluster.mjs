@@ -49,6 +49,12 @@ class Cluster {
     await node.kill();
   }
 
+  /** Asks a node to end, as a deployment does: it must end well. */
+  async stopNode(node) {
+    this.nodes = this.nodes.filter((one) => one !== node);
+    await node.stop();
+  }
+
   /** Waits until every node serves again, which it does without a restart. */
   async ready() {
     await Promise.all(this.nodes.map((node) => node.ready()));
