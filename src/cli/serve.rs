@@ -18,7 +18,7 @@ use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks::{self, Checked};
-use crate::store::redis::{Commands, Endpoint, RedisOptions, RedisStore, RedisSubscriptions};
+use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, RedisSubscriptions};
 use crate::store::{SlotStore, Subscriptions};
 
 /// How long a node waits at start for Redis.
@@ -79,7 +79,8 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
     let checked = check_until_answered(&commands, &endpoint, prefix).await?;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let options = RedisOptions { fenced: checked.is_fenced, ..RedisOptions::default() };
+    let options =
+        RedisOptions { fence: if checked.is_fenced { Fence::Up } else { Fence::Down }, ..RedisOptions::default() };
     Ok(Redis {
         store: Arc::new(RedisStore::new(commands, prefix, options)?),
         subscriptions: Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
+use super::Fence;
 use super::connect::Commands;
 use super::reply::Reply;
 use super::scripts::{self, Script};
@@ -65,16 +66,16 @@ impl Budget {
 /// Runs scripts and commands.
 pub(super) struct Runner {
     commands: Commands,
-    fenced: bool,
+    fence: Fence,
     shift_millis: i64,
     /// One a bucket: on a Cluster each may be on another server, whose clock is another.
     clocks: Vec<StoreClock>,
 }
 
 impl Runner {
-    pub(super) fn new(commands: Commands, fenced: bool, shift_millis: i64) -> Self {
+    pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64) -> Self {
         let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        Self { commands, fenced, shift_millis, clocks }
+        Self { commands, fence, shift_millis, clocks }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -159,7 +160,7 @@ impl Runner {
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
             command.arg(script).arg(call.keys.len()).arg(&call.keys);
-            command.arg(&candidate).arg(if self.fenced { "1" } else { "0" }).arg(self.shift_millis);
+            command.arg(&candidate).arg(self.fence.arg()).arg(self.shift_millis);
             command.arg(extra).arg(&call.args);
             command
         };
