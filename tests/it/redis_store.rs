@@ -16,7 +16,7 @@ use slotcast::domain::{
     Actor, Bucket, Code, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
     SpaceKey, StoreTime, UserId,
 };
-use slotcast::store::redis::{RedisOptions, RedisStore};
+use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic};
 
 use crate::store_conformance;
@@ -272,7 +272,7 @@ async fn where_info_is_refused_a_store_without_the_fence_works() {
     server.cli(&["ACL", "SETUSER", "default", "-info"]);
     let refused = server.store().apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&refused), "{refused:?}");
-    let options = RedisOptions { fenced: false, ..RedisOptions::default() };
+    let options = RedisOptions { fence: Fence::Down, ..RedisOptions::default() };
     let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
     let held = store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
     assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
