@@ -59,7 +59,8 @@ pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> 
     match &config.store.kind {
         StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open(folder)?)),
         StoreKind::Redis(url) => {
-            Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, RedisOptions::default())?))
+            let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+            Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, options)?))
         }
     }
 }
@@ -175,4 +176,24 @@ fn listen_deep(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(65_535)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(severity: Severity, is_too_old: bool, environment: Environment) -> Option<String> {
+        let findings = vec![Finding { severity, text: "it forgets".into() }];
+        let checked = Checked { findings, is_fenced: true, is_too_old };
+        refuse_what_is_unsafe(&checked, environment).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn production_refuses_what_development_only_says() {
+        let refused = Some("Redis is not fit for this: it forgets".to_owned());
+        assert_eq!(refusal(Severity::Error, false, Environment::Production), refused);
+        assert_eq!(refusal(Severity::Error, false, Environment::Development), None);
+        assert_eq!(refusal(Severity::Error, true, Environment::Development), refused);
+        assert_eq!(refusal(Severity::Warning, false, Environment::Production), None);
+    }
 }

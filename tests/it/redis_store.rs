@@ -221,7 +221,8 @@ async fn no_version_names_two_contents_after_a_failover_that_lost_writes() {
     wait_until(|| replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
     let mut witness = Witness::default();
     witness.act(&store, act(1, &[1], hold("a", MINUTE))).await;
-    assert_eq!(primary.cli(&["WAIT", "1", "5000"]), "1");
+    let head_key = format!("slotcast:{{b{}}}:head:1:1", space(1).bucket().get());
+    wait_until(|| replica.cli(&["HGET", &head_key, "v"]) == "1").await;
 
     // The replica hears nothing more; what the primary acknowledges now is lost with it.
     replica.cli(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
@@ -271,11 +272,27 @@ async fn where_info_is_refused_a_store_without_the_fence_works() {
     server.cli(&["ACL", "SETUSER", "default", "-info"]);
     let refused = server.store().apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&refused), "{refused:?}");
-    let options = RedisOptions { fence: Fence::Down, ..RedisOptions::default() };
-    let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
+    let open = |fence| {
+        let options = RedisOptions { fence, ..RedisOptions::default() };
+        RedisStore::open(&server.url(), "slotcast", options).unwrap()
+    };
+    let store = open(Fence::Down);
     let held = store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
     assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
+    let passing = open(Fence::WhereAllowed);
+    assert_eq!(head(&passing, Topic::Space(space(1))).await, held.at);
     server.cli(&["FLUSHALL"]);
+    assert_ne!(head(&store, Topic::Space(space(1))).await.epoch, held.at.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_has_not_asked_is_fenced_where_info_is_allowed() {
+    let server = RedisServer::start();
+    let held = server.store().apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
+    let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+    let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
+    assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
+    server.cli(&["DEBUG", "CHANGE-REPL-ID"]);
     assert_ne!(head(&store, Topic::Space(space(1))).await.epoch, held.at.epoch);
 }
 

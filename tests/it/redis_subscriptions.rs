@@ -1,14 +1,17 @@
 //! Subscriptions and connections against real servers: what is heard, and what a node does when it hears no more.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use redis::AsyncCommands;
+use slotcast::cli::check_config;
 use slotcast::clock;
+use slotcast::config::{Config, Needs};
 use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::finding::Severity;
 use slotcast::store::hub::Watch;
 use slotcast::store::redis::checks::{self, Checked};
+use slotcast::store::redis::connect::was_not_sent;
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
 use slotcast::store::{Message, Signal, Subscriptions, Topic};
 
@@ -166,7 +169,7 @@ async fn a_topic_that_brings_nothing_gets_a_new_connection() {
     let after = subscriber_ids(&redis);
     assert_eq!(after.len(), 1);
     assert!(after.is_disjoint(&before), "{before:?} {after:?}");
-    assert!(matches!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await, Err(_)));
+    assert!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -452,6 +455,32 @@ async fn a_good_redis_gets_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_config_asks_the_redis_that_is_set() {
+    let redis = RedisServer::start(&["--requirepass", "hunter2", "--appendfsync", "everysec"]);
+    let report = async |url: String| {
+        let env = BTreeMap::from([("REDIS_URL".to_owned(), url)]);
+        let loaded = Config::load(&env, Needs::CHECK);
+        let findings = check_config::check_store(&loaded).await;
+        let mut out = Vec::new();
+        let code = check_config::report(&loaded, &findings, &mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    };
+    let (code, text) = report(format!("redis://:hunter2@127.0.0.1:{}", redis.port)).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&format!("\nok: 127.0.0.1:{} is Redis 7.", redis.port)), "{text}");
+    assert!(text.contains("\nwarning: ") && text.contains("has appendfsync everysec"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+
+    let (code, text) = report(format!("redis://:hunter3@127.0.0.1:{}", redis.port)).await;
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("\nerror: redis://127.0.0.1:") && !text.contains("hunter3"), "{text}");
+
+    let (code, text) = report("redis://hunter2@localhost".into()).await;
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("REDIS_URL has a user without a password") && !text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_unsafe_setting_has_its_line() {
     let redis = RedisServer::start(&[]);
     let node = Node::start(&redis.url()).await;
@@ -535,8 +564,14 @@ impl Node {
         Self { commands: Commands::start(&endpoint).unwrap(), subscriptions: subscriptions.into() }
     }
 
+    /// Publishes once; while there is no connection nothing is sent, and so it is tried again.
     async fn publish(&self, topic: Topic, version: u64) {
-        self.commands.clone().publish::<_, _, ()>(channel(topic), payload(version)).await.unwrap();
+        let deadline = clock::instant() + PATIENCE;
+        let mut commands = self.commands.clone();
+        while let Err(error) = commands.publish::<_, _, ()>(channel(topic), payload(version)).await {
+            assert!(was_not_sent(&error) && clock::instant() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn ping(&self) -> redis::RedisResult<String> {

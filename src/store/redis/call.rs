@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 use super::Fence;
-use super::connect::Commands;
+use super::connect::{Commands, was_not_sent};
 use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
@@ -70,12 +70,14 @@ pub(super) struct Runner {
     shift_millis: i64,
     /// One a bucket: on a Cluster each may be on another server, whose clock is another.
     clocks: Vec<StoreClock>,
+    /// Of whichever server answered last: good enough for the first act in a bucket.
+    any_clock: StoreClock,
 }
 
 impl Runner {
     pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64) -> Self {
         let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        Self { commands, fence, shift_millis, clocks }
+        Self { commands, fence, shift_millis, clocks, any_clock: StoreClock::default() }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -95,19 +97,18 @@ impl Runner {
     pub(super) async fn once(&self, bucket: Bucket, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         let act_id = random_hex()?;
-        let store_clock = self.clock(bucket);
-        if !store_clock.is_known() {
+        if self.time(bucket).is_none() {
             let epoch = call.keys.first().cloned().unwrap_or_default();
             self.learn_time(bucket, epoch, budget).await?;
         }
         loop {
-            let deadline = store_clock.now().saturating_add(as_millis(budget.left()));
+            let deadline = self.time(bucket).unwrap_or_default().saturating_add(as_millis(budget.left()));
             let was_sent = if tries.may_be_done { "1" } else { "0" };
             let extra = [act_id.clone(), deadline.to_string(), was_sent.to_owned()];
             let sent = clock::instant();
             match tries.within(self.send(call, &extra)).await {
                 Ok(reply) => {
-                    store_clock.learn(reply.number_at(1)?, sent);
+                    self.learn(bucket, reply.number_at(1)?, sent);
                     match reply.text_at(0)? {
                         // This store's idea of the time was wrong, or the reply before this one took too long.
                         "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
@@ -146,12 +147,23 @@ impl Runner {
         let sent = clock::instant();
         let reply = self.repeatable(&Call::new(&scripts::PING).key(epoch), budget).await?;
         let now = reply.number_at(0)?;
-        self.clock(bucket).learn(now, sent);
+        self.learn(bucket, now, sent);
         Ok(now)
     }
 
-    fn clock(&self, bucket: Bucket) -> &StoreClock {
-        &self.clocks[usize::from(bucket.get())]
+    /// The time in ms of the server that has a bucket, as far as it is known.
+    fn time(&self, bucket: Bucket) -> Option<i64> {
+        self.clock(bucket).and_then(StoreClock::now).or_else(|| self.any_clock.now())
+    }
+
+    fn learn(&self, bucket: Bucket, server_millis: i64, sent: Instant) {
+        for clock in self.clock(bucket).into_iter().chain([&self.any_clock]) {
+            clock.learn(server_millis, sent);
+        }
+    }
+
+    fn clock(&self, bucket: Bucket) -> Option<&StoreClock> {
+        self.clocks.get(usize::from(bucket.get()))
     }
 
     async fn send(&self, call: &Call, extra: &[String]) -> Result<Reply, Failure> {
@@ -227,6 +239,7 @@ impl From<RedisError> for Failure {
         use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoScript, ReadOnly, TryAgain};
         let cause = error.to_string();
         match error.kind() {
+            _ if was_not_sent(&error) => Failure::NotDone(cause),
             ErrorKind::Server(
                 Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain,
             ) => Failure::NotDone(cause),
@@ -252,13 +265,10 @@ impl Default for StoreClock {
 }
 
 impl StoreClock {
-    fn is_known(&self) -> bool {
-        self.lock().is_some()
-    }
-
-    /// The server's time in ms; of 1970 while nothing is known.
-    fn now(&self) -> i64 {
-        self.lock().unwrap_or_default().saturating_add(self.elapsed(clock::instant()))
+    /// The server's time in ms; `None` while nothing is known.
+    fn now(&self) -> Option<i64> {
+        let offset = (*self.lock())?;
+        Some(offset.saturating_add(self.elapsed(clock::instant())))
     }
 
     /// Takes the server's time of a reply to what was sent at an instant: it was between the sending and now.
@@ -296,17 +306,17 @@ mod tests {
     fn the_clock_stays_within_what_replies_prove() {
         let clock = StoreClock::default();
         let sent = clock.base;
-        assert!(!clock.is_known());
+        assert_eq!(clock.now(), None);
         std::thread::sleep(Duration::from_millis(5));
         clock.learn(1_000_000, sent);
         // It was shown at some time in the last 5 ms: at least that by now, and at most that and what has passed.
-        let now = clock.now();
+        let now = clock.now().unwrap();
         assert!((1_000_000..1_000_100).contains(&now), "{now}");
         // A server with another clock: the old idea cannot be true any more.
         clock.learn(500_000, crate::clock::instant());
-        let now = clock.now();
+        let now = clock.now().unwrap();
         assert!((500_000..500_100).contains(&now), "{now}");
         clock.learn(2_000_000, crate::clock::instant());
-        assert!((2_000_000..2_000_100).contains(&clock.now()));
+        assert!((2_000_000..2_000_100).contains(&clock.now().unwrap()));
     }
 }

@@ -93,28 +93,34 @@ async fn check_servers(commands: &Commands, endpoint: &Endpoint, checked: &mut C
         return Ok(());
     };
     for (server, info) in servers {
-        let info = Info::parse(&info);
-        let version = info.get("redis_version");
-        let product = if info.get("server_name") == "valkey" { "Valkey" } else { "Redis" };
-        if is_too_old(version) {
-            checked.is_too_old = true;
-            checked.add(
-                Severity::Error,
-                format!("{server} is Redis {version}, which does not run the scripts of slotcast: use Redis 7.0 or newer, or Valkey"),
-            );
-            continue;
-        }
-        let shown = if product == "Valkey" { info.get("valkey_version") } else { version };
-        checked.add(Severity::Good, format!("{server} is {product} {shown}"));
-        if info.get("redis_mode") == "cluster" && endpoint.topology != Topology::Cluster {
-            checked.add(
-                Severity::Error,
-                format!("{server} is a node of a cluster, which has only a part of the keys: begin REDIS_URL with redis-cluster://"),
-            );
-        }
-        check_keeping(&server, &info, checked);
+        check_server(&server, &Info::parse(&info), endpoint, checked);
     }
     Ok(())
+}
+
+fn check_server(server: &str, info: &Info<'_>, endpoint: &Endpoint, checked: &mut Checked) {
+    let version = info.get("redis_version");
+    if is_too_old(version) {
+        checked.is_too_old = true;
+        let text = format!(
+            "{server} is Redis {version}, which does not run the scripts of slotcast: use Redis 7.0 or newer, or Valkey"
+        );
+        return checked.add(Severity::Error, text);
+    }
+    // Valkey's `redis_version` is the last that it is like.
+    let shown = match info.get("valkey_version") {
+        "" => format!("Redis {version}"),
+        version => format!("Valkey {version}"),
+    };
+    checked.add(Severity::Good, format!("{server} is {shown}"));
+    if info.get("redis_mode") == "cluster" && endpoint.topology != Topology::Cluster {
+        let text = format!(
+            "{server} is a node of a cluster, which has only a part of the keys: begin REDIS_URL with redis-cluster:// \
+             (with TLS rediss-cluster://)"
+        );
+        checked.add(Severity::Error, text);
+    }
+    check_keeping(server, info, checked);
 }
 
 /// Whether it forgets.
@@ -337,6 +343,26 @@ mod tests {
         {
             assert_eq!(is_too_old(version), expected, "{version}");
         }
+    }
+
+    #[test]
+    fn a_redis_that_cannot_serve_is_named() {
+        let check = |url: &str, info: &str| {
+            let mut checked = Checked { findings: Vec::new(), is_fenced: true, is_too_old: false };
+            check_server("h:1", &Info::parse(info), &Endpoint::parse(url).unwrap(), &mut checked);
+            let shown =
+                checked.findings.iter().map(|finding| format!("{}: {}", finding.severity.as_str(), finding.text));
+            (checked.is_too_old, shown.collect::<Vec<_>>())
+        };
+        let (is_too_old, lines) = check("redis://h", "redis_version:6.2.14\r\nredis_mode:standalone\r\n");
+        assert!(
+            is_too_old && lines.len() == 1 && lines[0].starts_with("error: h:1 is Redis 6.2.14, which"),
+            "{lines:?}"
+        );
+        let valkey = "server_name:valkey\r\nredis_version:7.2.4\r\nvalkey_version:8.1.8\r\nredis_mode:cluster\r\n";
+        assert_eq!(check("redis-cluster://h", valkey), (false, vec!["ok: h:1 is Valkey 8.1.8".to_owned()]));
+        let (_, lines) = check("redis://h", valkey);
+        assert!(lines[1].starts_with("error: h:1 is a node of a cluster"), "{lines:?}");
     }
 
     #[test]

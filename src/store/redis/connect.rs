@@ -3,9 +3,9 @@
 //! [`Commands`] is made again by itself whenever it is lost, follows the sentinels' primary and the cluster's slots, and
 //! answers or fails within [`ANSWER_TIMEOUT`].
 //!
-//! **Invariant:** no command is sent twice. An error whose [`std::io::ErrorKind`] is `NotConnected` means that it was not
-//! sent at all; after any other the store decides what is safe to repeat. (A command that another node of a cluster is
-//! responsible for was refused, not done: sending it there is not sending it twice.)
+//! **Invariant:** no command is sent twice. By [`was_not_sent`] the store knows that it was not sent at all; after any
+//! other error the store decides what is safe to repeat. (A command that another node of a cluster is responsible for was
+//! refused, not done: sending it there is not sending it twice.)
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts: what a node is late after an outage.
-const LAST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_millis(500);
 
 /// How soon the connections to a cluster may be replaced again: they mend themselves, except where a node is silent.
 const CLUSTER_RENEWAL: Duration = Duration::from_secs(5);
@@ -79,7 +79,8 @@ struct Current {
 
 #[derive(Clone)]
 enum Connection {
-    Single(MultiplexedConnection),
+    /// With the server's address.
+    Single(MultiplexedConnection, Arc<str>),
     Cluster(ClusterConnection),
 }
 
@@ -109,9 +110,9 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => {
+                Connection::Single(mut connection, address) => {
                     let answer = connection.send_packed_command(command).await?.extract_error()?;
-                    Ok(vec![(self.connector.endpoint.nodes[0].to_string(), redis::from_redis_value(answer)?)])
+                    Ok(vec![(address.to_string(), redis::from_redis_value(answer)?)])
                 }
                 Connection::Cluster(mut connection) => {
                     let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
@@ -162,7 +163,7 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => {
+                Connection::Single(mut connection, _) => {
                     connection.send_packed_command(command).await.and_then(Value::extract_error)
                 }
                 Connection::Cluster(connection) => self.send_to_cluster(connection, command).await,
@@ -198,7 +199,7 @@ impl Commands {
         let current = self.acquire(deadline).await?;
         let asked = async {
             match current.connection.clone() {
-                Connection::Single(mut connection) => connection.req_packed_commands(pipeline, offset, count).await,
+                Connection::Single(mut connection, _) => connection.req_packed_commands(pipeline, offset, count).await,
                 Connection::Cluster(mut connection) => connection.req_packed_commands(pipeline, offset, count).await,
             }
         };
@@ -243,8 +244,26 @@ fn asked_node(error: &RedisError) -> Option<Node> {
     (!node.host.is_empty()).then_some(node)
 }
 
+/// Whether an error of [`Commands`] says that there was no connection, so that nothing was sent.
+pub fn was_not_sent(error: &RedisError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Arc<Cause>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+    cause.is_some_and(|cause| cause.is::<NotConnected>())
+}
+
+/// A cause as the library keeps it.
+type Cause = dyn std::error::Error + Send + Sync;
+
+#[derive(Debug, thiserror::Error)]
+#[error("Redis cannot be reached: {0}")]
+struct NotConnected(String);
+
 fn not_connected(why: &str) -> RedisError {
-    io::Error::new(io::ErrorKind::NotConnected, format!("Redis cannot be reached: {why}")).into()
+    io::Error::new(io::ErrorKind::NotConnected, NotConnected(why.to_owned())).into()
+}
+
+fn misused(what: &'static str) -> RedisError {
+    (ErrorKind::InvalidClientConfig, what).into()
 }
 
 /// Keeps a connection up for as long as somebody has a handle.
@@ -368,27 +387,27 @@ impl Connector {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let client = self.client(&node)?;
-        Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+        let connection = self.client(&node)?.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Connection::Single(connection, node.to_string().into()))
     }
 
     /// The server, or the one that the sentinels say is the primary and that says so itself.
     pub(super) async fn primary(&self) -> RedisResult<Node> {
         let Topology::Sentinel { master, .. } = &self.endpoint.topology else {
-            return self.endpoint.nodes.first().cloned().ok_or_else(|| not_connected("REDIS_URL names no host"));
+            return self.endpoint.nodes.first().cloned().ok_or_else(|| misused("REDIS_URL names no host"));
         };
         let mut sentinels = self.sentinels(master)?.build()?;
         match sentinels.async_get_client().await?.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 Ok(Node { host: host.clone(), port: *port })
             }
-            _ => Err(not_connected("the sentinels name no host")),
+            _ => Err(misused("the sentinels name no host")),
         }
     }
 
     fn sentinels(&self, master: &str) -> RedisResult<SentinelClientBuilder> {
         let Topology::Sentinel { login, .. } = &self.endpoint.topology else {
-            return Err(not_connected("REDIS_URL names no sentinels"));
+            return Err(misused("REDIS_URL names no sentinels"));
         };
         let mut nodes: Vec<ConnectionAddr> = self.endpoint.nodes.iter().map(|node| self.address(node)).collect();
         // Not always the same one first: it could be the one that is silent.
@@ -428,7 +447,8 @@ impl Connector {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ASKING").add_command(command.clone());
         let answers = connection.req_packed_commands(&pipeline, 1, 1).await?;
-        let answer = answers.into_iter().next().ok_or_else(|| not_connected("it answered nothing"))?;
+        let answer =
+            answers.into_iter().next().ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "nothing")))?;
         answer.extract_error()
     }
 
@@ -495,5 +515,19 @@ pub(super) fn read_ca(endpoint: &Endpoint) -> Result<Option<Vec<u8>>, StoreError
         Err(error) => {
             Err(StoreError::new(&format!("cannot read {}, the ca parameter of REDIS_URL", path.display()), error))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_had_no_connection_was_not_sent() {
+        assert!(was_not_sent(&not_connected("why")));
+        // The system's own error of that kind comes in the middle of things.
+        assert!(!was_not_sent(&io::Error::from(io::ErrorKind::NotConnected).into()));
+        assert!(!was_not_sent(&io::Error::new(io::ErrorKind::TimedOut, "late").into()));
+        assert!(!was_not_sent(&misused("so")));
     }
 }

@@ -3,9 +3,12 @@
 //! The library's own reconnection is off: it would answer a command that waits on the old connection from the new one,
 //! and so confirm a subscription that is not there.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
+use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
@@ -34,6 +37,8 @@ const CHANNELS_A_COMMAND: usize = 500;
 pub(super) struct Link {
     client: Client,
     running: JoinHandle<Result<(), fred::error::Error>>,
+    /// How many messages have come: counted by who takes them from the receiver.
+    pub(super) received: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -53,7 +58,7 @@ impl Link {
         };
         let client = Client::new(config, Some(performance), Some(connection), None);
         let messages = client.message_rx();
-        let mut link = Self { running: client.connect(), client: client.clone() };
+        let mut link = Self { running: client.connect(), client: client.clone(), received: Arc::default() };
         tokio::select! {
             // Waits in the client's queue until the connection is there.
             pinged = client.ping::<Value>(None) => pinged.map(drop).map_err(|error| failure("cannot connect", &error))?,
@@ -80,9 +85,17 @@ impl Link {
         self.ping().await
     }
 
-    /// Asks for a sign of life.
+    /// Asks for a sign of life. An answer that is late because messages are before it is none of death.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        self.client.ping::<Value>(None).await.map(drop).map_err(|error| failure("no answer to a ping", &error))
+        loop {
+            let before = self.received.load(Ordering::Relaxed);
+            match self.client.ping::<Value>(None).await {
+                Ok(_) => return Ok(()),
+                Err(error)
+                    if *error.kind() == ErrorKind::Timeout && self.received.load(Ordering::Relaxed) != before => {}
+                Err(error) => return Err(failure("no answer to a ping", &error)),
+            }
+        }
     }
 
     /// The primaries of the cluster that the node is in, as it knows them.

@@ -95,7 +95,7 @@ impl Fence {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { fence: Fence::WhereAllowed, clock_shift_millis: 0 }
+        Self { fence: Fence::Up, clock_shift_millis: 0 }
     }
 }
 

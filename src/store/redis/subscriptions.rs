@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts.
-const LAST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_millis(500);
 
 /// How long it may take, while messages come too fast, to tell that some were dropped.
 const LAG_DELAY: Duration = Duration::from_millis(250);
@@ -183,7 +183,7 @@ impl Task {
             Ok(opened) => opened?,
             Err(_) => return Err(StoreError("no answer".into())),
         };
-        let reader = tokio::spawn(hand_on(messages, self.hub.clone(), self.prefix.clone()));
+        let reader = tokio::spawn(hand_on(messages, link.received.clone(), self.hub.clone(), self.prefix.clone()));
         Ok((link, reader))
     }
 
@@ -219,8 +219,9 @@ impl Task {
         link.subscribe(&self.channels(&topics)).await?;
         self.subscribed.extend(topics);
         // From here on a wish to renew means this connection.
-        self.link_number.fetch_add(1, Ordering::AcqRel);
-        self.hub.lag_all();
+        if self.link_number.fetch_add(1, Ordering::AcqRel) > 0 {
+            self.hub.lag_all();
+        }
         self.answer_waiting();
         Ok(())
     }
@@ -285,7 +286,7 @@ impl Task {
 
 /// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
 /// told when the rest has been handed on: told at once, reading the logs would make it worse.
-async fn hand_on(mut messages: broadcast::Receiver<Delivered>, hub: Hub, prefix: Arc<str>) {
+async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<AtomicU64>, hub: Hub, prefix: Arc<str>) {
     let mut missed_since: Option<Instant> = None;
     loop {
         if missed_since.is_some_and(|since| messages.is_empty() || since.elapsed() >= LAG_DELAY) {
@@ -293,7 +294,10 @@ async fn hand_on(mut messages: broadcast::Receiver<Delivered>, hub: Hub, prefix:
             hub.lag_all();
         }
         match messages.recv().await {
-            Ok(message) => announce(&message, &hub, &prefix),
+            Ok(message) => {
+                received.fetch_add(1, Ordering::Relaxed);
+                announce(&message, &hub, &prefix);
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 if missed_since.is_none() {
                     tracing::warn!(missed, "too many messages at once: the logs will be read instead");

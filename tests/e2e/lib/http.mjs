@@ -1,7 +1,7 @@
 // HTTP calls as a backend makes them.
 
-/** The calls of one caller: `token` may be left out for an anonymous one. */
-export function callerOf(url, token) {
+/** The calls of one caller: `token` may be left out for an anonymous one. After `patience` in ms a call is given up. */
+export function callerOf(url, token, patience = undefined) {
   const call = async (method, path, body, headers = {}) => {
     const response = await fetch(url + path, {
       method,
@@ -11,6 +11,7 @@ export function callerOf(url, token) {
         ...headers,
       },
       body: isReady(body) ? body : JSON.stringify(body),
+      ...(patience === undefined ? {} : { signal: AbortSignal.timeout(patience) }),
     });
     return readAnswer(response);
   };

@@ -42,6 +42,12 @@ class Redis {
     return stdout.trim();
   }
 
+  /** Stops it where it is, as a frozen machine stands. Returns what lets it go on. */
+  freeze() {
+    this.child.kill('SIGSTOP');
+    return () => this.child.kill('SIGCONT');
+  }
+
   /** Ends it as a crash would. */
   async kill() {
     this.child.kill('SIGKILL');

@@ -1,0 +1,92 @@
+// Every answer of a load on three nodes, checked against the contract's rules: it must fit some order of the acts.
+//
+// SLOTCAST_CLUSTER_ACTS says how many acts (2,000).
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { startCluster } from './lib/cluster.mjs';
+import { freshSpace, range, versions } from './lib/fixtures.mjs';
+import { Load } from './lib/load.mjs';
+import { checkHistory, decide } from './lib/model.mjs';
+import { userToken } from './lib/tokens.mjs';
+import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
+
+const ACTS = Number(process.env.SLOTCAST_CLUSTER_ACTS ?? 2_000);
+
+const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const cluster = await startCluster({ settings });
+after(() => cluster.stop());
+
+/** Makes a load, with something that happens meanwhile, and gives the violations of all spaces. */
+async function violationsOf(t, { acts, meanwhile = async () => {}, ...more }) {
+  const spaces = range(1, 8).map(() => freshSpace());
+  const witness = await cluster.nodes[0].user(601);
+  for (const space of spaces) await witness.join(space);
+  const load = new Load({ nodes: () => cluster.nodes, spaces, users: 64, shortHolds: 0.3, ...more });
+  const [records] = await Promise.all([load.run(acts), meanwhile(load)]);
+  const refused = records.filter(({ ok, unknown }) => !ok && !unknown).length;
+  const unknown = records.filter((record) => record.unknown).length;
+  t.diagnostic(`${load.done} done, ${refused} refused, ${unknown} unknown`);
+
+  const violations = [];
+  for (const space of spaces) {
+    const last = await cluster.nodes[0].staffCaller().put('/api/slots/9', space.body({ status: 'blocked' }));
+    const updates = () => witness.all('slot_update').filter(({ data }) => data.spazioId === space.number);
+    await eventually(() => (updates().at(-1)?.version ?? 0) >= last.data.version, 'the last event', 2 * DEADLINE_MS);
+    const events = updates().slice(0, last.data.version - 1);
+    assert.deepEqual(versions(events), range(1, last.data.version - 1));
+    assert.equal(new Set(events.map(({ epoch }) => epoch)).size, 1);
+    violations.push(...checkHistory(records.filter((record) => record.space === space), events));
+  }
+  witness.close();
+  return { violations, load, unknown, refused };
+}
+
+test(`each of ${ACTS} answers fits some order of the acts`, async (t) => {
+  const sockets = new Map();
+  for (const id of range(2_000, 2_031)) {
+    const client = cluster.next.connect({ token: userToken(id) });
+    await client.connected();
+    sockets.set(id, client);
+  }
+  const { violations, load, unknown, refused } = await violationsOf(t, { acts: ACTS, sockets });
+  assert.ok(load.done > ACTS / 4 && refused > ACTS / 10, 'there were both');
+  assert.equal(unknown, 0, 'no outage');
+  assert.deepEqual(violations, []);
+});
+
+test('a 503 may be either, and a repeat of its call settles it', async (t) => {
+  const outages = async (load) => {
+    for (const milliseconds of [1_500, 900, 2_500]) {
+      const before = load.records.length;
+      await eventually(() => load.records.length > before + 40, 'some acts');
+      const goOn = cluster.redis.freeze();
+      await sleep(milliseconds);
+      goOn();
+    }
+  };
+  const { violations, unknown } = await violationsOf(t, { acts: ACTS / 2, settle: true, pause: 60, meanwhile: outages });
+  assert.ok(unknown > 0, 'there were outages');
+  assert.deepEqual(violations, []);
+});
+
+test('the model itself finds a double holder, a wrong conflict and a lost act', () => {
+  const event = (slotId, status, at, until) => ({
+    slotId,
+    status,
+    timestamp: new Date(at).toISOString(),
+    data: until ? { held_until: new Date(until).toISOString() } : {},
+  });
+  const answer = (user, sent, more) => ({
+    act: 'hold', slots: [1], user, sent, received: sent + 1, sentAt: 1_000, receivedAt: 1_100, low: 0, becomes: 'occupied', holdSeconds: 60, ...more,
+  });
+  const held = (user, sent, version) => answer(user, sent, { ok: true, data: { version, holdToken: `t${user}` } });
+  const [first, second] = [event(1, 'occupied', 1_050, 61_050), event(1, 'occupied', 1_060, 61_060)];
+  assert.deepEqual(checkHistory([held(7, 1, 1)], [first]), []);
+  assert.match(checkHistory([held(7, 1, 1), held(8, 2, 2)], [first, second])[0], /slot_unavailable/);
+  const refused = answer(8, 3, { ok: false, code: 'slot_unavailable', conflicts: [2], low: 1 });
+  assert.match(checkHistory([held(7, 1, 1), refused], [first])[0], /no order/);
+  assert.match(checkHistory([], [first])[0], /written by no act/);
+  assert.equal(decide([{ status: 'available' }, { status: 'available' }], { act: 'hold', slots: [1], user: 7 }, 0), undefined);
+});

@@ -1,0 +1,80 @@
+// Three nodes on one Redis, two clients on each: all hear the same.
+//
+// SLOTCAST_CLUSTER_ACTS says how many acts (2,000).
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { sameBoard, startCluster } from './lib/cluster.mjs';
+import { freshSpace, range, versions } from './lib/fixtures.mjs';
+import { Load } from './lib/load.mjs';
+import { userToken } from './lib/tokens.mjs';
+import { DEADLINE_MS } from './lib/waiting.mjs';
+
+const ACTS = Number(process.env.SLOTCAST_CLUSTER_ACTS ?? 2_000);
+
+const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const cluster = await startCluster({ settings });
+after(() => cluster.stop());
+
+/** What a client shows after its snapshot and all updates. */
+function boardOf(snapshot, updates) {
+  const statuses = new Map(snapshot.slotsStatus.map((entry) => [entry.id_slot, entry.status]));
+  for (const update of updates) statuses.set(update.slotId, update.status);
+  return statuses;
+}
+
+/** What a client heard of one space. */
+const heardOf = (client, space, name) =>
+  client.all(name).filter((event) => (event.spazioId ?? event.data.spazioId) === space.number);
+
+test(`all clients of three nodes hear the same events in the same order, in ${ACTS} acts`, async (t) => {
+  const spaces = range(1, 8).map(() => freshSpace());
+  const watchers = cluster.nodes.flatMap((node) => [601, 602].map((user) => ({ node, user })));
+  const clients = await Promise.all(watchers.map(({ node, user }) => node.user(user)));
+  for (const client of clients) for (const space of spaces) await client.join(space, { date: space.date });
+
+  const users = 64;
+  const sockets = new Map();
+  for (const id of range(2_000, 2_000 + users / 2 - 1)) {
+    const client = cluster.next.connect({ token: userToken(id) });
+    await client.connected();
+    sockets.set(id, client);
+  }
+  const load = new Load({ nodes: () => cluster.nodes, spaces, users, sockets, shortHolds: 0.1 });
+  const start = Date.now();
+  const records = await load.run(ACTS);
+  t.diagnostic(`${load.done} of ${ACTS} acts done in ${Date.now() - start} ms`);
+  assert.ok(load.done > ACTS / 4, 'there was a load');
+  assert.deepEqual(records.filter(({ unknown }) => unknown).map(({ text }) => text), [], 'no act was refused for an outage');
+
+  for (const space of spaces) {
+    const last = await cluster.nodes[0].staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }));
+    const isLast = (update) => update.data.spazioId === space.number && update.version === last.data.version;
+    await Promise.all(clients.map((client) => client.first('slot_update', isLast, 2 * DEADLINE_MS)));
+  }
+  for (const space of spaces) {
+    const lists = clients.map((client) => heardOf(client, space, 'slot_update'));
+    for (const list of lists) {
+      assert.deepEqual(versions(list), range(1, list.at(-1).version), 'contiguous from the join, each once, in order');
+      const upTo = Math.min(...lists.map(({ length }) => length));
+      assert.deepEqual(list.slice(0, upTo), lists[0].slice(0, upTo), 'the same events');
+    }
+    for (const { ok, space: where, data, slots, becomes } of records.filter((record) => record.ok)) {
+      if (where !== space) continue;
+      const { slotId, status } = lists[0][data.version - 1];
+      assert.ok(ok && slotId === slots.at(-1) && status === becomes, `version ${data.version} is ${slotId} ${status}`);
+    }
+  }
+  // Short holds may still end: no more are made, so what is compared stands still at last.
+  for (const space of spaces) {
+    const { slots, version } = await sameBoard(cluster.nodes, space);
+    for (const client of clients) {
+      const [snapshot, ...others] = heardOf(client, space, 'slots_status_update');
+      assert.deepEqual(others, [], 'one snapshot, the one that was asked for');
+      await client.first('slot_update', (update) => update.data.spazioId === space.number && update.version >= version);
+      const shown = boardOf(snapshot, heardOf(client, space, 'slot_update').slice(0, version));
+      for (const entry of slots) assert.equal(shown.get(entry.id_slot), entry.status, `slot ${entry.id_slot}`);
+    }
+  }
+});

@@ -1,0 +1,210 @@
+// Holds that end together, with any number of sweepers: each slot is freed once, and announced once, on every node.
+//
+// SLOTCAST_CLUSTER_HOLDS says how many holds (1,000).
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+
+import { sameBoard, startCluster } from './lib/cluster.mjs';
+import { day, freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
+import { runCommand } from './lib/slotcast.mjs';
+import { staffToken } from './lib/tokens.mjs';
+import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
+
+const HOLDS = Number(process.env.SLOTCAST_CLUSTER_HOLDS ?? 1_000);
+const SPACES = 20;
+const SLOTS = 9;
+const LATE_MS = 60_000 + 60 * HOLDS;
+
+/** How many calls are under way at once. */
+const AT_ONCE = 48;
+
+const quiet = { SLOT_TIMER_INTERVAL: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
+
+const LIBFAKETIME = ['x86_64', 'aarch64']
+  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketime.so.1`)
+  .find((path) => existsSync(path));
+
+/** The environment of a process whose clock is wrong by so many seconds. */
+const wrongClock = (seconds) => ({
+  LD_PRELOAD: LIBFAKETIME,
+  FAKETIME: `${seconds >= 0 ? '+' : ''}${seconds}s`,
+  FAKETIME_DONT_FAKE_MONOTONIC: '1',
+});
+
+/** Does all jobs, some at once. */
+async function all(jobs, work) {
+  const left = jobs.entries();
+  await Promise.all(
+    range(1, AT_ONCE).map(async () => {
+      for (const [index, job] of left) await work(job, index);
+    }),
+  );
+}
+
+/** Slots of spaces and days that are held until about the same instant. */
+class Crowd {
+  constructor(cluster) {
+    this.cluster = cluster;
+    this.spaces = range(1, SPACES).map(() => freshSpace());
+    this.slots = range(0, HOLDS - 1).map((index) => {
+      const space = this.spaces[index % SPACES];
+      const nth = Math.floor(index / SPACES);
+      return { space, slot: 1 + (nth % SLOTS), date: day(7 + Math.floor(nth / SLOTS)), user: `ospite-${index}` };
+    });
+    this.service = staffToken('servizio');
+  }
+
+  /** A client in all rooms, on each node. */
+  async watch() {
+    this.clients = await Promise.all(this.cluster.nodes.map((node) => node.user(freshNumber())));
+    for (const client of this.clients) for (const space of this.spaces) await client.join(space);
+  }
+
+  async hold({ space, slot, date, user }, holdSeconds, index) {
+    const node = this.cluster.nodes[index % this.cluster.nodes.length];
+    const body = { ...space.body(), date, id_utente: user, holdSeconds };
+    return node.caller(this.service).post(`/api/slots/${slot}/hold`, body);
+  }
+
+  /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */
+  async holdAll() {
+    const end = Date.now() + 3_000 + HOLDS * 5;
+    this.ends = [];
+    await all(this.slots, async (slot, index) => {
+      const seconds = Math.max(1, Math.ceil((end - Date.now()) / 1_000));
+      const { status, text, data } = await this.hold(slot, seconds, index);
+      assert.equal(status, 200, text);
+      slot.heldUntil = Date.parse(data.heldUntil);
+    });
+    this.lastEnd = Math.max(...this.slots.map(({ heldUntil }) => heldUntil));
+  }
+
+  async untilEnded() {
+    await sleep(Math.max(0, this.lastEnd - Date.now()) + 5);
+  }
+
+  /** Each client hears each slot freed once, no more, and the counts are right. */
+  async checkFreedOnce(t, eventsPerSlot = 2) {
+    for (const client of this.clients) {
+      const mine = (freed) => freed.spaces.some(({ spazioId }) => this.spaces.some(({ number }) => number === spazioId));
+      const count = () => client.all('slots_freed').filter(mine).reduce((sum, freed) => sum + freed.count, 0);
+      await eventually(() => count() >= HOLDS, () => `${HOLDS} slots freed`, LATE_MS);
+      await client.many('slot_update', HOLDS * eventsPerSlot, LATE_MS);
+    }
+    // Whatever is announced twice has come when something later has.
+    const probe = freshSpace();
+    for (const client of this.clients) await client.join(probe);
+    await this.cluster.nodes[0].staffCaller().put('/api/slots/1', probe.body({ status: 'blocked' }));
+    await sleep(1_200);
+    for (const client of this.clients) {
+      await client.first('slot_update', ({ data }) => data.spazioId === probe.number);
+      const freed = client.all('slot_update').filter(({ status }) => status === 'available');
+      const names = new Set(freed.map(({ data }) => `${data.spazioId} ${data.date} ${data.id_slot}`));
+      assert.deepEqual([freed.length, names.size], [HOLDS, HOLDS], 'each slot is announced free once');
+      const counts = client.all('slots_freed').map(({ count }) => count);
+      assert.equal(counts.reduce((sum, count) => sum + count, 0), HOLDS, `counts ${counts}`);
+      for (const space of this.spaces) {
+        const here = client.all('slot_update').filter(({ data }) => data.spazioId === space.number);
+        assert.deepEqual(versions(here), range(1, here.length));
+      }
+      for (const { timestamp, data } of freed) {
+        const { heldUntil } = this.slots.find(
+          ({ space, slot, date }) => space.number === data.spazioId && slot === data.id_slot && date === data.date,
+        );
+        assert.ok(Date.parse(timestamp) >= heldUntil, `freed at ${timestamp}, before its end`);
+      }
+    }
+    t.diagnostic(`slots_freed: ${this.clients[0].all('slots_freed').map(({ count }) => count)}`);
+  }
+
+  close() {
+    for (const client of this.clients) client.close();
+  }
+}
+
+describe('nodes that free nothing by themselves', () => {
+  let cluster;
+  before(async () => {
+    cluster = await startCluster({ nodes: 2, settings: quiet });
+  });
+  after(() => cluster.stop());
+
+  async function crowd(t) {
+    const people = new Crowd(cluster);
+    await people.watch();
+    t.after(() => people.close());
+    const start = Date.now();
+    await people.holdAll();
+    t.diagnostic(`${HOLDS} holds in ${Date.now() - start} ms`);
+    await people.untilEnded();
+    return people;
+  }
+
+  const sweep = async (settings = {}) => {
+    const { code, stdout, stderr } = await runCommand(['sweep'], { REDIS_URL: cluster.redis.url, ...settings }, { deadline: LATE_MS });
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+
+  test('one sweeper frees all that has ended', async (t) => {
+    const people = await crowd(t);
+    const report = await sweep();
+    assert.equal(report.freed, HOLDS, JSON.stringify(report));
+    await people.checkFreedOnce(t);
+    assert.equal((await sweep()).freed, 0);
+  });
+
+  test('five sweepers at once free each of them once', async (t) => {
+    const people = await crowd(t);
+    const reports = await Promise.all(range(1, 5).map(() => sweep()));
+    t.diagnostic(`freed by each: ${reports.map(({ freed }) => freed)}`);
+    assert.equal(reports.reduce((sum, { freed }) => sum + freed, 0), HOLDS);
+    await people.checkFreedOnce(t);
+  });
+
+  test('sweepers whose clocks are wrong free what has ended, and nothing else', { skip: !LIBFAKETIME && 'needs libfaketime' }, async (t) => {
+    const people = await crowd(t);
+    const live = freshSpace();
+    const held = await cluster.next.userCaller(freshNumber()).post('/api/slots/1/hold', live.body({ holdSeconds: 120 }));
+    assert.equal(held.status, 200, held.text);
+    const reports = await Promise.all([-300, 300, -300, 300, 0].map((seconds) => sweep(wrongClock(seconds))));
+    assert.equal(reports.reduce((sum, { freed }) => sum + freed, 0), HOLDS);
+    for (const { freed, oldestLateMs } of reports) {
+      assert.ok(freed === 0 || (oldestLateMs > 0 && oldestLateMs < LATE_MS), `${oldestLateMs} ms late`);
+    }
+    await people.checkFreedOnce(t);
+    assert.equal((await cluster.nodes[0].entry(live, 1)).status, 'occupied');
+  });
+
+  test('without a sweeper each is free to the next caller at its end', async (t) => {
+    const people = await crowd(t);
+    const board = await sameBoard(cluster.nodes, people.spaces[0]);
+    assert.ok(board.slots.every(({ status }) => status === 'available'), 'boards show it at once');
+    await all(people.slots, async (slot, index) => {
+      const next = await people.hold({ ...slot, user: `prossimo-${index}` }, 600, index + 1);
+      assert.equal(next.status, 200, next.text);
+    });
+    await people.checkFreedOnce(t, 3);
+  });
+});
+
+describe('nodes that free by themselves', () => {
+  test('and a cron job beside them free each of them once', async (t) => {
+    const settings = { ...quiet, SLOT_TIMER_INTERVAL: '500' };
+    const cluster = await startCluster({ nodes: 3, settings });
+    t.after(() => cluster.stop());
+    const people = new Crowd(cluster);
+    await people.watch();
+    t.after(() => people.close());
+    await people.holdAll();
+    let freed = 0;
+    while (Date.now() < people.lastEnd + 500) {
+      const { stdout } = await runCommand(['sweep'], { REDIS_URL: cluster.redis.url }, { deadline: DEADLINE_MS });
+      freed += JSON.parse(stdout).freed;
+    }
+    t.diagnostic(`freed by the cron job: ${freed}`);
+    await people.checkFreedOnce(t);
+  });
+});

@@ -1,0 +1,86 @@
+// Several nodes on one Redis of their own: `const cluster = await startCluster()`, then `cluster.nodes[0].url`.
+
+import { startRedis } from './redis_server.mjs';
+import { freePort, startSlotcast } from './slotcast.mjs';
+import { eventually } from './waiting.mjs';
+
+/** Starts Redis and so many nodes on it. `settings` are the environment variables of each node. */
+export async function startCluster({ nodes = 3, settings = {} } = {}) {
+  const cluster = new Cluster(await startRedis(), settings);
+  await Promise.all(Array.from({ length: nodes }, () => cluster.addNode()));
+  return cluster;
+}
+
+class Cluster {
+  constructor(redis, settings) {
+    this.redis = redis;
+    this.settings = settings;
+    /** Those that run, also when they are frozen. */
+    this.nodes = [];
+    this.turn = 0;
+  }
+
+  /** Starts one more node. */
+  async addNode(settings = {}) {
+    const adminPort = await freePort();
+    const own = { REDIS_URL: this.redis.url, SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}` };
+    const node = await startSlotcast({ settings: { ...own, ...this.settings, ...settings } });
+    node.adminPort = adminPort;
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** The nodes in turn. */
+  get next() {
+    this.turn += 1;
+    return this.nodes[this.turn % this.nodes.length];
+  }
+
+  /** Stops a node where it is, as a frozen machine stands. Returns what lets it go on. */
+  freezeNode(node) {
+    node.child.kill('SIGSTOP');
+    return () => node.child.kill('SIGCONT');
+  }
+
+  /** Ends a node as a power cut would. */
+  async killNode(node) {
+    this.nodes = this.nodes.filter((one) => one !== node);
+    for (const client of node.clients) client.close();
+    await node.kill();
+  }
+
+  /** Waits until every node serves again, which it does without a restart. */
+  async ready() {
+    await Promise.all(this.nodes.map((node) => node.ready()));
+  }
+
+  /** Ends the nodes, each of which must end well, then Redis. */
+  async stop() {
+    const ends = await Promise.allSettled(this.nodes.map((node) => node.stop()));
+    await this.redis.kill();
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+}
+
+/** The value of one metric of a node: `name{labels}` exactly as it is shown, 0 where it is not. */
+export async function readMetric(node, name) {
+  const text = await (await fetch(`http://127.0.0.1:${node.adminPort}/metrics`)).text();
+  const line = text.split('\n').find((one) => one.startsWith(`${name} `));
+  return line === undefined ? 0 : Number(line.slice(name.length + 1));
+}
+
+/** Waits until the boards of a space are the same on all nodes, and gives that board. */
+export async function sameBoard(nodes, space, options = {}) {
+  return eventually(async () => {
+    const boards = await Promise.all(nodes.map((node) => node.board(space, options)));
+    const texts = boards.map((board) => JSON.stringify(comparable(board)));
+    return texts.every((text) => text === texts[0]) && boards[0];
+  }, `the same board of ${space.room} on all nodes`);
+}
+
+/** A board without what follows from the instant at which it was asked for. */
+export const comparable = ({ slots, ...board }) => ({
+  ...board,
+  slots: slots.map(({ minutes_remaining: _, ...entry }) => entry),
+});

@@ -1,0 +1,194 @@
+// A load of acts by many users on many nodes, of which every answer is kept with when it was asked for and came.
+
+import { randomUUID } from 'node:crypto';
+
+import { callerOf } from './http.mjs';
+import { staffToken, userToken } from './tokens.mjs';
+import { sleep } from './waiting.mjs';
+
+export const pick = (list) => list[Math.floor(Math.random() * list.length)];
+const chance = (probability) => Math.random() < probability;
+
+/** What an act that was done leaves its slots in. */
+export const BECOMES = { hold: 'occupied', book: 'booked', release: 'available', extend: 'occupied' };
+
+/** What staff sets: mostly free, or soon nothing is. */
+const STAFF_SETS = ['available', 'available', 'available', 'available', 'blocked', 'booked'];
+
+/** The socket event of an act. */
+const EVENTS = { hold: 'hold_slot', book: 'book_slot', release: 'release_slot', extend: 'extend_hold' };
+
+/** How long a call may take before the load gives it up, in ms. */
+const PATIENCE_MS = 4_000;
+
+/**
+ * Acts of users. Each user does one thing after the other; over HTTP on any node, or, where `sockets` gives it one, on a
+ * connected client's socket.
+ */
+export class Load {
+  constructor({ nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false }) {
+    /** A function, since nodes come and go. */
+    this.nodes = nodes;
+    this.spaces = spaces;
+    this.sockets = sockets;
+    this.pause = pause;
+    /** How many of the holds last for a second or two only, from 0 to 1. */
+    this.shortHolds = shortHolds;
+    /** Whether a 503 is repeated until it is settled. */
+    this.settle = settle;
+    this.records = [];
+    this.clock = 0;
+    /** By room: the highest version that an answer has told. */
+    this.known = new Map();
+    this.users = Array.from({ length: users }, (_, index) => this.#person(2_000 + index));
+    this.staff = staffToken();
+  }
+
+  #person(id) {
+    return { id, token: userToken(id), holds: [] };
+  }
+
+  /** So many acts in all, from all users at once. */
+  async run(count) {
+    let left = count;
+    const work = async (user) => {
+      while (left > 0 && !this.stopped) {
+        left -= 1;
+        await this.#act(user);
+        if (this.pause > 0) await sleep(this.pause * Math.random() * 2);
+      }
+    };
+    await Promise.all(this.users.map(work));
+    return this.records;
+  }
+
+  /** Acts without end, until `stop`. */
+  start() {
+    this.running = this.run(Number.POSITIVE_INFINITY);
+    // Reported by `stop`.
+    this.running.catch(() => {});
+    return this;
+  }
+
+  async stop() {
+    this.stopped = true;
+    await this.running;
+    return this.records;
+  }
+
+  /** How many acts were done so far. */
+  get done() {
+    return this.records.filter((record) => record.ok).length;
+  }
+
+  async #act(user) {
+    const wanted = this.#choose(user);
+    const record = await this.#perform(user, wanted);
+    if (this.settle && record.unknown && wanted.act !== 'update') await this.#repeat(user, record);
+  }
+
+  /** Mostly what may succeed, sometimes what cannot. */
+  #choose(user) {
+    const space = pick(this.spaces);
+    if (chance(0.15)) return { act: 'update', space, slots: [this.#slot()], status: pick(STAFF_SETS) };
+    const own = user.holds.length > 0 && chance(0.7) ? user.holds.splice(0, 1)[0] : undefined;
+    if (own === undefined) {
+      const holdSeconds = chance(this.shortHolds) ? pick([1, 2]) : 600;
+      return { act: chance(0.9) ? 'hold' : pick(['book', 'release', 'extend']), space, slots: this.#slots(), holdSeconds };
+    }
+    const holdToken = chance(0.5) ? own.holdToken : undefined;
+    const act = pick(['book', 'release', 'release', 'release', 'extend', 'hold']);
+    const slots = chance(0.2) && act !== 'hold' ? own.slots.slice(0, 1) : own.slots;
+    return { act, space: own.space, slots, holdSeconds: 600, ...(act === 'hold' ? {} : { holdToken }) };
+  }
+
+  #slot() {
+    return 1 + Math.floor(Math.random() * 9);
+  }
+
+  #slots() {
+    const count = pick([1, 1, 1, 2, 3]);
+    const slots = new Set();
+    while (slots.size < count) slots.add(this.#slot());
+    return [...slots].sort((left, right) => left - right);
+  }
+
+  async #repeat(user, first) {
+    for (;;) {
+      await sleep(1_100);
+      const record = await this.#perform(user, first.wanted, first);
+      if (record.unknown) continue;
+      // The key's answer is that of the one time that it was done, if it was.
+      first.settled = first.key !== undefined;
+      return;
+    }
+  }
+
+  async #perform(user, wanted, first = undefined) {
+    const { act, space, slots } = wanted;
+    const onSocket = act !== 'update' && this.sockets.get(user.id);
+    const key = first ? first.key : !onSocket && act !== 'update' && chance(0.5) ? randomUUID() : undefined;
+    const record = {
+      wanted,
+      act,
+      space,
+      slots,
+      key,
+      user: user.id,
+      becomes: act === 'update' ? wanted.status : BECOMES[act],
+      holdToken: wanted.holdToken,
+      holdSeconds: wanted.holdSeconds,
+      first,
+      sent: (this.clock += 1),
+      sentAt: Date.now(),
+      low: this.known.get(space.room) ?? 0,
+    };
+    Object.assign(record, await (onSocket ? this.#emit(onSocket, wanted) : this.#call(user, wanted, key)));
+    record.received = this.clock += 1;
+    record.receivedAt = Date.now();
+    record.unknown = record.status === undefined || record.status === 503;
+    this.records.push(record);
+    this.#learn(user, record);
+    return record;
+  }
+
+  /** Over HTTP: `{ok, status, code, conflicts, data}`, status undefined when there was no answer. */
+  async #call(user, { act, space, slots, status, holdSeconds, holdToken }, key) {
+    const node = pick(this.nodes());
+    const headers = key === undefined ? {} : { 'idempotency-key': key };
+    const time = { hold: { holdSeconds }, extend: { holdSeconds } }[act];
+    const body = space.body({ ...time, ...(holdToken === undefined ? {} : { holdToken }) });
+    const caller = callerOf(node.url, act === 'update' ? this.staff : user.token, PATIENCE_MS);
+    try {
+      const answer =
+        act === 'update'
+          ? await caller.put(`/api/slots/${slots[0]}`, { ...body, status })
+          : await caller.post(`/api/slots/${act}`, { ...body, slots }, headers);
+      return {
+        node: node.url,
+        ok: answer.status === 200,
+        status: answer.status,
+        code: answer.body?.code,
+        conflicts: answer.body?.conflicts,
+        data: answer.data,
+        text: answer.text,
+      };
+    } catch (error) {
+      return { node: node.url, ok: false, text: `${error.message}: ${error.cause?.message}` };
+    }
+  }
+
+  async #emit(client, { act, space, slots, holdSeconds, holdToken }) {
+    const time = { hold: { holdSeconds }, extend: { holdSeconds } }[act];
+    const payload = space.event({ slots, ...time, ...(holdToken === undefined ? {} : { holdToken }) });
+    const { ok, error, ...data } = await client.call(EVENTS[act], payload);
+    const status = ok ? 200 : error.code === 'unavailable' ? 503 : 400;
+    return { node: 'socket', ok, status, code: error?.code, conflicts: error?.conflicts, data, text: JSON.stringify(error ?? data) };
+  }
+
+  #learn(user, { act, space, slots, ok, data }) {
+    if (!ok) return;
+    this.known.set(space.room, Math.max(this.known.get(space.room) ?? 0, data.version));
+    if (act === 'hold' || act === 'extend') user.holds.push({ space, slots, holdToken: data.holdToken });
+  }
+}
