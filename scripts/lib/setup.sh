@@ -58,6 +58,12 @@ require_redis_server() {
   has redis-server redis-cli || install_packages redis-server
 }
 
+# For the test of processes whose clocks are wrong, which is skipped without it.
+want_libfaketime() {
+  [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] || (install_packages libfaketime) ||
+    echo "no libfaketime here: wrong clocks are not tested"
+}
+
 # Node.js, with the packages of tests/e2e exactly as locked.
 require_node_packages() {
   has node npm || install_packages nodejs npm

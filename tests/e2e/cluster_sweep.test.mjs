@@ -164,6 +164,18 @@ describe('nodes that free nothing by themselves', () => {
     await people.checkFreedOnce(t);
   });
 
+  test('what is freed while subscriptions are killed is told once all the same', async (t) => {
+    const people = await crowd(t);
+    const sweeping = Promise.all(range(1, 2).map(() => sweep()));
+    for (const _ of range(1, 4)) {
+      await cluster.redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+      await sleep(150);
+    }
+    const reports = await sweeping;
+    assert.equal(reports.reduce((sum, { freed }) => sum + freed, 0), HOLDS);
+    await people.checkFreedOnce(t);
+  });
+
   test('sweepers whose clocks are wrong free what has ended, and nothing else', { skip: !LIBFAKETIME && 'needs libfaketime' }, async (t) => {
     const people = await crowd(t);
     const live = freshSpace();

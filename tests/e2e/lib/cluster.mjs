@@ -4,9 +4,9 @@ import { startRedis } from './redis_server.mjs';
 import { freePort, startSlotcast } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
-/** Starts Redis and so many nodes on it. `settings` are the environment variables of each node. */
-export async function startCluster({ nodes = 3, settings = {} } = {}) {
-  const cluster = new Cluster(await startRedis(), settings);
+/** Starts Redis and so many nodes on it. `settings` are the environment variables of each node, `redis` Redis's options. */
+export async function startCluster({ nodes = 3, settings = {}, redis = {} } = {}) {
+  const cluster = new Cluster(await startRedis({ options: redis }), settings);
   await Promise.all(Array.from({ length: nodes }, () => cluster.addNode()));
   return cluster;
 }

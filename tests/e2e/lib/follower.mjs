@@ -84,6 +84,15 @@ export class Follower {
     this.faults.push(`${followed.space.room}: ${what}: ${at} after ${JSON.stringify(followed.position)}`);
   }
 
+  /** Breaks its connection again and again, each time without a word, until `rest`. */
+  breakOften() {
+    this.breaking = setInterval(() => this.client.socket.connected && this.client.socket.io.engine.close(), 300 + Math.random() * 900);
+  }
+
+  rest() {
+    clearInterval(this.breaking);
+  }
+
   /** What it knows of a space. */
   of(space) {
     return this.spaces.get(space.room);
@@ -103,6 +112,7 @@ export class Follower {
   }
 
   close() {
+    this.rest();
     this.client.close();
   }
 }

@@ -125,12 +125,15 @@ class History {
   #unknownWriter(version) {
     const event = this.events[version - 1];
     if (this.#isExpiry(event, version)) return undefined;
-    const found = this.records.find((record) => {
+    const couldHave = (record) => {
       if (!record.unknown || record.settled || record.written || record.low >= version) return false;
+      if (instant(event) < record.sentAt - CLOCK_MS) return false;
       const covered = this.events.slice(version - 1, version - 1 + record.slots.length);
       const same = covered.every(({ slotId, status }, index) => slotId === record.slots[index] && status === record.becomes);
       return same && covered.length === record.slots.length && !decide(this.#stateAt(version - 1), record, instant(event));
-    });
+    };
+    // Of several, the one that explains the most.
+    const [found] = this.records.filter(couldHave).sort((left, right) => right.slots.length - left.slots.length);
     if (found) found.written = true;
     return found;
   }

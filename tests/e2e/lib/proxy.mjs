@@ -22,6 +22,8 @@ class TcpProxy {
   constructor(ports) {
     this.ports = ports;
     this.turn = 0;
+    /** What was dropped on connections that a test has marked `lost`. */
+    this.dropped = 0;
     this.sockets = new Set();
     this.server = createServer((near) => this.#accept(near));
   }
@@ -49,7 +51,10 @@ class TcpProxy {
   #join(near, far) {
     const pass = (from, to) => {
       from.on('data', (chunk) => {
-        if (from.lost || to.lost) return;
+        if (from.lost || to.lost) {
+          this.dropped += 1;
+          return;
+        }
         this.look?.(chunk, near, far);
         to.write(chunk);
       });

@@ -3,20 +3,24 @@
 import { execFile, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
 
-import { freePort, temporaryFolder } from './slotcast.mjs';
+import { freePort, killAtExit, temporaryFolder } from './slotcast.mjs';
 import { eventually, within } from './waiting.mjs';
 
 const run = promisify(execFile);
 
-/** Starts a Redis that loses nothing that it acknowledged, and waits until it answers. */
-export async function startRedis({ port = undefined, folder = temporaryFolder() } = {}) {
-  const redis = new Redis(port ?? (await freePort()), folder);
+/**
+ * Starts a Redis that loses nothing that it acknowledged, and waits until it answers. `options` are those of its
+ * configuration, which override these.
+ */
+export async function startRedis({ port = undefined, folder = temporaryFolder(), options = {} } = {}) {
+  const redis = new Redis(port ?? (await freePort()), folder, options);
   await redis.start();
   return redis;
 }
 
 class Redis {
-  constructor(port, folder) {
+  constructor(port, folder, options) {
+    this.options = options;
     this.port = port;
     this.folder = folder;
     this.url = `redis://127.0.0.1:${port}`;
@@ -24,11 +28,11 @@ class Redis {
 
   /** Starts it, also again after its end, with what it had on disk. */
   async start() {
-    const options = { port: this.port, bind: '127.0.0.1', dir: this.folder, save: '', appendonly: 'yes', appendfsync: 'always' };
-    const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    const place = { port: this.port, bind: '127.0.0.1', dir: this.folder };
+    const safety = { save: '', appendonly: 'yes', appendfsync: 'always' };
+    const args = Object.entries({ ...place, ...safety, ...this.options }).flatMap(([name, value]) => [`--${name}`, String(value)]);
     this.child = spawn('redis-server', args, { stdio: 'ignore' });
-    this.killAtExit = () => this.child.kill('SIGKILL');
-    process.on('exit', this.killAtExit);
+    this.forget = killAtExit(this.child);
     this.exited = new Promise((done, failed) => {
       this.child.once('error', failed);
       this.child.once('exit', done);
@@ -52,6 +56,6 @@ class Redis {
   async kill() {
     this.child.kill('SIGKILL');
     await within(this.exited, 'the end of redis-server');
-    process.off('exit', this.killAtExit);
+    this.forget();
   }
 }

@@ -22,9 +22,17 @@ export const BINARY = process.env.SLOTCAST_BIN ?? join(REPOSITORY, 'target/debug
 const LOGS = join(REPOSITORY, 'target/e2e-logs');
 
 const running = new Set();
+const folders = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
+
+/** Has a process killed when the tests end. Returns what takes that back. */
+export function killAtExit(child) {
+  running.add(child);
+  return () => running.delete(child);
+}
 
 /** What the process inherits: nothing that would configure it. */
 function environmentOf(settings) {
@@ -58,7 +66,7 @@ export async function freePort() {
 /** A new folder for a node's data, removed when the tests end. */
 export function temporaryFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'slotcast-e2e-'));
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  folders.add(folder);
   return folder;
 }
 
