@@ -18,7 +18,7 @@ use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks::{self, Checked};
-use crate::store::redis::{Commands, Endpoint, RedisOptions, RedisStore, RedisSubscriptions};
+use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, RedisSubscriptions};
 use crate::store::{SlotStore, Subscriptions};
 
 /// How long a node waits at start for Redis.
@@ -54,18 +54,13 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     }
 }
 
-/// Opens the store alone, for a command that comes and goes: only what it depends on is checked, and nothing heard.
-pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
+/// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
+pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open(folder)?)),
         StoreKind::Redis(url) => {
-            let endpoint = Endpoint::parse(url)?;
-            let commands = Commands::start(&endpoint)?;
-            let prefix = &config.store.redis_prefix;
-            let fenced = checks::is_fenced(&commands, prefix).await;
-            let fenced =
-                fenced.map_err(|failure| anyhow::anyhow!(checks::describe_unreachable(&endpoint, &failure)))?;
-            Ok(Arc::new(RedisStore::new(commands, prefix, RedisOptions { fenced, ..RedisOptions::default() })?))
+            let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+            Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, options)?))
         }
     }
 }
@@ -85,7 +80,8 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
     let checked = check_until_answered(&commands, &endpoint, prefix).await?;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let options = RedisOptions { fenced: checked.is_fenced, ..RedisOptions::default() };
+    let options =
+        RedisOptions { fence: if checked.is_fenced { Fence::Up } else { Fence::Down }, ..RedisOptions::default() };
     Ok(Redis {
         store: Arc::new(RedisStore::new(commands, prefix, options)?),
         subscriptions: Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?),

@@ -14,7 +14,7 @@ use crate::sweeper;
 ///
 /// The store cannot be opened, also because a node has it, or fails.
 pub async fn sweep(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let store = super::serve::open_store(config).await.map_err(|error| explain_lock(error, config))?;
+    let store = super::serve::open_store(config).map_err(|error| explain_lock(error, config))?;
     let report = sweeper::sweep_all(&store, None).await.context("the sweep failed")?;
     serde_json::to_writer(&mut *out, &report)?;
     writeln!(out)?;

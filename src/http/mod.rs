@@ -24,6 +24,7 @@ pub use layers::cors_layer;
 
 use axum::Router;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,7 +48,23 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    describe_responses(&mut document);
     document
+}
+
+/// OpenAPI wants a description of every response; those that say all by their schema get one here.
+fn describe_responses(document: &mut utoipa::openapi::OpenApi) {
+    let items = document.paths.paths.values_mut();
+    let operations = items.flat_map(|item| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().filter_map(Option::as_mut)
+    });
+    for (status, response) in operations.flat_map(|operation| operation.responses.responses.iter_mut()) {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = if status.starts_with('2') { "Done." } else { "Refused." }.into();
+        }
+    }
 }
 
 fn api_routes() -> OpenApiRouter<AppState> {

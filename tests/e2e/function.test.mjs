@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { freshSpace } from './lib/fixtures.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { FUNCTION_URL, SCHEDULED, startFunction } from './lib/runtime_api.mjs';
-import { startSlotcast } from './lib/slotcast.mjs';
+import { runCommand, startSlotcast } from './lib/slotcast.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const redis = await startRedis();
@@ -122,6 +122,24 @@ test('logs are JSON, name the request, and have no secret', async () => {
     const swept = started.lines().find((line) => line.message === 'swept');
     assert.equal(swept?.span?.requestId, 'request-1', started.log);
     assert.doesNotMatch(started.log + refused.text, /a-password-for-redis/);
+  } finally {
+    await started.stop();
+  }
+});
+
+test('where INFO is refused in scripts, the function and the command sweep all the same', async () => {
+  await redis.command('ACL', 'SETUSER', 'uninformed', 'on', '>pw', '+@all', '-info', '~*', '&*');
+  const url = `redis://uninformed:pw@127.0.0.1:${redis.port}`;
+  const started = await startFunction({ REDIS_URL: url });
+  try {
+    await leaveEndedHolds(freshSpace(), [1]);
+    const answer = await started.invoke(SCHEDULED);
+    assert.equal(answer.outcome, 'response', answer.text);
+    assertReport(answer.json, { freed: 1, spaces: 1 });
+    await leaveEndedHolds(freshSpace(), [1, 2]);
+    const swept = await runCommand(['sweep'], { REDIS_URL: url, JWT_SECRET: undefined });
+    assert.equal(swept.code, 0, swept.stderr);
+    assertReport(JSON.parse(swept.stdout), { freed: 2, spaces: 1 });
   } finally {
     await started.stop();
   }

@@ -16,7 +16,7 @@ use slotcast::domain::{
     Actor, Bucket, Code, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
     SpaceKey, StoreTime, UserId,
 };
-use slotcast::store::redis::{RedisOptions, RedisStore};
+use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic};
 
 use crate::store_conformance;
@@ -272,11 +272,27 @@ async fn where_info_is_refused_a_store_without_the_fence_works() {
     server.cli(&["ACL", "SETUSER", "default", "-info"]);
     let refused = server.store().apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&refused), "{refused:?}");
-    let options = RedisOptions { fenced: false, ..RedisOptions::default() };
-    let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
+    let open = |fence| {
+        let options = RedisOptions { fence, ..RedisOptions::default() };
+        RedisStore::open(&server.url(), "slotcast", options).unwrap()
+    };
+    let store = open(Fence::Down);
     let held = store.apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
     assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
+    let passing = open(Fence::WhereAllowed);
+    assert_eq!(head(&passing, Topic::Space(space(1))).await, held.at);
     server.cli(&["FLUSHALL"]);
+    assert_ne!(head(&store, Topic::Space(space(1))).await.epoch, held.at.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_has_not_asked_is_fenced_where_info_is_allowed() {
+    let server = RedisServer::start();
+    let held = server.store().apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();
+    let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+    let store = RedisStore::open(&server.url(), "slotcast", options).unwrap();
+    assert_eq!(head(&store, Topic::Space(space(1))).await, held.at);
+    server.cli(&["DEBUG", "CHANGE-REPL-ID"]);
     assert_ne!(head(&store, Topic::Space(space(1))).await.epoch, held.at.epoch);
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
-use super::connect::Commands;
+use super::Fence;
+use super::connect::{Commands, was_not_sent};
 use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
@@ -65,7 +66,7 @@ impl Budget {
 /// Runs scripts and commands.
 pub(super) struct Runner {
     commands: Commands,
-    fenced: bool,
+    fence: Fence,
     shift_millis: i64,
     /// One a bucket: on a Cluster each may be on another server, whose clock is another.
     clocks: Vec<StoreClock>,
@@ -74,9 +75,9 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(commands: Commands, fenced: bool, shift_millis: i64) -> Self {
+    pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64) -> Self {
         let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        Self { commands, fenced, shift_millis, clocks, any_clock: StoreClock::default() }
+        Self { commands, fence, shift_millis, clocks, any_clock: StoreClock::default() }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -171,7 +172,7 @@ impl Runner {
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
             command.arg(script).arg(call.keys.len()).arg(&call.keys);
-            command.arg(&candidate).arg(if self.fenced { "1" } else { "0" }).arg(self.shift_millis);
+            command.arg(&candidate).arg(self.fence.arg()).arg(self.shift_millis);
             command.arg(extra).arg(&call.args);
             command
         };
@@ -238,6 +239,7 @@ impl From<RedisError> for Failure {
         use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoScript, ReadOnly, TryAgain};
         let cause = error.to_string();
         match error.kind() {
+            _ if was_not_sent(&error) => Failure::NotDone(cause),
             ErrorKind::Server(
                 Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain,
             ) => Failure::NotDone(cause),

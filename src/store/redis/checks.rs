@@ -69,18 +69,6 @@ pub async fn check_url(url: &str, prefix: &str) -> Vec<Finding> {
     }
 }
 
-/// Whether scripts can tell that the server is not the one that it was: [`Checked::is_fenced`] alone, for a command that
-/// comes and goes.
-///
-/// # Errors
-///
-/// A server does not answer.
-pub async fn is_fenced(commands: &Commands, prefix: &str) -> Result<bool, StoreError> {
-    let mut checked = Checked { findings: Vec::new(), is_fenced: true, is_too_old: false };
-    check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
-    Ok(checked.is_fenced)
-}
-
 /// What to tell an operator whose Redis does not answer.
 pub fn describe_unreachable(endpoint: &Endpoint, failure: &StoreError) -> String {
     format!(

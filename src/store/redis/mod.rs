@@ -65,16 +65,37 @@ pub struct RedisStore {
 /// What differs between servers, and in tests.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
-    /// Whether scripts compare `INFO replication` with what they know. `false` where INFO is refused in scripts: then an epoch
-    /// changes only when it is missing, and a failover that lost writes may reissue versions.
-    pub fenced: bool,
+    /// Whether scripts compare `INFO replication` with what they know.
+    pub fence: Fence,
     /// What the clock is ahead of Redis `TIME`, in ms; 0 outside tests.
     pub clock_shift_millis: i64,
 }
 
+/// Whether the epoch follows the server's history, by which a failover that lost writes cannot reissue versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Always: where INFO is refused in scripts, they fail.
+    Up,
+    /// Never: an epoch changes only when it is missing. For a node that found INFO refused, and says so.
+    Down,
+    /// Where INFO is allowed in scripts: for commands that come and go, and have not asked beforehand.
+    WhereAllowed,
+}
+
+impl Fence {
+    /// What scripts get.
+    const fn arg(self) -> &'static str {
+        match self {
+            Fence::Up => "1",
+            Fence::Down => "0",
+            Fence::WhereAllowed => "?",
+        }
+    }
+}
+
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { fenced: true, clock_shift_millis: 0 }
+        Self { fence: Fence::Up, clock_shift_millis: 0 }
     }
 }
 
@@ -85,7 +106,7 @@ impl RedisStore {
         let keys = Keys::new(prefix).ok_or_else(|| {
             StoreError(format!("the prefix of keys in Redis is {prefix:?}, and must have no brace: choose another"))
         })?;
-        let runner = Runner::new(commands, options.fenced, options.clock_shift_millis);
+        let runner = Runner::new(commands, options.fence, options.clock_shift_millis);
         Ok(Self { runner, keys, last_report: LastReport::default() })
     }
 

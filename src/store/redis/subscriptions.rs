@@ -219,8 +219,9 @@ impl Task {
         link.subscribe(&self.channels(&topics)).await?;
         self.subscribed.extend(topics);
         // From here on a wish to renew means this connection.
-        self.link_number.fetch_add(1, Ordering::AcqRel);
-        self.hub.lag_all();
+        if self.link_number.fetch_add(1, Ordering::AcqRel) > 0 {
+            self.hub.lag_all();
+        }
         self.answer_waiting();
         Ok(())
     }

@@ -2,7 +2,8 @@
 --
 -- The first three ARGV of every script:
 --   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
---   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts
+--   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts, '?' when the caller does
+--            not know whether it is
 --   ARGV[3]  what this store's clock is ahead of Redis TIME, in ms; 0 outside tests
 --
 -- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
@@ -26,11 +27,16 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + to
 -- was made under. Made of what the caller brought and the instant, so that a script that runs twice makes two.
 local function fence(key)
   local known = redis.call('HMGET', key, 'epoch', 'replid')
-  local replid = ''
+  local info
   if ARGV[2] == '1' then
-    replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
+    info = redis.call('INFO', 'replication')
+  elseif ARGV[2] == '?' then
+    info = redis.pcall('INFO', 'replication')
   end
-  if known[1] and (ARGV[2] ~= '1' or known[2] == replid) then
+  -- No text, but a table with an error, where it was refused.
+  local is_fenced = type(info) == 'string'
+  local replid = is_fenced and string.match(info, 'master_replid:(%w+)') or ''
+  if known[1] and (not is_fenced or known[2] == replid) then
     return known[1]
   end
   local epoch = string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
