@@ -93,7 +93,17 @@ test('the model itself finds a double holder, a wrong conflict and a lost act', 
     data: until ? { held_until: new Date(until).toISOString() } : {},
   });
   const answer = (user, sent, more) => ({
-    act: 'hold', slots: [1], user, sent, received: sent + 1, sentAt: 1_000, receivedAt: 1_100, low: 0, becomes: 'occupied', holdSeconds: 60, ...more,
+    act: 'hold',
+    slots: [1],
+    user,
+    sent,
+    received: sent + 1,
+    sentAt: 1_000,
+    receivedAt: 1_100,
+    low: 0,
+    becomes: 'occupied',
+    holdSeconds: 60,
+    ...more,
   });
   const held = (user, sent, version) => answer(user, sent, { ok: true, data: { version, holdToken: `t${user}` } });
   const [first, second] = [event(1, 'occupied', 1_050, 61_050), event(1, 'occupied', 1_060, 61_060)];
@@ -102,5 +112,6 @@ test('the model itself finds a double holder, a wrong conflict and a lost act', 
   const refused = answer(8, 3, { ok: false, code: 'slot_unavailable', conflicts: [2], low: 1 });
   assert.match(checkHistory([held(7, 1, 1), refused], [first])[0], /no order/);
   assert.match(checkHistory([], [first])[0], /written by no act/);
-  assert.equal(decide([{ status: 'available' }, { status: 'available' }], { act: 'hold', slots: [1], user: 7 }, 0), undefined);
+  const free = [{ status: 'available' }, { status: 'available' }];
+  assert.equal(decide(free, { act: 'hold', slots: [1], user: 7 }, 0), undefined);
 });

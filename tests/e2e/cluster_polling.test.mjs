@@ -52,7 +52,8 @@ test(`${CLIENTS} polling clients lose no session and no event in ${SECONDS} s wi
     while (Date.now() < end) {
       const space = spaces[changes % 4];
       const slot = 1 + (changes % 9);
-      const answer = await cluster.next.staffCaller().put(`/api/slots/${slot}`, space.body({ status: changes % 2 ? 'blocked' : 'booked' }));
+      const body = space.body({ status: changes % 2 ? 'blocked' : 'booked' });
+      const answer = await cluster.next.staffCaller().put(`/api/slots/${slot}`, body);
       assert.equal(answer.status, 200, answer.text);
       changes += 1;
       await sleep(BETWEEN);
@@ -88,7 +89,8 @@ test('polling clients that only listen hear each event once, in order', async ()
   const space = freshSpace();
   const clients = await Promise.all(range(1, 6).map(() => connect(TRANSPORTS.polling)));
   for (const client of clients) await client.join(space);
-  for (const n of range(1, 50)) await cluster.next.staffCaller().put(`/api/slots/${1 + (n % 9)}`, space.body({ status: 'booked' }));
+  const book = (slot) => cluster.next.staffCaller().put(`/api/slots/${slot}`, space.body({ status: 'booked' }));
+  for (const n of range(1, 50)) await book(1 + (n % 9));
   for (const client of clients) {
     await client.many('slot_update', 50);
     assert.deepEqual(versions(client.all('slot_update')), range(1, 50));

@@ -158,7 +158,8 @@ describe('nodes that free nothing by themselves', () => {
   }
 
   const sweep = async (settings = {}) => {
-    const { code, stdout, stderr } = await runCommand(['sweep'], { REDIS_URL: cluster.redis.url, ...settings }, { deadline: LATE_MS });
+    const environment = { REDIS_URL: cluster.redis.url, ...settings };
+    const { code, stdout, stderr } = await runCommand(['sweep'], environment, { deadline: LATE_MS });
     assert.equal(code, 0, stderr);
     return JSON.parse(stdout);
   };
@@ -191,7 +192,8 @@ describe('nodes that free nothing by themselves', () => {
     await people.checkFreedOnce(t);
   });
 
-  test('sweepers whose clocks are wrong free what has ended, and nothing else', { skip: !LIBFAKETIME && 'needs libfaketime' }, async (t) => {
+  const skip = !LIBFAKETIME && 'needs libfaketime';
+  test('sweepers whose clocks are wrong free what has ended, and nothing else', { skip }, async (t) => {
     const people = await crowd(t);
     const live = freshSpace();
     const held = await cluster.next.userCaller(freshNumber()).post('/api/slots/1/hold', live.body({ holdSeconds: 120 }));

@@ -86,7 +86,8 @@ export class Follower {
 
   /** Breaks its connection again and again, each time without a word, until `rest`. */
   breakOften() {
-    this.breaking = setInterval(() => this.client.socket.connected && this.client.socket.io.engine.close(), 300 + Math.random() * 900);
+    const { socket } = this.client;
+    this.breaking = setInterval(() => socket.connected && socket.io.engine.close(), 300 + Math.random() * 900);
   }
 
   rest() {

@@ -183,7 +183,8 @@ export class Load {
     const payload = space.event({ slots, ...time, ...(holdToken === undefined ? {} : { holdToken }) });
     const { ok, error, ...data } = await client.call(EVENTS[act], payload);
     const status = ok ? 200 : error.code === 'unavailable' ? 503 : 400;
-    return { node: 'socket', ok, status, code: error?.code, conflicts: error?.conflicts, data, text: JSON.stringify(error ?? data) };
+    const text = JSON.stringify(error ?? data);
+    return { node: 'socket', ok, status, code: error?.code, conflicts: error?.conflicts, data, text };
   }
 
   #learn(user, { act, space, slots, ok, data }) {

@@ -97,15 +97,15 @@ export class Scene {
 /** Where the store lost everything: what was done since. */
 export const isOfTheEpoch = ({ data }, board) => data.epoch === board.epoch;
 
-/** Whether an act left a hold that may have ended by now. */
-const endsSoon = ({ becomes, holdSeconds }) => becomes === 'occupied' && holdSeconds < 10;
+/** Whether an act left a hold that has ended by now; a repeated hold ends when the first was to, whatever it asked for. */
+const hasEnded = ({ becomes, data }) => becomes === 'occupied' && Date.parse(data.heldUntil) <= Date.now();
 
 /** Each slot is as the last acknowledged act on it left it, or as one without an answer may have. */
 function assertNothingLost(done, unknown, board) {
   for (const { id_slot: slot, status } of board.slots) {
     const touches = ({ slots }) => slots.includes(slot);
     const last = done.filter(touches).reduce((one, other) => (one && one.data.version > other.data.version ? one : other), undefined);
-    const free = last === undefined || endsSoon(last) ? ['available'] : [];
+    const free = last === undefined || hasEnded(last) ? ['available'] : [];
     const allowed = [...(last ? [last.becomes] : []), ...free, ...unknown.filter(touches).map(({ becomes }) => becomes)];
     assert.ok(allowed.includes(status), `slot ${slot} is ${status}, acknowledged was ${JSON.stringify(last)}`);
   }
