@@ -21,8 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// How long a server may take to do what it is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a server may take to do what it is waited for. Sentinels need the most: they look at a replica each 10 seconds,
+/// and tell an old primary that came back to follow only when a second look finds it so.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One `redis-server`, or a sentinel.
 pub struct RedisServer {
