@@ -66,6 +66,8 @@ impl Proxy {
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(near)) = (response.status(), near) {
             tokio::spawn(join(near, hyper::upgrade::on(&mut response)));
         }
+        // Of the other node's CORS headers this node's own layer replaces all but this one, to which it adds its own.
+        response.headers_mut().remove(header::VARY);
         Ok(response.map(Body::new))
     }
 }

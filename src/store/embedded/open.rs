@@ -152,7 +152,7 @@ fn create_folder(folder: &Path) -> Result<(), OpenError> {
 fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let in_folder = |cause| OpenError::Folder { folder: folder.into(), cause };
     let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random_hex().map_err(|error| io_error(file, error))?));
-    File::create_new(&unfinished).map_err(in_folder)?;
+    create_private(&unfinished).map_err(in_folder)?;
     let written = fill_file(&unfinished).map_err(|failure| io_error(&unfinished, failure));
     let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
         Ok(()) => Ok(()),
@@ -165,6 +165,14 @@ fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let _ = fs::remove_file(&unfinished);
     linked?;
     sync_folder(folder).map_err(in_folder)
+}
+
+/// Makes an empty file for this user's eyes only: who can read a hold's token can end the hold.
+fn create_private(file: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create_new(true).open(file).map(drop)
 }
 
 /// Writes the tables and the meta rows of an empty store. Without an identity: the first opening sees that the file was
