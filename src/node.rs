@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +61,7 @@ pub struct Listeners {
 ///
 /// # Errors
 ///
-/// The configuration has no keys for tokens, or they cannot be used.
+/// The configuration has no keys for tokens, or they cannot be used. Or a part that the node cannot be without panicked.
 pub async fn run(
     config: Config,
     stores: Stores,
@@ -68,8 +69,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let drain_time = config.listen.drain_time;
-    let parts = Parts::wire(config, stores, &listeners)?;
-    let background = parts.start_background();
+    let mut background = JoinSet::new();
+    let parts = Parts::wire(config, stores, &listeners, &mut background)?;
     let stopped = CancellationToken::new();
     if let Some(admin) = listeners.admin {
         let routes = telemetry::admin::router(parts.app.metrics.clone());
@@ -77,14 +78,19 @@ pub async fn run(
     }
     let serving = net::server::serve(listeners.public, parts.routes(), parts.connections.clone(), stopped.clone());
     let serving = tokio::spawn(serving);
-    shutdown.cancelled().await;
+    let ended_early = tokio::select! {
+        () = shutdown.cancelled() => false,
+        // None of them ends by itself. Without it the node would serve, and not tell what it no longer does.
+        _ = background.join_next() => true,
+    };
     let deadline = Instant::now() + drain_time;
     drain(&parts.app, &parts.connections, drain_time).await;
     stopped.cancel();
     if tokio::time::timeout_at(deadline, serving).await.is_err() {
         tracing::warn!("requests were still in flight at the end of the drain time");
     }
-    background.iter().for_each(tokio::task::JoinHandle::abort);
+    background.shutdown().await;
+    anyhow::ensure!(!ended_early, "a part of the node panicked; the log has where: start it again");
     tracing::info!("stopped");
     Ok(())
 }
@@ -92,15 +98,18 @@ pub async fn run(
 /// The parts of a node that know each other.
 struct Parts {
     app: Arc<App>,
-    feed: Feed,
     realtime: Realtime,
     connections: Connections,
-    node_id: String,
-    deadlines: std::sync::Mutex<Option<timer::Told>>,
 }
 
 impl Parts {
-    fn wire(config: Config, stores: Stores, listeners: &Listeners) -> anyhow::Result<Self> {
+    /// Makes the parts, and starts what goes on without anybody asking.
+    fn wire(
+        config: Config,
+        stores: Stores,
+        listeners: &Listeners,
+        background: &mut JoinSet<()>,
+    ) -> anyhow::Result<Self> {
         let auth =
             config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
         let verifier = Verifier::new(auth)?;
@@ -137,20 +146,14 @@ impl Parts {
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
         let connections = Connections::default();
         let owners = stores.directory.map(|directory| Owners::new(directory, node_id.clone()));
-        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners);
-        Ok(Self { app, feed, realtime, connections, node_id, deadlines: std::sync::Mutex::new(Some(told)) })
-    }
-
-    /// Starts what goes on without anybody asking.
-    fn start_background(&self) -> Vec<tokio::task::JoinHandle<()>> {
-        let mut tasks =
-            vec![tokio::spawn(self.feed.clone().compare_heads()), tokio::spawn(presence::run(self.app.clone()))];
-        let told = self.deadlines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, background);
+        background.spawn(feed.compare_heads());
+        background.spawn(presence::run(app.clone()));
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
-        if let (Some(interval), Some(told)) = (self.app.config.holds.timer_interval, told) {
-            tasks.push(tokio::spawn(timer::run(self.app.clone(), told, interval, self.node_id.clone())));
+        if let Some(interval) = app.config.holds.timer_interval {
+            background.spawn(timer::run(app.clone(), told, interval, node_id));
         }
-        tasks
+        Ok(Self { app, realtime, connections })
     }
 
     fn routes(&self) -> Router {

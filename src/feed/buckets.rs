@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Feed;
 use super::follower::{Follower, Step};
@@ -47,16 +48,15 @@ pub struct FreedSummary {
 }
 
 impl Feed {
-    /// Follows all buckets for an audience; never returns.
+    /// Follows all buckets for an audience; returns only when one of them cannot be followed any more, by a panic.
     pub async fn follow_buckets(self, audience: Arc<dyn Audience>) {
         let (freed, gathered) = mpsc::unbounded_channel();
-        let gathering = gather_freed(gathered, audience.clone());
-        let following = Bucket::all()
-            .map(|bucket| tokio::spawn(follow_bucket(self.clone(), bucket, audience.clone(), freed.clone())));
-        // Spawned, not joined one after the other: the map is lazy.
-        let following: Vec<_> = following.collect();
-        gathering.await;
-        following.iter().for_each(tokio::task::JoinHandle::abort);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(gather_freed(gathered, audience.clone()));
+        for bucket in Bucket::all() {
+            tasks.spawn(follow_bucket(self.clone(), bucket, audience.clone(), freed.clone()));
+        }
+        let _ = tasks.join_next().await;
     }
 }
 

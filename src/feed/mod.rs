@@ -1,7 +1,8 @@
 //! How what the store announces reaches this node's sockets: in order, once, without a silent gap.
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
-//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them.
+//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; [`days`]:
+//!   which days they look at; [`payload`]: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!
@@ -9,8 +10,10 @@
 //! emits what it did.
 
 pub mod buckets;
+mod days;
 pub mod follower;
 pub mod heads;
+mod payload;
 pub mod space;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +29,7 @@ use crate::domain::refusal::Code;
 use crate::domain::{Day, Refusal, SpaceKey};
 use crate::store::{Subscriptions, Topic};
 
-pub(crate) use space::joined_space;
+pub(crate) use payload::joined_space;
 use space::{Command, SpaceTask};
 
 /// Names a member within this node.
@@ -43,6 +46,9 @@ pub trait Member: Send + Sync {
 
     /// Whether it has room for so many missed events at once; counted as sent when it has. If not, it gets a snapshot.
     fn admits_replay(&self, events: usize) -> bool;
+
+    /// Closes it, because events to it may be lost from here on: its client comes back and starts anew.
+    fn abandon(&self);
 }
 
 /// What a socket asks of a space that it joins or is in.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::days::Days;
 use super::follower::{Follower, Step};
+use super::payload::{age_of, joined_space, raw};
 use super::{Feed, Interest, Joined, Member, MemberId};
 use crate::calls::catalog::Board;
 use crate::domain::event::{self, Position};
@@ -57,12 +58,6 @@ struct Watcher {
     is_behind: bool,
 }
 
-/// A day that members asked for.
-struct AskedDay {
-    members: usize,
-    next_start: Option<StoreTime>,
-}
-
 pub(super) struct SpaceTask {
     feed: Feed,
     space: SpaceKey,
@@ -73,7 +68,7 @@ pub(super) struct SpaceTask {
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
     /// Days that staff wants shown to the room.
     boards: Vec<Day>,
-    days: BTreeMap<Day, AskedDay>,
+    days: Days,
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
@@ -112,14 +107,13 @@ impl SpaceTask {
             member_count,
             snapshots: BTreeMap::new(),
             boards: Vec::new(),
-            days: BTreeMap::new(),
+            days: Days::default(),
             schedule: None,
             empty_since: Instant::now(),
             fresh: HashMap::new(),
             is_at_head: false,
         };
         while task.step(&mut commands).await {}
-        task.feed.shared().app.metrics.feed_topics.dec();
     }
 
     /// Waits for one thing and does it; `false` when the task has ended.
@@ -262,8 +256,12 @@ impl SpaceTask {
         let (day_before, was_behind) = before.map_or((None, false), |watcher| (watcher.day, watcher.is_behind));
         let day = day.or(day_before);
         // Asked for before it is given up, so that a start of a slot that is due stays due.
-        self.ask_for(day);
-        self.give_up(day_before);
+        if let Some(day) = day {
+            self.days.ask_for(day, self.schedule.as_deref(), self.store_now());
+        }
+        if let Some(before) = day_before {
+            self.days.give_up(before);
+        }
         // One that waits for a snapshot and joins again without asking for anything still waits for it.
         let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
         self.watchers.insert(id, Watcher { member, day, is_behind });
@@ -377,12 +375,7 @@ impl SpaceTask {
         };
         self.schedule = schedule;
         if !is_known {
-            let now = self.store_now();
-            // A start that is due is told first.
-            let is_due = |asked: &AskedDay| asked.next_start.is_some_and(|start| start <= now);
-            let others = self.days.iter().filter(|(_, asked)| !is_due(asked));
-            let others: Vec<Day> = others.map(|(day, _)| *day).collect();
-            others.into_iter().for_each(|day| self.plan_next_start(day, now));
+            self.days.learn(self.schedule.as_deref(), self.store_now());
         }
     }
 
@@ -485,8 +478,7 @@ impl SpaceTask {
 
     fn next_due(&self) -> Option<Instant> {
         let snapshot = self.snapshots.keys().next().copied();
-        let start = self.days.values().filter_map(|day| day.next_start).min();
-        let start = start.map(|start| self.instant_of(start));
+        let start = self.days.next_start().map(|start| self.instant_of(start));
         snapshot.into_iter().chain(start).min()
     }
 
@@ -503,28 +495,17 @@ impl SpaceTask {
     /// Plans a snapshot for everybody who asked for a day of which a slot has started.
     fn start_slots(&mut self) {
         let now = self.store_now();
-        let has_started = |asked: &AskedDay| asked.next_start.is_some_and(|start| start <= now);
-        let started: Vec<Day> = self.days.iter().filter(|(_, asked)| has_started(asked)).map(|(day, _)| *day).collect();
-        for day in started {
-            self.plan_next_start(day, now);
+        for day in self.days.take_started(self.schedule.as_deref(), now) {
             for (id, _) in self.watchers.iter().filter(|(_, watcher)| watcher.day == Some(day)) {
                 self.snapshots.entry(Instant::now() + random_step(SPREAD)).or_default().push(*id);
             }
         }
     }
 
-    fn plan_next_start(&mut self, day: Day, after: StoreTime) {
-        let mut starts = self.schedule.iter().flat_map(|schedule| schedule.slots(day)).map(|slot| slot.start);
-        let next = starts.find(|start| *start > after);
-        if let Some(asked) = self.days.get_mut(&day) {
-            asked.next_start = next;
-        }
-    }
-
     fn forget_schedule(&mut self) {
         self.feed.shared().app.catalog.forget(self.space);
         self.schedule = None;
-        self.days.values_mut().for_each(|asked| asked.next_start = None);
+        self.days.forget_schedule();
     }
 
     /// When an instant of the store's clock comes, on this node's. A little later than exactly, so that a snapshot read
@@ -538,32 +519,27 @@ impl SpaceTask {
     fn remove(&mut self, member: MemberId) {
         let Some(watcher) = self.watchers.remove(&member) else { return };
         self.member_count.fetch_sub(1, Ordering::Relaxed);
-        self.give_up(watcher.day);
+        if let Some(day) = watcher.day {
+            self.days.give_up(day);
+        }
         if self.watchers.is_empty() {
             self.empty_since = Instant::now();
         }
     }
 
-    fn ask_for(&mut self, day: Option<Day>) {
-        let Some(day) = day else { return };
-        let asked = self.days.entry(day).or_insert(AskedDay { members: 0, next_start: None });
-        asked.members += 1;
-        if asked.members == 1 {
-            self.plan_next_start(day, self.store_now());
-        }
-    }
-
-    fn give_up(&mut self, day: Option<Day>) {
-        let Some(day) = day else { return };
-        let Some(asked) = self.days.get_mut(&day) else { return };
-        asked.members = asked.members.saturating_sub(1);
-        if asked.members == 0 {
-            self.days.remove(&day);
-        }
-    }
-
     fn linger_end(&self) -> Option<Instant> {
         self.watchers.is_empty().then(|| self.empty_since + LINGER)
+    }
+}
+
+impl Drop for SpaceTask {
+    /// However the task ends, nobody is left who believes to be watching: after a panic the members are closed.
+    fn drop(&mut self) {
+        self.feed.shared().app.metrics.feed_topics.dec();
+        self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);
+        for watcher in self.watchers.values() {
+            watcher.member.abandon();
+        }
     }
 }
 
@@ -587,36 +563,6 @@ fn refuse_waiting(commands: &mut mpsc::UnboundedReceiver<Command>) {
     }
 }
 
-/// The payload of `joined_space`.
-pub(crate) fn joined_space(space: SpaceKey, joined: &Joined, now: StoreTime) -> Box<RawValue> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct JoinedSpace<'a> {
-        room: String,
-        spazio_id: crate::domain::SpaceId,
-        sede_id: crate::domain::SiteId,
-        timestamp: String,
-        epoch: &'a str,
-        version: u64,
-        recovered: bool,
-    }
-    let payload = JoinedSpace {
-        room: space.room(),
-        spazio_id: space.space,
-        sede_id: space.site,
-        timestamp: now.rfc3339(),
-        epoch: &joined.at.epoch,
-        version: joined.at.version,
-        recovered: joined.recovered,
-    };
-    to_raw_value(&payload).unwrap_or_default()
-}
-
-fn raw(json: String) -> Result<Arc<RawValue>, Refusal> {
-    let raw = RawValue::from_string(json).map_err(|error| Refusal::because(Code::Unavailable, error))?;
-    Ok(raw.into())
-}
-
 fn not_joined() -> Refusal {
     Refusal::because(Code::NotFound, "join_space first")
 }
@@ -624,15 +570,6 @@ fn not_joined() -> Refusal {
 fn unavailable(error: StoreError) -> Refusal {
     tracing::warn!(%error, "the store could not be read");
     Code::Unavailable.into()
-}
-
-/// How old the change is that a payload tells of, in seconds, by its own last `timestamp`.
-fn age_of(payload: &RawValue) -> Option<f64> {
-    const KEY: &str = "\"timestamp\":\"";
-    let json = payload.get();
-    let rest = json.get(json.rfind(KEY)? + KEY.len()..)?;
-    let timestamp: jiff::Timestamp = rest.get(..rest.find('"')?)?.parse().ok()?;
-    Some(StoreTime::from(timestamp).until(crate::clock::wall()).as_secs_f64())
 }
 
 fn random_step(spread: Duration) -> Duration {

@@ -31,6 +31,8 @@ struct Control {
     paused: AtomicBool,
     /// It carries a Socket.IO session, not only single requests.
     has_socket: AtomicBool,
+    /// Bytes that the kernel has taken so far.
+    written: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -57,6 +59,11 @@ impl ConnectionHandle {
     /// Notes that a Socket.IO session uses it.
     pub fn mark_socket(&self) {
         self.0.has_socket.store(true, Ordering::Release);
+    }
+
+    /// How much was written to the peer so far; the kernel may hold the last of it.
+    pub fn written_bytes(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -96,6 +103,7 @@ impl Connections {
             killed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             has_socket: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }));
@@ -148,11 +156,13 @@ impl<S> Guarded<S> {
         self.handle.clone()
     }
 
-    /// Turns a write that waits too long into an error.
-    fn check_stall<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if write.is_ready() {
+    /// Counts what was written, and turns a write that waits too long into an error.
+    fn check_stall(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = write {
             self.stall = None;
-            return write;
+            let count = written.as_ref().map_or(0, |count| *count as u64);
+            self.handle.0.written.fetch_add(count, Ordering::Relaxed);
+            return Poll::Ready(written);
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
         ready!(stall.as_mut().poll(cx));

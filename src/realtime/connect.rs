@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socketioxide::adapter::LocalAdapter;
@@ -19,6 +20,9 @@ use super::session::Session;
 use super::{Realtime, json, notifications};
 use crate::auth::Claims;
 use crate::domain::UserId;
+
+/// How long a connection may stay open after its socket has left.
+const LEFT_OPEN: Duration = Duration::from_secs(5);
 
 /// A socket that asks to be let in, with what it sent along.
 pub(super) struct Connecting {
@@ -169,13 +173,24 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     shared.expiry.forget(session.id());
     shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
     tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
-    let feed = shared.feed.clone();
-    let session = session.clone();
-    tokio::spawn(async move {
-        for space in session.spaces() {
-            feed.leave(space, session.id()).await;
-        }
-    });
+    tokio::spawn(leave_all(realtime.clone(), session.clone()));
+    if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
+        tokio::spawn(close_connection_left_open(realtime.clone(), session.clone()));
+    }
+}
+
+async fn leave_all(realtime: Realtime, session: Arc<Session>) {
+    for space in session.spaces() {
+        realtime.0.feed.leave(space, session.id()).await;
+    }
+}
+
+/// Stock clients close a connection that has no socket any more. The library would keep it, for whoever does not.
+async fn close_connection_left_open(realtime: Realtime, session: Arc<Session>) {
+    tokio::time::sleep(LEFT_OPEN).await;
+    if realtime.0.sessions.of_engine_id(session.engine_id()).is_none() {
+        session.close_to_start_anew();
+    }
 }
 
 fn reason_name(reason: DisconnectReason) -> &'static str {

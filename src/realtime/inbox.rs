@@ -113,9 +113,21 @@ fn start_if_needed(realtime: &Realtime, session: &Arc<Session>, queue: &mut Queu
 }
 
 async fn drain(realtime: Realtime, session: Arc<Session>) {
+    let _guard = CloseOnPanic(session.clone());
     while let Some(incoming) = pop(&session) {
         realtime.0.app.metrics.queue_depth.dec();
         events::handle(&realtime, &session, incoming).await;
+    }
+}
+
+/// Nobody goes on with the queue of a session whose event made this node panic.
+struct CloseOnPanic(Arc<Session>);
+
+impl Drop for CloseOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close_to_start_anew();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all of this node.
-//! - [`inbox`]: the events of one socket, in order, through a bounded queue.
+//! - [`inbox`]: the events of one socket, in order, through a bounded queue; [`outbox`]: the bounded way to it.
 //! - [`events`]: what each event does.
 //! - [`owners`]: which node a polling session lives on.
 //! - [`notifications`]: messages to one user, kept while the user is away.
@@ -18,6 +18,7 @@ pub mod expiry;
 pub mod gate;
 pub mod inbox;
 pub mod notifications;
+mod outbox;
 pub mod owners;
 pub mod session;
 pub mod sessions;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
+use tokio::task::JoinSet;
 
 use crate::app::{App, AppState};
 use crate::config::FreedTo;
@@ -42,9 +44,6 @@ use crate::net::connection::Connections;
 use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, UserMessage};
 
 use sessions::Sessions;
-
-/// Packets that may wait for one socket: a replay of a whole log, and some.
-const OUTBOX_PACKETS: usize = 1_280;
 
 /// The largest event that a socket may send, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -68,21 +67,22 @@ pub(crate) struct Shared {
 }
 
 impl Realtime {
-    /// Wires the parts and starts the tasks that all sockets share.
+    /// Wires the parts and starts the tasks that all sockets share; these go on while the node lives.
     pub fn start(
         app: Arc<App>,
         feed: Feed,
         sessions: Arc<Sessions>,
         connections: Connections,
         owners: Option<owners::Owners>,
+        background: &mut JoinSet<()>,
     ) -> Self {
         let (expiry, expired) = expiry::Timers::new();
         let (receipts, received) = notifications::Receipts::new();
         let realtime = Self(Arc::new(Shared { app, feed, sessions, connections, expiry, receipts, owners }));
-        tokio::spawn(expiry::run(realtime.clone(), expired));
-        tokio::spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
-        tokio::spawn(statistics::run(realtime.clone()));
-        tokio::spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
+        background.spawn(expiry::run(realtime.clone(), expired));
+        background.spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
+        background.spawn(statistics::run(realtime.clone()));
+        background.spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
         realtime
     }
 
@@ -94,7 +94,7 @@ impl Realtime {
             .ping_interval(Duration::from_secs(25))
             .ping_timeout(Duration::from_secs(20))
             .connect_timeout(Duration::from_secs(45))
-            .max_buffer_size(OUTBOX_PACKETS)
+            .max_buffer_size(outbox::OUTBOX_PACKETS)
             .max_payload(MAX_EVENT_BYTES as u64)
             .ws_max_message_size(MAX_EVENT_BYTES)
             .ws_max_frame_size(MAX_EVENT_BYTES)

@@ -3,20 +3,16 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::header;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use socketioxide::extract::AckSender;
-use socketioxide::handler::FromMessageParts;
 use socketioxide::socket::Socket;
-use socketioxide::{SendError, SocketError};
-use socketioxide_core::Value;
 
 use super::inbox::Inbox;
 use super::notifications::Cursor;
+use super::outbox::{Outbox, Sent};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
@@ -31,17 +27,10 @@ const REPLAYED_AT_ONCE: NonZeroU32 = NonZeroU32::new(LOG_LENGTH as u32).unwrap()
 const REPLAYED_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// One socket: who it is, where it listens, and the way to it.
-///
-/// The library's socket holds the session through its handlers, so the session holds the socket weakly.
 pub struct Session {
     id: MemberId,
     user: UserId,
-    engine_id: String,
-    socket: Weak<Socket>,
-    /// The connection that it began on, if that is a websocket. One that carries polls may be shared with requests of
-    /// others behind a proxy: it is nobody's to close or to hold back.
-    first_websocket: Option<ConnectionHandle>,
-    connections: Connections,
+    outbox: Outbox,
     app: Arc<App>,
     pub(super) inbox: Inbox,
     pub(super) cursor: Cursor,
@@ -51,8 +40,6 @@ pub struct Session {
     /// The store's time at which it connected, as this node knew it: rather too early than too late.
     connected_at: StoreTime,
     has_ended: AtomicBool,
-    /// It could not take an event: nothing more is sent, so that what it has stays true until it is gone.
-    is_broken: AtomicBool,
     watches_stats: AtomicBool,
     /// Held for a read or a change only, never across an await.
     state: Mutex<State>,
@@ -71,23 +58,16 @@ impl Session {
         connections: Connections,
         app: Arc<App>,
     ) -> Self {
-        let request = socket.req_parts();
-        let began_as_websocket = request.headers.contains_key(header::UPGRADE);
-        let connection = request.extensions.get::<ConnectionHandle>().filter(|_| began_as_websocket).cloned();
         Self {
             id,
             user: claims.user.clone(),
-            engine_id: socket.id.to_string(),
-            socket: Arc::downgrade(socket),
-            first_websocket: connection,
+            outbox: Outbox::new(socket, connections),
             inbox: Inbox::new(app.config.limits.event_rate),
-            connections,
             connected_at: app.catalog.store_now(),
             app,
             cursor: Cursor::new(),
             replays: RateLimiter::direct(Quota::per_second(REPLAYED_PER_SECOND).allow_burst(REPLAYED_AT_ONCE)),
             has_ended: AtomicBool::new(false),
-            is_broken: AtomicBool::new(false),
             watches_stats: AtomicBool::new(false),
             state: Mutex::new(State { claims: Arc::new(claims), spaces: HashSet::new() }),
         }
@@ -104,7 +84,7 @@ impl Session {
     }
 
     pub(super) fn engine_id(&self) -> &str {
-        &self.engine_id
+        self.outbox.engine_id()
     }
 
     /// What its token allows now.
@@ -148,34 +128,20 @@ impl Session {
         is_queued
     }
 
-    /// Queues an event. A socket whose queue is full is closed: it will come back and ask for what it missed, rather
-    /// than miss it silently.
     fn push(&self, event: &str, payload: &RawValue) -> bool {
-        if self.is_broken() {
-            return false;
-        }
-        let Some(socket) = self.socket.upgrade() else { return false };
-        self.was_queued(socket.emit(event, payload))
+        self.note(self.outbox.send_event(event, payload))
     }
 
     /// Answers an event that asked for it.
     pub(super) fn acknowledge(&self, id: i64, answer: &impl Serialize) {
-        if self.is_broken() {
-            return;
-        }
-        let Some(socket) = self.socket.upgrade() else { return };
-        let Ok(ack) = AckSender::from_message_parts(&socket, &mut Value::Str("".into(), None), &Some(id));
-        self.was_queued(ack.send(answer));
+        self.note(self.outbox.send_answer(id, answer));
     }
 
-    /// What finds no room is lost, and with it all that comes after.
-    fn was_queued(&self, queued: Result<(), SendError>) -> bool {
-        match &queued {
-            Ok(()) | Err(SendError::Socket(SocketError::Closed)) => {}
-            Err(SendError::Socket(SocketError::InternalChannelFull)) => self.close_as_too_slow(),
-            Err(SendError::Serialize(error)) => tracing::error!(%error, "an event cannot be sent"),
+    fn note(&self, sent: Sent) -> bool {
+        if sent == Sent::TooSlow {
+            self.note_too_slow();
         }
-        queued.is_ok()
+        sent == Sent::Queued
     }
 
     /// Sends `space_error`.
@@ -190,33 +156,32 @@ impl Session {
         self.emit("space_error", &super::json(&error));
     }
 
-    fn close_as_too_slow(&self) {
-        if self.is_broken.swap(true, Ordering::AcqRel) {
-            return;
-        }
+    fn note_too_slow(&self) {
         self.app.metrics.slow_clients_closed.inc();
         tracing::info!(user.id = %self.user, session = self.id, "closed: it does not read what it is sent");
-        if let Some(connection) = self.connection() {
-            connection.kill();
-        }
     }
 
     /// Leaves the namespace: the client does not come back by itself. Right only for an ended token or a user who is to
     /// be gone.
     pub fn disconnect(&self) {
-        let Some(socket) = self.socket.upgrade() else { return };
-        if socket.disconnect().is_err() {
-            self.close_as_too_slow();
+        if !self.outbox.disconnect() && self.outbox.close() {
+            self.note_too_slow();
         }
     }
 
     /// The TCP connection of its websocket; `None` while it polls.
-    pub(crate) fn connection(&self) -> Option<ConnectionHandle> {
-        self.first_websocket.clone().or_else(|| self.connections.upgraded(&self.engine_id))
+    pub(super) fn connection(&self) -> Option<ConnectionHandle> {
+        self.outbox.connection()
     }
 
+    /// Whether it lost an event, and is on its way out.
     pub(super) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Acquire)
+        self.outbox.is_broken()
+    }
+
+    /// Closes it at once: the client comes back by itself and starts anew.
+    pub(super) fn close_to_start_anew(&self) {
+        self.outbox.close();
     }
 
     pub(super) fn end(&self) {
@@ -256,5 +221,9 @@ impl Member for Session {
     fn admits_replay(&self, events: usize) -> bool {
         let Some(events) = u32::try_from(events).ok().and_then(NonZeroU32::new) else { return events == 0 };
         matches!(self.replays.check_n(events), Ok(Ok(())))
+    }
+
+    fn abandon(&self) {
+        self.close_to_start_anew();
     }
 }

@@ -115,6 +115,7 @@ struct Recorder {
     heard_after_leaving: AtomicBool,
     /// Missed events that it takes at once.
     room_for: AtomicUsize,
+    is_abandoned: AtomicBool,
 }
 
 impl Member for Recorder {
@@ -133,6 +134,11 @@ impl Member for Recorder {
     fn admits_replay(&self, events: usize) -> bool {
         events <= self.room_for.load(Ordering::SeqCst)
     }
+
+    fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+        self.more.notify_one();
+    }
 }
 
 impl Recorder {
@@ -145,6 +151,7 @@ impl Recorder {
             is_in: AtomicBool::new(false),
             heard_after_leaving: AtomicBool::new(false),
             room_for: AtomicUsize::new(usize::MAX),
+            is_abandoned: AtomicBool::new(false),
         })
     }
 
@@ -620,6 +627,10 @@ impl Member for Slow {
     fn admits_replay(&self, events: usize) -> bool {
         self.recorder.admits_replay(events)
     }
+
+    fn abandon(&self) {
+        self.recorder.abandon();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -741,4 +752,47 @@ async fn what_ends_within_a_second_is_told_once() {
     let listed: HashMap<SpaceKey, usize> =
         freed.spaces.iter().map(|(space, slots)| (*space, slots.slots.len())).collect();
     assert_eq!(listed, HashMap::from([(space(), 3)]));
+}
+
+/// A member that makes its space's task panic.
+struct Faulty;
+
+impl Member for Faulty {
+    fn id(&self) -> MemberId {
+        0
+    }
+
+    #[allow(clippy::panic, reason = "the test is about that")]
+    fn send(&self, event: &'static str, _: &RawValue) {
+        assert_ne!(event, "slot_update", "as the test wants it");
+    }
+
+    fn admits_replay(&self, _: usize) -> bool {
+        true
+    }
+
+    fn abandon(&self) {}
+}
+
+#[tokio::test]
+async fn after_a_panic_no_member_waits_for_events_that_never_come() {
+    let node = Node::start();
+    let member = Recorder::new();
+    node.join(&member, Interest::default()).await;
+    node.feed.join(space(), Arc::new(Faulty), Interest::default()).await.unwrap();
+    node.change(1, "blocked").await;
+    let abandoned = async {
+        while !member.is_abandoned.load(Ordering::SeqCst) {
+            member.more.notified().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, abandoned).await.unwrap();
+    assert_eq!(node.members(), 0);
+
+    // The space is watched anew by those who come back.
+    let back = Recorder::new();
+    node.join(&back, Interest::default()).await;
+    let last = node.change(2, "blocked").await;
+    back.reaches(last).await;
+    assert_eq!(node.members(), 1);
 }

@@ -48,6 +48,8 @@ impl Member for Socket {
     fn admits_replay(&self, _: usize) -> bool {
         true
     }
+
+    fn abandon(&self) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
