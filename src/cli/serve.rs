@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::token::{TokenArgs, make_token};
@@ -20,12 +19,13 @@ use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks::{self, Checked};
 use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, RedisSubscriptions};
 use crate::store::{SlotStore, Subscriptions};
+use crate::{http, net};
 
-/// How long a node waits at start for Redis.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How soon it asks again.
+/// How soon a node whose Redis does not answer at start asks again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Every how many times it says so.
+const SAY_EVERY: usize = 20;
 
 /// Runs a node. `shutdown` is cancelled by the caller when the process is to end.
 ///
@@ -33,8 +33,13 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// The store cannot be opened or an address not be bound, in words for the operator.
 pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
-    let stores = open_stores(&config).await?;
     let listeners = bind(&config.listen).await?;
+    // Bound first and answered meanwhile, so that whoever watches over the node sees what it waits for.
+    let stores = tokio::select! {
+        stores = open_stores(&config) => stores?,
+        () = net::server::serve_meanwhile(&listeners.public, http::operations::starting_router()) => return Ok(()),
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let address = listeners.public.local_addr()?;
     announce(&config, address, &listeners, out)?;
     node::run(config, stores, listeners, shutdown).await
@@ -77,7 +82,7 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
     let prefix = &config.store.redis_prefix;
     let endpoint = Endpoint::parse(url)?;
     let commands = Commands::start(&endpoint)?;
-    let checked = check_until_answered(&commands, &endpoint, prefix).await?;
+    let checked = check_until_answered(&commands, &endpoint, prefix).await;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
     let options =
@@ -89,17 +94,19 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
     })
 }
 
-/// Redis may be started at the same time as this node.
-async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> anyhow::Result<Checked> {
-    let deadline = Instant::now() + PATIENCE;
+/// Redis may be started at the same time as this node, or be away for a while. A node that ended meanwhile would be
+/// started again and again, each time later, and be found dead when Redis is back.
+async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Checked {
+    let mut failures = 0_usize;
     loop {
-        match checks::check(commands, endpoint, prefix).await {
-            Ok(checked) => return Ok(checked),
-            Err(failure) if Instant::now() >= deadline => {
-                anyhow::bail!(checks::describe_unreachable(endpoint, &failure))
-            }
-            Err(failure) => tracing::warn!(redis = %endpoint, %failure, "Redis does not answer; will try again"),
+        let failure = match checks::check(commands, endpoint, prefix).await {
+            Ok(checked) => return checked,
+            Err(failure) => failure,
+        };
+        if failures.is_multiple_of(SAY_EVERY) {
+            tracing::error!("{} Will ask again.", checks::describe_unreachable(endpoint, &failure));
         }
+        failures += 1;
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -2,21 +2,27 @@
 
 use std::sync::LazyLock;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::Success;
-use super::error::{ApiResult, ErrorBody};
+use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Caller, Json};
 use super::schemas::{StaffBodyRefused, StaffRefused};
 use crate::app::AppState;
 use crate::calls;
 use crate::calls::messages::{BroadcastAnswer, MessageRequest};
 use crate::calls::stats::StatsAnswer;
+use crate::domain::{Code, Refusal};
 use crate::sweeper::{self, SweepReport};
+
+/// The obstacle of a node that has not heard of its store yet.
+const STORE_NEVER_REACHED: &str = "store_never_reached";
 
 /// Send an event to every client on every node.
 #[utoipa::path(
@@ -90,7 +96,7 @@ pub struct ProbeBody {
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
-    probe(if app.health.is_alive() { Vec::new() } else { vec!["store_never_reached"] }, Vec::new())
+    probe(if app.health.is_alive() { Vec::new() } else { vec![STORE_NEVER_REACHED] }, Vec::new())
 }
 
 /// Whether the node is ready to serve: the store can be reached now, the feed is in step, and it is not draining.
@@ -100,6 +106,15 @@ pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
 )]
 pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
     probe(app.health.obstacles(), app.health.notes())
+}
+
+/// The answers of a node that waits for its store: alive to nobody yet, and to be asked again.
+pub fn starting_router() -> Router {
+    let not_yet = async || probe(vec![STORE_NEVER_REACHED], Vec::new());
+    Router::new()
+        .route("/healthz", get(not_yet))
+        .route("/readyz", get(not_yet))
+        .fallback(async || ApiError::from(Refusal::because(Code::Unavailable, "the store has not answered yet")))
 }
 
 fn probe(obstacles: Vec<&'static str>, notes: Vec<&'static str>) -> impl IntoResponse {

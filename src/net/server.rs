@@ -34,22 +34,39 @@ pub struct PeerAddress(pub SocketAddr);
 /// Returns when the last one has ended. Upgraded connections end when they are killed.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = accept(&listener, &router, &connections, &shutdown, &tasks) => {}
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Serves what cannot be more than refusals until the caller has something to serve; never returns. Connections that are
+/// open when the future is dropped end with their request.
+pub async fn serve_meanwhile(listener: &TcpListener, router: Router) {
+    let shutdown = CancellationToken::new();
+    let _ended = shutdown.clone().drop_guard();
+    accept(listener, &router, &Connections::default(), &shutdown, &TaskTracker::new()).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    connections: &Connections,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 tasks.spawn(serve_connection(stream, peer, router.clone(), connections.clone(), shutdown.clone()));
             }
             Err(error) => back_off(&error).await,
         }
     }
-    drop(listener);
-    tasks.close();
-    tasks.wait().await;
 }
 
 async fn serve_connection(

@@ -127,11 +127,24 @@ test('a node that starts before Redis serves as soon as Redis is there', async (
   assert.equal((await node.userCaller(7).post('/api/slots/1/hold', freshSpace().body())).status, 200);
 });
 
-test('a node whose Redis never comes ends, and says why', async () => {
+test('a node whose Redis does not come says why, and waits for it without serving', async (t) => {
   const url = `redis://:geheim@127.0.0.1:${await freePort()}`;
-  const { code, stdout, stderr } = await runCommand(['serve'], { REDIS_URL: url, PORT: String(await freePort()) });
-  assert.equal(code, 1);
-  assert.match(stderr, /does not answer.*REDIS_URL/);
+  const port = await freePort();
+  let node;
+  const onStart = (child) => {
+    node = child;
+  };
+  const ended = runCommand(['serve'], { REDIS_URL: url, PORT: String(port) }, { onStart });
+  t.after(() => node.kill('SIGKILL'));
+  const probe = (path) => fetch(`http://127.0.0.1:${port}${path}`).catch(() => undefined);
+  await eventually(async () => assert.equal((await probe('/healthz'))?.status, 503));
+  assert.deepEqual(await (await probe('/readyz')).json(), { status: 'unavailable', obstacles: ['store_never_reached'] });
+  const refused = await probe('/api/spaces/1/1/slots?date=2026-11-23');
+  assert.deepEqual([refused.status, (await refused.json()).code], [503, 'unavailable']);
+  node.kill('SIGTERM');
+  const { code, stdout, stderr } = await ended;
+  assert.equal(code, 0);
+  assert.match(stdout + stderr, /does not answer.*REDIS_URL/);
   assert.doesNotMatch(stdout + stderr, /geheim/);
 });
 

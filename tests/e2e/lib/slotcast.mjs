@@ -205,10 +205,15 @@ class Slotcast {
   }
 }
 
-/** Runs one of the binary's commands to its end. */
-export async function runCommand(args, settings = {}, { cwd = temporaryFolder(), deadline = DEADLINE_MS } = {}) {
+/** Runs one of the binary's commands to its end. `onStart` gets its process. */
+export async function runCommand(
+  args,
+  settings = {},
+  { cwd = temporaryFolder(), deadline = DEADLINE_MS, onStart = () => {} } = {},
+) {
   const child = spawn(BINARY, args, { cwd, env: environmentOf(settings), stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
+  onStart(child);
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => {
     output.stdout += chunk;
