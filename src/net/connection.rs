@@ -164,6 +164,9 @@ impl<S> Guarded<S> {
             self.handle.0.written.fetch_add(count, Ordering::Relaxed);
             return Poll::Ready(written);
         }
+        // Only one that waits is to be woken. Registered before the flag is read again: a kill between the two wakes it.
+        self.handle.0.writer.register(cx.waker());
+        self.handle.check_alive()?;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
         ready!(stall.as_mut().poll(cx));
         self.handle.kill();
@@ -199,7 +202,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.check_stall(cx, written)
@@ -210,7 +212,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.check_stall(cx, written)
@@ -221,7 +222,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }

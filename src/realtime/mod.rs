@@ -48,6 +48,9 @@ use sessions::Sessions;
 /// The largest event that a socket may send, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 
+/// What each websocket reads at once, kept for its life: clients say little, and seldom.
+const READ_BUFFER_BYTES: usize = 512;
+
 /// How many spaces and days one `slots_freed` lists.
 const FREED_SPACES: usize = 500;
 
@@ -98,7 +101,7 @@ impl Realtime {
             .max_payload(MAX_EVENT_BYTES as u64)
             .ws_max_message_size(MAX_EVENT_BYTES)
             .ws_max_frame_size(MAX_EVENT_BYTES)
-            .ws_read_buffer_size(2_048)
+            .ws_read_buffer_size(READ_BUFFER_BYTES)
             .with_parser(ParserConfig::common().max_incoming_binaries(0))
             .build_svc();
         let realtime = self.clone();
