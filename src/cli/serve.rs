@@ -14,6 +14,7 @@ use super::token::{TokenArgs, make_token};
 use crate::auth::Role;
 use crate::config::{Config, Environment, ListenConfig, StoreKind};
 use crate::domain::UserId;
+use crate::net::descriptors;
 use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
@@ -33,6 +34,10 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// The store cannot be opened or an address not be bound, in words for the operator.
 pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
+    match descriptors::raise_limit() {
+        Ok(limit) => tracing::info!(limit, connections = descriptors::room_for_connections(), "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files (`ulimit -n`) cannot be raised"),
+    }
     let stores = open_stores(&config).await?;
     let listeners = bind(&config.listen).await?;
     let address = listeners.public.local_addr()?;
