@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::connection::Connections;
+use super::connection::{Connections, Guarded};
 
 /// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two.
 /// Longer than the 60 s for which proxies keep idle connections, so that they close first and no request is lost.
@@ -56,7 +56,10 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
                 tell_refused(&mut told_at, connections.count());
             }
             Ok((stream, peer)) => {
-                tasks.spawn(serve_connection(stream, peer, router.clone(), connections.clone(), shutdown.clone()));
+                set_options(&stream);
+                // Counted before the next one is accepted.
+                let guarded = connections.guard(stream);
+                tasks.spawn(serve_connection(guarded, peer, router.clone(), shutdown.clone()));
             }
             Err(error) => back_off(&error).await,
         }
@@ -66,15 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     tasks.wait().await;
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    connections: Connections,
-    shutdown: CancellationToken,
-) {
-    set_options(&stream);
-    let guarded = connections.guard(stream);
+async fn serve_connection(guarded: Guarded<TcpStream>, peer: SocketAddr, router: Router, shutdown: CancellationToken) {
     let handle = guarded.handle();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(handle.clone());

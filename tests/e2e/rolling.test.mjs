@@ -88,18 +88,23 @@ test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients m
     SLOTCAST_DRAIN_GRACE: String(GRACE_SECONDS),
   };
   const cluster = await startCluster({ settings });
-  t.after(() => cluster.stop());
   const balancer = await startBalancer(() => cluster.nodes);
-  t.after(() => balancer.close());
+  let load;
+  let herds = [];
+  // The load first: it repeats what nodes that are gone refuse.
+  t.after(async () => {
+    await load?.stop();
+    for (const herd of herds) herd.process.kill('SIGKILL');
+    await balancer.close();
+    await cluster.stop();
+  });
   const spaces = range(1, SPACES).map(() => freshSpace());
   const share = Math.ceil(CLIENTS / Math.max(2, Math.ceil(CLIENTS / CLIENTS_A_PROCESS)));
-  const herds = range(0, Math.ceil(CLIENTS / share) - 1).map(
+  herds = range(0, Math.ceil(CLIENTS / share) - 1).map(
     (index) => new Herd(balancer.url, 10_000 + index * share, Math.min(share, CLIENTS - index * share), spaces),
   );
-  t.after(() => herds.forEach((herd) => herd.process.kill('SIGKILL')));
   await allAreBack(herds);
-  const load = new Load({ nodes: () => [balancer], spaces, users: 16, pause: 100, settle: true }).start();
-  t.after(() => load.stop());
+  load = new Load({ nodes: () => [balancer], spaces, users: 16, pause: 100, settle: true }).start();
 
   for (const old of [...cluster.nodes]) {
     await replaceNode(t, cluster, balancer, old);
