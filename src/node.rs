@@ -68,12 +68,12 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let drain_time = config.listen.drain_time;
+    let (drain_time, drain_grace) = (config.listen.drain_time, config.listen.drain_grace);
     let mut background = JoinSet::new();
     let parts = Parts::wire(config, stores, &listeners, &mut background)?;
     let stopped = CancellationToken::new();
     if let Some(admin) = listeners.admin {
-        let routes = telemetry::admin::router(parts.app.metrics.clone());
+        let routes = telemetry::admin::router(parts.app.metrics.clone(), parts.connections.clone());
         tokio::spawn(net::server::serve(admin, routes, Connections::default(), stopped.clone()));
     }
     let serving = net::server::serve(listeners.public, parts.routes(), parts.connections.clone(), stopped.clone());
@@ -84,7 +84,8 @@ pub async fn run(
         _ = background.join_next() => true,
     };
     let deadline = Instant::now() + drain_time;
-    drain(&parts.app, &parts.connections, drain_time).await;
+    start_draining(&parts.app, drain_grace).await;
+    close_sockets(&parts.connections, deadline.saturating_duration_since(Instant::now())).await;
     stopped.cancel();
     if tokio::time::timeout_at(deadline, serving).await.is_err() {
         tracing::warn!("requests were still in flight at the end of the drain time");
@@ -144,7 +145,8 @@ impl Parts {
             config,
         });
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
-        let connections = Connections::default();
+        let room = net::descriptors::room_for_connections();
+        let connections = Connections::limited(room, app.metrics.tcp_refused.clone());
         let owners = stores.directory.map(|directory| Owners::new(directory, node_id.clone()));
         let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, background);
         background.spawn(feed.compare_heads());
@@ -168,14 +170,21 @@ fn new_node_id() -> anyhow::Result<String> {
     Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
-/// Refuses new sockets and closes the present ones, in batches in random order, over a part of `drain_time`.
-async fn drain(app: &App, connections: &Connections, drain_time: Duration) {
+/// Refuses new sockets, and gives whoever sends clients here the time to notice. The present ones are served meanwhile:
+/// closed earlier, they would come back to this node.
+async fn start_draining(app: &App, grace: Duration) {
     app.health.start_draining();
     app.metrics.draining.set(1);
+    tracing::info!(grace_ms = grace.as_millis(), "not ready any more");
+    tokio::time::sleep(grace).await;
+}
+
+/// Closes the sockets, in batches in random order, over a part of the time that is left.
+async fn close_sockets(connections: &Connections, time_left: Duration) {
     let mut sockets = connections.with_sockets();
     fastrand::shuffle(&mut sockets);
     let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-    let window = (CLOSING_PER_SOCKET * count).min(drain_time.mul_f64(CLOSING_SHARE));
+    let window = CLOSING_PER_SOCKET.saturating_mul(count).min(time_left.mul_f64(CLOSING_SHARE));
     tracing::info!(sockets = count, window_ms = window.as_millis(), "draining");
     let batch = sockets.len().div_ceil(CLOSING_BATCHES).max(1);
     let batches = u32::try_from(sockets.len().div_ceil(batch)).unwrap_or(u32::MAX).max(1);

@@ -13,6 +13,7 @@ use super::token::{TokenArgs, make_token};
 use crate::auth::Role;
 use crate::config::{Config, Environment, ListenConfig, StoreKind};
 use crate::domain::UserId;
+use crate::net::descriptors;
 use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
@@ -33,6 +34,10 @@ const SAY_EVERY: usize = 20;
 ///
 /// The store cannot be opened or an address not be bound, in words for the operator.
 pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
+    match descriptors::raise_limit() {
+        Ok(limit) => tracing::info!(limit, connections = descriptors::room_for_connections(), "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files (`ulimit -n`) cannot be raised"),
+    }
     let listeners = bind(&config.listen).await?;
     // Bound first and answered meanwhile, so that whoever watches over the node sees what it waits for.
     let stores = tokio::select! {

@@ -18,6 +18,9 @@ use super::{
 /// The longest text of a value that an error or a report shows, in characters.
 const SHOWN_LENGTH: usize = 200;
 
+/// What part of a short drain time the default of `SLOTCAST_DRAIN_GRACE` takes at most: one in so many.
+const GRACE_SHARE: u32 = 5;
+
 /// How many bytes a secret made at start has.
 const RANDOM_SECRET_BYTES: usize = 48;
 
@@ -130,20 +133,41 @@ fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
     let admin_is_explicit = reader.is_set("SLOTCAST_ADMIN_ADDR");
     let advertise = reader.read_optional("SLOTCAST_ADVERTISE_ADDR", parse::advertised);
     let cors_origins = reader.read("CORS_ORIGIN", parse::origins);
-    let drain_time = reader.read("SLOTCAST_DRAIN_TIME", parse::number(0..=3_600));
+    let drain_times = read_drain_times(reader);
     let address = SocketAddr::new(host?, port?);
     let admin = admin?;
     if admin_is_explicit && is_same_listener(address, admin) {
         reader.contradict(["SLOTCAST_ADMIN_ADDR", "PORT"], "must be another port than PORT");
     }
+    let (drain_time, drain_grace) = drain_times?;
     Some(ListenConfig {
         address,
         admin,
         admin_is_explicit,
         advertise: advertise?,
         cors_origins: cors_origins?,
-        drain_time: Duration::from_secs(drain_time?),
+        drain_time,
+        drain_grace,
     })
+}
+
+/// How long the node takes to leave, and how much of that it waits before it closes connections.
+fn read_drain_times(reader: &mut Reader) -> Option<(Duration, Duration)> {
+    let time = reader.read("SLOTCAST_DRAIN_TIME", parse::number(0..=3_600_u32));
+    let grace = reader.read("SLOTCAST_DRAIN_GRACE", parse::number(0..=3_600_u32));
+    let (time, grace) = (time?, grace?);
+    if !reader.is_set("SLOTCAST_DRAIN_GRACE") {
+        return Some((seconds(time), seconds(grace).min(seconds(time) / GRACE_SHARE)));
+    }
+    if grace > 0 && grace >= time {
+        let otherwise = "must be less than SLOTCAST_DRAIN_TIME, of which it is a part";
+        reader.contradict(["SLOTCAST_DRAIN_GRACE", "SLOTCAST_DRAIN_TIME"], otherwise);
+    }
+    Some((seconds(time), seconds(grace)))
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
 }
 
 fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {

@@ -61,6 +61,9 @@ pub struct ListenConfig {
     pub cors_origins: Vec<String>,
     /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: from SIGTERM or SIGINT to exit 0.
     pub drain_time: Duration,
+    /// `SLOTCAST_DRAIN_GRACE` in seconds, a part of the drain time. Default 0, in production 5: from SIGTERM or SIGINT,
+    /// when `/readyz` says 503, to the first closed connection.
+    pub drain_grace: Duration,
 }
 
 /// Where state lives.

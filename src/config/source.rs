@@ -32,6 +32,7 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOTCAST_ADVERTISE_ADDR",
     "CORS_ORIGIN",
     "SLOTCAST_DRAIN_TIME",
+    "SLOTCAST_DRAIN_GRACE",
     "SLOTCAST_STORE",
     "SLOTCAST_DATA_DIR",
     "REDIS_URL",

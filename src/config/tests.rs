@@ -44,6 +44,7 @@ fn without_anything_set_the_defaults_of_the_contract_hold() {
     assert_eq!(config.listen.advertise, None);
     assert_eq!(config.listen.cors_origins.len(), 6);
     assert_eq!(config.listen.drain_time, Duration::from_secs(25));
+    assert_eq!(config.listen.drain_grace, Duration::ZERO);
     assert_eq!(config.store.kind, StoreKind::Embedded("./data".into()));
     assert_eq!(config.store.redis_prefix, "slotcast");
     assert_eq!(config.holds.duration, Duration::from_secs(15 * 60));

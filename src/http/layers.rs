@@ -64,6 +64,7 @@ pub(super) fn surround(routes: Router<AppState>, app: &AppState) -> Router<AppSt
         .layer(cors_layer(&app.config))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(no_store)
+        .layer(middleware::from_fn_with_state(app.clone(), close_when_draining))
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::map_request(drain_when_unread));
     routes.layer(layers)
@@ -107,6 +108,16 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let status = response.status();
     let labels = [method_name(&method), &route, status.as_str()];
     app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+    response
+}
+
+/// Ends each connection with its next answer while the node is going away, so that its caller's next call goes elsewhere
+/// and none is on its way when the connection is closed.
+async fn close_when_draining(State(app): State<AppState>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if app.health.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

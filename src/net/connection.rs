@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -74,12 +75,14 @@ impl ConnectionHandle {
     }
 }
 
-/// The open connections of this node.
+/// The open connections of this node. By default there may be any number.
 #[derive(Clone, Debug, Default)]
 pub struct Connections(Arc<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
+    /// How many there may be, and what counts those that are refused.
+    limit: Option<(usize, IntCounter)>,
     next_id: AtomicU64,
     /// Held for a map access only, never across an await.
     open: Mutex<Open>,
@@ -94,6 +97,21 @@ struct Open {
 }
 
 impl Connections {
+    /// At most `limit` at once; `refused` counts the others.
+    pub fn limited(limit: usize, refused: IntCounter) -> Self {
+        Self(Arc::new(Registry { limit: Some((limit, refused)), ..Registry::default() }))
+    }
+
+    /// Whether one more may be open; counted as refused when not.
+    pub fn admits_one(&self) -> bool {
+        let Some((limit, refused)) = &self.0.limit else { return true };
+        let admits = self.count() < *limit;
+        if !admits {
+            refused.inc();
+        }
+        admits
+    }
+
     /// Wraps a stream and registers it until the stream is dropped.
     pub fn guard<S>(&self, stream: S) -> Guarded<S> {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
@@ -278,6 +296,18 @@ mod tests {
         }
         handle.resume_reading();
         assert_eq!(reader.await.unwrap(), 7);
+    }
+
+    #[test]
+    fn one_connection_more_than_the_limit_is_refused_and_counted() {
+        let refused = IntCounter::new("refused", "refused").unwrap();
+        let connections = Connections::limited(1, refused.clone());
+        assert!(connections.admits_one());
+        let open = connections.guard(());
+        assert!(!connections.admits_one());
+        drop(open);
+        assert!(connections.admits_one());
+        assert_eq!(refused.get(), 1);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Sends a request on to another node, and answers what that one answers: long-polls, posts and upgrades.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -7,10 +8,12 @@ use axum::extract::Request;
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
+use futures_util::future::{Either, select};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// Marks a request that one node has sent to another, so that it is never sent on again.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
@@ -20,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a connection to another node is kept for the next request; shorter than that node keeps it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long one side of a forwarded connection may go on after the other has ended.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// The way to the other nodes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -81,13 +87,27 @@ fn uri_at(address: &str, uri: &Uri) -> Result<Uri, ProxyError> {
     Uri::from_parts(parts).map_err(|_| no_address())
 }
 
-/// Copies between two upgraded connections until either ends.
+/// Copies between two upgraded connections until either ends, and then a little longer what the other still sends: a
+/// peer that never ends its own side must not keep the two open.
 async fn join(near: OnUpgrade, far: OnUpgrade) {
-    let joined = match tokio::try_join!(near, far) {
-        Ok((near, far)) => tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await,
+    let (near, far) = match tokio::try_join!(near, far) {
+        Ok((near, far)) => (TokioIo::new(near), TokioIo::new(far)),
         Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
     };
-    if let Err(error) = joined {
+    let ((near_reader, near_writer), (far_reader, far_writer)) = (tokio::io::split(near), tokio::io::split(far));
+    let outward = pin!(copy(near_reader, far_writer));
+    let inward = pin!(copy(far_reader, near_writer));
+    match select(outward, inward).await {
+        Either::Left((_, inward)) => drop(tokio::time::timeout(CLOSING_TIME, inward).await),
+        Either::Right((_, outward)) => drop(tokio::time::timeout(CLOSING_TIME, outward).await),
+    }
+}
+
+/// Copies until the end or an error, and passes the end on.
+async fn copy(mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin) {
+    let copied = tokio::io::copy(&mut reader, &mut writer).await;
+    let ended = copied.and(writer.shutdown().await);
+    if let Err(error) = ended {
         tracing::debug!(%error, "a forwarded connection ended");
     }
 }

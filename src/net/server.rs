@@ -1,6 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 with upgrades on them.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::connection::Connections;
+use super::connection::{Connections, Guarded};
 
 /// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two.
 /// Longer than the 60 s for which proxies keep idle connections, so that they close first and no request is lost.
@@ -25,6 +27,13 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The kernel's send buffer: what a peer that stopped reading can pin besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// What a connection is told for which there is no room.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
+
+/// How often the operator is told that connections are refused.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The peer's address, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
@@ -59,25 +68,25 @@ async fn accept(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    let mut told_at = None;
     loop {
         match listener.accept().await {
+            Ok((stream, _)) if !connections.admits_one() => {
+                refuse(stream);
+                tell_refused(&mut told_at, connections.count());
+            }
             Ok((stream, peer)) => {
-                tasks.spawn(serve_connection(stream, peer, router.clone(), connections.clone(), shutdown.clone()));
+                set_options(&stream);
+                // Counted before the next one is accepted.
+                let guarded = connections.guard(stream);
+                tasks.spawn(serve_connection(guarded, peer, router.clone(), shutdown.clone()));
             }
             Err(error) => back_off(&error).await,
         }
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    connections: Connections,
-    shutdown: CancellationToken,
-) {
-    set_options(&stream);
-    let guarded = connections.guard(stream);
+async fn serve_connection(guarded: Guarded<TcpStream>, peer: SocketAddr, router: Router, shutdown: CancellationToken) {
     let handle = guarded.handle();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(handle.clone());
@@ -102,6 +111,20 @@ async fn serve_connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Best effort: nothing waits for a peer that is refused.
+fn refuse(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(REFUSAL);
+    }
+}
+
+fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
+    if told_at.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        *told_at = Some(Instant::now());
+        tracing::error!(open, "connections are refused: as many are open as files may be (`ulimit -n`)");
     }
 }
 

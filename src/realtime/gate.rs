@@ -1,5 +1,7 @@
 //! In front of the Socket.IO library: what it cannot do for itself with a request.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -23,6 +25,9 @@ const KEPT_HEADERS: [HeaderName; 9] = [
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
 ];
+
+/// How long a client may take to send a body of events. The library itself would wait for the rest for ever.
+const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// More than an Engine.IO open packet has.
 const HANDSHAKE_BYTES: usize = 4_096;
@@ -101,6 +106,9 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next:
             session.inbox.wait_for_room().await;
         }
     }
+    if request.method() == Method::POST {
+        return tokio::time::timeout(POST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| too_slow());
+    }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
     let response = next.run(request).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -119,6 +127,11 @@ fn session_id(request: &Request) -> Option<String> {
 /// Not an error that the client gives up on.
 fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "unavailable").into_response()
+}
+
+/// The connection ends with it, because its body was not read to the end.
+fn too_slow() -> Response {
+    (StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()
 }
 
 fn unknown_session() -> Response {

@@ -11,16 +11,20 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use super::metrics::Metrics;
+use crate::net::connection::Connections;
 
 /// Prometheus text, version 0.0.4.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The routes of the admin listener.
-pub fn router(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(show_metrics)).with_state(metrics)
+/// The routes of the admin listener. `connections` are those of clients.
+pub fn router(metrics: Metrics, connections: Connections) -> Router {
+    Router::new().route("/metrics", get(show_metrics)).with_state((metrics, connections))
 }
 
-async fn show_metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
+async fn show_metrics(State((metrics, connections)): State<(Metrics, Connections)>) -> impl IntoResponse {
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    metrics.tcp_connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, PROMETHEUS_TEXT)], metrics.encode())
 }
 
@@ -35,13 +39,18 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_prometheus_text() {
-        let metrics = Metrics::new();
+        let (metrics, connections) = (Metrics::new(), Connections::default());
         metrics.connections.set(3);
+        let _open = connections.guard(tokio::io::empty());
+        let _task = tokio::spawn(std::future::pending::<()>());
         let request = Request::get("/metrics").body(Body::empty()).unwrap();
-        let response = router(metrics).oneshot(request).await.unwrap();
+        let response = router(metrics, connections).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[CONTENT_TYPE], PROMETHEUS_TEXT);
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&body).contains("\nslotcast_connections 3\n"));
+        let body = String::from_utf8_lossy(&body);
+        for line in ["slotcast_connections 3", "slotcast_tcp_connections 1", "slotcast_tasks 1"] {
+            assert!(body.lines().any(|one| one == line), "{line}: {body}");
+        }
     }
 }

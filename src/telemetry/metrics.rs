@@ -92,6 +92,12 @@ metrics! {
         http_seconds: HistogramVec ["method", "route", "status"] in SHORT,
         /// Requests that are being answered now.
         http_in_flight: IntGauge,
+        /// TCP connections of clients that are open now, also those that say nothing.
+        tcp_connections: IntGauge,
+        /// TCP connections that were refused because as many were open as files may be.
+        tcp_refused: IntCounter,
+        /// Tasks of the runtime that live now: some of the node itself, and a few for each connection and watched space.
+        tasks: IntGauge,
         /// Whether this node is going away: 1 or 0.
         draining: IntGauge,
         /// Always 1; the label is the version of the program.

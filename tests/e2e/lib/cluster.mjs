@@ -20,11 +20,11 @@ class Cluster {
     this.turn = 0;
   }
 
-  /** Starts one more node. */
-  async addNode(settings = {}) {
+  /** Starts one more node, on a port of its own or on `port`. */
+  async addNode(settings = {}, port = undefined) {
     const adminPort = await freePort();
     const own = { REDIS_URL: this.redis.url, SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}` };
-    const node = await startSlotcast({ settings: { ...own, ...this.settings, ...settings } });
+    const node = await startSlotcast({ settings: { ...own, ...this.settings, ...settings }, port });
     node.adminPort = adminPort;
     this.nodes.push(node);
     return node;

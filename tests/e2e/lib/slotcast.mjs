@@ -72,11 +72,12 @@ export function temporaryFolder() {
 
 /**
  * Starts a node on the embedded store and waits until it is ready. `settings` are its environment variables (`undefined`
- * leaves one out); `dataDir` and `port` serve to start it again where another one was.
+ * leaves one out); `dataDir` and `port` serve to start it again where another one was. `openFiles` is how many it may have
+ * open at most.
  */
-export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port = undefined } = {}) {
+export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port, openFiles } = {}) {
   for (let attempt = 1; ; attempt += 1) {
-    const node = new Slotcast(settings, dataDir, port ?? (await freePort()));
+    const node = new Slotcast(settings, dataDir, port ?? (await freePort()), openFiles);
     try {
       await node.ready();
       return node;
@@ -91,7 +92,7 @@ export async function startSlotcast({ settings = {}, dataDir = temporaryFolder()
 let started = 0;
 
 class Slotcast {
-  constructor(settings, dataDir, port) {
+  constructor(settings, dataDir, port, openFiles) {
     started += 1;
     mkdirSync(LOGS, { recursive: true });
     this.logFile = join(LOGS, `${basename(process.argv[1] ?? 'e2e', '.mjs')}-${process.pid}-${started}.log`);
@@ -100,7 +101,9 @@ class Slotcast {
     this.url = `http://127.0.0.1:${port}`;
     this.clients = [];
     const log = openSync(this.logFile, 'w');
-    this.child = spawn(BINARY, ['serve'], {
+    const limited = ['sh', '-c', 'ulimit -n "$1" && exec "$2" serve', 'sh', String(openFiles), BINARY];
+    const [program, ...words] = openFiles === undefined ? [BINARY, 'serve'] : limited;
+    this.child = spawn(program, words, {
       cwd: dataDir,
       env: environmentOf({ PORT: String(port), SLOTCAST_DATA_DIR: dataDir, ...settings }),
       stdio: ['ignore', log, log],

@@ -26,7 +26,7 @@ export async function eventually(ask, what, deadline = DEADLINE_MS) {
   for (;;) {
     const answer = await ask();
     if (answer) return answer;
-    if (Date.now() > end) throw new Error(`${what}: not within ${deadline} ms`);
+    if (Date.now() > end) throw new Error(`${typeof what === 'function' ? what() : what}: not within ${deadline} ms`);
     await sleep(25);
   }
 }

@@ -232,6 +232,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             advertise: None,
             cors_origins: vec!["http://localhost:3000".into()],
             drain_time: Duration::from_secs(25),
+            drain_grace: Duration::ZERO,
         },
         store: StoreConfig { kind: StoreKind::Embedded(folder.into()), redis_prefix: "slotcast".into() },
         auth: Some(AuthConfig {

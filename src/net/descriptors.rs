@@ -1,0 +1,42 @@
+//! How many files this process may have open: each connection is one.
+
+use std::io;
+
+/// What is kept for the store, logs, metrics and calls to other nodes: one in so many of all, and at least [`RESERVED`].
+const RESERVED_SHARE: u64 = 10;
+
+/// What is kept at least, where there are twice as many.
+const RESERVED: u64 = 64;
+
+/// Raises this process's limit to the most that the system lets it have, and answers that. Shells and service managers
+/// often start programs with 1,024, of which a node would serve no more clients than that.
+///
+/// # Errors
+///
+/// The system refuses; the limit is as it was.
+pub fn raise_limit() -> io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+}
+
+/// How many connections of clients fit into the present limit beside all else.
+pub fn room_for_connections() -> usize {
+    let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(without_reserve(limit)).unwrap_or(usize::MAX)
+}
+
+fn without_reserve(limit: u64) -> u64 {
+    limit - (limit / RESERVED_SHARE).max(RESERVED).min(limit / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_files_are_kept_for_the_node_itself() {
+        for (limit, room) in [(0, 0), (100, 50), (128, 64), (1_024, 922), (20_000, 18_000)] {
+            assert_eq!(without_reserve(limit), room, "{limit}");
+        }
+        assert!(without_reserve(u64::MAX) > 0);
+    }
+}

@@ -1,0 +1,193 @@
+// Clients that stop reading: what they make the node hold is little and bounded, they are closed, the others notice
+// nothing, and when they return they are equal to the store.
+//
+// SLOTCAST_STALLED_CHANGES says how often the space changes meanwhile (10,000).
+
+import assert from 'node:assert/strict';
+import { Agent, request } from 'node:http';
+import { after, test } from 'node:test';
+
+import { countsAtRest, countsReturn, forgetPeak, readMemory, readMetrics, startMeasured } from './lib/figures.mjs';
+import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
+import { Follower, allShowTheStore } from './lib/follower.mjs';
+import { RawClient } from './lib/raw_client.mjs';
+import { staffToken, userToken } from './lib/tokens.mjs';
+import { eventually, within } from './lib/waiting.mjs';
+
+const CHANGES = Number(process.env.SLOTCAST_STALLED_CHANGES ?? 10_000);
+
+/** So many at once that what one costs is seen above what the process's memory moves by itself. */
+const STALLED = 16;
+const PER_CLIENT_BYTES = 1024 * 1024;
+
+/** The documented limit: ten seconds in which a client takes nothing; and what a busy machine may need more. */
+const CLOSED_WITHIN_MS = 15_000;
+const MARGIN_MS = 10_000;
+
+/** Changes of a space that may be on their way before the load waits for those who read. */
+const AHEAD = 256;
+
+const slotcast = await startMeasured({
+  settings: { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_LOG: 'warn' },
+});
+after(() => slotcast.stop());
+
+const agent = new Agent({ keepAlive: true, maxSockets: 8 });
+after(() => agent.destroy());
+
+/** One call on a connection that is kept; gives the answer's data. */
+async function call(method, path, token, body) {
+  const text = await new Promise((resolve, reject) => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+    const asked = request({ host: '127.0.0.1', port: slotcast.port, method, path, headers, agent }, (answer) => {
+      let read = '';
+      answer.setEncoding('utf8').on('data', (chunk) => (read += chunk));
+      answer.on('end', () => (answer.statusCode === 200 ? resolve(read) : reject(new Error(read)))).on('error', reject);
+    });
+    asked.on('error', reject);
+    asked.end(JSON.stringify(body));
+  });
+  return JSON.parse(text).data;
+}
+
+/** The node's counts without connections of this process. */
+async function atRest() {
+  agent.destroy();
+  return countsAtRest(slotcast);
+}
+
+/** A space with 96 slots, so that one act is 32 changes. */
+async function wideSpace() {
+  const space = freshSpace();
+  await call('PUT', space.path, staffToken(), { opens: '00:00', closes: '24:00', slotMinutes: 15 });
+  return space;
+}
+
+/** Waits until the readers are nearly where the space is: the load is as fast as they are, whatever the machine. */
+async function letReadersFollow(readers, space, version) {
+  const isNear = (reader) => reader.of(space).position.version + AHEAD >= version;
+  await eventually(() => readers.every(isNear), 'readers that follow');
+}
+
+/** Changes a space so many times: a user holds and releases 32 slots at once. */
+async function change(space, changes, readers) {
+  const token = userToken(freshNumber());
+  for (let done = 0; done < changes; done += 64) {
+    for (const act of ['hold', 'release']) {
+      const { version } = await call('POST', `/api/slots/${act}`, token, space.body({ slots: range(1, 32) }));
+      await letReadersFollow(readers, space, version);
+    }
+  }
+}
+
+/** Changes a space with as much data as a slot may have, in eight slots at once. */
+async function changeMuch(space, changes, readers) {
+  const data = { note: 'x'.repeat(16_000) };
+  let left = changes;
+  const lane = async (slot) => {
+    for (; left > 0; left -= 1) {
+      const body = space.body({ status: 'blocked', data });
+      const { version } = await call('PUT', `/api/slots/${slot}`, staffToken(), body);
+      await letReadersFollow(readers, space, version);
+    }
+  };
+  await Promise.all(range(1, 8).map(lane));
+}
+
+/** Clients that join a space and read nothing from then on. */
+async function stall(space, count) {
+  const stalled = await Promise.all(
+    range(1, count).map(async () => {
+      const client = await (await RawClient.open(slotcast.port)).upgrade();
+      await client.join(freshNumber(), space);
+      client.socket.pause();
+      return client;
+    }),
+  );
+  return stalled;
+}
+
+/** The highest that the node's memory was while `work` was done. */
+async function peakDuring(work) {
+  forgetPeak(slotcast);
+  await work();
+  return readMemory(slotcast, 'VmHWM');
+}
+
+const megabytes = (bytes) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+
+for (const [what, changes, work] of [
+  [`${CHANGES} changes`, CHANGES, change],
+  // More than the kernel and a queue of any sensible size take.
+  ['500 changes of 16 KiB', 500, changeMuch],
+]) {
+  test(`clients that stop reading during ${what} cost little, are closed, and harm nobody`, { timeout: 900_000 }, async (t) => {
+    const space = await wideSpace();
+    const before = await atRest();
+    const readers = range(1, 3).map((index) => new Follower(slotcast.url, [space], { user: 700 + index }));
+    t.after(() => readers.forEach((reader) => reader.close()));
+    await Promise.all(readers.map((reader) => reader.ready()));
+    // The same without them first: what the traffic itself takes.
+    await work(space, Math.min(changes, 10_000), readers);
+    const without = await peakDuring(() => work(space, Math.min(changes, 10_000), readers));
+    const closedBefore = (await readMetrics(slotcast)).slow_clients_closed_total;
+
+    const stalled = await stall(space, STALLED);
+    const stalledAt = Date.now();
+    let goneAfter;
+    const gone = eventually(
+      async () => (await readMetrics(slotcast)).connections <= readers.length,
+      'the end of those that stopped reading',
+      // From when the first of them can take no more, which a slow machine brings about later.
+      CLOSED_WITHIN_MS + 300_000,
+    ).then(() => (goneAfter = Date.now() - stalledAt));
+    const during = await peakDuring(() => work(space, changes, readers));
+    await within(gone, 'their end after the last change', CLOSED_WITHIN_MS + MARGIN_MS);
+    const each = (during - without) / STALLED;
+    const closed = (await readMetrics(slotcast)).slow_clients_closed_total - closedBefore;
+    t.diagnostic(
+      `peak ${megabytes(without)} without, ${megabytes(during)} with ${STALLED} that stopped: ${megabytes(each)} each; ` +
+        `all gone ${goneAfter} ms after they stopped, ${closed} for a full queue`,
+    );
+
+    const board = (await allShowTheStore(readers, slotcast, [space])).get(space.room);
+    for (const reader of readers) {
+      assert.deepEqual(reader.faults, []);
+      assert.deepEqual(reader.client.disconnects, []);
+      assert.equal(reader.of(space).snapshots.length, 1, 'only the one that it asked for');
+    }
+    // Each that returns asks for what it missed since it joined, and gets it or a snapshot.
+    const first = /"epoch":"([^"]+)","version":(\d+)/.exec(stalled[0].received);
+    const returned = new Follower(slotcast.url, [space], { user: 710 });
+    t.after(() => returned.close());
+    returned.of(space).position = { epoch: first[1], version: Number(first[2]) };
+    await eventually(() => returned.shows(space, board), 'one that returned shows what is stored');
+    assert.deepEqual(returned.faults, []);
+
+    for (const client of stalled) client.close();
+    for (const reader of [...readers, returned]) reader.close();
+    agent.destroy();
+    await countsReturn(slotcast, before, 60_000);
+    assert.ok(each < PER_CLIENT_BYTES, `${megabytes(each)} for each client that stopped reading`);
+  });
+}
+
+test('a client that takes nothing for ten seconds is closed, however little there is for it', { timeout: 120_000 }, async (t) => {
+  const space = await wideSpace();
+  const before = await atRest();
+  const reader = new Follower(slotcast.url, [space], { user: 720 });
+  t.after(() => reader.close());
+  await reader.ready();
+  const [client] = await stall(space, 1);
+  // More than the kernel takes for it, and less than its queue.
+  await changeMuch(space, 128, [reader]);
+  const full = Date.now();
+  await eventually(async () => (await readMetrics(slotcast)).connections === 1, 'its end', CLOSED_WITHIN_MS + MARGIN_MS);
+  t.diagnostic(`gone after ${Date.now() - full} ms`);
+  assert.deepEqual(reader.faults, []);
+  assert.deepEqual(reader.client.disconnects, []);
+  reader.close();
+  client.close();
+  agent.destroy();
+  await countsReturn(slotcast, before, 60_000);
+});
