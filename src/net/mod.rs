@@ -1,9 +1,11 @@
 //! TCP connections, as this product needs them: each can be killed, held back, and dies when its peer stops reading.
 //!
+//! - [`advertise`]: at which address other nodes reach this one.
 //! - [`connection`]: the guarded stream and its handle.
 //! - [`proxy`]: sends a request on to another node.
 //! - [`server`]: accepts, speaks HTTP/1.1 with upgrades, and closes in step with the drain.
 
+pub mod advertise;
 pub mod connection;
 pub mod proxy;
 pub mod server;
