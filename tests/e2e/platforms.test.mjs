@@ -372,7 +372,7 @@ test('the image: what runs in it is what the platforms name, without rights and 
   assert.deepEqual(JSON.parse(last.match(/^HEALTHCHECK .* CMD (.*)$/m)[1]), [command[0], 'healthcheck']);
   assert.ok(!/^ENTRYPOINT/m.test(last), 'platforms do not agree on what a command is where there is one');
   // Builder and base have the same Debian release: the binaries need its glibc.
-  const [, builder] = dockerfile.match(/^ARG BUILDER=rust:[\d.]+-slim-(\w+)$/m);
-  const [, base] = dockerfile.match(/^ARG BASE=.*-debian(\d+):nonroot$/m);
+  const [, builder] = dockerfile.match(/^FROM rust:[\d.]+-slim-(\w+) AS build$/m);
+  const [, base] = dockerfile.match(/^FROM .*-debian(\d+):nonroot$/m);
   assert.equal({ bookworm: '12', trixie: '13' }[builder], base);
 });
