@@ -253,7 +253,7 @@ test('compose: a stock client goes through the proxy of the file by each way, al
   // answered 503, and is repeated, which is safe.
   const putAgain = (slot) => eventually(async () => {
     const answer = await acts.put(`/api/slots/${slot}`, space.body({ status: 'available' }));
-    assert.ok([200, 503].includes(answer.status), answer.text);
+    assert.ok([200, 503].includes(answer.status), `${answer.status} ${answer.text}`);
     return answer.status === 200;
   }, 'an act during the drain');
   for (const slot of range(1, 9)) await putAgain(slot);
