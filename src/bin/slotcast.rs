@@ -33,9 +33,18 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 cli::serve::serve(config, shutdown, &mut stdout()).await
             })?;
         }
-        Command::Sweep => {
+        Command::Sweep(args) => {
             let config = load(Needs::SWEEP)?;
-            block_on(cli::sweep::sweep(&config, &mut stdout()))?;
+            block_on(async {
+                let Some(every) = args.every else { return cli::sweep::sweep(&config, &mut stdout()).await };
+                let shutdown = CancellationToken::new();
+                tokio::spawn(wait_for_signal(shutdown.clone())?);
+                cli::sweep::sweep_every(&config, every, shutdown, &mut stdout()).await
+            })?;
+        }
+        Command::Healthcheck(args) => {
+            let config = Config::load(&ProcessEnvironment, Needs::PROBE)?.config;
+            cli::healthcheck::healthcheck(&config.listen, &args)?;
         }
         Command::Token(args) => {
             let config = load(Needs::TOKEN)?;

@@ -1,6 +1,7 @@
 //! The commands of the `slotcast` binary. What they answer goes to stdout, everything else to stderr.
 
 pub mod check_config;
+pub mod healthcheck;
 pub mod serve;
 pub mod sweep;
 pub mod token;
@@ -24,10 +25,12 @@ pub struct Cli {
 pub enum Command {
     /// Run a node (the default).
     Serve,
-    /// Free once what has ended, and print the report as JSON.
-    Sweep,
+    /// Free what has ended, once or again and again, and print each report as a line of JSON.
+    Sweep(sweep::SweepArgs),
     /// Print a token signed with JWT_SECRET.
     Token(token::TokenArgs),
+    /// Ask the node of this machine how it is: exit 0 when it answers 200.
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Show the settings in force, where each comes from, and what is wrong.
     CheckConfig,
     /// Print the OpenAPI document.
@@ -67,7 +70,12 @@ mod tests {
     fn no_command_is_serve() {
         assert_eq!(parse("slotcast").unwrap(), Command::Serve);
         assert_eq!(parse("slotcast serve").unwrap(), Command::Serve);
-        assert_eq!(parse("slotcast sweep").unwrap(), Command::Sweep);
+        assert_eq!(parse("slotcast sweep").unwrap(), Command::Sweep(sweep::SweepArgs { every: None }));
+        let every = Some(std::time::Duration::from_secs(30));
+        assert_eq!(parse("slotcast sweep --every 30s").unwrap(), Command::Sweep(sweep::SweepArgs { every }));
+        assert!(parse("slotcast sweep --every 1ms").is_err());
+        let probe = healthcheck::HealthcheckArgs { path: "/readyz".into(), timeout: 3 };
+        assert_eq!(parse("slotcast healthcheck --path /readyz").unwrap(), Command::Healthcheck(probe));
         assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig);
         assert_eq!(parse("slotcast openapi").unwrap(), Command::OpenApi);
         assert!(parse("slotcast dance").is_err());

@@ -13,7 +13,7 @@ use super::token::{TokenArgs, make_token};
 use crate::auth::Role;
 use crate::config::{Config, Environment, ListenConfig, StoreKind};
 use crate::domain::UserId;
-use crate::net::descriptors;
+use crate::net::{advertise, descriptors};
 use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
@@ -33,7 +33,7 @@ const SAY_EVERY: usize = 20;
 /// # Errors
 ///
 /// The store cannot be opened or an address not be bound, in words for the operator.
-pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
     match descriptors::raise_limit() {
         Ok(limit) => tracing::info!(limit, connections = descriptors::room_for_connections(), "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files (`ulimit -n`) cannot be raised"),
@@ -46,6 +46,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken, out: &mut dyn Wr
         () = shutdown.cancelled() => return Ok(()),
     };
     let address = listeners.public.local_addr()?;
+    if config.listen.advertise.is_none() {
+        config.listen.advertise = find_own_address(address, &config.store.kind).await;
+    }
     announce(&config, address, &listeners, out)?;
     node::run(config, stores, listeners, shutdown).await
 }
@@ -114,6 +117,26 @@ async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: 
         failures += 1;
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Where other nodes reach this one, when nobody said it: a session that polls is sent on to the node that has it.
+async fn find_own_address(listener: SocketAddr, store: &StoreKind) -> Option<String> {
+    let StoreKind::Redis(url) = store else { return None };
+    let server = Endpoint::parse(url).ok()?.nodes.into_iter().next();
+    let environment = |name: &str| std::env::var(name).ok();
+    let find = move || {
+        let server = server.as_ref().map(|server| (server.host.as_str(), server.port));
+        advertise::find_address(listener, server, environment)
+    };
+    let found = tokio::task::spawn_blocking(find).await.ok().flatten();
+    match found {
+        Some(address) => tracing::info!(%address, "other nodes reach this one here"),
+        None => tracing::warn!(
+            "cannot tell at which address other nodes reach this one, so that clients that poll lose their sessions: set \
+             SLOTCAST_ADVERTISE_ADDR"
+        ),
+    }
+    found.map(|address| address.to_string())
 }
 
 fn log_finding(finding: &Finding) {

@@ -51,6 +51,8 @@ impl Needs {
     pub const SWEEP: Needs = Needs { keys: KeyNeed::None, store: true };
     /// `slotcast token`.
     pub const TOKEN: Needs = Needs { keys: KeyNeed::Sign, store: false };
+    /// `slotcast healthcheck`: where the node listens.
+    pub const PROBE: Needs = Needs { keys: KeyNeed::None, store: false };
     /// `slotcast check-config`.
     pub const CHECK: Needs = Needs { keys: KeyNeed::None, store: true };
 }

@@ -55,7 +55,8 @@ pub struct ListenConfig {
     pub admin: SocketAddr,
     /// Whether `SLOTCAST_ADMIN_ADDR` was set by the operator: the default gives way when its port is taken.
     pub admin_is_explicit: bool,
-    /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port.
+    /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port; where it listens on all addresses, see
+    /// [`crate::net::advertise`].
     pub advertise: Option<String>,
     /// `CORS_ORIGIN`, comma separated. Default: the six of the origin.
     pub cors_origins: Vec<String>,

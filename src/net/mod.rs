@@ -1,10 +1,12 @@
 //! TCP connections, as this product needs them: each can be killed, held back, and dies when its peer stops reading.
 //!
+//! - [`advertise`]: at which address other nodes reach this one.
 //! - [`connection`]: the guarded stream and its handle.
 //! - [`descriptors`]: how many of them fit.
 //! - [`proxy`]: sends a request on to another node.
 //! - [`server`]: accepts, speaks HTTP/1.1 with upgrades, and closes in step with the drain.
 
+pub mod advertise;
 pub mod connection;
 pub mod descriptors;
 pub mod proxy;

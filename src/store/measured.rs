@@ -15,6 +15,26 @@ use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::telemetry::metrics::Metrics;
 
+/// The operations, as metrics name them.
+const OPERATIONS: &[&str] = &[
+    "apply",
+    "put_space",
+    "sweep",
+    "publish",
+    "mark_received",
+    "read_space",
+    "read_day",
+    "sites_of",
+    "holds_of",
+    "unreceived",
+    "read_log",
+    "heads",
+    "report_node",
+    "nodes",
+    "take_sweep_lease",
+    "ping",
+];
+
 /// Passes everything on to `store`, and counts it in `metrics`.
 pub struct Measured {
     store: Arc<dyn SlotStore>,
@@ -22,8 +42,11 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Wraps a store.
+    /// Wraps a store. Each operation's failures are counted from 0, so that an alert sees the first.
     pub fn new(store: Arc<dyn SlotStore>, metrics: Metrics) -> Self {
+        for operation in OPERATIONS {
+            metrics.store_errors.with_label_values(&[operation]);
+        }
         Self { store, metrics }
     }
 
@@ -129,5 +152,18 @@ impl SlotStore for Measured {
 
     async fn ping(&self) -> Result<StoreTime, StoreError> {
         self.measure("ping", self.store.ping()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_counted_from_the_start() {
+        let source = include_str!("measured.rs").split("mod tests").next().unwrap_or_default();
+        let measured: Vec<&str> =
+            source.split("self.measure(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(measured, OPERATIONS);
     }
 }

@@ -115,6 +115,11 @@ impl Metrics {
         for outcome in ["accepted", "no_token", "bad_token", "draining"] {
             metrics.connects.with_label_values(&[outcome]);
         }
+        for act in ["hold", "book", "release", "extend", "update"] {
+            for outcome in ["ok", "unavailable"] {
+                metrics.acts.with_label_values(&[act, outcome]);
+            }
+        }
         for trigger in ["deadline", "interval", "call"] {
             metrics.sweeps.with_label_values(&[trigger]);
         }

@@ -5,7 +5,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { startCluster } from './lib/cluster.mjs';
 import { freshSpace } from './lib/fixtures.mjs';
+import { PlatformProcess } from './lib/platforms.mjs';
 import { runCommand, startSlotcast, temporaryFolder } from './lib/slotcast.mjs';
 import { SECRET } from './lib/tokens.mjs';
 import { eventually, sleep } from './lib/waiting.mjs';
@@ -170,4 +172,42 @@ test('help and version are told', async () => {
   for (const command of ['serve', 'sweep', 'token', 'check-config', 'openapi']) assert.ok(help.stdout.includes(command));
   assert.match((await runCommand(['--version'])).stdout, /^slotcast \d/);
   assert.notEqual((await runCommand(['brew'])).code, 0);
+});
+
+test('the sweep command with an interval goes on after an outage of the store, until it is told to end', async (t) => {
+  const cluster = await startCluster({ nodes: 1, settings: { SLOT_TIMER_INTERVAL: '0' } });
+  t.after(() => cluster.stop());
+  const [node] = cluster.nodes;
+  const sweeper = new PlatformProcess(['/usr/local/bin/slotcast', 'sweep', '--every', '1s'], { REDIS_URL: cluster.redis.url });
+  const reports = () => sweeper.output.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  await eventually(() => reports().length >= 2, 'two sweeps');
+  await cluster.redis.kill();
+  await eventually(() => /will try again at the next interval/.test(sweeper.output.stderr), 'a sweep that fails');
+  await cluster.redis.start();
+  await cluster.ready();
+  const space = freshSpace();
+  const client = await node.user(7);
+  await client.join(space);
+  assert.equal((await client.call('hold_slot', space.event({ slots: [1], holdSeconds: 1 }))).ok, true);
+  assert.deepEqual((await client.first('slots_freed')).spaces[0].slots, [1]);
+  client.close();
+  const { exit } = await sweeper.leave('SIGINT');
+  assert.deepEqual(exit, { code: 0, signal: null }, sweeper.output.stderr);
+  assert.equal(reports().reduce((sum, { freed }) => sum + freed, 0), 1);
+});
+
+test('the health check says by its exit code what the node answers', async () => {
+  const node = await startSlotcast();
+  const settings = { PORT: String(node.port) };
+  const probe = (...options) => runCommand(['healthcheck', ...options], settings);
+  const good = await probe();
+  assert.deepEqual(good, { code: 0, stdout: '', stderr: '' });
+  assert.equal((await probe('--path', '/readyz')).code, 0);
+  const wrong = await probe('--path', '/nowhere');
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.stderr, /answers 404 to \/nowhere/);
+  await node.stop();
+  const gone = await probe();
+  assert.equal(gone.code, 1);
+  assert.match(gone.stderr, /no node answers on 127\.0\.0\.1:/);
 });

@@ -1,0 +1,123 @@
+// Nodes in two regions with one Redis: what each act, each read and each watcher costs of the way between them. Counted by
+// the commands on the wire, so that a busy machine changes nothing.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
+import { startRedis } from './lib/redis_server.mjs';
+import { startRedisWire } from './lib/redis_wire.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+
+/** From the far region to Redis and back, in ms: about Frankfurt to the east of North America. */
+const ROUND_TRIP = 80;
+
+const redis = await startRedis();
+const wires = { near: await startRedisWire(redis.port), far: await startRedisWire(redis.port, { roundTrip: ROUND_TRIP }) };
+const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const startOn = (wire) => startSlotcast({ settings: { ...settings, REDIS_URL: wire.url } });
+const [near, far] = await Promise.all([startOn(wires.near), startOn(wires.far)]);
+after(async () => {
+  await Promise.all([near.stop(), far.stop()]);
+  for (const wire of Object.values(wires)) wire.close();
+  await redis.kill();
+});
+
+/**
+ * How the keys of a space look, and those of no other one. Its head alone is what a node compares every few seconds for all
+ * that it watches, in one command a bucket, whatever happens.
+ */
+const keysOf = ({ site, number }) => new RegExp(`:(?!head:)\\w+:${site}:${number}(?::|$)`);
+
+/** What the node behind a wire asks Redis about a space while `work` is done. */
+async function countCommands(wire, space, work) {
+  const before = wire.commands.length;
+  const answer = await work();
+  return { answer, commands: wire.since(before, keysOf(space)).map((words) => words[0]) };
+}
+
+/** Has Redis and the nodes know the scripts: each is sent whole once. */
+async function warmUp() {
+  for (const node of [near, far]) {
+    const space = freshSpace();
+    const user = node.userCaller(freshNumber());
+    for (const act of ['hold', 'extend', 'book']) assert.equal((await user.post(`/api/slots/1/${act}`, space.body())).status, 200);
+    assert.equal((await user.post('/api/slots/8/hold', space.body())).status, 200);
+    assert.equal((await user.post('/api/slots/8/release', space.body())).status, 200);
+    const watcher = await node.user(freshNumber());
+    await watcher.join(space, { date: space.date });
+    await watcher.first('slots_status_update');
+    watcher.close();
+  }
+}
+await warmUp();
+
+test('an act costs one round trip, from either region', async (t) => {
+  for (const [name, node] of Object.entries({ near, far })) {
+    const space = freshSpace();
+    const user = node.userCaller(freshNumber());
+    const first = await countCommands(wires[name], space, () => user.post('/api/slots/1/hold', space.body()));
+    assert.deepEqual([first.answer.status, first.commands], [200, ['EVALSHA', 'EVALSHA']], 'the first one learns the schedule');
+    for (const act of ['hold', 'extend', 'book']) {
+      const started = performance.now();
+      const { answer, commands } = await countCommands(wires[name], space, () => user.post(`/api/slots/2/${act}`, space.body()));
+      const took = performance.now() - started;
+      assert.equal(answer.status, 200, answer.text);
+      assert.deepEqual(commands, ['EVALSHA'], `${name}: ${act}`);
+      // One way there and back cannot take less; timers may fire a millisecond early.
+      assert.ok(name === 'near' || took >= ROUND_TRIP - 2, `${took} ms`);
+      t.diagnostic(`${name}: ${act} took ${took.toFixed(0)} ms`);
+    }
+    const several = await countCommands(wires[name], space, () => user.post('/api/slots/hold', space.body({ slots: [4, 5, 6] })));
+    assert.deepEqual(several.commands, ['EVALSHA'], 'several slots are one act');
+    const refused = await countCommands(wires[name], space, () => node.userCaller(1).post('/api/slots/2/hold', space.body()));
+    assert.equal(refused.answer.body.code, 'slot_unavailable');
+    assert.deepEqual(refused.commands, ['EVALSHA'], 'a refusal, too');
+    const released = () => user.post('/api/slots/release', space.body({ slots: [4, 5, 6] }));
+    assert.deepEqual((await countCommands(wires[name], space, released)).commands, ['EVALSHA']);
+    // A key is looked for in its caller's own place before the act, and noted there after it.
+    const key = `key-${name}`;
+    const before = wires[name].commands.length;
+    const keyed = await user.post('/api/slots/7/hold', space.body(), { 'idempotency-key': key });
+    assert.equal(keyed.status, 200, keyed.text);
+    const asked = wires[name].since(before, new RegExp(`:${key}$`)).map((words) => words[0]);
+    assert.deepEqual(asked, ['GET', 'EVALSHA', 'SET']);
+  }
+});
+
+test('what happens in a watched space reaches every socket of a region without a question to Redis', async () => {
+  const space = freshSpace();
+  const watchers = [];
+  for (const _ of range(1, 10)) watchers.push(await far.user(freshNumber()));
+  const join = async (watcher) => {
+    await watcher.join(space, { date: space.date });
+    await watcher.first('slots_status_update');
+  };
+  await join(watchers[0]);
+  for (const watcher of watchers.slice(1)) {
+    const { commands } = await countCommands(wires.far, space, () => join(watcher));
+    assert.deepEqual(commands, ['EVALSHA'], 'who joins a watched space gets its snapshot by one question');
+  }
+  const staff = near.staffCaller();
+  const { answer, commands } = await countCommands(wires.far, space, async () => {
+    let last;
+    for (const slot of range(1, 9)) last = await staff.put(`/api/slots/${slot}`, space.body({ status: 'booked' }));
+    for (const watcher of watchers) await watcher.first('slot_update', ({ version }) => version === last.data.version);
+    return last;
+  });
+  assert.equal(answer.status, 200, answer.text);
+  for (const watcher of watchers) assert.equal(watcher.all('slot_update').length, 9);
+  assert.deepEqual(commands, []);
+  for (const watcher of watchers) watcher.close();
+});
+
+test('a board costs one round trip, watched or not', async () => {
+  const space = freshSpace();
+  const watcher = await far.user(freshNumber());
+  await watcher.join(space, { date: space.date });
+  await far.board(space);
+  const { answer, commands } = await countCommands(wires.far, space, () => far.board(space));
+  assert.equal(answer.slots.length, 9);
+  assert.deepEqual(commands, ['EVALSHA']);
+  watcher.close();
+});
