@@ -91,7 +91,7 @@ test('subscriptions are killed: what they missed is read from the log', async (t
   }
   await scene.check();
   scene.assertAllStayedConnected();
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 test('the scripts are flushed: no act notices', async (t) => {
@@ -102,7 +102,7 @@ test('the scripts are flushed: no act notices', async (t) => {
   }
   const records = await scene.check();
   assert.deepEqual(records.filter(({ unknown }) => unknown), []);
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 for (const [what, begin] of [
@@ -121,7 +121,7 @@ for (const [what, begin] of [
     const records = await scene.check();
     assertRefusedInTime(records, from, to);
     scene.assertAllStayedConnected();
-    scene.assertNoSnapshots();
+    scene.assertNoNeedlessSnapshots();
   });
 }
 
@@ -166,7 +166,7 @@ test('Redis is full: acts are refused whole, boards are shown, and all goes on w
   await scene.acts(60);
   assertRefusedInTime(await scene.check(), from, to);
   scene.assertAllStayedConnected();
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 test('Redis becomes a replica and is promoted again: a new epoch begins', async (t) => {
