@@ -4,6 +4,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 import { range } from './fixtures.mjs';
@@ -61,6 +62,26 @@ class Redis {
   /** Sends a command; its answer as arrays, numbers and texts. */
   async ask(...words) {
     return JSON.parse(await this.command('--json', ...words));
+  }
+
+  /**
+   * What it is sent from now on, until the loop over this is left: `{at, client, words}`, with `at` in ms by its clock, `client`
+   * an address or `lua` for what a script calls.
+   */
+  async *monitor() {
+    const child = spawn('redis-cli', ['-p', String(this.port), 'MONITOR'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const forget = killAtExit(child);
+    try {
+      for await (const line of createInterface({ input: child.stdout })) {
+        const [, at, client, rest] = /^([\d.]+) \[\d+ ([^\]]+)\] (.*)$/.exec(line) ?? [];
+        if (at === undefined) continue;
+        const words = rest.match(/"(?:[^"\\]|\\.)*"/g).map((word) => word.slice(1, -1));
+        yield { at: Number(at) * 1_000, client, words };
+      }
+    } finally {
+      child.kill();
+      forget();
+    }
   }
 
   /** Stops it where it is, as a frozen machine stands. Returns what lets it go on. */
