@@ -89,7 +89,7 @@ class Crowd {
 
   /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */
   async holdAll() {
-    const end = Date.now() + 3_000 + HOLDS * 5;
+    const end = Date.now() + 2_000 + HOLDS * 3;
     this.ends = [];
     await all(this.slots, async (slot, index) => {
       const seconds = Math.max(1, Math.ceil((end - Date.now()) / 1_000));
