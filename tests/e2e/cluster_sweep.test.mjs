@@ -3,6 +3,7 @@
 // SLOTCAST_CLUSTER_HOLDS says how many holds (1,000).
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
@@ -81,10 +82,15 @@ class Crowd {
     });
   }
 
+  /** Holds one slot; what a 503 leaves open is settled by a repeat under the same key. */
   async hold({ space, slot, date, user }, holdSeconds, index) {
     const node = this.cluster.nodes[index % this.cluster.nodes.length];
     const body = { ...space.body(), date, id_utente: user, holdSeconds };
-    return node.caller(this.service).post(`/api/slots/${slot}/hold`, body);
+    const key = { 'idempotency-key': randomUUID() };
+    return eventually(async () => {
+      const answer = await node.caller(this.service).post(`/api/slots/${slot}/hold`, body, key);
+      return answer.status !== 503 && answer;
+    }, `an answer about slot ${slot}`);
   }
 
   /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */
