@@ -46,10 +46,10 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
   const records = await load.run(ACTS);
   t.diagnostic(`${load.done} of ${ACTS} acts done in ${Date.now() - start} ms`);
   assert.ok(load.done > ACTS / 4, 'there was a load');
-  // A machine that is too busy to ask Redis in time refuses: such an act is repeated, and done once.
-  const refused = records.filter(({ unknown }) => unknown);
-  t.diagnostic(`${refused.length} refused as unavailable`);
-  for (const { status, code, text } of refused) assert.deepEqual([status, code], [503, 'unavailable'], text);
+  // Where the machine is too busy to ask Redis in time, or to answer at all: such an act is repeated, and done once.
+  const unknown = records.filter((record) => record.unknown);
+  t.diagnostic(`${unknown.length} refused as unavailable, or without an answer`);
+  for (const { status, code, text } of unknown) assert.ok(status === undefined || code === 'unavailable', text);
 
   for (const space of spaces) {
     const last = await cluster.nodes[0].staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }));
