@@ -11,8 +11,6 @@ import { eventually, sleep } from './lib/waiting.mjs';
 /** A scene on a primary and its replica, behind sentinels. */
 async function start(t) {
   const redis = await startSentinels();
-  // Where the scene does not come to have it, and so to end it.
-  t.after(() => redis.kill());
   const scene = await Scene.start(t, { store: redis });
   const epochs = new Map();
   for (const space of scene.spaces) epochs.set(space.room, (await scene.cluster.nodes[0].board(space)).epoch);
@@ -44,6 +42,7 @@ async function readLogs(primary, spaces) {
 
 /** Checks all that must hold after a failover; gives the acknowledged acts that Redis itself has lost. */
 async function check({ scene, epochs }, primary) {
+  await scene.load.stop();
   const logs = await readLogs(primary, scene.spaces);
   const isKept = ({ data, space }, board) =>
     data.epoch === board.epoch || data.version <= (logs.get(`${space.room} ${data.epoch}`) ?? 0);

@@ -3,12 +3,12 @@
 // SLOTCAST_CLUSTER_HOLDS says how many holds (1,000).
 
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
 import { sameBoard, startCluster } from './lib/cluster.mjs';
 import { day, freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
+import { postUntilSettled } from './lib/http.mjs';
 import { runCommand } from './lib/slotcast.mjs';
 import { staffToken } from './lib/tokens.mjs';
 import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
@@ -82,15 +82,10 @@ class Crowd {
     });
   }
 
-  /** Holds one slot; what a 503 leaves open is settled by a repeat under the same key. */
   async hold({ space, slot, date, user }, holdSeconds, index) {
     const node = this.cluster.nodes[index % this.cluster.nodes.length];
     const body = { ...space.body(), date, id_utente: user, holdSeconds };
-    const key = { 'idempotency-key': randomUUID() };
-    return eventually(async () => {
-      const answer = await node.caller(this.service).post(`/api/slots/${slot}/hold`, body, key);
-      return answer.status !== 503 && answer;
-    }, `an answer about slot ${slot}`);
+    return postUntilSettled(node.caller(this.service), `/api/slots/${slot}/hold`, body);
   }
 
   /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */

@@ -82,7 +82,7 @@ export class Follower {
     const { epoch, version, date, slotsStatus } = snapshot;
     followed.snapshots.push(snapshot);
     const isBeyondLog = position && (epoch !== position.epoch || version - position.version > LOG_LENGTH);
-    if (followed.reason === undefined && !isBeyondLog) followed.needless.push({ epoch, version, position, missed: this.missed });
+    if (followed.reason === undefined && !isBeyondLog) followed.needless.push({ epoch, version, position });
     followed.reason = undefined;
     if (epoch === position?.epoch && version < position.version) this.#fault(followed, 'an old snapshot', snapshot);
     followed.position = { epoch, version };

@@ -65,8 +65,8 @@ class Redis {
   }
 
   /**
-   * What it is sent from now on, until the loop over this is left: `{at, client, words}`, with `at` in ms by its clock, `client`
-   * an address or `lua` for what a script calls.
+   * What it is sent from now on, until the loop over this is left: `{at, client, words}`, with `at` in ms by its clock,
+   * `client` an address or `lua` for what a script calls.
    */
   async *monitor() {
     const child = spawn('redis-cli', ['-p', String(this.port), 'MONITOR'], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -102,7 +102,8 @@ class Redis {
 export async function startSentinels() {
   const primary = await startRedis({ options: QUICK_SYNC });
   const replica = await startRedis({ options: { ...QUICK_SYNC, replicaof: ['127.0.0.1', primary.port] } });
-  await eventually(async () => /master_link_status:up/.test(await replica.command('INFO', 'replication')), 'a replica in step');
+  const isInStep = async () => /master_link_status:up/.test(await replica.command('INFO', 'replication'));
+  await eventually(isInStep, 'a replica in step');
   const sentinels = await Promise.all(range(1, 3).map(() => startSentinel(primary.port)));
   for (const sentinel of sentinels) {
     const knowsAll = async () => {

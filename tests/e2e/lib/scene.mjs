@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { sameBoard, startCluster } from './cluster.mjs';
 import { day, freshNumber, freshSpace, range } from './fixtures.mjs';
 import { Follower, allShowTheStore } from './follower.mjs';
+import { postUntilSettled } from './http.mjs';
 import { Load } from './load.mjs';
 import { eventually, sleep } from './waiting.mjs';
 
@@ -18,11 +19,11 @@ export const ONE_SECOND = 2_000;
 export class Scene {
   /**
    * Starts all of it. With a `proxy` (a function that starts one) the clients come through it. `restless` clients break
-   * their connections again and again. Each user waits `pause` ms between two acts, on average. `redis` and `store` are those
-   * of `startCluster`.
+   * their connections again and again. Each user waits `pause` ms between two acts, on average. `redis` and `store` are
+   * those of `startCluster`.
    */
   static async start(t, options = {}) {
-    const { proxy = undefined, redis = {}, store = undefined, restless = 0, shortHolds = 0, transports = undefined } = options;
+    const { proxy, redis, store, restless = 0, shortHolds = 0, pause = 40, transports } = options;
     const scene = new Scene();
     t.after(() => scene.end());
     scene.t = t;
@@ -37,7 +38,6 @@ export class Scene {
     for (const follower of scene.followers.slice(0, restless)) follower.breakOften();
     scene.shortHolds = shortHolds;
     const nodes = () => scene.targets();
-    const { pause = 40 } = options;
     scene.load = new Load({ nodes, spaces: scene.spaces, users: 16, pause, shortHolds }).start();
     await scene.acts(60);
     return scene;
@@ -56,7 +56,7 @@ export class Scene {
       const caller = this.targets()[0].userCaller(freshNumber());
       for (let done = 0; done < count; done += 18) {
         for (const act of ['hold', 'release']) {
-          const answer = await caller.post(`/api/slots/${act}`, space.body({ date, slots: range(1, 9) }));
+          const answer = await postUntilSettled(caller, `/api/slots/${act}`, space.body({ date, slots: range(1, 9) }));
           assert.equal(answer.status, 200, answer.text);
         }
       }
@@ -100,8 +100,8 @@ export class Scene {
   }
 
   /**
-   * No client was sent a snapshot besides the one that it asked for, except where it missed more than can be told: all that a
-   * log keeps of one space, or as much of all its spaces when it came back.
+   * No client was sent a snapshot besides the one that it asked for, except where it missed more than can be told: more
+   * than a log keeps of one space, or than that of all its spaces when it came back.
    */
   assertNoNeedlessSnapshots() {
     for (const follower of this.followers) {
