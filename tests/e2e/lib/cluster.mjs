@@ -4,9 +4,12 @@ import { startRedis } from './redis_server.mjs';
 import { freePort, startSlotcast } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
-/** Starts Redis and so many nodes on it. `settings` are the environment variables of each node, `redis` Redis's options. */
-export async function startCluster({ nodes = 3, settings = {}, redis = {} } = {}) {
-  const cluster = new Cluster(await startRedis({ options: redis }), settings);
+/**
+ * Starts Redis and so many nodes on it. `settings` are the environment variables of each node, `redis` Redis's options;
+ * `store` is what was started in its place, with a `url` and `kill`.
+ */
+export async function startCluster({ nodes = 3, settings = {}, redis = {}, store = undefined } = {}) {
+  const cluster = new Cluster(store ?? (await startRedis({ options: redis })), settings);
   await Promise.all(Array.from({ length: nodes }, () => cluster.addNode()));
   return cluster;
 }

@@ -5,6 +5,9 @@ import { Client } from './client.mjs';
 import { userToken } from './tokens.mjs';
 import { eventually } from './waiting.mjs';
 
+/** How many missed changes a space's log can tell, and how many a connection is sent at once, of all its spaces. */
+const LOG_LENGTH = 1_024;
+
 const RECONNECTING = { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 500 };
 
 /** What one follower knows of one space. */
@@ -17,6 +20,10 @@ class Followed {
     this.statuses = new Map();
     this.updates = [];
     this.snapshots = [];
+    /** Those that came although what was missed could have been told instead. */
+    this.needless = [];
+    /** Why the next snapshot is right, once there is a reason. */
+    this.reason = undefined;
   }
 }
 
@@ -24,10 +31,13 @@ export class Follower {
   /** Connects to `url` at once, and joins the spaces each time that it is connected. */
   constructor(url, spaces, { user = 600, ...options } = {}) {
     this.faults = [];
+    /** How many changes its present connection has missed, by what each room said when it was joined. */
+    this.missed = 0;
     this.client = new Client(url, { token: userToken(user), ...RECONNECTING, timeout: 5_000, ...options });
     this.spaces = new Map(spaces.map((space) => [space.room, new Followed(space)]));
     const { socket } = this.client;
     socket.on('connect', () => {
+      this.missed = 0;
       for (const followed of this.spaces.values()) this.#join(followed);
     });
     socket.on('joined_space', (payload) => this.#joined(this.#of(payload), payload));
@@ -43,7 +53,8 @@ export class Follower {
   #join(followed) {
     const { socket } = this.client;
     const connection = socket.id;
-    const since = followed.position && { since: followed.position };
+    followed.since = followed.position;
+    const since = followed.since && { since: followed.since };
     socket.emit('join_space', followed.space.event(since), ({ ok, error }) => {
       if (ok) return;
       if (error.code !== 'unavailable') this.faults.push(`join refused: ${JSON.stringify(error)}`);
@@ -51,15 +62,28 @@ export class Follower {
     });
   }
 
-  #joined(followed, { epoch, version }) {
+  #joined(followed, { epoch, version, recovered }) {
+    const { since } = followed;
     followed.joined = true;
     followed.position ??= { epoch, version };
+    if (since?.epoch === epoch) this.missed += version - since.version;
+    followed.reason = recovered ? undefined : this.#whyNotRecovered(since, epoch);
+  }
+
+  /** Why a room that was joined is shown as it is now, rather than told what was missed; undefined for no reason. */
+  #whyNotRecovered(since, epoch) {
+    if (since === undefined) return 'the first time';
+    if (since.epoch !== epoch) return 'another epoch';
+    return this.missed > LOG_LENGTH ? `${this.missed} changes missed` : undefined;
   }
 
   #snapshot(followed, snapshot) {
     const { position } = followed;
     const { epoch, version, date, slotsStatus } = snapshot;
     followed.snapshots.push(snapshot);
+    const isBeyondLog = position && (epoch !== position.epoch || version - position.version > LOG_LENGTH);
+    if (followed.reason === undefined && !isBeyondLog) followed.needless.push({ epoch, version, position });
+    followed.reason = undefined;
     if (epoch === position?.epoch && version < position.version) this.#fault(followed, 'an old snapshot', snapshot);
     followed.position = { epoch, version };
     if (date !== followed.space.date) {
@@ -71,12 +95,12 @@ export class Follower {
 
   #update(followed, update) {
     const { position } = followed;
-    const { epoch, version, slotId, status } = update;
+    const { epoch, version, slotId, status, data } = update;
     followed.updates.push(update);
     if (epoch !== position?.epoch) this.#fault(followed, 'a new epoch without a snapshot', update);
     else if (version !== position.version + 1) this.#fault(followed, 'not the next version', update);
     followed.position = { epoch, version };
-    followed.statuses.set(slotId, status);
+    if (data.date === followed.space.date) followed.statuses.set(slotId, status);
   }
 
   #fault(followed, what, { epoch, version, status }) {

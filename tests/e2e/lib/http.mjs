@@ -1,5 +1,9 @@
 // HTTP calls as a backend makes them.
 
+import { randomUUID } from 'node:crypto';
+
+import { eventually } from './waiting.mjs';
+
 /** The calls of one caller: `token` may be left out for an anonymous one. After `patience` in ms a call is given up. */
 export function callerOf(url, token, patience = undefined) {
   const call = async (method, path, body, headers = {}) => {
@@ -22,6 +26,18 @@ export function callerOf(url, token, patience = undefined) {
     delete: (path, headers) => call('DELETE', path, undefined, headers),
     call,
   };
+}
+
+/**
+ * Posts an act until its answer is final, and gives that: what a 503 leaves open is settled by a repeat under the same key,
+ * which a machine that is too busy to ask Redis in time makes necessary.
+ */
+export async function postUntilSettled(caller, path, body) {
+  const key = { 'idempotency-key': randomUUID() };
+  return eventually(async () => {
+    const answer = await caller.post(path, body, key);
+    return answer.status !== 503 && answer;
+  }, `an answer of ${path}`);
 }
 
 /** Text and bytes are sent as they are, so that a test can send what is no JSON. */

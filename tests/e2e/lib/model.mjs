@@ -126,14 +126,16 @@ class History {
     const event = this.events[version - 1];
     if (this.#isExpiry(event, version)) return undefined;
     const couldHave = (record) => {
-      if (!record.unknown || record.settled || record.written || record.low >= version) return false;
+      if (!record.unknown || record.settled || record.written) return false;
+      if (version <= record.low || version - 1 > record.high) return false;
       if (instant(event) < record.sentAt - CLOCK_MS) return false;
       const covered = this.events.slice(version - 1, version - 1 + record.slots.length);
       const same = covered.every(({ slotId, status }, index) => slotId === record.slots[index] && status === record.becomes);
       return same && covered.length === record.slots.length && !decide(this.#stateAt(version - 1), record, instant(event));
     };
-    // Of several, the one that explains the most.
-    const [found] = this.records.filter(couldHave).sort((left, right) => right.slots.length - left.slots.length);
+    // Of several, the one that explains the most, and of these the one that can explain the least of what follows.
+    const better = (left, right) => right.slots.length - left.slots.length || left.high - right.high;
+    const [found] = this.records.filter(couldHave).sort(better);
     if (found) found.written = true;
     return found;
   }
@@ -161,7 +163,6 @@ class History {
     const decision = decide(before, record, instant(first));
     if (decision) this.#violated(`version ${version} should be ${JSON.stringify(decision)}`, record);
     if (version - 1 > record.high) this.#violated(`version ${version} came after what was asked for later`, record);
-    const token = record.data?.holdToken;
     slots.forEach((slot, index) => {
       const event = this.events[version - 1 + index];
       if (event?.slotId !== slot || event.status !== record.becomes) {
@@ -171,6 +172,8 @@ class History {
       const next = { status: record.becomes, version: version + index, user };
       if (act === 'hold') Object.assign(next, { heldVersion: next.version });
       if (act === 'extend') Object.assign(next, { heldVersion: old.heldVersion });
+      // An extended hold keeps its token, also when nobody was told that it was extended.
+      const token = act === 'extend' ? old.token : record.data?.holdToken;
       if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until) });
       if (act === 'update') next.user = next.status === 'booked' && old.status === 'booked' ? old.user : undefined;
       this.#set(version + index, slot, next);

@@ -1,49 +1,87 @@
-// A Redis of the tests' own: Debian's redis-server on a free port, everything in a temporary folder.
+// A Redis of the tests' own on a free port, everything in a temporary folder: Debian's redis-server, or the server that
+// SLOTCAST_TEST_REDIS_SERVER names, such as a Valkey. Alone, or a primary and its replicas behind sentinels.
 
 import { execFile, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
+import { range } from './fixtures.mjs';
 import { freePort, killAtExit, temporaryFolder } from './slotcast.mjs';
 import { eventually, within } from './waiting.mjs';
 
 const run = promisify(execFile);
+
+const SERVER = process.env.SLOTCAST_TEST_REDIS_SERVER ?? 'redis-server';
+
+/** How long sentinels may take to find each other, or another primary: they look around every ten seconds. */
+const SENTINELS_MS = 60_000;
+
+/** What loses nothing that it acknowledged. */
+const SAFE = { save: '', appendonly: 'yes', appendfsync: 'always' };
 
 /**
  * Starts a Redis that loses nothing that it acknowledged, and waits until it answers. `options` are those of its
  * configuration, which override these.
  */
 export async function startRedis({ port = undefined, folder = temporaryFolder(), options = {} } = {}) {
-  const redis = new Redis(port ?? (await freePort()), folder, options);
+  const at = port ?? (await freePort());
+  const all = { port: at, bind: '127.0.0.1', dir: folder, ...SAFE, ...options };
+  const words = Object.entries(all).flatMap(([name, value]) => [`--${name}`, ...[value].flat().map(String)]);
+  const redis = new Redis(at, folder, words);
   await redis.start();
   return redis;
 }
 
 class Redis {
-  constructor(port, folder, options) {
-    this.options = options;
+  constructor(port, folder, words) {
     this.port = port;
     this.folder = folder;
+    this.words = words;
     this.url = `redis://127.0.0.1:${port}`;
   }
 
   /** Starts it, also again after its end, with what it had on disk. */
   async start() {
-    const place = { port: this.port, bind: '127.0.0.1', dir: this.folder };
-    const safety = { save: '', appendonly: 'yes', appendfsync: 'always' };
-    const args = Object.entries({ ...place, ...safety, ...this.options }).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    this.child = spawn('redis-server', args, { stdio: 'ignore' });
+    this.child = spawn(SERVER, this.words, { stdio: 'ignore' });
     this.forget = killAtExit(this.child);
     this.exited = new Promise((done, failed) => {
       this.child.once('error', failed);
       this.child.once('exit', done);
     });
-    await eventually(async () => (await this.command('PING').catch(() => '')) === 'PONG', 'an answer of redis-server');
+    await eventually(async () => (await this.command('PING').catch(() => '')) === 'PONG', `an answer of ${SERVER}`);
   }
 
   /** Sends a command; its answer as text. */
   async command(...words) {
     const { stdout } = await run('redis-cli', ['-p', String(this.port), ...words.map(String)]);
     return stdout.trim();
+  }
+
+  /** Sends a command; its answer as arrays, numbers and texts. */
+  async ask(...words) {
+    return JSON.parse(await this.command('--json', ...words));
+  }
+
+  /**
+   * What it is sent from now on, until the loop over this is left: `{at, client, words}`, with `at` in ms by its clock,
+   * `client` an address or `lua` for what a script calls.
+   */
+  async *monitor() {
+    const child = spawn('redis-cli', ['-p', String(this.port), 'MONITOR'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const forget = killAtExit(child);
+    try {
+      for await (const line of createInterface({ input: child.stdout })) {
+        const [, at, client, rest] = /^([\d.]+) \[\d+ ([^\]]+)\] (.*)$/.exec(line) ?? [];
+        if (at === undefined) continue;
+        const words = rest.match(/"(?:[^"\\]|\\.)*"/g).map((word) => word.slice(1, -1));
+        yield { at: Number(at) * 1_000, client, words };
+      }
+    } finally {
+      child.kill();
+      forget();
+    }
   }
 
   /** Stops it where it is, as a frozen machine stands. Returns what lets it go on. */
@@ -55,7 +93,76 @@ class Redis {
   /** Ends it as a crash would. */
   async kill() {
     this.child.kill('SIGKILL');
-    await within(this.exited, 'the end of redis-server');
+    await within(this.exited, `the end of ${SERVER}`);
     this.forget();
+  }
+}
+
+/** Starts a primary, a replica and three sentinels that watch them as `main`, and waits until all know each other. */
+export async function startSentinels() {
+  const primary = await startRedis({ options: QUICK_SYNC });
+  const replica = await startRedis({ options: { ...QUICK_SYNC, replicaof: ['127.0.0.1', primary.port] } });
+  const isInStep = async () => /master_link_status:up/.test(await replica.command('INFO', 'replication'));
+  await eventually(isInStep, 'a replica in step');
+  const sentinels = await Promise.all(range(1, 3).map(() => startSentinel(primary.port)));
+  for (const sentinel of sentinels) {
+    const knowsAll = async () => {
+      const known = await sentinel.ask('SENTINEL', 'MASTER', 'main');
+      return known['num-other-sentinels'] === '2' && known['num-slaves'] === '1';
+    };
+    await eventually(knowsAll, 'sentinels that know each other', SENTINELS_MS);
+  }
+  return new Sentinels([primary, replica], sentinels);
+}
+
+/** A replica is to be in step at once: nobody else comes with whom to share the first copy. */
+const QUICK_SYNC = { 'repl-diskless-sync-delay': 0 };
+
+async function startSentinel(primaryPort) {
+  const [port, folder] = [await freePort(), temporaryFolder()];
+  const file = join(folder, 'sentinel.conf');
+  const lines = [
+    `port ${port}`,
+    'bind 127.0.0.1',
+    `dir ${folder}`,
+    `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
+    // Long enough that a busy machine is not taken for a dead primary.
+    'sentinel down-after-milliseconds main 2000',
+    'sentinel failover-timeout main 5000',
+  ];
+  writeFileSync(file, `${lines.join('\n')}\n`);
+  const sentinel = new Redis(port, folder, [file, '--sentinel']);
+  await sentinel.start();
+  return sentinel;
+}
+
+class Sentinels {
+  constructor(servers, sentinels) {
+    /** The first is the primary at first. */
+    this.servers = servers;
+    this.sentinels = sentinels;
+    this.url = `redis-sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/main`;
+  }
+
+  /** The server that is the primary by a sentinel's word and by its own; undefined while there is none. */
+  async primary() {
+    const told = await this.sentinels[0].ask('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'main');
+    const server = this.servers.find(({ port }) => String(port) === told?.[1]);
+    const role = await server?.ask('ROLE').catch(() => undefined);
+    return role?.[0] === 'master' ? server : undefined;
+  }
+
+  /** Waits until another server than `old` is the primary, and gives it. */
+  async primaryAfter(old) {
+    const other = async () => {
+      const now = await this.primary();
+      return now !== old && now;
+    };
+    return eventually(other, 'another primary', SENTINELS_MS);
+  }
+
+  /** Ends all of them. */
+  async kill() {
+    await Promise.all([...this.sentinels, ...this.servers].map((one) => one.kill()));
   }
 }

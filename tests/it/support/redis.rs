@@ -23,7 +23,9 @@ use slotcast::store::redis::{RedisOptions, RedisStore, keys};
 use slotcast::store::{StoreError, Subscriptions, Topic};
 use tempfile::TempDir;
 
-/// A running `redis-server`, which keeps everything (`appendonly`, `appendfsync always`) unless told otherwise.
+use super::redis_server::server_program;
+
+/// A running Redis, which keeps everything (`appendonly`, `appendfsync always`) unless told otherwise.
 pub struct RedisServer {
     port: u16,
     folder: TempDir,
@@ -47,7 +49,7 @@ impl RedisServer {
                 return Self { port, folder, process: Mutex::new(Some(child)) };
             }
         }
-        panic!("redis-server does not start: is it installed?");
+        panic!("{} does not start: is it installed?", server_program().display());
     }
 
     /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
@@ -174,7 +176,7 @@ pub fn free_port() -> u16 {
 
 /// Starts a server and waits until it answers; `None` when it ends instead.
 fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
-    let mut child = Command::new("redis-server")
+    let mut child = Command::new(server_program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no"])
@@ -182,7 +184,7 @@ fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
         .args(arguments)
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server is installed");
+        .expect("the server is installed");
     loop {
         if child.try_wait().expect("its state").is_some() {
             return None;

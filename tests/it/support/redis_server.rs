@@ -25,7 +25,12 @@ use tokio::sync::watch;
 /// and tell an old primary that came back to follow only when a second look finds it so.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One `redis-server`, or a sentinel.
+/// The server that tests start: `redis-server`, or what `SLOTCAST_TEST_REDIS_SERVER` names, such as a Valkey.
+pub fn server_program() -> PathBuf {
+    std::env::var_os("SLOTCAST_TEST_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
+}
+
+/// One such server, or a sentinel.
 pub struct RedisServer {
     /// Where it listens; 0 without an unencrypted port.
     pub port: u16,
@@ -73,10 +78,10 @@ impl RedisServer {
 
     /// Starts the process, again or for the first time.
     pub fn restart(&self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(server_program());
         command.args(&self.arguments).arg("--dir").arg(self.folder.path()).arg("--bind").arg("127.0.0.1");
         command.args(["--save", ""]).args(["--logfile", "redis.log"]);
-        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let child = command.stdout(Stdio::null()).spawn().expect("the server is installed");
         *self.lock() = Some(child);
     }
 
@@ -176,9 +181,9 @@ fn start_sentinel(primary: u16) -> RedisServer {
          sentinel failover-timeout main 5000\n"
     );
     std::fs::write(&file, text).expect("a file");
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(server_program());
     command.arg(&file).arg("--sentinel").arg("--logfile").arg(sentinel.folder().join("sentinel.log"));
-    *sentinel.lock() = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is installed"));
+    *sentinel.lock() = Some(command.stdout(Stdio::null()).spawn().expect("the server is installed"));
     sentinel.wait_until_answering();
     sentinel
 }

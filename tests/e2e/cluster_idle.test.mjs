@@ -1,0 +1,61 @@
+// What a cluster costs that has nothing to free: the sweep of all buckets is one node's turn, however many nodes there are.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { startCluster } from './lib/cluster.mjs';
+import { range } from './lib/fixtures.mjs';
+
+const INTERVAL_MS = 500;
+
+/** How many intervals are watched. */
+const INTERVALS = 10;
+
+/** What a sweep asks first of each bucket: which of its holds have ended. */
+const BUCKETS = 128;
+
+const cluster = await startCluster({ nodes: 2, settings: { SLOT_TIMER_INTERVAL: String(INTERVAL_MS) } });
+after(() => cluster.stop());
+
+/** The keys that the commands for the sweep name: of the lease, and of a bucket's holds by their end. */
+const LEASE = 'slotcast:{nodes}:sweeper';
+const ENDS = /^slotcast:\{b\d+\}:ends$/;
+
+/**
+ * What Redis is sent for the sweep in so many intervals by its own clock: how many commands that sweep, how many that ask
+ * for the lease, by how many nodes, and how often it was granted.
+ */
+async function watchCommands() {
+  const counts = { sweeps: 0, asked: 0, granted: 0, nodes: new Set() };
+  let end;
+  for await (const { at, client, words } of cluster.redis.monitor()) {
+    end ??= at + INTERVALS * INTERVAL_MS;
+    if (at >= end) break;
+    // What a script itself calls is not sent by a node.
+    if (client === 'lua') {
+      if (words[0] === 'SET' && words[1] === LEASE) counts.granted += 1;
+    } else if (words.includes(LEASE)) {
+      counts.asked += 1;
+      counts.nodes.add(client);
+    } else if (words.some((word) => ENDS.test(word))) {
+      counts.sweeps += 1;
+    }
+  }
+  return counts;
+}
+
+test('20 nodes without holds send Redis no more sweep commands than 2', async (t) => {
+  const few = await watchCommands();
+  await Promise.all(range(3, 20).map(() => cluster.addNode()));
+  const many = await watchCommands();
+  for (const { sweeps, asked, granted, nodes } of [few, many]) {
+    t.diagnostic(`${nodes.size} nodes, ${INTERVALS} intervals: ${sweeps} commands, ${asked} asked for the lease, ${granted} got it`);
+  }
+  assert.ok(few.nodes.size >= 2 && many.nodes.size >= 20, 'every node asks for the lease');
+  for (const { sweeps, granted } of [few, many]) {
+    // One an interval, those that the time of watching cuts at its ends, and the first one's delay.
+    assert.ok(granted > 0 && granted <= INTERVALS + 2, `${granted} sweeps`);
+    // A sweep that is under way when the watching begins, or two on a busy machine, besides.
+    assert.ok(sweeps > 0 && sweeps <= (granted + 2) * BUCKETS, `${sweeps} commands of ${granted} sweeps`);
+  }
+});
