@@ -86,3 +86,8 @@ export async function busyCores() {
   const passed = total(after, [...busy, 'idle']) - total(before, [...busy, 'idle']);
   return passed === 0 ? 0 : (spent / passed) * after.length;
 }
+
+/** How many descriptors a process has open. */
+export function openFiles(pid) {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}

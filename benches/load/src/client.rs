@@ -57,8 +57,8 @@ pub enum Heard<'a> {
     Settled,
     /// A `slot_update`, as text.
     Update(&'a [u8]),
-    /// The server refused it.
-    Refused,
+    /// The server refused its CONNECT or its `join_space`, with these words.
+    Refused(&'a [u8]),
 }
 
 impl Client {
@@ -178,8 +178,8 @@ impl Client {
         } else if text.starts_with(b"42[\"joined_space\"") && self.stage == Stage::Joining {
             self.stage = Stage::Settled;
             tell(Heard::Settled);
-        } else if text.starts_with(b"44") || text.starts_with(b"41") {
-            tell(Heard::Refused);
+        } else if [&b"44"[..], b"41", b"42[\"space_error\""].iter().any(|refusal| text.starts_with(refusal)) {
+            tell(Heard::Refused(text));
         }
         Ok(())
     }

@@ -164,21 +164,21 @@ impl Generator {
         let (began, now) = (client.began, Instant::now());
         let nanos = u64::try_from((now - self.started).as_nanos()).unwrap_or(u64::MAX);
         let mut settled = false;
-        let mut refused = false;
+        let mut refusal = None;
         let updates = &mut self.heard;
         let mut ended = if is_writable { client.writable() } else { Ok(()) };
         if ended.is_ok() && is_readable && client.stage != Stage::Connecting {
             ended = client.readable(&mut self.buffer, |heard| match heard {
                 Heard::Update(text) => updates.note(text, nanos, now),
                 Heard::Settled => settled = true,
-                Heard::Refused => refused = true,
+                Heard::Refused(text) => refusal = Some(String::from_utf8_lossy(text).into_owned()),
             });
         }
         if settled {
             self.note_settled(index, began);
         }
-        if refused {
-            ended = Err(io::ErrorKind::PermissionDenied.into());
+        if let Some(refusal) = refusal {
+            ended = Err(io::Error::other(refusal));
         }
         if let Err(error) = ended {
             self.lose(index, &error);
@@ -215,9 +215,9 @@ impl Generator {
             returning.due.insert((now + returning.wait(slot.attempts), index), ());
             slot.attempts += 1;
         } else if client.stage != Stage::Settled {
-            self.opening.fail(&format!("{:?}: {:?}", client.stage, error.kind()));
+            self.opening.fail(&format!("{:?}: {error}", client.stage));
         } else {
-            self.opening.fail(&format!("later: {:?}", error.kind()));
+            self.opening.fail(&format!("later: {error}"));
         }
     }
 
@@ -283,10 +283,22 @@ impl Generator {
         Ok(json!({
             "asked": open.count,
             "settled": self.opening.settled,
+            "stuck": self.stuck(first),
             "failures": self.opening.failures,
             "took_s": took,
             "latency_us": self.opening.latencies.summary(),
         }))
+    }
+
+    /// How many of the clients from `first` on stand at each stage of the handshakes.
+    fn stuck(&self, first: usize) -> BTreeMap<String, usize> {
+        let mut stages = BTreeMap::new();
+        for client in self.clients.iter().skip(first).filter_map(|slot| slot.client.as_ref()) {
+            if client.stage != Stage::Settled {
+                *stages.entry(format!("{:?}", client.stage)).or_default() += 1;
+            }
+        }
+        stages
     }
 
     /// Forgets the updates that were heard.

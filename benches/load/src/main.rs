@@ -22,7 +22,9 @@ use crate::generator::Generator;
 
 fn main() -> anyhow::Result<()> {
     let mut generator = Generator::new()?;
-    let lines = read_lines(generator.waker()?);
+    // It lives as long as the poll: its last wake would be lost with it.
+    let waker = Arc::new(generator.waker()?);
+    let lines = read_lines(waker.clone());
     loop {
         generator.turn(None)?;
         while let Ok(line) = lines.try_recv() {
@@ -47,9 +49,8 @@ fn run(generator: &mut Generator, line: &str) -> anyhow::Result<Value> {
 }
 
 /// The lines of the input, and nothing at its end. A thread of its own waits for them.
-fn read_lines(waker: mio::Waker) -> Receiver<Option<String>> {
+fn read_lines(waker: Arc<mio::Waker>) -> Receiver<Option<String>> {
     let (sender, receiver) = channel();
-    let waker = Arc::new(waker);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
