@@ -31,9 +31,13 @@ const words = process.argv.slice(2);
 const quick = words.includes('--quick');
 const chosen = words.filter((word) => !word.startsWith('--'));
 const systems = process.env.BENCH_SYSTEMS?.split(',') ?? Object.keys(SYSTEMS);
-const unknown = [...chosen.filter((row) => !ROWS.includes(row)), ...words.filter((word) => word.startsWith('--') && word !== '--quick')];
+const unknown = [
+  ...chosen.filter((row) => !ROWS.includes(row)),
+  ...words.filter((word) => word.startsWith('--') && word !== '--quick'),
+  ...systems.filter((system) => !(system in SYSTEMS)),
+];
 if (unknown.length > 0) {
-  console.error(`unknown: ${unknown.join(' ')}. Rows: ${ROWS.join(' ')}`);
+  console.error(`unknown: ${unknown.join(' ')}. Rows: ${ROWS.join(' ')}. Systems: ${Object.keys(SYSTEMS).join(' ')}`);
   process.exit(2);
 }
 
@@ -49,8 +53,7 @@ for (const name of rows) {
   sections.push({ name, title: row.title, lines: bench.lines, busiest: bench.busiest });
   console.log(`\n${formatTable(bench.lines)}`);
 }
-const lines = sections.flatMap((section) => section.lines);
-console.log(`\n${formatTable(lines)}`);
+if (sections.length > 1) console.log(`\n== all\n\n${formatTable(sections.flatMap((section) => section.lines))}`);
 if (quick || systems.length < Object.keys(SYSTEMS).length) console.log('\nnothing is written: these sizes are for trying');
 else writeResults({ machine, sections });
 process.exit(0);
