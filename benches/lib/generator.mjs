@@ -69,10 +69,10 @@ export class Generator {
     return answer;
   }
 
-  /** Sends changes of slots in the spaces in turn, each heard by `recipients` clients. */
-  async publish(targets, { spaces = [1], rate = 0, seconds, connections = 32, recipients = 0 }) {
+  /** Sends changes of slots in the spaces in turn, each heard by `recipients` clients; `ahead` is the generator's. */
+  async publish(targets, { spaces = [1], rate = 0, seconds, connections = 32, recipients = 0, ahead = 0 }) {
     const requests = range(0, connections - 1).map((index) => [updateRequest(spaces[index % spaces.length], 1 + (index % 9))]);
-    return this.send(targets, { requests, rate, for_ms: seconds * 1000, connections, recipients });
+    return this.send(targets, { requests, rate, for_ms: seconds * 1000, connections, recipients, ahead });
   }
 
   /** Sends requests, as the generator's command `publish` takes them. */

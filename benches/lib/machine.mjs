@@ -26,9 +26,9 @@ export function describeMachine() {
     command: ['./scripts/bench', ...process.argv.slice(2)].join(' '),
     commit: lineOf('git', 'rev-parse', '--short=12', 'HEAD') + changed,
     machine: `${os.cpus().length} cores (${os.cpus()[0]?.model}), ${Math.round(os.totalmem() / 2 ** 30)} GiB, ${release}, Linux ${os.release()}`,
-    rustc: lineOf('rustc', '--version'),
-    node: process.version,
-    redis: /v=(\S+)/.exec(lineOf('redis-server', '--version'))?.[1] ?? 'unknown',
+    rustc: lineOf('rustc', '--version').split(' ')[1],
+    'Node.js': process.version,
+    'redis-server': /v=(\S+)/.exec(lineOf('redis-server', '--version'))?.[1] ?? 'unknown',
     ...peers,
   };
 }

@@ -8,7 +8,7 @@ export async function run(bench) {
   const count = bench.size(5_000, 500);
   const results = await bench.compare({ rounds: 3 }, async (running, generator) => {
     const spaces = range(1, 100);
-    await generator.open([running.first.address], 300, { spaces });
+    await generator.open([running.first.address], bench.size(2_000, 300), { spaces });
     await generator.tell('close');
     running.reset();
     generator.cpu.reset();

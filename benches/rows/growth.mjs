@@ -2,6 +2,7 @@
 // deliveries a second at each size.
 
 import { readMemory } from '../lib/measure.mjs';
+import { warmUp } from './delivery.mjs';
 
 export const title = 'growth from 1,000 to 10,000 connections';
 
@@ -25,6 +26,7 @@ async function measureGrowth(running, generator, counts, seconds) {
   await generator.open([first.address], 300, { spaces: [1] });
   await generator.publish([first.address], { rate: 20, seconds: 2, recipients: 300 });
   await generator.tell('close');
+  await warmUp(running, generator);
   const base = readMemory(first.pid).rss;
   const result = {};
   let connected = 0;

@@ -15,6 +15,7 @@ export async function run(bench) {
   bench.addAll(results, [
     ['own', `private memory per idle connection, ${counts.at(-1)}`, 'KiB'],
     ['base', 'resident memory without connections', 'MiB'],
+    ['all', `resident memory in all, ${counts.at(-1)} connections`, 'MiB'],
     ['after', 'resident memory 10 s after all have left', 'MiB'],
   ]);
 }
@@ -34,6 +35,7 @@ async function measureMemory(running, generator, counts) {
     const now = await settledMemory(pid);
     result[`rss${count}`] = (now.rss - base.rss) / count;
     result.own = (now.own - base.own) / count;
+    result.all = now.rss / 1024;
   }
   await generator.tell('close');
   await new Promise((done) => setTimeout(done, 10_000));

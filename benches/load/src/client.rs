@@ -57,6 +57,8 @@ pub enum Heard<'a> {
     Settled,
     /// A `slot_update`, as text.
     Update(&'a [u8]),
+    /// A `slots_status_update`, which stands for updates that it never gets.
+    Snapshot,
     /// The server refused its CONNECT or its `join_space`, with these words.
     Refused(&'a [u8]),
 }
@@ -168,6 +170,8 @@ impl Client {
     fn hear(&mut self, text: &[u8], tell: &mut impl FnMut(Heard<'_>)) -> io::Result<()> {
         if text.starts_with(b"42[\"slot_update\"") {
             tell(Heard::Update(text));
+        } else if text.starts_with(b"42[\"slots_status_update\"") {
+            tell(Heard::Snapshot);
         } else if text == b"2" {
             self.stream.write_all(PONG)?;
         } else if text.starts_with(b"0{") && self.stage == Stage::Opening {
@@ -242,4 +246,37 @@ fn find_frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     };
     let end = start + usize::try_from(length).ok()?;
     (bytes.len() >= end).then_some((opcode, start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame as a server sends it: without a mask.
+    fn server_frame(text: &str) -> Vec<u8> {
+        let mut frame = client_frame(text);
+        let header = if text.len() < 126 { 2 } else { 4 };
+        frame[1] &= 0x7f;
+        frame.drain(header..header + 4);
+        frame
+    }
+
+    #[test]
+    fn a_frame_is_found_once_it_is_whole() {
+        for length in [0, 1, 125, 126, 127, 300, 65_535] {
+            let text = "x".repeat(length);
+            let frame = server_frame(&text);
+            let (opcode, start, end) = find_frame(&frame).unwrap_or_else(|| unreachable!("a whole frame of {length}"));
+            assert_eq!((opcode, &frame[start..end], end), (1, text.as_bytes(), frame.len()), "a frame of {length}");
+            for cut in 0..frame.len() {
+                assert!(find_frame(&frame[..cut]).is_none(), "{cut} bytes of a frame of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_says_that_it_masks() {
+        let frame = client_frame("40");
+        assert_eq!(frame, [0x81, 0x82, 0, 0, 0, 0, b'4', b'0']);
+    }
 }

@@ -75,6 +75,9 @@ pub struct Publish {
     /// How many clients hear each request that is answered with success.
     #[serde(default)]
     pub recipients: u64,
+    /// How many requests may be sent ahead of their updates; 0 does not wait for updates.
+    #[serde(default)]
+    pub ahead: u64,
     /// The token of the requests.
     pub token: String,
 }

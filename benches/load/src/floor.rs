@@ -21,7 +21,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// Longer than any frame or request that the generator sends.
 const READ_BYTES: usize = 2_048;
 
-const OPENED: &str = r#"0{"sid":"floorfloorfloorfloor","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#;
+const OPENED: &str =
+    r#"0{"sid":"floorfloorfloorfloor","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#;
 const CONNECTED: &str = r#"40{"sid":"floorfloorfloorfloor"}"#;
 
 /// The members of each space, by its number.
@@ -56,7 +57,8 @@ async fn serve(mut stream: TcpStream, spaces: Spaces) -> io::Result<()> {
             return serve_websocket(read, Arc::new(write), spaces).await;
         }
         publish(&request, &spaces);
-        let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"success\":true}";
+        let answer =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"success\":true}";
         stream.write_all(answer.as_bytes()).await?;
     }
 }

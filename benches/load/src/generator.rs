@@ -56,6 +56,7 @@ struct Slot {
 struct Updates {
     latencies: Latencies,
     count: u64,
+    snapshots: u64,
     last: Option<Instant>,
 }
 
@@ -170,6 +171,7 @@ impl Generator {
         if ended.is_ok() && is_readable && client.stage != Stage::Connecting {
             ended = client.readable(&mut self.buffer, |heard| match heard {
                 Heard::Update(text) => updates.note(text, nanos, now),
+                Heard::Snapshot => updates.snapshots += 1,
                 Heard::Settled => settled = true,
                 Heard::Refused(text) => refusal = Some(String::from_utf8_lossy(text).into_owned()),
             });
@@ -233,7 +235,9 @@ impl Generator {
             returning.due.remove(&(due, index));
             returning.attempts += 1;
             returning.turn += 1;
-            let Some(&target) = returning.how.targets.get(returning.turn % returning.how.targets.len().max(1)) else { return };
+            let Some(&target) = returning.how.targets.get(returning.turn % returning.how.targets.len().max(1)) else {
+                return;
+            };
             if let Err(error) = self.connect(index, target) {
                 self.lose(index, &error);
             }
@@ -270,7 +274,9 @@ impl Generator {
         let mut begun = 0;
         while self.opening.settled + self.opening.failed() < open.count && began.elapsed() < patience {
             let due = if open.rate == 0 { usize::MAX } else { due_at(open.rate, began.elapsed()) };
-            while begun < open.count.min(due) && begun - self.opening.settled.min(begun) < open.parallel + self.opening.failed() {
+            while begun < open.count.min(due)
+                && begun - self.opening.settled.min(begun) < open.parallel + self.opening.failed()
+            {
                 let target = open.targets.get(begun % open.targets.len()).context("no target")?;
                 if let Err(error) = self.connect(first + begun, *target) {
                     self.opening.fail(&format!("connect: {error}"));
@@ -288,6 +294,12 @@ impl Generator {
             "took_s": took,
             "latency_us": self.opening.latencies.summary(),
         }))
+    }
+
+    /// How many clients are where they shall be.
+    fn settled(&self) -> usize {
+        let clients = self.clients.iter().filter_map(|slot| slot.client.as_ref());
+        clients.filter(|client| client.stage == Stage::Settled).count()
     }
 
     /// How many of the clients from `first` on stand at each stage of the handshakes.
@@ -309,12 +321,11 @@ impl Generator {
 
     /// How many clients there are, and what they heard.
     pub fn heard(&mut self) -> Value {
-        let clients = self.clients.iter().filter_map(|slot| slot.client.as_ref());
-        let settled = clients.filter(|client| client.stage == Stage::Settled).count();
         json!({
-            "settled": settled,
+            "settled": self.settled(),
             "lost": self.opening.failures,
             "updates": self.heard.count,
+            "snapshots": self.heard.snapshots,
             "latency_us": self.heard.latencies.summary(),
         })
     }
@@ -346,8 +357,10 @@ impl Generator {
             "by_status": self.answers.by_status,
             "accepted_per_s": success as f64 / last_answer.as_secs_f64(),
             "answer_us": self.answers.latencies.summary(),
+            "settled": self.settled(),
             "expected": success * publish.recipients,
             "delivered": self.heard.count,
+            "snapshots": self.heard.snapshots,
             "took_s": last.as_secs_f64(),
             "sending_s": last_answer.as_secs_f64(),
             "latency_us": self.heard.latencies.summary(),
@@ -368,7 +381,7 @@ impl Generator {
     /// Sends until the time is over or nothing is left, and waits for the answers. Returns how many were sent.
     fn send_requests(&mut self, publish: &Publish, began: Instant) -> anyhow::Result<u64> {
         let end = Duration::from_millis(publish.for_ms);
-        let mut sent = 0;
+        let mut sent = 0_u64;
         let mut exhausted = 0;
         let mut turn = 0;
         loop {
@@ -376,12 +389,14 @@ impl Generator {
             if is_over && self.publishers.iter().all(|publisher| publisher.sent.is_none()) {
                 return Ok(sent);
             }
-            ensure!(!is_over || began.elapsed() < end + LAST_UPDATES || publish.once, "some requests were not answered");
-            let due = if publish.rate == 0 { usize::MAX } else { due_at(publish.rate, began.elapsed()) };
+            ensure!(
+                !is_over || began.elapsed() < end + LAST_UPDATES || publish.once,
+                "some requests were not answered"
+            );
             let count = self.publishers.len();
             // Starting where the last round ended, so that a slow answer does not keep the others waiting.
             for _ in 0..count {
-                if is_over || sent as usize >= due {
+                if is_over || sent >= self.allowed(publish, began) {
                     break;
                 }
                 let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -401,6 +416,13 @@ impl Generator {
             }
             self.turn(Some(TURN))?;
         }
+    }
+
+    /// How many requests may have been sent by now, by the rate and by what was heard.
+    fn allowed(&self, publish: &Publish, began: Instant) -> u64 {
+        let due = if publish.rate == 0 { u64::MAX } else { due_at(publish.rate, began.elapsed()) as u64 };
+        let heard = self.heard.count.checked_div(publish.recipients).unwrap_or(0);
+        if publish.ahead == 0 { due } else { due.min(heard + publish.ahead) }
     }
 
     /// Waits for the updates that are still to come.
