@@ -41,6 +41,8 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
+// Servers are ended and files removed at the exit, which a signal alone would skip.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 process.on('exit', () => madeTokens() && rmSync(madeTokens(), { force: true }));
 const rows = chosen.length > 0 ? ROWS.filter((row) => chosen.includes(row)) : ROWS;
 const machine = describeMachine();
