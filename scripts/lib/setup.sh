@@ -87,9 +87,14 @@ require_node_packages() {
   node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
     process.exit(major > 18 || (major === 18 && minor >= 19) ? 0 : 1)' ||
     die "Node.js $(node --version) is too old: 18.19 or newer is needed (https://nodejs.org)."
-  once_for tests/e2e/node_modules/.installed "$(node --version)" tests/e2e/package-lock.json ||
-    npm ci --prefix tests/e2e --no-fund --no-audit --loglevel=error || die "npm ci failed in tests/e2e"
-  mark_done tests/e2e/node_modules/.installed
+  install_locked tests/e2e
+}
+
+# The packages of a folder with a package-lock.json, exactly as locked: install_locked FOLDER
+install_locked() {
+  once_for "$1/node_modules/.installed" "$(node --version)" "$1/package-lock.json" ||
+    npm ci --prefix "$1" --no-fund --no-audit --loglevel=error || die "npm ci failed in $1"
+  mark_done "$1/node_modules/.installed"
 }
 
 # A browser for the test of the live board, which is skipped without one: Ubuntu has Chromium as a snap only.

@@ -1,0 +1,41 @@
+// RESULTS.md: the generated part between two marks, which each run replaces row by row; all else in it is written by hand
+// and stays.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { REPOSITORY } from './processes.mjs';
+import { formatTable } from './table.mjs';
+
+const FILE = join(REPOSITORY, 'benches/RESULTS.md');
+const BEGIN = (name) => `<!-- begin ${name}: written by scripts/bench -->`;
+const END = (name) => `<!-- end ${name} -->`;
+
+/** Writes each row that was measured in its place, with when and where it was. */
+export function writeResults({ machine, sections }) {
+  let text = readFileSync(FILE, 'utf8');
+  for (const section of sections) text = replacePart(text, section.name, formatSection(section, machine));
+  writeFileSync(FILE, text);
+  console.log('\nwritten to benches/RESULTS.md');
+}
+
+/** The text with the part of that name replaced; a new part goes before the mark of the last one. */
+export function replacePart(text, name, content) {
+  const [begin, end] = [text.indexOf(BEGIN(name)), text.indexOf(END(name))];
+  const part = `${BEGIN(name)}\n\n${content}\n\n${END(name)}`;
+  if (begin >= 0 && end > begin) return text.slice(0, begin) + part + text.slice(end + END(name).length);
+  const last = '<!-- rows end here -->';
+  if (!text.includes(last)) throw new Error(`benches/RESULTS.md has no line "${last}"`);
+  return text.replace(last, () => `${part}\n\n${last}`);
+}
+
+function formatSection({ name, title, lines, busiest }, machine) {
+  const { date, command, commit, machine: hardware, ...versions } = machine;
+  const programs = Object.entries(versions).map(([program, version]) => `${program} ${version}`);
+  const noise = busiest >= 0.3 ? `\n\nOther programs kept up to ${busiest.toFixed(1)} cores busy while this was measured.` : '';
+  return `### ${name}: ${title}
+
+${formatTable(lines)}
+
+${date}, commit ${commit}, \`${command}\`. ${hardware}. ${programs.join(', ')}.${noise}`;
+}
