@@ -15,7 +15,7 @@ use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
 use crate::feed::{Feed, Rooms};
-use crate::net::connection::Connections;
+use crate::net::connection::{ConnectionHandle, Connections};
 use crate::presence::{self, LocalPresence};
 use crate::realtime::Realtime;
 use crate::realtime::owners::Owners;
@@ -189,9 +189,9 @@ async fn close_sockets(connections: &Connections, time_left: Duration) {
     let batch = sockets.len().div_ceil(CLOSING_BATCHES).max(1);
     let batches = u32::try_from(sockets.len().div_ceil(batch)).unwrap_or(u32::MAX).max(1);
     for batch in sockets.chunks(batch) {
-        batch.iter().for_each(crate::net::connection::ConnectionHandle::kill);
+        batch.iter().for_each(ConnectionHandle::kill_socket);
         tokio::time::sleep((window / batches).mul_f64(0.5 + fastrand::f64())).await;
     }
     // Those that slipped in between, and pollers that came with their next request.
-    connections.with_sockets().iter().for_each(crate::net::connection::ConnectionHandle::kill);
+    connections.with_sockets().iter().for_each(ConnectionHandle::kill_socket);
 }

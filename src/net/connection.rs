@@ -30,8 +30,10 @@ struct Control {
     upgraded: OnceLock<String>,
     killed: AtomicBool,
     paused: AtomicBool,
-    /// It carries a Socket.IO session, not only single requests.
-    has_socket: AtomicBool,
+    /// It is a websocket now.
+    is_websocket: AtomicBool,
+    /// It carries a long-poll now. Before and after, a proxy may send anybody's requests over it.
+    is_polled: AtomicBool,
     /// Bytes that the kernel has taken so far.
     written: AtomicU64,
     reader: AtomicWaker,
@@ -57,9 +59,26 @@ impl ConnectionHandle {
         self.0.reader.wake();
     }
 
-    /// Notes that a Socket.IO session uses it.
-    pub fn mark_socket(&self) {
-        self.0.has_socket.store(true, Ordering::Release);
+    /// Notes that it is a websocket from now on.
+    pub fn mark_websocket(&self) {
+        self.0.is_websocket.store(true, Ordering::Release);
+    }
+
+    /// Notes that it carries a long-poll, until the answer is dropped.
+    pub fn begin_poll(&self) -> Polled {
+        self.0.is_polled.store(true, Ordering::Release);
+        Polled(self.clone())
+    }
+
+    /// Closes the connection if it carries a Socket.IO session at this moment.
+    pub fn kill_socket(&self) {
+        if self.carries_socket() {
+            self.kill();
+        }
+    }
+
+    fn carries_socket(&self) -> bool {
+        self.0.is_websocket.load(Ordering::Acquire) || self.0.is_polled.load(Ordering::Acquire)
     }
 
     /// How much was written to the peer so far; the kernel may hold the last of it.
@@ -72,6 +91,16 @@ impl ConnectionHandle {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by this node"));
         }
         Ok(())
+    }
+}
+
+/// A long-poll under way on a connection, which carries one request at a time.
+#[derive(Debug)]
+pub struct Polled(ConnectionHandle);
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.0.0.is_polled.store(false, Ordering::Release);
     }
 }
 
@@ -120,7 +149,8 @@ impl Connections {
             upgraded: OnceLock::new(),
             killed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
-            has_socket: AtomicBool::new(false),
+            is_websocket: AtomicBool::new(false),
+            is_polled: AtomicBool::new(false),
             written: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
@@ -145,7 +175,7 @@ impl Connections {
     /// Those that carry a Socket.IO session now.
     pub fn with_sockets(&self) -> Vec<ConnectionHandle> {
         let open = self.lock();
-        open.handles.values().filter(|handle| handle.0.has_socket.load(Ordering::Acquire)).cloned().collect()
+        open.handles.values().filter(|handle| handle.carries_socket()).cloned().collect()
     }
 
     /// How many are open now.
@@ -308,6 +338,22 @@ mod tests {
         drop(open);
         assert!(connections.admits_one());
         assert_eq!(refused.get(), 1);
+    }
+
+    #[test]
+    fn only_what_carries_a_session_now_is_closed_as_one() {
+        let connections = Connections::default();
+        let guarded = connections.guard(());
+        let handle = guarded.handle();
+        let poll = handle.begin_poll();
+        assert_eq!(connections.with_sockets().len(), 1);
+        drop(poll);
+        assert!(connections.with_sockets().is_empty());
+        handle.kill_socket();
+        assert!(handle.check_alive().is_ok());
+        handle.mark_websocket();
+        handle.kill_socket();
+        assert!(handle.check_alive().is_err());
     }
 
     #[tokio::test]

@@ -34,16 +34,24 @@ const HANDSHAKE_BYTES: usize = 4_096;
 
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, next: Next) -> Response {
-    if let Some(connection) = request.extensions().get::<ConnectionHandle>() {
-        connection.mark_socket();
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    let is_poll = request.method() == Method::GET && !request.headers().contains_key(header::UPGRADE);
+    let _polled = connection.as_ref().filter(|_| is_poll).map(ConnectionHandle::begin_poll);
+    let response = answer(&realtime, request, next).await;
+    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        connection.mark_websocket();
     }
+    response
+}
+
+async fn answer(realtime: &Realtime, request: Request, next: Next) -> Response {
     match session_id(&request) {
         None if realtime.0.app.health.is_draining() => {
             realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();
             unavailable()
         }
-        None => begin_session(&realtime, request, next).await,
-        Some(engine_id) => pass_session(&realtime, &engine_id, request, next).await,
+        None => begin_session(realtime, request, next).await,
+        Some(engine_id) => pass_session(realtime, &engine_id, request, next).await,
     }
 }
 
