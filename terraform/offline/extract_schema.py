@@ -4,8 +4,8 @@
     tar xzf cdktn-provider-aws-25.7.0.tgz package/.jsii
     python3 extract_schema.py package/.jsii >schema.json
 
-The resources are those below. The manifest is made from the provider's schema, but it does not tell sets from lists, nor
-which values are allowed.
+The resources are those below. The manifest is made from the provider's schema, but it does not tell sets from lists,
+nor which values are allowed.
 """
 
 import json

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A provider that has nothing but a schema, so that `terraform validate` and `terraform test` (with `mock_provider`) run
-without the real one, which is large and has to be downloaded from HashiCorp.
+"""A provider that has nothing but a schema, so that `terraform validate` and `terraform test` (with `mock_provider`)
+run without the real one, which is large and has to be downloaded from HashiCorp.
 
-It knows the names and types of arguments, blocks and attributes (schema.json), and no rules of values. Terraform starts it.
+It knows the names and types of arguments, blocks and attributes (schema.json), and no rules of values. Terraform starts
+it.
 """
 
 import json

@@ -32,7 +32,7 @@ variable "redis_prefix" {
 }
 
 variable "fixed_address" {
-  description = "Whether the function goes out from one fixed address, by a NAT gateway, which costs about 35 dollars a month. Needed where the Redis lets in known addresses alone, as Render's does (ipAllowList)."
+  description = "Whether the function goes out from one fixed address, by a NAT gateway, which costs some 30 to 40 dollars a month. Needed where the Redis lets in known addresses alone, as Render's does (ipAllowList)."
   type        = bool
   default     = true
 }

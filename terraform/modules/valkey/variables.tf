@@ -92,13 +92,13 @@ variable "redis_prefix" {
 }
 
 variable "engine_version" {
-  description = "Valkey's version, MAJOR.MINOR. Durability needs 9.0 or newer."
+  description = "Valkey's version, MAJOR.MINOR: 9.0, or a later 9. Older ones have no durability."
   type        = string
   default     = "9.0"
 
   validation {
-    condition     = can(regex("^(9|[1-9][0-9])\\.[0-9]+$", var.engine_version))
-    error_message = "engine_version must be MAJOR.MINOR, 9.0 or newer: older ones have no durability."
+    condition     = can(regex("^9\\.[0-9]+$", var.engine_version))
+    error_message = "engine_version must be 9.0 or a later 9: older ones have no durability."
   }
 }
 

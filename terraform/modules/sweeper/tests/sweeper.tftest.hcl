@@ -1,4 +1,6 @@
 # What must not drift: one sweep each minute, never repeated, seen when it fails, with no more rights than it needs.
+#
+# Attributes that are sets in the real provider are lists in the one of offline/: `toset` makes them alike.
 
 mock_provider "aws" {
   mock_resource "aws_lambda_function" {
@@ -210,7 +212,7 @@ run "in_a_vpc" {
   }
 
   assert {
-    condition     = aws_lambda_function.sweeper.vpc_config[0].subnet_ids == tolist(["subnet-a", "subnet-b"]) && aws_lambda_function.sweeper.vpc_config[0].security_group_ids == tolist([aws_security_group.sweeper[0].id])
+    condition     = toset(aws_lambda_function.sweeper.vpc_config[0].subnet_ids) == toset(["subnet-a", "subnet-b"]) && toset(aws_lambda_function.sweeper.vpc_config[0].security_group_ids) == toset([aws_security_group.sweeper[0].id])
     error_message = "The function must be in the subnets, with its own group."
   }
 
@@ -280,7 +282,7 @@ run "is_seen_when_it_fails" {
   }
 
   assert {
-    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.actions_enabled && alarm.alarm_actions == tolist(var.alarm_topic_arns) && alarm.ok_actions == tolist(var.alarm_topic_arns)])
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.actions_enabled && toset(alarm.alarm_actions) == toset(var.alarm_topic_arns) && toset(alarm.ok_actions) == toset(var.alarm_topic_arns)])
     error_message = "Alarms must be sent when they begin and when they end."
   }
 
