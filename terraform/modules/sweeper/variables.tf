@@ -92,7 +92,7 @@ variable "enabled" {
 }
 
 variable "memory_mb" {
-  description = "The function's memory in MB, which also decides its share of a processor. A sweep needs about 20."
+  description = "The function's memory in MB, which also decides its share of a processor. The program needs about 10."
   type        = number
   default     = 128
 

@@ -14,11 +14,11 @@ locals {
     "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "time", "xadd", "zrange", "zrangebyscore", "zrem", "zscore",
   ]
 
-  # How scripts are run, and where the keys of a cluster are.
-  connection_commands = ["cluster|slots", "eval", "evalsha"]
+  # How scripts are run, where the keys of a cluster are, and whether a connection lives.
+  connection_commands = ["cluster|slots", "eval", "evalsha", "ping"]
 
   # How a node hears what it and the others changed.
-  subscription_commands = ["ping", "subscribe", "unsubscribe"]
+  subscription_commands = ["subscribe", "unsubscribe"]
 
   commands = {
     node    = concat(local.script_commands, local.connection_commands, local.subscription_commands)
