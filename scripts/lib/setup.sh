@@ -133,3 +133,13 @@ once_for() {
 mark_done() {
   printf '%s\n' "$wanted_stamp" >"$1"
 }
+
+# A virtual environment with the packages of a file: require_venv FOLDER REQUIREMENTS.
+require_venv() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
+  if ! once_for "$1/.installed" "$(python3 --version)" "$2"; then
+    python3 -m venv --clear "$1" || die "python3 -m venv $1 failed"
+    "$1/bin/pip" install --quiet --disable-pip-version-check -r "$2" || die "pip install -r $2 failed"
+  fi
+  mark_done "$1/.installed"
+}

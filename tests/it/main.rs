@@ -24,3 +24,4 @@ mod rule_properties;
 mod store_conformance;
 mod support;
 mod sweeper;
+mod terraform;

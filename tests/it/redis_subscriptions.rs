@@ -546,6 +546,9 @@ async fn rights_that_a_user_lacks_are_found_before_the_first_act() {
     assert!(errors.iter().any(|text| text.contains("may not use PUBLISH")), "{errors:?}");
     assert!(errors.iter().any(|text| text.contains("may not subscribe")), "{errors:?}");
 
+    let errors = texts(&lines(&[&all[..], &["-ping"]].concat()).await, Severity::Error);
+    assert!(errors.len() == 1 && errors[0].contains("may not use PING"), "{errors:?}");
+
     let errors = texts(&lines(&[&all[..], &["-evalsha"]].concat()).await, Severity::Error);
     assert!(errors.len() == 1 && errors[0].contains("EVALSHA"), "{errors:?}");
 }

@@ -248,7 +248,7 @@ async fn query<T: FromRedisValue>(commands: &Commands, command: &Cmd) -> RedisRe
     command.query_async(&mut commands.clone()).await
 }
 
-/// Subscribes to both kinds of channels, on a connection of its own.
+/// Subscribes to both kinds of channels, on a connection of its own, and asks for a sign of life as a node does there.
 async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
     let connector = Connector::new(endpoint)?;
     let subscribing = async {
@@ -257,10 +257,20 @@ async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Chec
             connection.subscribe(&channel).await?;
             connection.unsubscribe(&channel).await?;
         }
-        Ok(())
+        Ok(connection)
     };
-    if let Err(words) = unless_refused_with_words(subscribing.await).map_err(unreachable)? {
-        checked.add(Severity::Error, format!("this user may not subscribe to the channels {prefix}:*: {words}"));
+    let mut connection = match unless_refused_with_words(subscribing.await).map_err(unreachable)? {
+        Ok(connection) => connection,
+        Err(words) => {
+            let text = format!("this user may not subscribe to the channels {prefix}:*: {words}");
+            checked.add(Severity::Error, text);
+            return Ok(());
+        }
+    };
+    let pinged = redis::cmd("PING").query_async::<()>(&mut connection).await;
+    if let Err(words) = unless_refused_with_words(pinged).map_err(unreachable)? {
+        let text = format!("this user may not use PING, without which a node cannot hear of changes: {words}");
+        checked.add(Severity::Error, text);
     }
     Ok(())
 }

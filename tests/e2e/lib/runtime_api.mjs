@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { DEADLINE_MS, within } from './waiting.mjs';
@@ -51,16 +51,17 @@ export const FUNCTION_URL = {
   isBase64Encoded: false,
 };
 
-/** Starts the function's binary against a Runtime API of its own. */
-export async function startFunction(settings) {
-  const lambda = new LambdaFunction(settings);
+/** Starts the function's binary, or another program, against a Runtime API of its own. */
+export async function startFunction(settings, { program = FUNCTION } = {}) {
+  const lambda = new LambdaFunction(settings, program);
   await lambda.start();
   return lambda;
 }
 
 class LambdaFunction {
-  constructor(settings) {
+  constructor(settings, program) {
     this.settings = settings;
+    this.program = program;
     /** Invocations that the function has not taken. */
     this.queue = [];
     /** Those that it has not answered, by request id. */
@@ -78,7 +79,8 @@ class LambdaFunction {
     this.server.listen(0, '127.0.0.1');
     await once(this.server, 'listening');
     this.startedAt = performance.now();
-    this.child = spawn(FUNCTION, [], {
+    this.child = spawn(this.program, [], {
+      cwd: dirname(this.program),
       env: {
         AWS_LAMBDA_RUNTIME_API: `127.0.0.1:${this.server.address().port}`,
         AWS_LAMBDA_FUNCTION_NAME: 'sweeper',

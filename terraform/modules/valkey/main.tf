@@ -1,0 +1,95 @@
+# A Valkey that does not lose an acknowledged booking: each write is in a log in several availability zones before it is
+# answered (`durability = "sync"`). Neither ElastiCache Serverless nor a cluster without this keeps that promise.
+
+resource "aws_elasticache_replication_group" "this" {
+  replication_group_id = var.name
+  description          = "slotcast: holds and bookings"
+
+  engine         = "valkey"
+  engine_version = var.engine_version
+  node_type      = var.node_type
+  port           = local.port
+
+  # Durability is offered for clusters that have a replica in another zone, and TLS.
+  durability                 = "sync"
+  cluster_mode               = "enabled"
+  num_node_groups            = var.shards
+  replicas_per_node_group    = var.replicas
+  automatic_failover_enabled = true
+  multi_az_enabled           = true
+  transit_encryption_enabled = true
+  transit_encryption_mode    = "required"
+  at_rest_encryption_enabled = true
+  kms_key_id                 = var.kms_key_arn
+
+  parameter_group_name = aws_elasticache_parameter_group.this.name
+  subnet_group_name    = aws_elasticache_subnet_group.this.name
+  security_group_ids   = [aws_security_group.this.id]
+  user_group_ids       = [aws_elasticache_user_group.this.user_group_id]
+
+  auto_minor_version_upgrade = true
+  maintenance_window         = var.maintenance_window
+  apply_immediately          = var.apply_immediately
+
+  snapshot_retention_limit  = var.snapshot_retention_days
+  snapshot_window           = var.snapshot_window
+  final_snapshot_identifier = "${var.name}-final"
+
+  tags = var.tags
+}
+
+resource "aws_elasticache_parameter_group" "this" {
+  # The family is that of the major version.
+  name        = "${var.name}-valkey${local.major_version}"
+  family      = "valkey${local.major_version}"
+  description = "slotcast: nothing is evicted"
+
+  parameter {
+    name  = "cluster-enabled"
+    value = "yes"
+  }
+
+  # The default of ElastiCache, volatile-lru, deletes what has an expiry when memory is short: logs that clients catch up
+  # from, and the days that bookings are kept in.
+  parameter {
+    name  = "maxmemory-policy"
+    value = "noeviction"
+  }
+
+  tags = var.tags
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "memory" {
+  for_each = local.cache_nodes
+
+  alarm_name          = "${each.key}-memory"
+  alarm_description   = "Valkey ${each.key} is filling up. When it is full, holds and bookings are refused with 503: take a larger node_type, or more shards."
+  namespace           = "AWS/ElastiCache"
+  metric_name         = "DatabaseMemoryUsagePercentage"
+  dimensions          = { CacheClusterId = each.key }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = var.memory_alarm_percent
+  treat_missing_data  = "missing"
+  alarm_actions       = var.alarm_topic_arns
+  ok_actions          = var.alarm_topic_arns
+
+  tags = var.tags
+}
+
+locals {
+  port          = 6379
+  major_version = split(".", var.engine_version)[0]
+
+  # ElastiCache names the nodes of a cluster NAME-SHARD-NODE.
+  cache_nodes = toset([
+    for pair in setproduct(range(1, var.shards + 1), range(1, var.replicas + 2)) :
+    format("%s-%04d-%03d", var.name, pair[0], pair[1])
+  ])
+}

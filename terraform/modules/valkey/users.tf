@@ -1,0 +1,58 @@
+# Who may log in, with what slotcast needs and no more. There is no user `default`: nobody gets in without a password.
+#
+# `tests/it/terraform.rs` holds these lists against the product's scripts, and runs a node's store and a sweep as these users.
+
+locals {
+  # What the product's scripts call.
+  script_commands = [
+    "del", "expireat", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "pexpire", "publish", "set", "time",
+    "xadd", "xrange", "xrevrange", "zadd", "zrange", "zrangebylex", "zrangebyscore", "zrem", "zremrangebyscore", "zscore",
+  ]
+
+  # Of those, what the scripts call that a sweep runs.
+  sweep_script_commands = [
+    "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "time", "xadd", "zrange", "zrangebyscore", "zrem", "zscore",
+  ]
+
+  # How scripts are run, where the keys of a cluster are, and whether a connection lives.
+  connection_commands = ["cluster|slots", "eval", "evalsha", "ping"]
+
+  # How a node hears what it and the others changed.
+  subscription_commands = ["subscribe", "unsubscribe"]
+
+  commands = {
+    node    = concat(local.script_commands, local.connection_commands, local.subscription_commands)
+    sweeper = concat(local.sweep_script_commands, local.connection_commands)
+  }
+
+  access_strings = {
+    for role, commands in local.commands :
+    role => join(" ", concat(
+      ["on", "~${var.redis_prefix}:*", "resetchannels", "&${var.redis_prefix}:*", "-@all"],
+      [for command in sort(commands) : "+${command}"],
+    ))
+  }
+}
+
+resource "aws_elasticache_user" "this" {
+  for_each = var.users
+
+  user_id       = each.key
+  user_name     = each.key
+  engine        = "valkey"
+  access_string = local.access_strings[each.value.role]
+
+  # The password is sent and never kept in the state; it is sent again when the number changes.
+  passwords_wo         = var.passwords[each.key]
+  passwords_wo_version = each.value.password_version
+
+  tags = var.tags
+}
+
+resource "aws_elasticache_user_group" "this" {
+  user_group_id = var.name
+  engine        = "valkey"
+  user_ids      = sort([for user in aws_elasticache_user.this : user.user_id])
+
+  tags = var.tags
+}
