@@ -2,6 +2,7 @@
 // Every client shows what is stored, was told of every gap, and nothing acknowledged is lost.
 
 import assert from 'node:assert/strict';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 import { sameBoard, startCluster } from './cluster.mjs';
 import { day, freshNumber, freshSpace, range } from './fixtures.mjs';
@@ -12,8 +13,12 @@ import { eventually, sleep } from './waiting.mjs';
 
 const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0' };
 
-/** How long a call may take that is answered 503 within one second, on a busy machine, in ms. */
-export const ONE_SECOND = 2_000;
+/** How late this process itself was, whose processor the nodes share. */
+const lateness = monitorEventLoopDelay({ resolution: 20 });
+lateness.enable();
+
+/** How long a call may take that is answered 503 within one second, in ms: on a machine as busy as this one has been. */
+export const oneSecond = () => 2_000 + 2 * (lateness.max / 1_000_000);
 
 /** A cluster with a load on it, and followers on each node: what each of the failures happens to. */
 export class Scene {
@@ -163,6 +168,6 @@ export function assertRefusedInTime(records, from, to) {
   assert.ok(refused.length > 0, 'calls were refused');
   for (const { status, code, sentAt, receivedAt, text } of refused) {
     assert.deepEqual([status, code], [503, 'unavailable'], text);
-    assert.ok(receivedAt - sentAt < ONE_SECOND, `a 503 after ${receivedAt - sentAt} ms`);
+    assert.ok(receivedAt - sentAt < oneSecond(), `a 503 after ${receivedAt - sentAt} ms`);
   }
 }
