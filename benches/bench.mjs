@@ -8,7 +8,7 @@ import { rmSync } from 'node:fs';
 import { Bench } from './lib/bench.mjs';
 import { madeTokens } from './lib/generator.mjs';
 import { describeMachine } from './lib/machine.mjs';
-import { writeResults } from './lib/results.mjs';
+import { writeSection } from './lib/results.mjs';
 import { SYSTEMS } from './lib/systems.mjs';
 import { formatTable } from './lib/table.mjs';
 
@@ -44,18 +44,21 @@ if (unknown.length > 0) {
 // Servers are ended and files removed at the exit, which a signal alone would skip.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 process.on('exit', () => madeTokens() && rmSync(madeTokens(), { force: true }));
-const rows = chosen.length > 0 ? ROWS.filter((row) => chosen.includes(row)) : ROWS;
+const names = chosen.length > 0 ? ROWS.filter((row) => chosen.includes(row)) : ROWS;
+// All at once, so that a run of an hour does not mix versions of what is being edited meanwhile.
+const rows = await Promise.all(names.map((name) => import(`./rows/${name}.mjs`)));
 const machine = describeMachine();
-const sections = [];
-for (const name of rows) {
-  const row = await import(`./rows/${name}.mjs`);
+const isForTrying = quick || systems.length < Object.keys(SYSTEMS).length;
+const all = [];
+for (const [index, name] of names.entries()) {
+  const { title, run } = rows[index];
   const bench = new Bench({ quick, systems });
-  console.log(`\n== ${name}: ${row.title}`);
-  await row.run(bench);
-  sections.push({ name, title: row.title, lines: bench.lines, busiest: bench.busiest });
+  console.log(`\n== ${name}: ${title}`);
+  await run(bench);
   console.log(`\n${formatTable(bench.lines)}`);
+  all.push(...bench.lines);
+  if (!isForTrying) writeSection(machine, { name, title, lines: bench.lines, busiest: bench.busiest });
 }
-if (sections.length > 1) console.log(`\n== all\n\n${formatTable(sections.flatMap((section) => section.lines))}`);
-if (quick || systems.length < Object.keys(SYSTEMS).length) console.log('\nnothing is written: these sizes are for trying');
-else writeResults({ machine, sections });
+if (names.length > 1) console.log(`\n== all\n\n${formatTable(all)}`);
+console.log(isForTrying ? '\nnothing is written: this was for trying' : '\nwritten to benches/RESULTS.md');
 process.exit(0);

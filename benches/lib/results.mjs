@@ -11,12 +11,9 @@ const FILE = join(REPOSITORY, 'benches/RESULTS.md');
 const BEGIN = (name) => `<!-- begin ${name}: written by scripts/bench -->`;
 const END = (name) => `<!-- end ${name} -->`;
 
-/** Writes each row that was measured in its place, with when and where it was. */
-export function writeResults({ machine, sections }) {
-  let text = readFileSync(FILE, 'utf8');
-  for (const section of sections) text = replacePart(text, section.name, formatSection(section, machine));
-  writeFileSync(FILE, text);
-  console.log('\nwritten to benches/RESULTS.md');
+/** Writes a row that was measured in its place, with when and where it was. */
+export function writeSection(machine, section) {
+  writeFileSync(FILE, replacePart(readFileSync(FILE, 'utf8'), section.name, formatSection(section, machine)));
 }
 
 /** The text with the part of that name replaced; a new part goes before the mark of the last one. */

@@ -37,7 +37,8 @@ async function measureGrowth(running, generator, counts, seconds) {
     connected = count;
     running.reset();
     const rate = Math.max(1, Math.round(DELIVERIES_PER_SECOND / count));
-    const answer = await generator.publish([first.address], { rate, seconds, recipients: count });
+    // Few enough connections that none is idle for so long that a server closes it.
+    const answer = await generator.publish([first.address], { rate, seconds, recipients: count, connections: 2 });
     result[`delivery${count}`] = (first.cpu.seconds() / answer.delivered) * 1e6;
     result[`p99${count}`] = answer.latency_us.p99 / 1e3;
     result[`memory${count}`] = (readMemory(first.pid).rss - base) / count;

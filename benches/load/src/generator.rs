@@ -143,12 +143,14 @@ impl Generator {
         if let Err(error) = polled
             && error.kind() != io::ErrorKind::Interrupted
         {
+            self.events = events;
             return Err(error.into());
         }
+        let mut heard = Ok(());
         for event in &events {
             match event.token() {
                 WAKER => {}
-                Token(index) if index >= PUBLISHERS => self.hear_answer(index - PUBLISHERS)?,
+                Token(index) if index >= PUBLISHERS => heard = heard.and(self.hear_answer(index - PUBLISHERS)),
                 Token(index) => {
                     let is_readable = event.is_readable() || event.is_read_closed() || event.is_error();
                     self.hear_client(index, event.is_writable(), is_readable);
@@ -157,7 +159,7 @@ impl Generator {
         }
         self.events = events;
         self.try_again();
-        Ok(())
+        heard
     }
 
     fn hear_client(&mut self, index: usize, is_writable: bool, is_readable: bool) {
@@ -336,6 +338,7 @@ impl Generator {
     ///
     /// The server cannot be reached, or closed a connection.
     pub fn publish(&mut self, publish: Publish) -> anyhow::Result<Value> {
+        self.publishers.clear();
         ensure!(!publish.targets.is_empty() && !publish.requests.is_empty(), "no target, or no request");
         self.open_publishers(&publish)?;
         self.heard = Updates::default();
@@ -345,9 +348,6 @@ impl Generator {
         let sending = began.elapsed();
         self.await_updates(&publish)?;
         let success = self.answers.by_status.get(&200).copied().unwrap_or(0);
-        for publisher in &mut self.publishers {
-            self.poll.registry().deregister(publisher.stream())?;
-        }
         self.publishers.clear();
         let last_answer = self.answers.last.map_or(sending, |last| last - began);
         let last = self.heard.last.map_or(last_answer, |last| (last - began).max(last_answer));
@@ -443,7 +443,13 @@ impl Generator {
     fn hear_answer(&mut self, index: usize) -> anyhow::Result<()> {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
         let sent = publisher.sent;
-        let Some(status) = publisher.readable(&mut self.buffer).context("reading an answer")? else { return Ok(()) };
+        let read = publisher.readable(&mut self.buffer);
+        if read.is_err() && sent.is_none() {
+            publisher.reconnect().context("connecting again")?;
+            self.poll.registry().register(publisher.stream(), Token(PUBLISHERS + index), Interest::READABLE)?;
+            return Ok(());
+        }
+        let Some(status) = read.context("reading an answer")? else { return Ok(()) };
         let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if let Some(sent) = sent {
             self.answers.latencies.note_nanos(now.saturating_sub(sent));

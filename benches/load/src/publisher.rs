@@ -11,7 +11,7 @@ use crate::commands::Request;
 #[derive(Debug)]
 pub struct Publisher {
     stream: TcpStream,
-    host: String,
+    target: SocketAddr,
     token: String,
     requests: Vec<Request>,
     next: usize,
@@ -28,12 +28,9 @@ impl Publisher {
     ///
     /// Nobody listens there.
     pub fn connect(target: SocketAddr, token: &str, requests: Vec<Request>, once: bool) -> io::Result<Self> {
-        let stream = std::net::TcpStream::connect(target)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
         Ok(Self {
-            stream: TcpStream::from_std(stream),
-            host: target.to_string(),
+            stream: connect(target)?,
+            target,
             token: token.to_owned(),
             requests,
             next: 0,
@@ -46,6 +43,16 @@ impl Publisher {
     /// The connection, for registering it.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// Connects anew, when the server has closed a connection on which nothing was asked for a while.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens there any more.
+    pub fn reconnect(&mut self) -> io::Result<()> {
+        self.stream = connect(self.target)?;
+        Ok(())
     }
 
     /// Sends the next request at `now`. Returns whether there was one.
@@ -65,7 +72,7 @@ impl Publisher {
             "{} {} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             request.method,
             request.path,
-            self.host,
+            self.target,
             self.token,
             body.len()
         );
@@ -93,6 +100,13 @@ impl Publisher {
         self.sent = None;
         Ok(Some(status))
     }
+}
+
+fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::connect(target)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(TcpStream::from_std(stream))
 }
 
 /// The status of an answer that is whole, by its length or by its last chunk.
