@@ -81,6 +81,11 @@ want_libfaketime() {
     echo "no libfaketime here: wrong clocks are not tested"
 }
 
+# For the test of clients that vanish without a word, which is skipped where no network namespace may be made.
+want_network_namespaces() {
+  has ip || (install_packages iproute2) || echo "no iproute2 here: clients that vanish are not tested"
+}
+
 # Node.js, with the packages of tests/e2e exactly as locked.
 require_node_packages() {
   has node npm || install_packages nodejs npm

@@ -212,6 +212,7 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("CORS_ORIGIN", "a.example"),
         ("CORS_ORIGIN", "null"),
         ("SLOTCAST_DRAIN_TIME", "25s"),
+        ("SLOTCAST_DRAIN_GRACE", "-1"),
         ("SLOTCAST_STORE", "memory"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost"),
@@ -286,7 +287,25 @@ fn zero_means_none_where_the_contract_says_so() {
 }
 
 #[test]
+fn the_grace_is_a_part_of_the_drain_time() {
+    let grace = |pairs: &[(&str, &str)]| {
+        let production = [("SLOTCAST_ENV", "production"), ("JWT_SECRET", SECRET), ("SLOTCAST_STORE", "embedded")];
+        load(&[&production, pairs].concat(), Needs::SERVE).unwrap().config.listen.drain_grace.as_secs()
+    };
+    assert_eq!(grace(&[]), 5);
+    assert_eq!(grace(&[("SLOTCAST_DRAIN_TIME", "10")]), 2, "the default gives way");
+    assert_eq!(grace(&[("SLOTCAST_DRAIN_TIME", "0")]), 0);
+    assert_eq!(grace(&[("SLOTCAST_DRAIN_GRACE", "20")]), 20);
+    assert_eq!(grace(&[("SLOTCAST_DRAIN_GRACE", "0"), ("SLOTCAST_DRAIN_TIME", "0")]), 0);
+}
+
+#[test]
 fn a_contradiction_names_both_fields() {
+    assert_eq!(
+        message(&[("SLOTCAST_DRAIN_GRACE", "25")], Needs::SERVE),
+        "SLOTCAST_DRAIN_GRACE must be less than SLOTCAST_DRAIN_TIME, of which it is a part; \
+         SLOTCAST_DRAIN_GRACE is \"25\" (environment), SLOTCAST_DRAIN_TIME is \"25\" (default)"
+    );
     assert_eq!(
         message(&[("SLOT_HOLD_DURATION", "90")], Needs::SERVE),
         "SLOT_HOLD_MAX must not be less than SLOT_HOLD_DURATION; SLOT_HOLD_MAX is \"60\" (default), \

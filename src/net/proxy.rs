@@ -90,10 +90,13 @@ fn uri_at(address: &str, uri: &Uri) -> Result<Uri, ProxyError> {
 /// Copies between two upgraded connections until either ends, and then a little longer what the other still sends: a
 /// peer that never ends its own side must not keep the two open.
 async fn join(near: OnUpgrade, far: OnUpgrade) {
-    let (near, far) = match tokio::try_join!(near, far) {
-        Ok((near, far)) => (TokioIo::new(near), TokioIo::new(far)),
-        Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
-    };
+    match tokio::try_join!(near, far) {
+        Ok((near, far)) => copy_both_ways(TokioIo::new(near), TokioIo::new(far)).await,
+        Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
+    }
+}
+
+async fn copy_both_ways(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWrite) {
     let ((near_reader, near_writer), (far_reader, far_writer)) = (tokio::io::split(near), tokio::io::split(far));
     let outward = pin!(copy(near_reader, far_writer));
     let inward = pin!(copy(far_reader, near_writer));
@@ -109,5 +112,44 @@ async fn copy(mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + 
     let ended = copied.and(writer.shutdown().await);
     if let Err(error) = ended {
         tracing::debug!(%error, "a forwarded connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_end_its_side_is_let_go() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (mut owner, far) = tokio::io::duplex(64);
+        let joined = tokio::spawn(copy_both_ways(near, far));
+        owner.write_all(b"bye").await.unwrap();
+        owner.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"bye");
+        let ended_at = tokio::time::Instant::now();
+        // The client hears the end, and keeps its own side open.
+        joined.await.unwrap();
+        assert!(ended_at.elapsed() <= CLOSING_TIME, "{:?}", ended_at.elapsed());
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_still_on_its_way_arrives_after_the_other_side_has_ended() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (mut owner, far) = tokio::io::duplex(64);
+        let joined = tokio::spawn(copy_both_ways(near, far));
+        client.shutdown().await.unwrap();
+        assert_eq!(owner.read(&mut [0; 8]).await.unwrap(), 0);
+        owner.write_all(b"last words").await.unwrap();
+        drop(owner);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last words");
+        joined.await.unwrap();
     }
 }

@@ -25,6 +25,13 @@ const PATIENCE_MS = 60_000 + CLIENTS * 20;
 const DRAIN_SECONDS = 20;
 const GRACE_SECONDS = 3;
 
+/** The node's own: the closing of each socket stretches the closing of all, up to a share of the time that is left. */
+const CLOSING_PER_SOCKET_MS = 20;
+const CLOSING_SHARE = 0.6;
+
+/** Clients and nodes share this machine: a call that takes long is slow here, not refused. */
+const CALL_PATIENCE_MS = 30_000;
+
 /** How long a busy machine may take beside what the node does. */
 const MARGIN_MS = 5_000;
 
@@ -70,12 +77,16 @@ async function allAreBack(herds) {
   });
 }
 
-/** The largest share of the times that falls into one tenth of the whole. */
-function largestTenth(times) {
+/** The largest share of the times that falls into one stretch of so many ms. */
+function fullest(times, stretch) {
+  const within = (from) => times.filter((time) => time >= from && time <= from + stretch).length;
+  return Math.max(...times.map(within)) / times.length;
+}
+
+/** How long it took from early to late, without the first and the last of twenty. */
+function spanOf(times) {
   const sorted = times.toSorted((one, other) => one - other);
-  const tenth = (sorted.at(-1) - sorted[0]) / 10;
-  const within = (from) => sorted.filter((time) => time >= from && time <= from + tenth).length;
-  return Math.max(...sorted.map(within)) / sorted.length;
+  return sorted[Math.floor(sorted.length * 0.95)] - sorted[Math.floor(sorted.length * 0.05)];
 }
 
 test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients miss nothing`, { timeout: 900_000 }, async (t) => {
@@ -104,7 +115,7 @@ test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients m
     (index) => new Herd(balancer.url, 10_000 + index * share, Math.min(share, CLIENTS - index * share), spaces),
   );
   await allAreBack(herds);
-  load = new Load({ nodes: () => [balancer], spaces, users: 16, pause: 100, settle: true }).start();
+  load = new Load({ nodes: () => [balancer], spaces, users: 16, pause: 100, settle: true, patience: CALL_PATIENCE_MS }).start();
 
   for (const old of [...cluster.nodes]) {
     await replaceNode(t, cluster, balancer, old);
@@ -138,17 +149,16 @@ async function replaceNode(t, cluster, balancer, old) {
   cluster.nodes = cluster.nodes.filter((node) => node !== old);
   await cluster.addNode({}, old.port);
   const returned = balancer.websockets.filter(({ openedAt, port }) => openedAt >= Math.min(...closings) && port !== old.port);
-  const shares = { closed: largestTenth(closings), returned: largestTenth(returned.map(({ openedAt }) => openedAt)) };
+  const opened = returned.map(({ openedAt }) => openedAt);
+  const closingTime = Math.min(CLOSING_PER_SOCKET_MS * open.length, (DRAIN_SECONDS - GRACE_SECONDS) * 1_000 * CLOSING_SHARE);
+  const inATenth = fullest(closings, closingTime / 10);
   t.diagnostic(
     `${open.length} websockets: withdrawn after ${withdrawn.at - askedAt} ms, closed from ${Math.min(...closings) - askedAt} to ` +
-      `${Math.max(...closings) - askedAt} ms, ended after ${endedAt - askedAt} ms; ${returned.length} came back; ` +
-      `in the fullest tenth ${JSON.stringify(shares)}`,
+      `${Math.max(...closings) - askedAt} ms, at most ${inATenth.toFixed(2)} of them in a tenth of ${closingTime} ms; ` +
+      `${opened.length} came back over ${spanOf(opened)} ms; ended after ${endedAt - askedAt} ms`,
   );
-  if (open.length >= 100) {
-    for (const [what, fullest] of Object.entries(shares)) {
-      assert.ok(fullest <= 0.5, `${what}: ${fullest} of all in a tenth of the time`);
-    }
-  }
+  assert.ok(inATenth <= 0.5, `${inATenth} of all are closed in a tenth of the time`);
+  assert.ok(spanOf(opened) >= closingTime / 2, `they come back within ${spanOf(opened)} ms`);
 }
 
 /** No call was refused for the replacement but with a 503, and each of those was done by a repeat. */

@@ -18,7 +18,7 @@ const STAFF_SETS = ['available', 'available', 'available', 'available', 'blocked
 /** The socket event of an act. */
 const EVENTS = { hold: 'hold_slot', book: 'book_slot', release: 'release_slot', extend: 'extend_hold' };
 
-/** How long a call may take before the load gives it up, in ms. */
+/** How long a call may take before the load gives it up, in ms, unless it is told otherwise. */
 const PATIENCE_MS = 4_000;
 
 /**
@@ -26,7 +26,7 @@ const PATIENCE_MS = 4_000;
  * connected client's socket.
  */
 export class Load {
-  constructor({ nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false }) {
+  constructor({ nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false, patience = PATIENCE_MS }) {
     /** A function, since nodes come and go. */
     this.nodes = nodes;
     this.spaces = spaces;
@@ -36,6 +36,7 @@ export class Load {
     this.shortHolds = shortHolds;
     /** Whether a 503 is repeated until it is settled. */
     this.settle = settle;
+    this.patience = patience;
     this.records = [];
     this.clock = 0;
     /** By room: the highest version that an answer has told. */
@@ -158,7 +159,7 @@ export class Load {
     const headers = key === undefined ? {} : { 'idempotency-key': key };
     const time = { hold: { holdSeconds }, extend: { holdSeconds } }[act];
     const body = space.body({ ...time, ...(holdToken === undefined ? {} : { holdToken }) });
-    const caller = callerOf(node.url, act === 'update' ? this.staff : user.token, PATIENCE_MS);
+    const caller = callerOf(node.url, act === 'update' ? this.staff : user.token, this.patience);
     try {
       const answer =
         act === 'update'
