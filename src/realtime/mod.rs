@@ -33,6 +33,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::app::{App, AppState};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) expiry: expiry::Timers,
     pub(crate) receipts: notifications::Receipts,
+    /// How many sockets may read what was kept for their users at once.
+    pub(crate) backlog_reads: Semaphore,
     /// `None` where this node is the only one.
     pub(crate) owners: Option<owners::Owners>,
 }
@@ -81,7 +84,16 @@ impl Realtime {
     ) -> Self {
         let (expiry, expired) = expiry::Timers::new();
         let (receipts, received) = notifications::Receipts::new();
-        let realtime = Self(Arc::new(Shared { app, feed, sessions, connections, expiry, receipts, owners }));
+        let realtime = Self(Arc::new(Shared {
+            app,
+            feed,
+            sessions,
+            connections,
+            expiry,
+            receipts,
+            backlog_reads: Semaphore::new(notifications::BACKLOG_READS),
+            owners,
+        }));
         background.spawn(expiry::run(realtime.clone(), expired));
         background.spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
         background.spawn(statistics::run(realtime.clone()));

@@ -17,6 +17,10 @@ use crate::store::{SlotStore, UserMessage};
 /// After how long a backlog that the store could not give is read again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How many backlogs are read at once: enough to keep the store busy. A crowd that connects waits here for its turn,
+/// rather than in the store, where all would wait until each call is too late.
+pub(super) const BACKLOG_READS: usize = 64;
+
 /// Up to where a socket got its user's messages.
 pub(super) struct Cursor {
     /// Held while messages are queued for the socket, so that they stay in order; never across an await.
@@ -108,9 +112,11 @@ pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
 }
 
 async fn try_deliver_backlog(realtime: &Realtime, session: &Session) -> bool {
+    // Never closed, so that it is always a permit.
+    let _permit = realtime.0.backlog_reads.acquire().await;
     match realtime.0.app.store.unreceived(session.user()).await {
         Ok(backlog) => {
-            if let Some(sequence) = session.cursor.take_backlog(session, backlog.messages) {
+            if let Some(sequence) = session.cursor.take_backlog(session, backlog) {
                 realtime.0.receipts.note(session.user().clone(), sequence);
             }
             true

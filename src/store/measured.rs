@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    SweepBatch, Topic, UserMessage,
 };
 use crate::clock;
 use crate::domain::event::Position;
@@ -126,7 +126,7 @@ impl SlotStore for Measured {
         self.measure("holds_of", self.store.holds_of(user)).await
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
         self.measure("unreceived", self.store.unreceived(user)).await
     }
 

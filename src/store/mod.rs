@@ -86,8 +86,8 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The user's live holds, in order of space, day and slot.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
-    /// The user's messages that no socket of the user has received, oldest first, and the store's time.
-    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError>;
+    /// The user's messages that no socket of the user has received, oldest first.
+    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError>;
 
     /// What a topic's log has after `since`, all of it or none.
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
@@ -324,15 +324,6 @@ pub struct HeldSlot {
     pub token: HoldToken,
     /// The hold's end.
     pub until: StoreTime,
-}
-
-/// What a user missed.
-#[derive(Clone, Debug)]
-pub struct UserBacklog {
-    /// Oldest first.
-    pub messages: Vec<UserMessage>,
-    /// The store's time of the read.
-    pub now: StoreTime,
 }
 
 /// What a log has after a position.

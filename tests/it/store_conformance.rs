@@ -964,7 +964,7 @@ fn to_user(name: &str, event: &str, data: &str) -> Publication {
 
 async fn sequences(store: &dyn SlotStore, name: &str) -> Vec<u64> {
     let backlog = store.unreceived(&user(name)).await.unwrap();
-    backlog.messages.iter().map(|message| message.sequence).collect()
+    backlog.iter().map(|message| message.sequence).collect()
 }
 
 pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
@@ -977,9 +977,7 @@ pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
     bench.store.publish(to_user("7", "other", "1")).await.unwrap();
 
     let backlog = bench.store.unreceived(&user("anna")).await.unwrap();
-    assert!(backlog.now >= bench.began);
-    let got: Vec<_> =
-        backlog.messages.iter().map(|m| (m.sequence, m.event.as_str(), m.data.get().to_owned())).collect();
+    let got: Vec<_> = backlog.iter().map(|m| (m.sequence, m.event.as_str(), m.data.get().to_owned())).collect();
     let expected = [(1, "first", r#"{"price": 1.10}"#), (2, "second", "[1, 2]"), (3, "third", "null")];
     assert_eq!(got, expected.map(|(sequence, event, data)| (sequence, event, data.to_owned())));
     assert_eq!(sequences(&*bench.store, "7").await, [1]);
@@ -1014,7 +1012,7 @@ pub async fn a_user_keeps_the_last_messages(factory: impl StoreFactory) {
     let kept = sequences(&*bench.store, "anna").await;
     assert_eq!(kept, (8..=count).collect::<Vec<_>>());
     let backlog = bench.store.unreceived(&user("anna")).await.unwrap();
-    assert!(backlog.messages.iter().all(|message| message.data.get() == message.sequence.to_string()));
+    assert!(backlog.iter().all(|message| message.data.get() == message.sequence.to_string()));
 }
 
 pub async fn publications_reach_their_topics(factory: impl StoreFactory) {

@@ -49,7 +49,7 @@ use self::writer::{Queue, Writer};
 use super::hub::{Hub, Watch};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    Subscriptions, SweepBatch, Topic, UserBacklog,
+    Subscriptions, SweepBatch, Topic, UserMessage,
 };
 use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
@@ -200,7 +200,7 @@ impl SlotStore for EmbeddedStore {
         self.read(|snapshot| snapshot.holds_of(user))
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
         self.read(|snapshot| snapshot.unreceived(user))
     }
 

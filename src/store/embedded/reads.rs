@@ -16,7 +16,7 @@ use super::tables::{
 use crate::domain::event::Position;
 use crate::domain::slot::Status;
 use crate::domain::{Day, SiteId, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
-use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserBacklog};
+use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserMessage};
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -101,7 +101,7 @@ impl Snapshot {
         Ok(holds)
     }
 
-    pub(super) fn unreceived(&self, user: &UserId) -> Result<UserBacklog, Failure> {
+    pub(super) fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, Failure> {
         let (_, received) = read_user(&open_for_reading(&self.transaction, USERS)?, user)?;
         let user_log = open_for_reading(&self.transaction, USER_LOG)?;
         let mut messages = Vec::new();
@@ -112,7 +112,7 @@ impl Snapshot {
                 messages.push(parse(json, "user_log", key.value())?);
             }
         }
-        Ok(UserBacklog { messages, now: self.now })
+        Ok(messages)
     }
 
     pub(super) fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, Failure> {

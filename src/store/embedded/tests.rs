@@ -149,7 +149,7 @@ async fn a_message_to_a_user_is_kept_for_a_day() {
     send(&store, "2").await;
     let kept = async || -> Vec<u64> {
         let backlog = store.unreceived(&user("a")).await.unwrap();
-        backlog.messages.iter().map(|message| message.sequence).collect()
+        backlog.iter().map(|message| message.sequence).collect()
     };
     assert_eq!(kept().await, [1, 2]);
     store.shared.clock.shift(KEEP_MILLIS / 2);

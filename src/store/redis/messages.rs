@@ -7,7 +7,7 @@ use super::scripts;
 use crate::domain::event::{Position, to_json};
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, SpaceKey, UserId};
-use crate::store::{ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog};
+use crate::store::{ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserMessage};
 
 pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Result<(), StoreError> {
     match publication {
@@ -70,12 +70,25 @@ pub(super) async fn mark_received(store: &RedisStore, user: &UserId, sequence: u
     store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
 }
 
-pub(super) async fn unreceived(store: &RedisStore, user: &UserId) -> Result<UserBacklog, StoreError> {
+/// Each connect asks this, and most users have nothing waiting: that is found by a plain command, for a tenth of what a
+/// script costs Redis.
+pub(super) async fn unreceived(store: &RedisStore, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
+    let key = store.keys.user(user);
+    let mut command = redis::cmd("HMGET");
+    command.arg(&key).arg("sent").arg("received");
+    let counts = store.runner.command("unreceived", &command, Budget::of_a_call()).await?;
+    let (sent, received): (Option<u64>, Option<u64>) = redis::from_redis_value(counts).map_err(|_| bad_value(&key))?;
+    if sent.unwrap_or_default() == received.unwrap_or_default() {
+        return Ok(Vec::new());
+    }
+    read_unreceived(store, user).await
+}
+
+async fn read_unreceived(store: &RedisStore, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
     let call = Call::new(&scripts::UNRECEIVED).key(store.keys.user(user)).key(store.keys.mail(user));
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
     let messages = reply.texts_from(1)?.into_iter().map(serde_json::from_str).collect::<Result<_, _>>();
-    let messages = messages.map_err(|_| bad_value(&store.keys.mail(user)))?;
-    Ok(UserBacklog { messages, now: reply.time_at(0)? })
+    messages.map_err(|_| bad_value(&store.keys.mail(user)))
 }
 
 pub(super) async fn put_space(

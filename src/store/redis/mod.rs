@@ -49,7 +49,7 @@ use self::nodes::LastReport;
 pub use self::subscriptions::RedisSubscriptions;
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    SweepBatch, Topic, UserMessage,
 };
 use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
@@ -167,7 +167,7 @@ impl SlotStore for RedisStore {
         reads::holds_of(self, user).await
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<UserBacklog, StoreError> {
+    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
         messages::unreceived(self, user).await
     }
 
