@@ -19,8 +19,10 @@ const USERS = 400;
 const ALLOWED = 0.05;
 const PATIENCE_MS = 30_000;
 
-/** Few, so that their logs are as long as they get before the first tenth is over. */
 const SPACES = 8;
+
+/** A little more than the store keeps of a space: with logs as long as they get, what grows is not the store's. */
+const LOG_LENGTH = 1_100;
 
 const node = await startMeasured({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' } });
 const spaces = range(1, SPACES).map(() => freshSpace());
@@ -134,6 +136,21 @@ async function measureLatency(space, othersRead) {
   return { p50: latencies[200], p99: latencies[395] };
 }
 
+/** Changes each space so often that its log is full, eight slots at a time. */
+async function fillLogs() {
+  const user = node.caller(userToken(498));
+  const slots = range(1, 8);
+  for (const space of spaces) {
+    for (let done = 0; done < LOG_LENGTH; done += 2 * slots.length) {
+      for (const act of ['hold', 'release']) {
+        const answer = await user.post(`/api/slots/${act}`, space.body({ slots }));
+        if (answer.status !== 200) throw new Error(`${act}: ${answer.text}`);
+      }
+    }
+  }
+}
+
+await fillLogs();
 console.log(`${CLIENTS} clients at a time for ${SECONDS} s`);
 const until = Date.now() + SECONDS * 1_000;
 const watched = watchMemory(until);

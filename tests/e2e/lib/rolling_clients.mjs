@@ -13,6 +13,9 @@ const { spaces, date } = JSON.parse(process.argv[5]);
 /** One in so many connects as the stock client does by default, by polling at first. */
 const POLLING_SHARE = 10;
 
+/** How many are on their way at once at the beginning: how they all arrive is not what is looked at here. */
+const AT_ONCE = 50;
+
 const clients = [];
 const faults = [];
 const told = { joins: 0, reconnections: 0, snapshots: 0, replays: 0, updates: 0, refusals: {} };
@@ -27,8 +30,12 @@ class RollingClient {
     socket.on('connect', () => this.#join());
     socket.on('joined_space', ({ epoch, version }) => {
       told.joins += 1;
-      if (this.position === undefined) this.position = { epoch, version };
-      else told.reconnections += 1;
+      if (this.position === undefined) {
+        this.position = { epoch, version };
+        connectNext();
+      } else {
+        told.reconnections += 1;
+      }
       this.isIn = true;
     });
     socket.on('slots_status_update', ({ epoch, version }) => {
@@ -68,10 +75,13 @@ class RollingClient {
   }
 }
 
-for (let index = 0; index < count; index += 1) clients.push(new RollingClient(index));
+function connectNext() {
+  if (clients.length < count) clients.push(new RollingClient(clients.length));
+}
 
-process.on('message', ({ positions, quiet }) => {
-  if (quiet) for (const { socket } of clients) socket.disconnect();
+for (let index = 0; index < AT_ONCE; index += 1) connectNext();
+
+process.on('message', ({ positions }) => {
   const isAt = ({ space, position, isIn }) => {
     const wanted = positions?.[space];
     return isIn && position !== undefined && (!wanted || (wanted.epoch === position.epoch && wanted.version === position.version));
