@@ -85,13 +85,13 @@ local function remember_day()
   if last == number then redis.call('EXPIREAT', KEYS[5], ARGV[13]) end
 end
 
--- Writes what a slot becomes, in the place of what it was.
+-- Writes what a slot becomes, in the place of what it was; what has to go, goes with `forget_all`.
 local function store(slot, record)
   if slot.record and slot.record.state == 'h' then
     forget_hold(KEYS[6], KEYS[7], place, slot.number, slot.record)
   end
   if record.state == 'a' and (record.data or '') == '' then
-    redis.call('HDEL', KEYS[4], slot.number)
+    forget(KEYS[4], slot.number)
     return
   end
   redis.call('HSET', KEYS[4], slot.number, record_text(record))
@@ -129,6 +129,9 @@ local function write(epoch, last_version, becomes, with_hold)
   for i, slot in ipairs(slots) do store(slot, records[i]) end
   remember_day()
   redis.call('EXPIREAT', KEYS[4], ARGV[13], 'NX')
+  forget_all('HDEL', KEYS[4])
+  forget_all('ZREM', KEYS[6])
+  forget_all('ZREM', KEYS[7])
   redis.call('HSET', KEYS[2], 'v', text(version))
   local bucket_version
   if #freed > 0 then

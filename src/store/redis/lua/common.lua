@@ -188,14 +188,42 @@ local function hold_members(place, number, r)
     table.concat({ r.user, place.site, place.space, place.day, number, r.token, text(r.ends), r.label }, '\n')
 end
 
+-- The removals that a script has still to make: key to members. They are made by `forget_all`, at the end of its writing,
+-- since the last member takes the key with it: in a Cluster, a key that is gone while its slot moves to another server is
+-- looked for there, so that whatever a script did with it afterwards would fail, with half of its writing done.
+local forgotten = {}
+
+local function forget(key, member)
+  forgotten[key] = forgotten[key] or {}
+  forgotten[key][member] = true
+end
+
+local function is_forgotten(key, member)
+  return forgotten[key] ~= nil and forgotten[key][member] ~= nil
+end
+
+-- What is there again, such as a hold that was extended, stays.
+local function remember(key, member)
+  if forgotten[key] then forgotten[key][member] = nil end
+end
+
 local function remember_hold(ends, holds, place, number, record)
   local end_member, hold_member = hold_members(place, number, record)
   redis.call('ZADD', ends, text(record.ends), end_member)
   redis.call('ZADD', holds, 0, hold_member)
+  remember(ends, end_member)
+  remember(holds, hold_member)
 end
 
 local function forget_hold(ends, holds, place, number, record)
   local end_member, hold_member = hold_members(place, number, record)
-  redis.call('ZREM', ends, end_member)
-  redis.call('ZREM', holds, hold_member)
+  forget(ends, end_member)
+  forget(holds, hold_member)
+end
+
+-- Removes what is to be forgotten of a key, by `command` (HDEL or ZREM). Nothing may be done with the key after this.
+local function forget_all(command, key)
+  local members = {}
+  for member in pairs(forgotten[key] or {}) do members[#members + 1] = member end
+  if #members > 0 then redis.call(command, key, unpack(members)) end
 end

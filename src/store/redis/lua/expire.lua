@@ -24,10 +24,21 @@ local announcements = {}
 local function forget_entry(member, place, number)
   local ends = redis.call('ZSCORE', KEYS[2], member)
   if not ends or tonumber(ends) > now then return end
-  redis.call('ZREM', KEYS[2], member)
+  forget(KEYS[2], member)
   local user, token, label = string.match(member, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n(.*)$')
   local _, hold_member = hold_members(place, number, { user = user, token = token, label = label, ends = tonumber(ends) })
-  redis.call('ZREM', KEYS[3], hold_member)
+  forget(KEYS[3], hold_member)
+end
+
+-- The end in ms of the hold that ends first of those that stay, or ''.
+local function first_end()
+  local gone = 0
+  for _ in pairs(forgotten[KEYS[2]] or {}) do gone = gone + 1 end
+  local entries = redis.call('ZRANGE', KEYS[2], 0, gone, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    if not is_forgotten(KEYS[2], entries[i]) then return text(tonumber(entries[i + 1])) end
+  end
+  return ''
 end
 
 -- Frees what has ended of one day of a space, and keeps in mind what is to be announced.
@@ -37,10 +48,10 @@ local function free(place, members)
     local number = string.match(member, '^[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)')
     local value = redis.call('HGET', place.day_key, number)
     local record = value and parse_record(value)
-    if is_ended(record) then
+    if is_ended(record) and not is_forgotten(place.day_key, number) then
       oldest_late = math.max(oldest_late, now - record.ends)
       forget_hold(KEYS[2], KEYS[3], place, number, record)
-      redis.call('HDEL', place.day_key, number)
+      forget(place.day_key, number)
       numbers[#numbers + 1] = number
       version = version + 1
       local freed = { state = 'a', start = record.start, label = record.label }
@@ -50,6 +61,7 @@ local function free(place, members)
       forget_entry(member, place, number)
     end
   end
+  forget_all('HDEL', place.day_key)
   if #numbers > 0 then
     redis.call('HSET', place.head, 'v', text(version))
     bucket_version = bucket_version + 1
@@ -77,6 +89,7 @@ for _, announcement in ipairs(announcements) do
   logs[announcement[1]] = true
 end
 for log in pairs(logs) do keep(log) end
-local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
-reply[2], reply[3] = first and text(tonumber(first)) or '', text(oldest_late)
+reply[2], reply[3] = first_end(), text(oldest_late)
+forget_all('ZREM', KEYS[2])
+forget_all('ZREM', KEYS[3])
 return reply

@@ -1,0 +1,139 @@
+// A Redis Cluster of three primaries, whose hash slots can be moved from one to another while it is used.
+
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
+import { range } from './fixtures.mjs';
+import { startRedis } from './redis_server.mjs';
+import { freePort } from './slotcast.mjs';
+import { eventually } from './waiting.mjs';
+
+const run = promisify(execFile);
+
+/** How long the servers may take to agree: one that was taken for dead stays so for twice the time below. */
+const AGREEMENT_MS = 60_000;
+
+/** How long a server may be silent before the others take it for dead, in ms. */
+const NODE_TIMEOUT_MS = 2_000;
+
+/** Starts three primaries that share the hash slots, without replicas, and waits until each knows that all is well. */
+export async function startRedisCluster() {
+  const servers = await Promise.all(range(1, 3).map(() => startPrimary()));
+  const cluster = new RedisCluster(servers);
+  try {
+    const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
+    await run('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes']);
+    await cluster.agree();
+    for (const server of servers) server.id = await server.command('-e', 'CLUSTER', 'MYID');
+  } catch (error) {
+    await cluster.kill();
+    throw error;
+  }
+  return cluster;
+}
+
+async function startPrimary() {
+  const options = {
+    'cluster-enabled': 'yes',
+    'cluster-port': await freePort(),
+    'cluster-node-timeout': NODE_TIMEOUT_MS,
+    // What is lost with one server is not to hide what becomes of the others.
+    'cluster-require-full-coverage': 'no',
+  };
+  return startRedis({ options });
+}
+
+class RedisCluster {
+  constructor(servers) {
+    this.servers = servers;
+    this.url = `redis-cluster://${servers.map(({ port }) => `127.0.0.1:${port}`).join(',')}`;
+  }
+
+  /** Waits until each server sees all the others, all hash slots served, and each slot where all others see it. */
+  async agree() {
+    const isWell = async () => {
+      const infos = await Promise.all(this.servers.map((server) => server.command('CLUSTER', 'INFO')));
+      const owners = (await this.#askEach('CLUSTER', 'SLOTS')).map(ownersOf);
+      const parts = ['cluster_state:ok', 'cluster_slots_ok:16384', `cluster_known_nodes:${this.servers.length}`];
+      return infos.every((info) => parts.every((part) => info.includes(part))) && new Set(owners).size === 1;
+    };
+    await eventually(() => isWell().catch(() => false), 'servers of a cluster that agree', AGREEMENT_MS);
+  }
+
+  #askEach(...words) {
+    return Promise.all(this.servers.map((server) => server.ask(...words)));
+  }
+
+  /** The hash slot of a key. */
+  async slotOf(key) {
+    return Number(await this.servers[0].command('-e', 'CLUSTER', 'KEYSLOT', key));
+  }
+
+  /** The one key that is like `pattern`, on whichever server it is. */
+  async findKey(pattern) {
+    const found = (await this.#askEach('KEYS', pattern)).flat();
+    if (found.length !== 1) throw new Error(`${found.length} keys are like ${pattern}`);
+    return found[0];
+  }
+
+  /** The server that serves a hash slot. */
+  async ownerOf(slot) {
+    const all = await this.servers[0].ask('CLUSTER', 'SLOTS');
+    const [, , [, port]] = all.find(([first, last]) => first <= slot && slot <= last);
+    return this.servers.find((server) => server.port === port);
+  }
+
+  /**
+   * Begins to move a hash slot, as `redis-cli --cluster reshard` does: from here on one server sends away for the keys that
+   * it has no more, and the other takes commands for the keys that it has already.
+   */
+  async beginMove(slot, to) {
+    const from = await this.ownerOf(slot);
+    await to.command('-e', 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', from.id);
+    await from.command('-e', 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', to.id);
+    return new Move(this, slot, from, to);
+  }
+
+  /** Ends all of them. */
+  async kill() {
+    await Promise.all(this.servers.map((server) => server.kill()));
+  }
+}
+
+/** Which hash slots are whose, as one server sees it. */
+function ownersOf(slots) {
+  return JSON.stringify(slots.map(([first, last, [, port]]) => [first, last, port]).sort(([left], [right]) => left - right));
+}
+
+/** A hash slot on its way from one server to another. */
+class Move {
+  constructor(cluster, slot, from, to) {
+    Object.assign(this, { cluster, slot, from, to });
+    /** How many keys have been moved. */
+    this.moved = 0;
+  }
+
+  /** How many keys are still to be moved. */
+  async left() {
+    return Number(await this.from.command('-e', 'CLUSTER', 'COUNTKEYSINSLOT', this.slot));
+  }
+
+  /** Moves so many of the keys, one after the other; all of them without a number. */
+  async moveKeys(count = Number.POSITIVE_INFINITY) {
+    for (let done = 0; done < count; done += 1) {
+      const [key] = await this.from.ask('CLUSTER', 'GETKEYSINSLOT', this.slot, 1);
+      if (key === undefined) return;
+      await this.from.command('-e', 'MIGRATE', '127.0.0.1', this.to.port, key, 0, 5_000);
+      this.moved += 1;
+    }
+  }
+
+  /** Moves what is left, and tells all servers whose the hash slot is now: the new one first, so that it is always one's. */
+  async finish() {
+    await this.moveKeys();
+    const others = this.cluster.servers.filter((server) => server !== this.to && server !== this.from);
+    for (const server of [this.to, this.from, ...others]) {
+      await server.command('-e', 'CLUSTER', 'SETSLOT', this.slot, 'NODE', this.to.id);
+    }
+  }
+}
