@@ -44,8 +44,9 @@ pub trait Member: Send + Sync {
     /// and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
 
-    /// Whether it has room for so many missed events at once; counted as sent when it has. If not, it gets a snapshot.
-    fn admits_replay(&self, events: usize) -> bool;
+    /// Whether it has room for so many missed events at once, of so many bytes in all; counted as sent when it has. If
+    /// not, it gets a snapshot.
+    fn admits_replay(&self, events: usize, bytes: usize) -> bool;
 
     /// Closes it, because events to it may be lost from here on: its client comes back and starts anew.
     fn abandon(&self);

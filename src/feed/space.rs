@@ -275,7 +275,7 @@ impl SpaceTask {
         }
         if let Some(since) = &interest.since
             && let Some(replay) = self.read_replay(since).await?
-            && member.admits_replay(replay.len())
+            && member.admits_replay(replay.len(), replay.iter().map(|message| message.payload.get().len()).sum())
         {
             return Ok(Prepared::Replay(replay));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -118,7 +118,11 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next:
         return tokio::time::timeout(POST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| too_slow());
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    let is_poll = request.method() == Method::GET;
     let response = next.run(request).await;
+    if let Some(session) = session.filter(|_| is_poll) {
+        session.note_polled(response.body().size_hint().lower());
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(connection) = connection
     {

@@ -18,14 +18,24 @@ use socketioxide_core::Value;
 
 use crate::net::connection::{ConnectionHandle, Connections};
 
-/// Packets that may wait for one socket: a replay of a whole log, and some.
-pub(super) const OUTBOX_PACKETS: usize = 1_280;
+/// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
+pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
-/// Bytes that may wait for one socket, besides what the kernel holds.
-const OUTBOX_BYTES: u64 = 768 * 1024;
+/// Bytes that may wait for one socket, besides what the kernel holds. With the packets' own, and the buffer in which the
+/// library gathers a write, a client that does not read costs less than 1 MiB.
+const OUTBOX_BYTES: u64 = 544 * 1024;
 
-/// What an event's packet has besides its name and payload: `42["",]` and the frame's head.
-const EVENT_OVERHEAD: usize = 11;
+/// Bytes of missed events that it may be sent at once; what is more is a snapshot's work.
+pub(super) const REPLAY_BYTES: usize = 496 * 1024;
+
+/// What an event's packet has besides its name and payload: `42["",]`.
+const EVENT_FRAMING: usize = 7;
+
+/// What an answer's packet has besides its number and payload: `43[]`.
+const ANSWER_FRAMING: usize = 4;
+
+/// An answer to a poll that is shorter than this has all that waited: the library gathers up to twice as much.
+const FULL_POLL_BYTES: u64 = 32 * 1024;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +54,13 @@ pub(super) struct Outbox {
     socket: Weak<Socket>,
     engine_id: String,
     connections: Connections,
-    websocket: OnceLock<Websocket>,
+    websocket: OnceLock<ConnectionHandle>,
     /// Bytes of all packets so far.
     queued: AtomicU64,
+    /// Bytes that left in answers to polls.
+    polled: AtomicU64,
     /// It could not take a packet: nothing more is sent, so that what it has stays true until it is gone.
     is_broken: AtomicBool,
-}
-
-/// The connection of a socket that does not poll.
-struct Websocket {
-    connection: ConnectionHandle,
-    /// How much was queued before it: that went by polls.
-    queued_before: u64,
 }
 
 impl Outbox {
@@ -66,13 +71,15 @@ impl Outbox {
             connections,
             websocket: OnceLock::new(),
             queued: AtomicU64::new(0),
+            polled: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
         };
         let request = socket.req_parts();
         // A connection that carries polls may be shared with requests of others behind a proxy: it is nobody's to close.
         let began_as_websocket = request.headers.contains_key(header::UPGRADE);
         if let Some(connection) = request.extensions.get::<ConnectionHandle>().filter(|_| began_as_websocket) {
-            outbox.set_websocket(connection.clone());
+            // It is empty: nobody else has it yet.
+            let _ = outbox.websocket.set(connection.clone());
         }
         outbox
     }
@@ -84,25 +91,27 @@ impl Outbox {
 
     /// Queues an event with ready JSON.
     pub(super) fn send_event(&self, event: &str, payload: &RawValue) -> Sent {
-        let length = event.len() + payload.get().len() + EVENT_OVERHEAD;
-        self.queue(length, |socket| socket.emit(event, payload))
+        self.queue(event.len() + payload.get().len() + EVENT_FRAMING, |socket| socket.emit(event, payload))
     }
 
     /// Queues the answer to an event that asked for one.
     pub(super) fn send_answer(&self, id: i64, answer: &impl Serialize) -> Sent {
         let answer = super::json(answer);
-        self.queue(answer.get().len() + EVENT_OVERHEAD, |socket| {
+        let digits = id.checked_ilog10().unwrap_or_default() as usize + 1;
+        self.queue(answer.get().len() + digits + ANSWER_FRAMING, |socket| {
             let Ok(ack) = AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));
             ack.send(&answer)
         })
     }
 
+    /// Queues a packet of so many bytes.
     fn queue(&self, length: usize, send: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>) -> Sent {
         if self.is_broken() {
             return Sent::Gone;
         }
         let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
-        let queued = self.queued.fetch_add(length as u64, Ordering::Relaxed) + length as u64;
+        let length = length as u64 + head_of_frame(length);
+        let queued = self.queued.fetch_add(length, Ordering::Relaxed) + length;
         if self.waiting_bytes(queued) > OUTBOX_BYTES {
             return self.give_up();
         }
@@ -117,12 +126,21 @@ impl Outbox {
         }
     }
 
-    /// How much of what was queued its connection has not taken yet. Of one that polls that is not known: the library
-    /// bounds its packets, and closes it when it does not ask for them.
+    /// How much of what was queued has not left yet. Rather too little than too much: handshakes and pings leave too, and
+    /// were not queued here.
     fn waiting_bytes(&self, queued: u64) -> u64 {
-        let Some(websocket) = self.find_websocket() else { return 0 };
-        // Rather too little than too much: handshakes and pings are written too, and were not queued here.
-        queued.saturating_sub(websocket.queued_before).saturating_sub(websocket.connection.written_bytes())
+        let written = self.find_websocket().map_or(0, ConnectionHandle::written_bytes);
+        queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
+    }
+
+    /// Notes that so much left in the answer to a poll.
+    pub(super) fn note_polled(&self, bytes: u64) {
+        if bytes < FULL_POLL_BYTES {
+            // What was queued since it was gathered is forgotten until the next: rather too little than too much.
+            self.polled.store(self.queued.load(Ordering::Relaxed), Ordering::Relaxed);
+        } else {
+            self.polled.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     fn give_up(&self) -> Sent {
@@ -151,21 +169,25 @@ impl Outbox {
 
     /// The TCP connection of its websocket; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
-        self.find_websocket().map(|websocket| websocket.connection.clone())
+        self.find_websocket().cloned()
     }
 
-    fn find_websocket(&self) -> Option<&Websocket> {
+    fn find_websocket(&self) -> Option<&ConnectionHandle> {
         if self.websocket.get().is_none()
             && let Some(connection) = self.connections.upgraded(&self.engine_id)
         {
-            self.set_websocket(connection);
+            // Two that find the upgrade at once find the same connection.
+            let _ = self.websocket.set(connection);
         }
         self.websocket.get()
     }
+}
 
-    fn set_websocket(&self, connection: ConnectionHandle) {
-        let queued_before = self.queued.load(Ordering::Relaxed);
-        // Two that find the upgrade at once find the same connection.
-        let _ = self.websocket.set(Websocket { connection, queued_before });
+/// How long the head of a websocket frame of the server is.
+fn head_of_frame(payload: usize) -> u64 {
+    match payload {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => 10,
     }
 }

@@ -12,7 +12,7 @@ use socketioxide::socket::Socket;
 
 use super::inbox::Inbox;
 use super::notifications::Cursor;
-use super::outbox::{Outbox, Sent};
+use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
@@ -174,6 +174,11 @@ impl Session {
         self.outbox.connection()
     }
 
+    /// Notes that so many bytes left in the answer to a poll.
+    pub(super) fn note_polled(&self, bytes: u64) {
+        self.outbox.note_polled(bytes);
+    }
+
     /// Whether it lost an event, and is on its way out.
     pub(super) fn is_broken(&self) -> bool {
         self.outbox.is_broken()
@@ -218,7 +223,10 @@ impl Member for Session {
         self.push(event, payload);
     }
 
-    fn admits_replay(&self, events: usize) -> bool {
+    fn admits_replay(&self, events: usize, bytes: usize) -> bool {
+        if bytes > REPLAY_BYTES {
+            return false;
+        }
         let Some(events) = u32::try_from(events).ok().and_then(NonZeroU32::new) else { return events == 0 };
         matches!(self.replays.check_n(events), Ok(Ok(())))
     }

@@ -131,7 +131,7 @@ impl Member for Recorder {
         self.more.notify_one();
     }
 
-    fn admits_replay(&self, events: usize) -> bool {
+    fn admits_replay(&self, events: usize, _: usize) -> bool {
         events <= self.room_for.load(Ordering::SeqCst)
     }
 
@@ -624,8 +624,8 @@ impl Member for Slow {
         self.recorder.send(event, payload);
     }
 
-    fn admits_replay(&self, events: usize) -> bool {
-        self.recorder.admits_replay(events)
+    fn admits_replay(&self, events: usize, _: usize) -> bool {
+        self.recorder.admits_replay(events, 0)
     }
 
     fn abandon(&self) {
@@ -767,7 +767,7 @@ impl Member for Faulty {
         assert_ne!(event, "slot_update", "as the test wants it");
     }
 
-    fn admits_replay(&self, _: usize) -> bool {
+    fn admits_replay(&self, _: usize, _: usize) -> bool {
         true
     }
 

@@ -45,7 +45,7 @@ impl Member for Socket {
         let _ = self.0.send(event);
     }
 
-    fn admits_replay(&self, _: usize) -> bool {
+    fn admits_replay(&self, _: usize, _: usize) -> bool {
         true
     }
 
