@@ -10,8 +10,13 @@ import { eventually } from './waiting.mjs';
  */
 export async function startCluster({ nodes = 3, settings = {}, redis = {}, store = undefined } = {}) {
   const cluster = new Cluster(store ?? (await startRedis({ options: redis })), settings);
-  await Promise.all(Array.from({ length: nodes }, () => cluster.addNode()));
-  return cluster;
+  const started = await Promise.allSettled(Array.from({ length: nodes }, () => cluster.addNode()));
+  const failed = started.find(({ status }) => status === 'rejected');
+  if (failed === undefined) return cluster;
+  // What runs on would keep the tests from ending.
+  await Promise.all(cluster.nodes.map((node) => node.kill()));
+  await cluster.redis.kill();
+  throw failed.reason;
 }
 
 class Cluster {

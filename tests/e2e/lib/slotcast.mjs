@@ -21,6 +21,12 @@ export const BINARY = process.env.SLOTCAST_BIN ?? join(REPOSITORY, 'target/debug
 /** Where the nodes' logs are kept for reading after a failure. */
 const LOGS = join(REPOSITORY, 'target/e2e-logs');
 
+/**
+ * How long one look at a starting node may take. Node's own `fetch` does not notice, for five minutes, that the very first
+ * connection of a process was closed before the question went out, as a node does that begins to serve just then.
+ */
+const PROBE_MS = 5_000;
+
 const running = new Set();
 const folders = new Set();
 process.on('exit', () => {
@@ -131,7 +137,7 @@ class Slotcast {
     const isReady = async () => {
       if (this.exit) throw new Error(`slotcast ended with ${JSON.stringify(this.exit)}:\n${this.log()}`);
       try {
-        return (await fetch(`${this.url}/readyz`)).status === 200;
+        return (await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(PROBE_MS) })).status === 200;
       } catch {
         return false;
       }
@@ -231,7 +237,8 @@ export async function runCommand(
     child.once('error', failed);
     child.once('close', (code) => done(code));
   });
-  const code = await within(ended, `the end of slotcast ${args.join(' ')}`, deadline).finally(() => {
+  const what = () => `the end of slotcast ${args.join(' ')}, which said ${JSON.stringify(output)}`;
+  const code = await within(ended, what, deadline).finally(() => {
     running.delete(child);
     child.kill('SIGKILL');
   });
