@@ -135,21 +135,27 @@ async function check(t, { scene, mailbox }) {
 test('what leaves nothing behind is done whole, also in a hash slot that is about to move', async (t) => {
   const redis = await startRedisCluster();
   const cluster = await startCluster({ nodes: 1, store: redis });
-  t.after(() => cluster.stop());
+  let follower;
+  t.after(() => {
+    follower?.close();
+    return cluster.stop();
+  });
   const [node] = cluster.nodes;
   const space = freshSpace();
-  const follower = new Follower(node.url, [space]);
-  t.after(() => follower.close());
+  follower = new Follower(node.url, [space]);
   await follower.ready();
   const user = node.userCaller(freshNumber());
   const act = async (name, more) => {
     const answer = await user.post(`/api/slots/${name}`, space.body(more));
     assert.equal(answer.status, 200, `${name}: ${answer.text}`);
   };
-  const isFree = (slot) => eventually(() => follower.of(space).statuses.get(slot) === 'available', `slot ${slot} is free`);
+  // Each slot is held and freed once.
+  const isFreed = ({ slotId, status }, slot) => slotId === slot && status === 'available';
+  const hearFreed = async (slot) =>
+    eventually(() => follower.of(space).updates.some((update) => isFreed(update, slot)), `slot ${slot} is free`);
   // Once all that an act writes to is there, it is not refused for what is not.
   await act('hold', { slots: [1], holdSeconds: 1 });
-  await isFree(1);
+  await hearFreed(1);
   const slot = await redis.slotOf(await redis.findKey(`slotcast:*:head:${space.site}:${space.number}`));
   const home = await redis.ownerOf(slot);
   const other = redis.servers.find((server) => server !== home);
@@ -163,7 +169,7 @@ test('what leaves nothing behind is done whole, also in a hash slot that is abou
     const from = await redis.ownerOf(slot);
     const moving = await redis.beginMove(slot, from === home ? other : home);
     await empty();
-    for (const one of freed) await isFree(one);
+    for (const one of freed) await hearFreed(one);
     await moving.finish();
     await allShowTheStore([follower], node, [space]);
   }
