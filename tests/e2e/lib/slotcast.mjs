@@ -131,7 +131,9 @@ class Slotcast {
     const isReady = async () => {
       if (this.exit) throw new Error(`slotcast ended with ${JSON.stringify(this.exit)}:\n${this.log()}`);
       try {
-        return (await fetch(`${this.url}/readyz`)).status === 200;
+        // The first fetch of a process first compiles its parser. A connection that is closed meanwhile, as a node does
+        // with idle ones when it has opened its store, is never heard of again in Node 20, so the wait has an end.
+        return (await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(5_000) })).status === 200;
       } catch {
         return false;
       }
