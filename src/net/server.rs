@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::connection::{Connections, Guarded};
 
@@ -54,11 +56,12 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
 }
 
 /// Serves what cannot be more than refusals until the caller has something to serve; never returns. Connections that are
-/// open when the future is dropped end with their request.
+/// open when the future is dropped get their one answer from `router` all the same: closed without one, a caller that
+/// has just connected might never notice.
 pub async fn serve_meanwhile(listener: &TcpListener, router: Router) {
-    let shutdown = CancellationToken::new();
-    let _ended = shutdown.clone().drop_guard();
-    accept(listener, &router, &Connections::default(), &shutdown, &TaskTracker::new()).await;
+    let close = HeaderValue::from_static("close");
+    let router = router.layer(SetResponseHeaderLayer::overriding(header::CONNECTION, close));
+    accept(listener, &router, &Connections::default(), &CancellationToken::new(), &TaskTracker::new()).await;
 }
 
 async fn accept(

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::session::Session;
 use super::{Realtime, Shared};
 use crate::domain::UserId;
-use crate::store::{SlotStore, UserMessage};
+use crate::store::{SlotStore, UserBacklog, UserMessage};
 
 /// After how long a backlog that the store could not give is read again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -28,7 +28,8 @@ pub(super) struct Cursor {
 }
 
 struct CursorState {
-    sequence: u64,
+    /// `None` until the first backlog is read.
+    sequence: Option<u64>,
     /// Backlogs that are to be read yet: until then messages wait, whatever way they came.
     unread_backlogs: usize,
     waiting: Vec<UserMessage>,
@@ -37,12 +38,17 @@ struct CursorState {
 impl Cursor {
     /// Of a socket that is to get its backlog first.
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(CursorState { sequence: 0, unread_backlogs: 1, waiting: Vec::new() }) }
+        Self { state: Mutex::new(CursorState { sequence: None, unread_backlogs: 1, waiting: Vec::new() }) }
     }
 
     /// Messages may have been missed: one backlog more is read before any other message.
     pub(super) fn expect_backlog(&self) {
         self.lock().unread_backlogs += 1;
+    }
+
+    /// Up to where messages were sent.
+    fn sequence(&self) -> Option<u64> {
+        self.lock().sequence
     }
 
     /// Sends a message once everything before it is sent; answers the last sequence that was sent now.
@@ -53,10 +59,12 @@ impl Cursor {
     }
 
     /// Takes one expected backlog, and sends what waited for it; answers as [`Self::take_message`].
-    fn take_backlog(&self, session: &Session, messages: Vec<UserMessage>) -> Option<u64> {
+    fn take_backlog(&self, session: &Session, backlog: UserBacklog) -> Option<u64> {
         let mut state = self.lock();
         state.unread_backlogs = state.unread_backlogs.saturating_sub(1);
-        state.waiting.extend(messages);
+        // Not forward, where another backlog waits that begins earlier.
+        state.sequence = Some(state.sequence.map_or(backlog.after, |last| last.min(backlog.after)));
+        state.waiting.extend(backlog.messages);
         state.send_waiting(session)
     }
 
@@ -74,8 +82,8 @@ impl CursorState {
         waiting.sort_by_key(|message| message.sequence);
         let mut sent = None;
         for message in waiting {
-            if message.sequence > self.sequence {
-                self.sequence = message.sequence;
+            if self.sequence.is_none_or(|last| message.sequence > last) {
+                self.sequence = Some(message.sequence);
                 if session.emit(&message.event, &message.data) {
                     sent = Some(message.sequence);
                 }
@@ -114,7 +122,7 @@ pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
 async fn try_deliver_backlog(realtime: &Realtime, session: &Session) -> bool {
     // Never closed, so that it is always a permit.
     let _permit = realtime.0.backlog_reads.acquire().await;
-    match realtime.0.app.store.unreceived(session.user()).await {
+    match realtime.0.app.store.messages_of(session.user(), session.cursor.sequence()).await {
         Ok(backlog) => {
             if let Some(sequence) = session.cursor.take_backlog(session, backlog) {
                 realtime.0.receipts.note(session.user().clone(), sequence);

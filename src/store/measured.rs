@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserMessage,
+    SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
 use crate::domain::event::Position;
@@ -26,7 +26,7 @@ const OPERATIONS: &[&str] = &[
     "read_day",
     "sites_of",
     "holds_of",
-    "unreceived",
+    "messages_of",
     "read_log",
     "heads",
     "report_node",
@@ -126,8 +126,8 @@ impl SlotStore for Measured {
         self.measure("holds_of", self.store.holds_of(user)).await
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
-        self.measure("unreceived", self.store.unreceived(user)).await
+    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
+        self.measure("messages_of", self.store.messages_of(user, since)).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

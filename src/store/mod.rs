@@ -86,8 +86,8 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The user's live holds, in order of space, day and slot.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
-    /// The user's messages that no socket of the user has received, oldest first.
-    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError>;
+    /// The user's messages after `since`, or without it those that no socket of the user has received.
+    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
 
     /// What a topic's log has after `since`, all of it or none.
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
@@ -219,7 +219,7 @@ pub struct FreedSlots {
 pub struct UserMessage {
     /// To whom.
     pub user: UserId,
-    /// Counts the user's messages from 1.
+    /// Ascending among the messages of the user, and never given twice, also where the store lost some.
     pub sequence: u64,
     /// The event's name.
     pub event: String,
@@ -324,6 +324,15 @@ pub struct HeldSlot {
     pub token: HoldToken,
     /// The hold's end.
     pub until: StoreTime,
+}
+
+/// What a socket has missed of its user's messages.
+#[derive(Clone, Debug, Default)]
+pub struct UserBacklog {
+    /// The sequence after which they begin.
+    pub after: u64,
+    /// Oldest first.
+    pub messages: Vec<UserMessage>,
 }
 
 /// What a log has after a position.

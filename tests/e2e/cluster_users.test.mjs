@@ -197,3 +197,18 @@ test('any node counts the whole cluster', async () => {
     await own.stop();
   }
 });
+
+test('a user who stays is told also what comes after Redis forgot all, on every socket', async () => {
+  const user = freshNumber();
+  const clients = await Promise.all([first.user(user), second.user(user), third.user(user)]);
+  for (const n of range(1, 5)) await notify(user, n, cluster.next);
+  for (const client of clients) await client.many('avviso', 5);
+  await cluster.redis.command('FLUSHALL');
+  // Numbered anew: these are not what the sockets have had.
+  for (const n of range(6, 8)) await notify(user, n, cluster.next);
+  for (const client of clients) {
+    await eventually(() => numbersOf(client).includes(8), 'the messages after that');
+    assert.deepEqual(numbersOf(client), range(1, 8));
+    assert.deepEqual(client.disconnects, []);
+  }
+});

@@ -252,7 +252,7 @@ async fn what_came_for_a_user_who_was_away_comes_first_in_order_and_once() {
     node.notify("7", "three").await;
     assert_eq!(client.names(3).await, ["one", "two", "three"]);
     let received = async {
-        while !node.store.unreceived(&UserId::new("7").unwrap()).await.unwrap().is_empty() {
+        while !node.store.messages_of(&UserId::new("7").unwrap(), None).await.unwrap().messages.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

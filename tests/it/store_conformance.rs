@@ -963,7 +963,7 @@ fn to_user(name: &str, event: &str, data: &str) -> Publication {
 }
 
 async fn sequences(store: &dyn SlotStore, name: &str) -> Vec<u64> {
-    let backlog = store.unreceived(&user(name)).await.unwrap();
+    let backlog = store.messages_of(&user(name), None).await.unwrap().messages;
     backlog.iter().map(|message| message.sequence).collect()
 }
 
@@ -976,43 +976,51 @@ pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
     }
     bench.store.publish(to_user("7", "other", "1")).await.unwrap();
 
-    let backlog = bench.store.unreceived(&user("anna")).await.unwrap();
-    let got: Vec<_> = backlog.iter().map(|m| (m.sequence, m.event.as_str(), m.data.get().to_owned())).collect();
-    let expected = [(1, "first", r#"{"price": 1.10}"#), (2, "second", "[1, 2]"), (3, "third", "null")];
-    assert_eq!(got, expected.map(|(sequence, event, data)| (sequence, event, data.to_owned())));
-    assert_eq!(sequences(&*bench.store, "7").await, [1]);
+    let backlog = bench.store.messages_of(&user("anna"), None).await.unwrap().messages;
+    let got: Vec<_> = backlog.iter().map(|m| (m.event.as_str(), m.data.get())).collect();
+    assert_eq!(got, [("first", r#"{"price": 1.10}"#), ("second", "[1, 2]"), ("third", "null")]);
+    let [first, second, third] = sequences(&*bench.store, "anna").await[..] else { panic!("three messages") };
+    assert!(first < second && second < third);
+    assert_eq!(sequences(&*bench.store, "7").await.len(), 1);
 
-    for sequence in 1..=3 {
+    for (version, sequence) in (1..).zip([first, second, third]) {
         let message = next_message(&mut watch).await;
-        assert_eq!((message.kind, message.at.version), (MessageKind::User, sequence));
+        assert_eq!((message.kind, message.at.version), (MessageKind::User, version));
         let heard: UserMessage = serde_json::from_str(message.payload.get()).unwrap();
         assert_eq!((heard.user, heard.sequence), (user("anna"), sequence));
     }
 
-    bench.store.mark_received(&user("anna"), 2).await.unwrap();
-    assert_eq!(sequences(&*bench.store, "anna").await, [3]);
+    bench.store.mark_received(&user("anna"), second).await.unwrap();
+    assert_eq!(sequences(&*bench.store, "anna").await, [third]);
+    // A socket that got less than another one is told what it lacks.
+    for (since, missed) in [(first, vec![second, third]), (second, vec![third]), (third, vec![])] {
+        let backlog = bench.store.messages_of(&user("anna"), Some(since)).await.unwrap();
+        let sequences: Vec<u64> = backlog.messages.iter().map(|message| message.sequence).collect();
+        assert_eq!((backlog.after, sequences), (since, missed));
+    }
     // Never back.
-    bench.store.mark_received(&user("anna"), 1).await.unwrap();
-    assert_eq!(sequences(&*bench.store, "anna").await, [3]);
+    bench.store.mark_received(&user("anna"), first).await.unwrap();
+    assert_eq!(sequences(&*bench.store, "anna").await, [third]);
     // Never beyond what was sent: the next message is not received yet.
     bench.store.mark_received(&user("anna"), u64::MAX).await.unwrap();
     assert!(sequences(&*bench.store, "anna").await.is_empty());
     bench.store.publish(to_user("anna", "fourth", "4")).await.unwrap();
-    assert_eq!(sequences(&*bench.store, "anna").await, [4]);
+    let fourth = sequences(&*bench.store, "anna").await;
+    assert!(fourth.len() == 1 && fourth[0] > third, "{fourth:?} after {third}");
     bench.store.mark_received(&user("nobody"), 9).await.unwrap();
     assert!(sequences(&*bench.store, "nobody").await.is_empty());
 }
 
 pub async fn a_user_keeps_the_last_messages(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    let count = USER_LOG_LENGTH as u64 + 7;
-    for sequence in 1..=count {
-        bench.store.publish(to_user("anna", "e", &sequence.to_string())).await.unwrap();
+    let count = USER_LOG_LENGTH + 7;
+    for number in 1..=count {
+        bench.store.publish(to_user("anna", "e", &number.to_string())).await.unwrap();
     }
-    let kept = sequences(&*bench.store, "anna").await;
-    assert_eq!(kept, (8..=count).collect::<Vec<_>>());
-    let backlog = bench.store.unreceived(&user("anna")).await.unwrap();
-    assert!(backlog.iter().all(|message| message.data.get() == message.sequence.to_string()));
+    let kept = bench.store.messages_of(&user("anna"), None).await.unwrap().messages;
+    let numbers: Vec<String> = kept.iter().map(|message| message.data.get().to_owned()).collect();
+    assert_eq!(numbers, (8..=count).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert!(kept.is_sorted_by_key(|message| message.sequence));
 }
 
 pub async fn publications_reach_their_topics(factory: impl StoreFactory) {

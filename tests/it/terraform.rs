@@ -279,7 +279,7 @@ async fn work_as_a_node(url: &str) {
     store.read_space(space(1)).await.unwrap();
     store.sites_of(SpaceId::new(1).unwrap()).await.unwrap();
     store.mark_received(&user, 0).await.unwrap();
-    store.unreceived(&user).await.unwrap();
+    store.messages_of(&user, None).await.unwrap();
     store.nodes().await.unwrap();
     assert!(store.take_sweep_lease("a", LEASE).await.unwrap());
     store.claim("session", "127.0.0.1:1", LEASE).await.unwrap();
@@ -464,9 +464,9 @@ impl Scripts {
 }
 
 fn commands_in(text: &str) -> impl Iterator<Item = String> {
-    let called: Vec<String> =
-        commands_after(text, "redis.call('").chain(commands_after(text, "redis.pcall('")).collect();
-    called.into_iter()
+    // The last is a function of `common.lua` that is given the command.
+    let callers = ["redis.call('", "redis.pcall('", "forget_all('"];
+    callers.into_iter().flat_map(|caller| commands_after(text, caller).collect::<Vec<_>>())
 }
 
 fn commands_after<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = String> + 'a {

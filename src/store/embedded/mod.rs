@@ -49,7 +49,7 @@ use self::writer::{Queue, Writer};
 use super::hub::{Hub, Watch};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    Subscriptions, SweepBatch, Topic, UserMessage,
+    Subscriptions, SweepBatch, Topic, UserBacklog,
 };
 use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
@@ -200,8 +200,8 @@ impl SlotStore for EmbeddedStore {
         self.read(|snapshot| snapshot.holds_of(user))
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
-        self.read(|snapshot| snapshot.unreceived(user))
+    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
+        self.read(|snapshot| snapshot.messages_of(user, since))
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

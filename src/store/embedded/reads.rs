@@ -16,7 +16,7 @@ use super::tables::{
 use crate::domain::event::Position;
 use crate::domain::slot::Status;
 use crate::domain::{Day, SiteId, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
-use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserMessage};
+use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserBacklog};
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -101,18 +101,19 @@ impl Snapshot {
         Ok(holds)
     }
 
-    pub(super) fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, Failure> {
+    pub(super) fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, Failure> {
         let (_, received) = read_user(&open_for_reading(&self.transaction, USERS)?, user)?;
+        let after = since.unwrap_or(received);
         let user_log = open_for_reading(&self.transaction, USER_LOG)?;
         let mut messages = Vec::new();
-        for row in user_log.range((user.as_str(), received.saturating_add(1))..=(user.as_str(), u64::MAX))? {
+        for row in user_log.range((user.as_str(), after.saturating_add(1))..=(user.as_str(), u64::MAX))? {
             let (key, row) = row?;
             let (ends, json) = row.value();
             if ends > self.now.as_millis() {
                 messages.push(parse(json, "user_log", key.value())?);
             }
         }
-        Ok(messages)
+        Ok(UserBacklog { after, messages })
     }
 
     pub(super) fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, Failure> {

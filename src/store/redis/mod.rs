@@ -49,7 +49,7 @@ use self::nodes::LastReport;
 pub use self::subscriptions::RedisSubscriptions;
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserMessage,
+    SweepBatch, Topic, UserBacklog,
 };
 use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
@@ -167,8 +167,8 @@ impl SlotStore for RedisStore {
         reads::holds_of(self, user).await
     }
 
-    async fn unreceived(&self, user: &UserId) -> Result<Vec<UserMessage>, StoreError> {
-        messages::unreceived(self, user).await
+    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
+        messages::messages_of(self, user, since).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

@@ -56,7 +56,7 @@ scripts! {
     PUBLISH = &[COMMON], "publish";
     ANNOUNCE = &[COMMON], "announce";
     RECEIVED = &[COMMON], "received";
-    UNRECEIVED = &[COMMON], "unreceived";
+    MESSAGES = &[COMMON], "messages";
     REPORT_NODE = &[COMMON], "report_node";
     NODES = &[COMMON], "nodes";
     LEASE = &[COMMON], "lease";

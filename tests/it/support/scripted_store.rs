@@ -8,7 +8,7 @@ use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserMessage,
+    SweepBatch, Topic, UserBacklog,
 };
 
 /// Sweeps by a function; every other method fails.
@@ -65,7 +65,7 @@ where
         not_scripted()
     }
 
-    async fn unreceived(&self, _: &UserId) -> Result<Vec<UserMessage>, StoreError> {
+    async fn messages_of(&self, _: &UserId, _: Option<u64>) -> Result<UserBacklog, StoreError> {
         not_scripted()
     }
 

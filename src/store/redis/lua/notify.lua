@@ -23,7 +23,9 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now) } end
   if unknown then return { 'unknown', text(now) } end
 end
-local sequence = tonumber(redis.call('HGET', KEYS[4], 'sent') or '0') + 1
+-- At least the time, so that a number is never given twice, also where the count was lost: a socket that is still there
+-- would take a new message for one that it has had.
+local sequence = math.max(tonumber(redis.call('HGET', KEYS[4], 'sent') or '0') + 1, now)
 local json = ARGV[9] .. text(sequence) .. ARGV[10]
 local version = version_of(KEYS[2]) + 1
 redis.call('HSET', KEYS[4], 'sent', text(sequence))
