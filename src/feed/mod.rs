@@ -1,8 +1,8 @@
 //! How what the store announces reaches this node's sockets: in order, once, without a silent gap.
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
-//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; [`days`]:
-//!   which days they look at; [`payload`]: what the feed says itself.
+//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
+//!   which days they look at; `payload`: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!

@@ -3,7 +3,7 @@
 //! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all of this node.
-//! - [`inbox`]: the events of one socket, in order, through a bounded queue; [`outbox`]: the bounded way to it.
+//! - [`inbox`]: the events of one socket, in order, through a bounded queue; `outbox`: the bounded way to it.
 //! - [`events`]: what each event does.
 //! - [`owners`]: which node a polling session lives on.
 //! - [`notifications`]: messages to one user, kept while the user is away.
