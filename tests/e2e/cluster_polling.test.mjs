@@ -129,9 +129,13 @@ test('a poll has the same headers on every node', async () => {
   for (const [index, node] of cluster.nodes.entries()) {
     const polling = ask(node);
     await cluster.next.staffCaller().post('/api/broadcast', { event: 'giro', data: { index } });
-    const answer = await polling;
-    assert.match(await answer.text(), /connection_confirmed|giro/);
+    let answer = await polling;
     answers.push(shown(answer));
+    // The first may have no more than a ping and the answer to CONNECT.
+    while (!/connection_confirmed|giro/.test(await answer.text())) {
+      answer = await ask(node);
+      answers.push(shown(answer));
+    }
   }
   assert.equal(answers[0].others['access-control-allow-credentials'], 'true');
   for (const answer of answers) assert.deepEqual(answer, answers[0]);
