@@ -40,8 +40,8 @@ pub trait Member: Send + Sync {
     /// Its name within this node.
     fn id(&self) -> MemberId;
 
-    /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never misses one event
-    /// and gets a later one.
+    /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never
+    /// misses one event and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
 
     /// Whether it has room for so many missed events at once, of so many bytes in all; counted as sent when it has. If

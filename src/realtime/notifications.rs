@@ -104,7 +104,8 @@ pub(super) fn deliver(shared: &Shared, message: UserMessage) {
     tracing::info!(event.name = message.event, user.id = %message.user, recipients = sent.len(), "notification");
 }
 
-/// Sends a socket the backlog of its user that its cursor expects. A store that cannot be asked is asked again until the socket ends.
+/// Sends a socket the backlog of its user that its cursor expects. A store that cannot be asked is asked again until the
+/// socket ends.
 pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
     if try_deliver_backlog(&realtime, &session).await {
         return;

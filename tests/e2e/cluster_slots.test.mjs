@@ -38,8 +38,8 @@ async function start(t) {
 }
 
 /**
- * Messages to users, one after the other by turns; each user has one socket, on a node of its own. (What one socket of a user
- * has received counts as received by the user.)
+ * Messages to users, one after the other by turns; each user has one socket, on a node of its own. Several sockets of a
+ * user, while the store forgets what it knew, are in `cluster_users.test.mjs`.
  */
 class Mailbox {
   static async open(t, scene) {
