@@ -60,6 +60,9 @@ async function startFlyValkey() {
   const child = spawn(program, args, { env: environment, stdio: 'ignore' });
   const forget = killAtExit(child);
   const exited = new Promise((done) => child.once('exit', done));
+  const ping = ['redis-cli', '-p', String(port), '-a', password, '--no-auth-warning', 'PING'];
+  const answers = async () => (await run(ping, { PATH: process.env.PATH })).stdout.trim() === 'PONG';
+  await eventually(answers, 'an answer of the store of fly.valkey.toml');
   return {
     url: `redis://default:${password}@localhost:${port}`,
     async kill() {
