@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::rule::Change;
 use super::slot::{SlotData, SlotRecord, SlotState, Status, data_of, status_of};
-use super::{Day, Schedule, SlotNumber, SpaceKey, StoreTime, UserId};
+use super::{Day, PublicDay, PublicSlot, PublicState, Schedule, SlotNumber, SpaceKey, StoreTime, UserId};
 
 /// Where in a topic something stands: an epoch and the version under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -60,7 +60,7 @@ impl Serialize for SlotUpdateData<'_> {
         map.serialize_entry("date", &self.day)?;
         map.serialize_entry("orario", &slot.label)?;
         map.serialize_entry("status", self.status.as_str())?;
-        serialize_end(&mut map, held_until(&self.change.state, self.status))?;
+        serialize_end(&mut map, held_until(PublicState::from(&self.change.state), self.status))?;
         serialize_data(&mut map, data_of(&self.change.state))?;
         map.end()
     }
@@ -77,12 +77,59 @@ pub enum Viewer {
     Staff,
 }
 
+/// A slot as it can be shown.
+pub trait Shown {
+    /// What it is.
+    fn state(&self) -> PublicState;
+
+    /// Staff's object.
+    fn data(&self) -> Option<&SlotData>;
+
+    /// Who holds or booked it, where that is known.
+    fn owner(&self) -> Option<&UserId>;
+}
+
+impl Shown for SlotRecord {
+    fn state(&self) -> PublicState {
+        PublicState::from(&self.state)
+    }
+
+    fn data(&self) -> Option<&SlotData> {
+        data_of(&self.state)
+    }
+
+    fn owner(&self) -> Option<&UserId> {
+        match &self.state {
+            SlotState::Held(hold) => Some(&hold.user),
+            SlotState::Booked { user, .. } => user.as_ref(),
+            SlotState::Available { .. } | SlotState::Blocked { .. } => None,
+        }
+    }
+}
+
+impl Shown for PublicSlot {
+    fn state(&self) -> PublicState {
+        self.state
+    }
+
+    fn data(&self) -> Option<&SlotData> {
+        self.data.as_ref()
+    }
+
+    fn owner(&self) -> Option<&UserId> {
+        None
+    }
+}
+
 /// One slot of a day at an instant, as boards and snapshots show it.
 pub struct BoardEntry<'a> {
     number: SlotNumber,
     label: &'a str,
     status: Status,
-    record: Option<&'a SlotRecord>,
+    until: Option<StoreTime>,
+    data: Option<&'a SlotData>,
+    /// Who holds (live) or booked the slot.
+    owner: Option<&'a UserId>,
     viewer: &'a Viewer,
     /// Whole minutes that a hold has left, rounded up; only boards show it.
     minutes_remaining: Option<i64>,
@@ -95,54 +142,46 @@ impl Serialize for BoardEntry<'_> {
         map.serialize_entry("orario", self.label)?;
         map.serialize_entry("status", self.status.as_str())?;
         map.serialize_entry("title", self.status.title())?;
-        serialize_end(&mut map, self.record.and_then(|record| held_until(&record.state, self.status)))?;
+        serialize_end(&mut map, self.until)?;
         if let Some(minutes) = self.minutes_remaining {
             map.serialize_entry("minutes_remaining", &minutes)?;
         }
-        match (self.viewer, self.owner()) {
+        match (self.viewer, self.owner) {
             (Viewer::User(viewer), Some(owner)) if viewer == owner => map.serialize_entry("mine", &true)?,
             (Viewer::Staff, Some(owner)) => map.serialize_entry("id_utente", owner)?,
             _ => {}
         }
-        serialize_data(&mut map, self.record.and_then(SlotRecord::data))?;
+        serialize_data(&mut map, self.data)?;
         map.end()
-    }
-}
-
-impl BoardEntry<'_> {
-    /// Who holds (live) or booked the slot.
-    fn owner(&self) -> Option<&UserId> {
-        match (&self.record?.state, self.status) {
-            (SlotState::Held(hold), Status::Occupied) => Some(&hold.user),
-            (SlotState::Booked { user, .. }, _) => user.as_ref(),
-            _ => None,
-        }
     }
 }
 
 /// The entries of a day at `now`. A slot that somebody has is shown as it is stored even where a later change of the
 /// schedule moved it in the past.
-pub fn board<'a>(
+pub fn board<'a, R: Shown>(
     slots: &'a [super::SlotTime],
-    records: &'a std::collections::BTreeMap<SlotNumber, SlotRecord>,
+    records: &'a std::collections::BTreeMap<SlotNumber, R>,
     now: StoreTime,
     viewer: &'a Viewer,
     with_minutes: bool,
 ) -> Vec<BoardEntry<'a>> {
     let entry = |slot: &'a super::SlotTime| {
         let record = records.get(&slot.number);
-        let status = match record {
-            Some(record) => status_of(&record.state, slot.start, now),
-            None => status_of(&SlotState::Available { data: None }, slot.start, now),
-        };
-        let ends = record.and_then(|record| held_until(&record.state, status)).filter(|_| with_minutes);
+        let state = record.map_or(PublicState::Available, Shown::state);
+        let status = state.status(slot.start, now);
+        let until = held_until(state, status);
+        let has_owner = matches!(status, Status::Occupied | Status::Booked);
         BoardEntry {
             number: slot.number,
             label: &slot.label,
             status,
-            record,
+            until,
+            data: record.and_then(Shown::data),
+            owner: record.and_then(Shown::owner).filter(|_| has_owner),
             viewer,
-            minutes_remaining: ends.map(|ends| (ends.as_millis() - now.as_millis() + 59_999) / 60_000),
+            minutes_remaining: until
+                .filter(|_| with_minutes)
+                .map(|until| (until.as_millis() - now.as_millis() + 59_999) / 60_000),
         }
     };
     slots.iter().map(entry).collect()
@@ -153,14 +192,14 @@ pub fn slots_status_update(
     space: SpaceKey,
     day: Day,
     schedule: Option<&Schedule>,
-    records: &std::collections::BTreeMap<SlotNumber, SlotRecord>,
+    known: &PublicDay,
     at: &Position,
     now: StoreTime,
 ) -> String {
     let slots = schedule.map(|schedule| schedule.slots(day)).unwrap_or_default();
     to_json(&SlotsStatusUpdate {
         r#type: "slots_status_update",
-        slots_status: board(&slots, records, now, &Viewer::Anyone, false),
+        slots_status: board(&slots, known, now, &Viewer::Anyone, false),
         spazio_id: space.space,
         sede_id: space.site,
         date: day,
@@ -184,9 +223,9 @@ struct SlotsStatusUpdate<'a> {
 }
 
 /// The end of a hold, while it is live.
-fn held_until(state: &SlotState, status: Status) -> Option<StoreTime> {
+fn held_until(state: PublicState, status: Status) -> Option<StoreTime> {
     match (state, status) {
-        (SlotState::Held(hold), Status::Occupied) => Some(hold.until),
+        (PublicState::Held { until }, Status::Occupied) => Some(until),
         _ => None,
     }
 }

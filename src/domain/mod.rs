@@ -7,11 +7,13 @@
 //! - [`act`]: what a caller asks for, parsed and resolved against the schedule.
 //! - [`rule`]: the state machine, one table: what an act does to what it finds.
 //! - [`event`]: the JSON that every client receives.
+//! - [`public`]: what everybody may know of a slot, and how it follows from the events.
 //! - [`refusal`]: every way to say no, with its code.
 
 pub mod act;
 pub mod event;
 pub mod ids;
+pub mod public;
 pub mod refusal;
 pub mod rule;
 pub mod schedule;
@@ -20,6 +22,7 @@ pub mod time;
 
 pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
+pub use public::{PublicChange, PublicDay, PublicSlot, PublicState};
 pub use refusal::{Code, Refusal};
 pub use schedule::Schedule;
 pub use slot::{SlotData, SlotRecord, Status};

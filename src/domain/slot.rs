@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{HoldToken, StoreTime, UserId};
+use super::{HoldToken, PublicState, StoreTime, UserId};
 
 /// The most bytes that a slot's `data` may have as JSON text.
 pub const MAX_DATA_BYTES: usize = 16 * 1024;
@@ -175,13 +175,7 @@ impl SlotRecord {
 
 /// The status of a slot that starts at `start` and has `state` stored, at `now`.
 pub fn status_of(state: &SlotState, start: StoreTime, now: StoreTime) -> Status {
-    match state {
-        SlotState::Booked { .. } => Status::Booked,
-        SlotState::Blocked { .. } => Status::Blocked,
-        SlotState::Available { .. } | SlotState::Held(_) if start <= now => Status::Past,
-        SlotState::Held(hold) if now < hold.until => Status::Occupied,
-        SlotState::Available { .. } | SlotState::Held(_) => Status::Available,
-    }
+    PublicState::from(state).status(start, now)
 }
 
 /// Staff's data of a state.

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 use slotcast::domain::act::StaffStatus;
+use slotcast::domain::event::{self, Position, Viewer};
 use slotcast::domain::rule::{self, Change, DayView, Decision};
 use slotcast::domain::slot::{Hold, SlotState};
 use slotcast::domain::{
-    Actor, Code, Day, HoldToken, Refusal, SiteId, SlotAct, SlotActKind, SlotNumber, SlotRecord, SlotTime, SpaceId,
-    SpaceKey, Status, StoreTime, UserId,
+    Actor, Code, Day, HoldToken, PublicChange, PublicDay, Refusal, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber,
+    SlotRecord, SlotTime, SpaceId, SpaceKey, Status, StoreTime, UserId,
 };
 
 const SLOTS: u64 = 5;
@@ -30,7 +32,7 @@ enum WishKind {
     Book { user: Option<u8>, with_token: Option<u8> },
     Release { user: Option<u8>, as_staff: bool },
     Extend { user: Option<u8>, millis: i64 },
-    Update(StaffStatus),
+    Update { to: StaffStatus, with_data: bool },
 }
 
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
@@ -42,11 +44,11 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
             .prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
         3 => (anyone.clone(), any::<bool>()).prop_map(|(user, as_staff)| WishKind::Release { user, as_staff }),
         2 => (anyone, 1..900_i64).prop_map(|(user, millis)| WishKind::Extend { user, millis }),
-        1 => prop_oneof![
+        1 => (prop_oneof![
             Just(StaffStatus::Available),
             Just(StaffStatus::Booked),
             Just(StaffStatus::Blocked),
-        ].prop_map(WishKind::Update),
+        ], any::<bool>()).prop_map(|(to, with_data)| WishKind::Update { to, with_data }),
     ];
     let wish = (prop_oneof![Just(0), 0..400_i64], 1..(1_u8 << SLOTS), kind)
         .prop_map(|(after_millis, slots, kind)| Wish { after_millis, slots, kind });
@@ -115,12 +117,25 @@ fn token(step: u8) -> HoldToken {
     HoldToken::from_random([step; 16])
 }
 
-fn act_of(wish: &Wish, step: u8) -> SlotAct {
-    let numbers = (1..=SLOTS).filter(|n| wish.slots & (1 << (n - 1)) != 0);
+fn day() -> Day {
+    Day::parse("2026-11-23").unwrap()
+}
+
+fn slots_of_the_day() -> Vec<SlotTime> {
     let slot = |n: u64| {
         let start = StoreTime::from_millis(n as i64 * 1_500);
         SlotTime { number: SlotNumber::new(n).unwrap(), start, end: start.plus_millis(1_500), label: "00:00".into() }
     };
+    (1..=SLOTS).map(slot).collect()
+}
+
+fn staff_data() -> SlotData {
+    serde_json::from_str(r#"{"price": 1.10, "note": "Sala \"blu\"", "n": 12345678901234567890123}"#).unwrap()
+}
+
+fn act_of(wish: &Wish, step: u8) -> SlotAct {
+    let slots = slots_of_the_day().into_iter();
+    let named = slots.filter(|slot| wish.slots & (1 << (slot.number.get() - 1)) != 0);
     let kind = match wish.kind.clone() {
         WishKind::Hold { user: index, millis } => {
             SlotActKind::Hold { user: user(index), token: token(step), millis, max_holds: Some(MAX_HOLDS) }
@@ -130,12 +145,12 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
         WishKind::Extend { user, millis } => {
             SlotActKind::Extend { actor: actor(user), token: None, millis, max_millis: MAX_MILLIS }
         }
-        WishKind::Update(to) => SlotActKind::Update { to, data: None },
+        WishKind::Update { to, with_data } => SlotActKind::Update { to, data: with_data.then(staff_data) },
     };
     SlotAct {
         space: SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() },
-        day: Day::parse("2026-11-23").unwrap(),
-        slots: numbers.map(slot).collect(),
+        day: day(),
+        slots: named.collect(),
         revision: 0,
         kind,
         idempotency: None,
@@ -192,6 +207,27 @@ fn check_owners(before: &Model, after: &Model, act: &SlotAct, now: StoreTime) ->
     Ok(())
 }
 
+/// Takes in what a change's event says, as a node does that only hears the space.
+fn hear(known: &mut PublicDay, act: &SlotAct, change: &Change, version: u64, now: StoreTime) {
+    let at = Position { epoch: "e".into(), version };
+    let update = RawValue::from_string(event::slot_update(act.space, act.day, change, &at, now)).unwrap();
+    let heard = PublicChange::read(&update).unwrap();
+    assert_eq!((heard.day, heard.number), (act.day, change.slot.number));
+    known.insert(heard.number, heard.slot);
+}
+
+/// Whoever heard every event shows the day as the store would, then and whenever later.
+fn check_heard(model: &Model, known: &PublicDay, now: StoreTime) -> Result<(), TestCaseError> {
+    let slots = slots_of_the_day();
+    for later in [0, 1, 300, 900, 4_000, 9_000] {
+        let at = now.plus_millis(later);
+        let stored = event::board(&slots, &model.records, at, &Viewer::Anyone, true);
+        let heard = event::board(&slots, known, at, &Viewer::Anyone, true);
+        prop_assert_eq!(event::to_json(&heard), event::to_json(&stored), "{} ms later", later);
+    }
+    Ok(())
+}
+
 /// A repeat straight after the act answers as the act did.
 fn check_repeat(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime) -> Result<(), TestCaseError> {
     let hold = match &act.kind {
@@ -225,6 +261,7 @@ proptest! {
     #[test]
     fn the_rule_holds_whatever_is_wished(wishes in wishes()) {
         let mut model = Model::default();
+        let mut known = PublicDay::new();
         let mut now = StoreTime::from_millis(0);
         for (step, wish) in wishes.iter().enumerate() {
             now = now.plus_millis(wish.after_millis);
@@ -234,6 +271,9 @@ proptest! {
                 Ok(Decision::Write(changes)) => {
                     check_changes(&before, &act, &changes, now)?;
                     model.write(&changes);
+                    for (change, version) in changes.iter().zip(before.version + 1..) {
+                        hear(&mut known, &act, change, version, now);
+                    }
                     prop_assert_eq!(model.version, before.version + changes.len() as u64);
                     check_owners(&before, &model, &act, now)?;
                     check_repeat(&model, &act, &changes, now)?;
@@ -241,6 +281,7 @@ proptest! {
                 Ok(Decision::Repeat { version, .. }) => prop_assert!(version <= model.version && version > 0),
                 Err(refusal) => check_refusal(&model, &act, &refusal, now)?,
             }
+            check_heard(&model, &known, now)?;
             // At most one user has a slot, and whoever does has it under one live hold or one booking.
             for (number, record) in &model.records {
                 if record.live_hold(now).is_some() {
