@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::Verifier;
+use crate::calls::acknowledged::Acknowledged;
 use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub struct App {
     pub verifier: Verifier,
     /// Knows the spaces' schedules.
     pub catalog: Catalog,
+    /// Up to where it has answered for the spaces that it follows.
+    pub acknowledged: Acknowledged,
     /// Limits the acts of each user.
     pub rates: UserRates,
     /// Tells this node's sweeper when holds end.
@@ -71,6 +74,11 @@ impl Health {
         }
     }
 
+    /// Whether the store answered when it was last asked.
+    pub fn is_store_reachable(&self) -> bool {
+        self.store_is_reachable.load(Ordering::Acquire)
+    }
+
     /// Says whether what the store announces arrives.
     pub fn set_feed_in_step(&self, in_step: bool) {
         self.feed_in_step.store(in_step, Ordering::Release);
@@ -105,7 +113,7 @@ impl Health {
     /// What stands in the way of serving, one word each; empty when ready.
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
-        if !self.store_is_reachable.load(Ordering::Acquire) {
+        if !self.is_store_reachable() {
             obstacles.push("store_unreachable");
         }
         if !self.feed_in_step.load(Ordering::Acquire) {

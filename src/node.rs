@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState, Health};
 use crate::auth::Verifier;
+use crate::calls::acknowledged::Acknowledged;
 use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
@@ -135,6 +136,7 @@ impl Parts {
         }
         let app = Arc::new(App {
             catalog: Catalog::new(store.clone(), config.catalog.clone()),
+            acknowledged: Acknowledged::default(),
             rates: UserRates::new(config.limits.user_rate),
             store,
             verifier,

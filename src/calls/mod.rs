@@ -6,7 +6,7 @@
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
 //! - Reading: [`board`], [`holds`], [`changes`], [`stats`].
 //! - Staff: [`spaces`], [`messages`].
-//! - [`catalog`] knows the schedules, [`rates`] limits the acts of each user.
+//! - [`catalog`] knows the schedules, [`acknowledged`] what was answered last, [`rates`] limits the acts of each user.
 
 pub mod slots;
 pub mod hold;
@@ -21,6 +21,7 @@ pub mod stats;
 pub mod spaces;
 pub mod messages;
 pub mod catalog;
+pub mod acknowledged;
 pub mod rates;
 
 use serde::de::DeserializeOwned;

@@ -273,6 +273,7 @@ pub(super) async fn apply(
         };
         match app.store.apply(act).await {
             Ok(outcome) => {
+                app.acknowledged.note(named.space, &outcome.at);
                 if let Some(hold) = &outcome.hold {
                     app.deadlines.note(named.space.bucket(), hold.until);
                 }

@@ -106,7 +106,10 @@ async fn write(
     let written = app.store.put_space(space, spec, state.at.version).await;
     app.catalog.forget(space);
     match written {
-        Ok(at) => Ok(Some(at)),
+        Ok(at) => {
+            app.acknowledged.note(space, &at);
+            Ok(Some(at))
+        }
         Err(ApplyError::Stale) => Ok(None),
         Err(ApplyError::Refused(refusal)) => Err(refusal),
         Err(ApplyError::Store(error)) => Err(unavailable(&error)),

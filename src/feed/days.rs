@@ -33,6 +33,11 @@ impl Days {
         }
     }
 
+    /// Whether anybody looks at a day.
+    pub(super) fn has(&self, day: Day) -> bool {
+        self.0.contains_key(&day)
+    }
+
     /// Plans by a schedule that was not known; a start that is due stays due.
     pub(super) fn learn(&mut self, schedule: Option<&Schedule>, now: StoreTime) {
         for (day, asked) in self.0.iter_mut().filter(|(_, asked)| !asked.is_due(now)) {

@@ -62,6 +62,11 @@ impl Follower {
         &self.at
     }
 
+    /// Whether it has all that it heard of: no catch-up has failed.
+    pub fn is_in_step(&self) -> bool {
+        !self.is_behind
+    }
+
     /// The next thing to look at. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
         tokio::select! {

@@ -2,13 +2,14 @@
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
-//!   which days they look at; `payload`: what the feed says itself.
+//!   which days they look at; `boards`: what is known of these; `payload`: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!
 //! **Invariant:** an event reaches a socket only through the task of its space, after everything older. No handler
 //! emits what it did.
 
+mod boards;
 pub mod buckets;
 mod days;
 pub mod follower;
@@ -169,6 +170,7 @@ impl Feed {
         // The receiver is alive here: the command is taken.
         let _ = sender.send(command);
         spaces.insert(space, sender);
+        self.0.app.acknowledged.follow(space);
         tokio::spawn(SpaceTask::run(self.clone(), space, commands, self.0.rooms.counter(space)));
     }
 
@@ -181,6 +183,7 @@ impl Feed {
         commands.close();
         spaces.remove(&space);
         self.0.rooms.forget(space);
+        self.0.app.acknowledged.unfollow(space);
         true
     }
 

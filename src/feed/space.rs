@@ -12,12 +12,13 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::boards::Boards;
 use super::days::Days;
 use super::follower::{Follower, Step};
-use super::payload::{age_of, joined_space, raw};
+use super::payload::{age_of, joined_space};
 use super::{Feed, Interest, Joined, Member, MemberId};
 use crate::calls::catalog::Board;
-use crate::domain::event::{self, Position};
+use crate::domain::event::Position;
 use crate::domain::refusal::Code;
 use crate::domain::{Day, Refusal, Schedule, SpaceKey, StoreTime};
 use crate::store::{LogRead, Message, MessageKind, ShowBoard, StoreError, Topic};
@@ -67,13 +68,12 @@ pub(super) struct SpaceTask {
     /// Snapshots to send, by when.
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
     /// Days that staff wants shown to the room.
-    boards: Vec<Day>,
+    to_show: Vec<Day>,
     days: Days,
+    boards: Boards,
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
-    /// Snapshots read at the task's position, shared by what waited when they were read.
-    fresh: HashMap<Day, Arc<RawValue>>,
     /// Whether the head was read, and reached, for the commands that are being done.
     is_at_head: bool,
 }
@@ -106,11 +106,11 @@ impl SpaceTask {
             watchers: HashMap::new(),
             member_count,
             snapshots: BTreeMap::new(),
-            boards: Vec::new(),
+            to_show: Vec::new(),
             days: Days::default(),
+            boards: Boards::new(space),
             schedule: None,
             empty_since: Instant::now(),
-            fresh: HashMap::new(),
             is_at_head: false,
         };
         while task.step(&mut commands).await {}
@@ -141,7 +141,6 @@ impl SpaceTask {
     /// Sends on what the follower says.
     async fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
-            self.fresh.clear();
             match step {
                 Step::Deliver(message) => self.deliver(&message).await,
                 Step::Restarted => {
@@ -154,13 +153,16 @@ impl SpaceTask {
 
     async fn deliver(&mut self, message: &Message) {
         match message.kind {
-            MessageKind::SlotUpdate => self.send_to_room(message).await,
+            MessageKind::SlotUpdate => {
+                self.boards.apply(&message.payload);
+                self.send_to_room(message).await;
+            }
             MessageKind::SpaceChanged => {
                 self.forget_schedule();
                 self.put_all_behind(Duration::ZERO);
             }
             MessageKind::ShowBoard => match serde_json::from_str::<ShowBoard>(message.payload.get()) {
-                Ok(show) => self.boards.push(show.date),
+                Ok(show) => self.to_show.push(show.date),
                 Err(error) => tracing::error!(space = %self.space, %error, "an unreadable command in the feed"),
             },
             other => tracing::error!(space = %self.space, kind = other.name(), "not a message of a space"),
@@ -206,7 +208,7 @@ impl SpaceTask {
         for command in waiting {
             self.obey(command).await;
         }
-        self.fresh.clear();
+        self.boards.pass(&self.days);
         self.is_at_head = false;
     }
 
@@ -273,6 +275,9 @@ impl SpaceTask {
         if interest.day.is_some() {
             self.learn_schedule().await?;
         }
+        if interest.since.as_ref() == Some(self.follower.at()) && self.is_current() {
+            return Ok(Prepared::Replay(Vec::new()));
+        }
         if let Some(since) = &interest.since
             && let Some(replay) = self.read_replay(since).await?
             && member.admits_replay(replay.len(), replay.iter().map(|message| message.payload.get().len()).sum())
@@ -322,11 +327,14 @@ impl SpaceTask {
 
     // --- Snapshots
 
-    /// A day's snapshot at the task's position, shared within a batch of commands.
+    /// A day's snapshot at the task's position: of what the task knows, or else of what the store has.
     async fn snapshot(&mut self, day: Day) -> Result<Arc<RawValue>, Refusal> {
-        if let Some(payload) = self.fresh.get(&day) {
-            return Ok(payload.clone());
+        if self.is_current()
+            && let Some(payload) = self.show(day)?
+        {
+            return Ok(payload);
         }
+        let acknowledged = self.feed.shared().app.acknowledged.last(self.space);
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
             self.bring_to(&state.at).await?;
@@ -334,19 +342,33 @@ impl SpaceTask {
                 continue;
             }
             // Only now: a change of the schedule on the way there made the task forget what it knew.
-            self.learn(schedule.clone());
-            let payload = raw(event::slots_status_update(
-                self.space,
-                day,
-                schedule.as_deref(),
-                &state.records,
-                &state.at,
-                state.now,
-            ))?;
-            self.fresh.insert(day, payload.clone());
-            return Ok(payload);
+            self.learn(schedule);
+            self.boards.learn(day, state);
+            if let Some(reached) = &acknowledged {
+                self.feed.shared().app.acknowledged.reach(self.space, reached);
+            }
+            if let Some(payload) = self.show(day)? {
+                return Ok(payload);
+            }
         }
         Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
+    }
+
+    /// The snapshot of a day that the task knows.
+    fn show(&mut self, day: Day) -> Result<Option<Arc<RawValue>>, Refusal> {
+        let now = self.store_now();
+        self.boards.show(day, self.schedule.as_deref(), self.follower.at(), now)
+    }
+
+    /// Whether what the task knows may be shown: nothing that this node has acknowledged is missing in it, and what
+    /// happens next will be heard. Something newer may be on its way here; who is shown a board gets that next.
+    fn is_current(&self) -> bool {
+        let app = &self.feed.shared().app;
+        let at = self.follower.at();
+        let has_acknowledged = || {
+            app.acknowledged.last(self.space).is_none_or(|last| last.epoch == at.epoch && last.version <= at.version)
+        };
+        self.follower.is_in_step() && app.health.is_store_reachable() && has_acknowledged()
     }
 
     async fn today(&mut self) -> Result<Day, Refusal> {
@@ -375,6 +397,7 @@ impl SpaceTask {
         };
         self.schedule = schedule;
         if !is_known {
+            self.boards.forget();
             self.days.learn(self.schedule.as_deref(), self.store_now());
         }
     }
@@ -384,7 +407,7 @@ impl SpaceTask {
     }
 
     async fn bring_to_head(&mut self) -> Result<(), Refusal> {
-        if self.is_at_head {
+        if self.is_at_head || self.is_current() {
             return Ok(());
         }
         let store = self.feed.shared().app.store.clone();
@@ -438,7 +461,7 @@ impl SpaceTask {
                 }
             }
         }
-        self.fresh.clear();
+        self.boards.pass(&self.days);
     }
 
     fn send_snapshot(&mut self, members: &[MemberId], payload: &RawValue) {
@@ -453,7 +476,7 @@ impl SpaceTask {
 
     /// Sends the boards that staff wants shown to the whole room.
     async fn show_boards(&mut self) {
-        for day in std::mem::take(&mut self.boards) {
+        for day in std::mem::take(&mut self.to_show) {
             let payload = match self.snapshot(day).await {
                 Ok(payload) => payload,
                 Err(refusal) => {
@@ -464,7 +487,7 @@ impl SpaceTask {
             self.watchers.values().for_each(|watcher| watcher.member.send("slots_status_update", &payload));
             self.count_snapshots(self.watchers.len());
         }
-        self.fresh.clear();
+        self.boards.pass(&self.days);
     }
 
     fn count_snapshots(&self, recipients: usize) {
@@ -505,6 +528,7 @@ impl SpaceTask {
     fn forget_schedule(&mut self) {
         self.feed.shared().app.catalog.forget(self.space);
         self.schedule = None;
+        self.boards.forget();
         self.days.forget_schedule();
     }
 

@@ -8,6 +8,7 @@ import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { startRedisWire } from './lib/redis_wire.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
+import { eventually } from './lib/waiting.mjs';
 
 /** From the far region to Redis and back, in ms: about Frankfurt to the east of North America. */
 const ROUND_TRIP = 80;
@@ -96,7 +97,7 @@ test('what happens in a watched space reaches every socket of a region without a
   await join(watchers[0]);
   for (const watcher of watchers.slice(1)) {
     const { commands } = await countCommands(wires.far, space, () => join(watcher));
-    assert.deepEqual(commands, ['EVALSHA'], 'who joins a watched space gets its snapshot by one question');
+    assert.deepEqual(commands, [], 'who joins a watched space is shown it as the node knows it');
   }
   const staff = near.staffCaller();
   const { answer, commands } = await countCommands(wires.far, space, async () => {
@@ -111,7 +112,51 @@ test('what happens in a watched space reaches every socket of a region without a
   for (const watcher of watchers) watcher.close();
 });
 
-test('a board costs one round trip, watched or not', async () => {
+test('the board of a watched space is shown by the node alone, as it is after every change', async (t) => {
+  const space = freshSpace();
+  const [first, joining] = [await far.user(freshNumber()), await far.user(freshNumber())];
+  await first.join(space, { date: space.date });
+  const staff = near.staffCaller();
+  const put = (slot, status) => staff.put(`/api/slots/${slot}`, space.body({ status, data: { note: `slot ${slot}` } }));
+  await put(1, 'blocked');
+  const { body } = await put(2, 'booked');
+  await first.first('slot_update', ({ version }) => version === body.data.version);
+  const shown = async (client, event) => {
+    const started = performance.now();
+    const before = client.all('slots_status_update').length;
+    const { answer, commands } = await countCommands(wires.far, space, async () => {
+      await event();
+      await eventually(() => client.all('slots_status_update').length > before, 'a board');
+      return client.all('slots_status_update').at(-1);
+    });
+    t.diagnostic(`shown after ${(performance.now() - started).toFixed(0)} ms, the way to Redis takes ${ROUND_TRIP}`);
+    assert.deepEqual(commands, []);
+    return answer;
+  };
+  const stored = await near.board(space);
+  const withoutMinutes = stored.slots.map(({ minutes_remaining: _, ...slot }) => slot);
+  for (const board of [
+    await shown(joining, () => joining.join(space, { date: space.date })),
+    await shown(joining, () => joining.call('sync', space.event())),
+  ]) {
+    assert.deepEqual([board.epoch, board.version], [stored.epoch, stored.version]);
+    assert.deepEqual(board.slotsStatus, withoutMinutes);
+  }
+  // Its own act is in what it is shown next, though the announcement of it may come after the answer.
+  for (const slot of range(4, 9)) {
+    const held = await joining.call('hold_slot', space.event({ slots: [slot] }));
+    assert.equal(held.ok, true, JSON.stringify(held));
+    const before = joining.all('slots_status_update').length;
+    await joining.call('sync', space.event());
+    const board = (await eventually(() => joining.all('slots_status_update').slice(before), 'a board')).at(-1);
+    assert.ok(board.version >= held.version, `${board.version} after ${held.version}`);
+    assert.equal(board.slotsStatus[slot - 1].status, 'occupied');
+  }
+  first.close();
+  joining.close();
+});
+
+test('a board over HTTP costs one round trip, watched or not: nothing follows it, so it is as the store has it', async () => {
   const space = freshSpace();
   const watcher = await far.user(freshNumber());
   await watcher.join(space, { date: space.date });

@@ -11,7 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use slotcast::domain::event::Position;
+use slotcast::domain::event::{self, Position};
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Code, Day, SiteId, SpaceId, SpaceKey, UserId};
 use slotcast::feed::buckets::{Audience, FreedSummary};
 use slotcast::feed::{Feed, Interest, Joined, Member, MemberId, Rooms};
@@ -604,6 +605,81 @@ async fn a_lost_last_change_is_found_by_comparing_heads() {
     member.reaches(last).await;
     comparing.abort();
     assert_eq!(member.names(), ["joined_space 0", "slot_update 1"]);
+}
+
+#[tokio::test]
+async fn whoever_was_answered_is_not_shown_a_board_from_before_that() {
+    let hub = Hub::default();
+    let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
+    let (first, second) = (Recorder::new(), Recorder::new());
+    node.join(&first, day(node.tomorrow())).await;
+    assert_eq!(first.names(), ["joined_space 0", "slots_status_update 0"]);
+    let answered = node.change(1, "blocked").await;
+    node.join(&second, day(node.tomorrow())).await;
+    assert_eq!(second.names(), [format!("joined_space {answered}"), format!("slots_status_update {answered}")]);
+    assert_eq!(second.heard()[1].1["slotsStatus"][0]["status"], "blocked");
+    let answered = node.change(2, "blocked").await;
+    assert_eq!(node.join(&first, Interest::default()).await.at.version, answered);
+    // What the other members lacked came first.
+    for member in [first, second] {
+        member.reaches(answered).await;
+        member.check(None);
+    }
+}
+
+#[tokio::test]
+async fn who_joins_a_watched_space_is_shown_what_is_known_and_then_the_rest() {
+    let hub = Hub::default();
+    let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
+    let (first, second) = (Recorder::new(), Recorder::new());
+    node.join(&first, day(node.tomorrow())).await;
+    // As another node would do it, of which nothing has come here yet.
+    let elsewhere = node.app.app.store.put_space(space(), Some(ScheduleSpec::default()), 0).await.unwrap();
+    node.join(&second, day(node.tomorrow())).await;
+    assert_eq!(second.names(), ["joined_space 0", "slots_status_update 0"]);
+    let comparing = tokio::spawn(node.feed.clone().compare_heads());
+    second.reaches(elsewhere.version).await;
+    comparing.abort();
+    second.check(None);
+}
+
+#[tokio::test]
+async fn a_board_that_is_known_from_events_is_that_of_the_store() {
+    let node = Node::start();
+    let watching = Recorder::new();
+    node.join(&watching, day(node.tomorrow())).await;
+    node.churn().await;
+    let body = |more: Value| {
+        let mut body = json!({"idSpazio": 3, "sedeId": 1, "date": node.app.tomorrow()});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    node.app.post("/api/slots/2/hold", &node.app.user("7"), body(json!({}))).await.data();
+    node.app.post("/api/slots/3/hold", &node.app.user("7"), body(json!({}))).await.data();
+    node.app.post("/api/slots/3/book", &node.app.user("7"), body(json!({}))).await.data();
+    let data = json!({"price": 12.5, "note": "\"blu\""});
+    let staff = node.app.staff("1", "admin");
+    node.app.put("/api/slots/4", &staff, body(json!({"status": "blocked", "data": data}))).await.data();
+    let last = node.change(5, "available").await;
+    watching.reaches(last).await;
+
+    let joining = Recorder::new();
+    node.join(&joining, day(node.tomorrow())).await;
+    let [_, (_, known)] = joining.heard().try_into().unwrap();
+    assert_eq!(known["version"], last);
+    let state = node.app.app.catalog.read_board_or_none(space(), node.tomorrow()).await.unwrap();
+    let day_of_store = state.state.records.into_iter().map(|(number, record)| (number, record.into())).collect();
+    let stored = event::slots_status_update(
+        space(),
+        node.tomorrow(),
+        state.schedule.as_deref(),
+        &day_of_store,
+        &state.state.at,
+        state.state.now,
+    );
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    assert_eq!(known["slotsStatus"], stored["slotsStatus"]);
+    assert_eq!(known["slotsStatus"][3]["price"], 12.5);
 }
 
 /// A member whose queue takes long, while `is_stuck`.

@@ -27,6 +27,7 @@ use axum::http::{HeaderMap, Request};
 use serde_json::{Value, json};
 use slotcast::app::{App, AppState, Health, Presence};
 use slotcast::auth::Verifier;
+use slotcast::calls::acknowledged::Acknowledged;
 use slotcast::calls::catalog::Catalog;
 use slotcast::calls::rates::UserRates;
 use slotcast::clock;
@@ -77,6 +78,7 @@ impl TestApp {
             verifier: Verifier::new(config.auth.as_ref().expect("keys")).expect("a verifier"),
             catalog: Catalog::new(store, config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
+            acknowledged: Acknowledged::default(),
             // Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
             deadlines: Deadlines::new().0,
             metrics: Metrics::new(),
