@@ -50,7 +50,9 @@ fn ask(address: SocketAddr, args: &HealthcheckArgs) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    write!(stream, "GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n", args.path)?;
+    // In one piece: written bit by bit, a server that answers at once may have closed before the last one.
+    let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n", args.path);
+    stream.write_all(request.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     status_of(&line).with_context(|| format!("{line:?} is no HTTP answer"))
@@ -70,7 +72,6 @@ fn parse_path(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::net::TcpListener;
 
     use super::*;
@@ -81,10 +82,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let asked = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let length = stream.read(&mut request).unwrap();
+            let lines: Vec<String> =
+                BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
             stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).lines().next().unwrap().to_owned()
+            lines[0].clone()
         });
         (address, asked)
     }
