@@ -16,7 +16,7 @@ import {
   withFreePorts,
 } from './lib/platforms.mjs';
 import { startHttpProxy } from './lib/proxy.mjs';
-import { startRedis } from './lib/redis_server.mjs';
+import { answersPing, startRedis } from './lib/redis_server.mjs';
 import { freePort, killAtExit, temporaryFolder } from './lib/slotcast.mjs';
 import { SECRET, staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
@@ -60,9 +60,7 @@ async function startFlyValkey() {
   const child = spawn(program, args, { env: environment, stdio: 'ignore' });
   const forget = killAtExit(child);
   const exited = new Promise((done) => child.once('exit', done));
-  const ping = ['redis-cli', '-p', String(port), '-a', password, '--no-auth-warning', 'PING'];
-  const answers = async () => (await run(ping, { PATH: process.env.PATH })).stdout.trim() === 'PONG';
-  await eventually(answers, 'an answer of the store of fly.valkey.toml');
+  await eventually(() => answersPing(port, password), 'an answer of the store of fly.valkey.toml');
   return {
     url: `redis://default:${password}@localhost:${port}`,
     async kill() {

@@ -34,6 +34,13 @@ export async function startRedis({ port = undefined, folder = temporaryFolder(),
   return redis;
 }
 
+/** Whether the server on a port of this machine takes commands. */
+export async function answersPing(port, password) {
+  const words = ['-p', String(port), ...(password ? ['-a', password, '--no-auth-warning'] : []), 'PING'];
+  const { stdout } = await run('redis-cli', words).catch(() => ({ stdout: '' }));
+  return stdout.trim() === 'PONG';
+}
+
 class Redis {
   constructor(port, folder, words) {
     this.port = port;
@@ -50,7 +57,7 @@ class Redis {
       this.child.once('error', failed);
       this.child.once('exit', done);
     });
-    await eventually(async () => (await this.command('PING').catch(() => '')) === 'PONG', `an answer of ${SERVER}`);
+    await eventually(() => answersPing(this.port), `an answer of ${SERVER}`);
   }
 
   /** Sends a command; its answer as text. */

@@ -6,6 +6,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { Client } from './client.mjs';
@@ -27,12 +28,26 @@ const LOGS = join(REPOSITORY, 'target/e2e-logs');
  */
 const PROBE_MS = 5_000;
 
+/** How long what a test left running may go on after the last test: a test that failed did not come to its end. */
+const LEFT_RUNNING_MS = 60_000;
+
 const running = new Set();
 const folders = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
+
+// A test file ends when nothing of it runs any more, so that one process that is left would keep it, and CI, for ever.
+if (process.env.NODE_TEST_CONTEXT) {
+  after(() => {
+    const end = () => {
+      process.stderr.write(`a minute after the last test of ${process.argv[1]}, something of it still runs\n`);
+      process.exit(1);
+    };
+    setTimeout(end, LEFT_RUNNING_MS).unref();
+  });
+}
 
 /** Has a process killed when the tests end. Returns what takes that back. */
 export function killAtExit(child) {
