@@ -74,7 +74,7 @@ impl Health {
         }
     }
 
-    /// Whether the store answered when it was last asked.
+    /// Whether the store answered when it was last asked for its time: of a Cluster, the server of the first bucket.
     pub fn is_store_reachable(&self) -> bool {
         self.store_is_reachable.load(Ordering::Acquire)
     }
@@ -100,9 +100,14 @@ impl Health {
         self.unfenced.store(true, Ordering::Release);
     }
 
+    /// Whether the store may lose writes without telling.
+    pub fn is_unfenced(&self) -> bool {
+        self.unfenced.load(Ordering::Acquire)
+    }
+
     /// What is less than it could be and stands in nobody's way, one word each.
     pub fn notes(&self) -> Vec<&'static str> {
-        if self.unfenced.load(Ordering::Acquire) { vec!["store_unfenced"] } else { Vec::new() }
+        if self.is_unfenced() { vec!["store_unfenced"] } else { Vec::new() }
     }
 
     /// Alive: the store was reached once since start.

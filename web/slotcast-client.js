@@ -420,8 +420,10 @@ export class Board extends EventTarget {
   /** For {@link SlotcastClient}: a `slots_status_update`. */
   applySnapshot({ epoch, version, date, slotsStatus }) {
     const sameEpoch = epoch === this.#position?.epoch;
-    if (sameEpoch && version < this.#position.version) return;
-    const jumped = !sameEpoch || version > this.#position.version;
+    // An older one is an answer from before. Where nothing is known it is where to start: another node may not have heard
+    // yet what the one before it told, and tells it next.
+    if (sameEpoch && this.#isKnown && version < this.#position.version) return;
+    const jumped = !sameEpoch || version !== this.#position.version;
     this.#position = { epoch, version };
     if (date !== this.#date) {
       // It moved past changes that were never shown here, perhaps of this day.

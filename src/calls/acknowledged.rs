@@ -7,17 +7,18 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::SpaceKey;
 use crate::domain::event::Position;
 
-/// The last position that was answered in each followed space; `None` while there is none.
+/// The last position that was answered in each followed space, under each epoch that was: which of two epochs is the later
+/// one cannot be told from them.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// Held for a map access only, never across an await.
-    positions: Mutex<HashMap<SpaceKey, Option<Position>>>,
+    positions: Mutex<HashMap<SpaceKey, Vec<Position>>>,
 }
 
 impl Acknowledged {
     /// Notes positions of the space from now on.
     pub fn follow(&self, space: SpaceKey) {
-        self.lock().insert(space, None);
+        self.lock().insert(space, Vec::new());
     }
 
     /// Notes none any more.
@@ -25,30 +26,29 @@ impl Acknowledged {
         self.lock().remove(&space);
     }
 
-    /// An act of the space is about to be answered with this position.
+    /// Something of the space is about to be answered with this position.
     pub fn note(&self, space: SpaceKey, at: &Position) {
-        if let Some(noted) = self.lock().get_mut(&space)
-            && noted.as_ref().is_none_or(|noted| noted.epoch != at.epoch || noted.version < at.version)
-        {
-            *noted = Some(at.clone());
+        let mut positions = self.lock();
+        let Some(noted) = positions.get_mut(&space) else { return };
+        match noted.iter_mut().find(|noted| noted.epoch == at.epoch) {
+            Some(noted) => noted.version = noted.version.max(at.version),
+            None => noted.push(at.clone()),
         }
     }
 
     /// What was answered last, unless it is known to be reached.
-    pub fn last(&self, space: SpaceKey) -> Option<Position> {
-        self.lock().get(&space).cloned().flatten()
+    pub fn last(&self, space: SpaceKey) -> Vec<Position> {
+        self.lock().get(&space).cloned().unwrap_or_default()
     }
 
-    /// Everything up to `noted`, which [`last`](Self::last) gave, is reached.
-    pub fn reach(&self, space: SpaceKey, noted: &Position) {
-        if let Some(last) = self.lock().get_mut(&space)
-            && last.as_ref() == Some(noted)
-        {
-            *last = None;
+    /// The store was read after [`last`](Self::last) gave `noted`: whoever has that read has all of it.
+    pub fn reach(&self, space: SpaceKey, noted: &[Position]) {
+        if let Some(positions) = self.lock().get_mut(&space) {
+            positions.retain(|position| !noted.contains(position));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Option<Position>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Vec<Position>>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,18 +67,20 @@ mod tests {
         let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(2).unwrap() };
         let acknowledged = Acknowledged::default();
         acknowledged.note(space, &at("a", 1));
-        assert_eq!(acknowledged.last(space), None, "nobody follows it");
+        assert_eq!(acknowledged.last(space), [], "nobody follows it");
         acknowledged.follow(space);
         acknowledged.note(space, &at("a", 7));
         acknowledged.note(space, &at("a", 5));
-        assert_eq!(acknowledged.last(space), Some(at("a", 7)));
+        let read = acknowledged.last(space);
+        assert_eq!(read, [at("a", 7)]);
         acknowledged.note(space, &at("b", 3));
-        acknowledged.reach(space, &at("a", 7));
-        assert_eq!(acknowledged.last(space), Some(at("b", 3)), "answered since");
-        acknowledged.reach(space, &at("b", 3));
-        assert_eq!(acknowledged.last(space), None);
+        acknowledged.reach(space, &read);
+        assert_eq!(acknowledged.last(space), [at("b", 3)], "answered since");
+        // The repeat of an act from before is answered as the act was.
+        acknowledged.note(space, &at("a", 2));
         acknowledged.note(space, &at("b", 4));
+        assert_eq!(acknowledged.last(space), [at("b", 4), at("a", 2)]);
         acknowledged.unfollow(space);
-        assert_eq!(acknowledged.last(space), None);
+        assert_eq!(acknowledged.last(space), []);
     }
 }

@@ -27,6 +27,7 @@ pub async fn read_board(
     };
     let space = SpaceKey { site, space };
     let board = app.catalog.read_board(space, day).await?;
+    app.acknowledged.note(space, &board.state.at);
     show(app, &board, viewer_of(caller, space), space, day)
 }
 

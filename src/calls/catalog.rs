@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{ATTEMPTS, unavailable, unsettled};
 use crate::clock;
@@ -13,13 +13,6 @@ use crate::store::{DayState, SlotStore, SpaceState};
 
 /// How many spaces are remembered at most.
 const CAPACITY: usize = 10_000;
-
-/// By how many milliseconds the store's clock must be behind what was expected to have been set back, rather than to have
-/// told its time by a slow answer: a question is given up before that.
-const CLOCK_STEP_MILLIS: i64 = 3_000;
-
-/// By what part of the time that goes by this node's clock may be faster than the store's: one in so many.
-const CLOCK_SLEW: i64 = 1_000;
 
 /// The schedules of the spaces, read from the store as they are asked for.
 pub struct Catalog {
@@ -176,45 +169,12 @@ impl Catalog {
         all.insert(space, known);
     }
 
-    /// Notes what the store's clock has just said. An answer that was long on its way tells an old time: such a one does
-    /// not turn back what is known, but for the little by which this node's clock may be the faster one.
+    /// Notes what the store's clock has just said.
     pub(crate) fn set_clock(&self, told: StoreTime) {
-        let now = clock::instant();
-        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = anchor.map_or(told, |(then, at)| settle(told, then, now.saturating_duration_since(at)));
-        *anchor = Some((told, now));
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, clock::instant()));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The time to go by when the store tells `told`, `since` after it was `then`.
-fn settle(told: StoreTime, then: StoreTime, since: Duration) -> StoreTime {
-    let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    let expected = then.plus_millis(since);
-    if told < expected.plus_millis(-CLOCK_STEP_MILLIS) {
-        return told;
-    }
-    told.max(expected.plus_millis(-(since / CLOCK_SLEW)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn millis(millis: i64) -> StoreTime {
-        StoreTime::from_millis(millis)
-    }
-
-    #[test]
-    fn a_slow_answer_does_not_turn_the_clock_back() {
-        let settled = |told, since| settle(millis(told), millis(100_000), Duration::from_millis(since));
-        assert_eq!(settled(105_000, 5_000), millis(105_000));
-        assert_eq!(settled(105_700, 5_000), millis(105_700), "the first answer was the slower one");
-        assert_eq!(settled(103_000, 5_000), millis(104_995), "this one was, or this node's clock is a little fast");
-        assert_eq!(settled(104_998, 5_000), millis(104_998));
-        assert_eq!(settled(101_000, 5_000), millis(101_000), "the store's clock was set back");
     }
 }

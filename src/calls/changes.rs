@@ -46,6 +46,7 @@ pub async fn list_changes(
     let log = app.store.read_log(Topic::Space(space), &since).await.map_err(|error| unavailable(&error))?;
     let LogRead::Messages(messages) = log else { return Err(Code::Gone.into()) };
     let head = messages.last().map_or(since, |message| message.at.clone());
+    app.acknowledged.note(space, &head);
     Ok(ChangesAnswer {
         epoch: head.epoch.to_string(),
         version: head.version,

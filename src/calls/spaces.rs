@@ -60,11 +60,11 @@ pub async fn put_space(
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
         if state.schedule.as_ref() == Some(&spec) {
-            return Ok(answer(space, &spec, true, state.at));
+            return Ok(answer(app, space, &spec, true, state.at));
         }
         require_nothing_moves(&state, Some(&schedule))?;
         if let Some(at) = write(app, space, Some(spec.clone()), &state).await? {
-            return Ok(answer(space, &spec, true, at));
+            return Ok(answer(app, space, &spec, true, at));
         }
     }
     Err(unsettled(space))
@@ -74,7 +74,7 @@ pub async fn put_space(
 pub async fn read_space(app: &App, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     let state = read_state(app, space).await?;
     let schedule = app.catalog.schedule_of(space, &state).ok_or(Code::SpaceNotFound)?;
-    Ok(answer(space, schedule.spec(), state.schedule.is_some(), state.at))
+    Ok(answer(app, space, schedule.spec(), state.schedule.is_some(), state.at))
 }
 
 /// Removes a space's registration; its version stays and goes on. Slots that somebody has must be the same under what
@@ -86,7 +86,7 @@ pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
         let Some(spec) = &state.schedule else { return Err(Code::SpaceNotFound.into()) };
         require_nothing_moves(&state, app.catalog.schedule_of_unregistered().as_deref())?;
         if let Some(at) = write(app, space, None, &state).await? {
-            return Ok(answer(space, spec, false, at));
+            return Ok(answer(app, space, spec, false, at));
         }
     }
     Err(unsettled(space))
@@ -106,10 +106,7 @@ async fn write(
     let written = app.store.put_space(space, spec, state.at.version).await;
     app.catalog.forget(space);
     match written {
-        Ok(at) => {
-            app.acknowledged.note(space, &at);
-            Ok(Some(at))
-        }
+        Ok(at) => Ok(Some(at)),
         Err(ApplyError::Stale) => Ok(None),
         Err(ApplyError::Refused(refusal)) => Err(refusal),
         Err(ApplyError::Store(error)) => Err(unavailable(&error)),
@@ -133,7 +130,8 @@ fn require_nothing_moves(state: &SpaceState, schedule: Option<&Schedule>) -> Res
     Err(Refusal { conflicts: conflicts.into_iter().collect(), ..refusal })
 }
 
-fn answer(space: SpaceKey, spec: &ScheduleSpec, registered: bool, at: Position) -> SpaceAnswer {
+fn answer(app: &App, space: SpaceKey, spec: &ScheduleSpec, registered: bool, at: Position) -> SpaceAnswer {
+    app.acknowledged.note(space, &at);
     SpaceAnswer {
         sede_id: space.site,
         spazio_id: space.space,

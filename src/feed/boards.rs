@@ -65,7 +65,12 @@ impl Boards {
         self.days.retain(|day, _| wanted.has(*day));
     }
 
-    /// The snapshot of a day that is known; `None` of any other.
+    /// The snapshot of a day that was made at this position and moment.
+    pub(super) fn shared(&self, day: Day) -> Option<Arc<RawValue>> {
+        self.fresh.get(&day).cloned()
+    }
+
+    /// Makes the snapshot of a day that is known; `None` of any other.
     pub(super) fn show(
         &mut self,
         day: Day,
@@ -73,9 +78,6 @@ impl Boards {
         at: &Position,
         now: StoreTime,
     ) -> Result<Option<Arc<RawValue>>, Refusal> {
-        if let Some(payload) = self.fresh.get(&day) {
-            return Ok(Some(payload.clone()));
-        }
         let Some(known) = self.days.get(&day) else { return Ok(None) };
         let payload = raw(event::slots_status_update(self.space, day, schedule, known, at, now))?;
         self.fresh.insert(day, payload.clone());

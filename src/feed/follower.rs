@@ -5,8 +5,10 @@
 //! [`Step::Restarted`] and goes on from the head.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::domain::event::Position;
@@ -15,6 +17,9 @@ use crate::store::{LogRead, Message, Signal, StoreError, Topic};
 
 /// How many times a head may be beyond a subscription that stays silent: one may just have overtaken its message.
 const UNHEARD_HEADS: u32 = 2;
+
+/// How long the store's word about the head is good for: it is asked every few seconds, and one that was missed is no harm.
+const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 
 /// What happened in the topic.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Follower {
     at: Position,
     /// A catch-up failed: nothing is delivered until one succeeds.
     is_behind: bool,
+    /// When the store last showed that nothing was missed.
+    confirmed: Instant,
     /// How many times a head was beyond what the subscription had brought, which was silent since.
     unheard_heads: u32,
 }
@@ -54,7 +61,8 @@ impl Follower {
         let watch = shared.subscriptions.watch(topic).await?;
         let at = head(&shared, topic).await?;
         let (id, heads) = shared.followed.insert(topic);
-        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false, unheard_heads: 0 })
+        let confirmed = Instant::now();
+        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false, confirmed, unheard_heads: 0 })
     }
 
     /// Where it stands: everything up to here was delivered.
@@ -62,9 +70,9 @@ impl Follower {
         &self.at
     }
 
-    /// Whether it has all that it heard of: no catch-up has failed.
+    /// Whether it has all that it heard of, and the store has confirmed lately that this is all.
     pub fn is_in_step(&self) -> bool {
-        !self.is_behind
+        !self.is_behind && self.confirmed.elapsed() < CONFIRMED_FOR
     }
 
     /// The next thing to look at. Cancel safe.
@@ -89,6 +97,7 @@ impl Follower {
 
     async fn take_head(&mut self, head: &Position) -> Vec<Step> {
         if !self.is_beyond(head) {
+            self.confirmed = Instant::now();
             return if self.is_behind { self.catch_up("head").await } else { Vec::new() };
         }
         self.unheard_heads += 1;
@@ -103,7 +112,10 @@ impl Follower {
     async fn take_message(&mut self, message: Message) -> Vec<Step> {
         self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.name()]).inc();
         if !message.kind.is_kept() {
-            return vec![Step::Deliver(message)];
+            // It bears the topic's head: what it shows is not to be shown before what it follows.
+            let mut steps = if self.is_beyond(&message.at) { self.catch_up("gap").await } else { Vec::new() };
+            steps.push(Step::Deliver(message));
+            return steps;
         }
         if self.is_behind {
             return self.catch_up("behind").await;
@@ -123,11 +135,14 @@ impl Follower {
 
     /// Delivers from the log up to exactly `target`, a position that the store has just shown.
     pub async fn bring_to(&mut self, target: &Position) -> Result<Vec<Step>, StoreError> {
-        if *target == self.at {
-            return Ok(Vec::new());
-        }
-        let read = self.shared.app.store.read_log(self.topic, &self.at).await;
-        Ok(self.take_log(read?, Some(target)))
+        let steps = if *target == self.at {
+            Vec::new()
+        } else {
+            let read = self.shared.app.store.read_log(self.topic, &self.at).await?;
+            self.take_log(read, Some(target))
+        };
+        self.confirm();
+        Ok(steps)
     }
 
     /// Reads everything that was missed. A store that cannot be asked leaves the follower behind; the next head or
@@ -136,7 +151,7 @@ impl Follower {
         self.shared.app.metrics.feed_catch_ups.with_label_values(&[cause]).inc();
         match self.shared.app.store.read_log(self.topic, &self.at).await {
             Ok(read) => {
-                self.set_behind(false);
+                self.confirm();
                 self.take_log(read, None)
             }
             Err(error) => {
@@ -168,6 +183,12 @@ impl Follower {
 
     fn is_beyond(&self, head: &Position) -> bool {
         head.epoch != self.at.epoch || head.version > self.at.version
+    }
+
+    /// The store has just shown all that there is.
+    fn confirm(&mut self) {
+        self.confirmed = Instant::now();
+        self.set_behind(false);
     }
 
     fn set_behind(&mut self, is_behind: bool) {

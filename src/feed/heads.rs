@@ -1,11 +1,12 @@
 //! Compares the heads of all followed topics with the store, so that a lost last message is found too, and tells the
 //! node's health from how that goes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::Feed;
@@ -116,18 +117,24 @@ impl Feed {
         answer.is_ok()
     }
 
+    /// Tells each follower its head, bucket by bucket: of a Cluster, one server may fail where others do not.
     async fn compare_all(&self) {
-        let shared = self.shared();
-        let topics = shared.followed.topics();
-        for batch in topics.chunks(BATCH) {
-            match in_time(shared.app.store.heads(batch)).await {
-                Ok(heads) => batch.iter().zip(heads).for_each(|(topic, head)| shared.followed.tell(*topic, head)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot compare heads with the store");
-                    return;
-                }
-            }
+        let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
+        for topic in self.shared().followed.topics() {
+            by_bucket.entry(topic.bucket()).or_default().push(topic);
         }
+        let batches = by_bucket.values().flat_map(|topics| topics.chunks(BATCH));
+        let compared = join_all(batches.map(|batch| self.compare(batch))).await;
+        if let Some(error) = compared.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "cannot compare heads with the store");
+        }
+    }
+
+    async fn compare(&self, batch: &[Topic]) -> Result<(), StoreError> {
+        let shared = self.shared();
+        let heads = in_time(shared.app.store.heads(batch)).await?;
+        batch.iter().zip(heads).for_each(|(topic, head)| shared.followed.tell(*topic, head));
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
-//!   which days they look at; `boards`: what is known of these; `payload`: what the feed says itself.
+//!   which days they look at; `boards`: what is known of these, `clock`: and when; `payload`: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!
@@ -11,6 +11,7 @@
 
 mod boards;
 pub mod buckets;
+mod clock;
 mod days;
 pub mod follower;
 pub mod heads;

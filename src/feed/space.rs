@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::boards::Boards;
+use super::clock::StoreClock;
 use super::days::Days;
 use super::follower::{Follower, Step};
 use super::payload::{age_of, joined_space};
@@ -29,7 +30,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Over how long the snapshots that everybody needs at once are spread.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// In how many steps they are: one read a step and day.
+/// In how many steps they are: at most one read a step and day.
 const SPREAD_STEPS: u32 = 20;
 
 /// After how long a snapshot that the store could not give is tried again.
@@ -74,7 +75,16 @@ pub(super) struct SpaceTask {
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
-    /// Whether the head was read, and reached, for the commands that are being done.
+    clock: StoreClock,
+    batch: Batch,
+}
+
+/// What is done together: commands, or snapshots that are due. All of it was asked for before the batch began.
+struct Batch {
+    begun: StoreTime,
+    /// Up to where the node had answered then.
+    acknowledged: Vec<Position>,
+    /// Whether the head was read, and reached, since then.
     is_at_head: bool,
 }
 
@@ -111,7 +121,8 @@ impl SpaceTask {
             boards: Boards::new(space),
             schedule: None,
             empty_since: Instant::now(),
-            is_at_head: false,
+            clock: StoreClock::default(),
+            batch: Batch { begun: StoreTime::from_millis(0), acknowledged: Vec::new(), is_at_head: false },
         };
         while task.step(&mut commands).await {}
     }
@@ -205,11 +216,11 @@ impl SpaceTask {
         {
             waiting.push(next);
         }
+        self.begin_batch();
         for command in waiting {
             self.obey(command).await;
         }
-        self.boards.pass(&self.days);
-        self.is_at_head = false;
+        self.end_batch();
     }
 
     async fn obey(&mut self, command: Command) {
@@ -259,7 +270,8 @@ impl SpaceTask {
         let day = day.or(day_before);
         // Asked for before it is given up, so that a start of a slot that is due stays due.
         if let Some(day) = day {
-            self.days.ask_for(day, self.schedule.as_deref(), self.store_now());
+            // As of the beginning: a slot that has started since may not be past yet in what was shown.
+            self.days.ask_for(day, self.schedule.as_deref(), self.batch.begun);
         }
         if let Some(before) = day_before {
             self.days.give_up(before);
@@ -327,26 +339,28 @@ impl SpaceTask {
 
     // --- Snapshots
 
-    /// A day's snapshot at the task's position: of what the task knows, or else of what the store has.
+    /// A day's snapshot at the task's position: of what the task knows, or else of what the store has. One that was made
+    /// in this batch is shared.
     async fn snapshot(&mut self, day: Day) -> Result<Arc<RawValue>, Refusal> {
+        if let Some(payload) = self.boards.shared(day) {
+            return Ok(payload);
+        }
         if self.is_current()
             && let Some(payload) = self.show(day)?
         {
             return Ok(payload);
         }
-        let acknowledged = self.feed.shared().app.acknowledged.last(self.space);
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
             self.bring_to(&state.at).await?;
             if *self.follower.at() != state.at {
                 continue;
             }
+            self.clock.learn(state.now);
+            self.reach_acknowledged();
             // Only now: a change of the schedule on the way there made the task forget what it knew.
             self.learn(schedule);
             self.boards.learn(day, state);
-            if let Some(reached) = &acknowledged {
-                self.feed.shared().app.acknowledged.reach(self.space, reached);
-            }
             if let Some(payload) = self.show(day)? {
                 return Ok(payload);
             }
@@ -356,19 +370,40 @@ impl SpaceTask {
 
     /// The snapshot of a day that the task knows.
     fn show(&mut self, day: Day) -> Result<Option<Arc<RawValue>>, Refusal> {
-        let now = self.store_now();
+        let now = self.store_now().max(self.batch.begun);
         self.boards.show(day, self.schedule.as_deref(), self.follower.at(), now)
     }
 
-    /// Whether what the task knows may be shown: nothing that this node has acknowledged is missing in it, and what
-    /// happens next will be heard. Something newer may be on its way here; who is shown a board gets that next.
+    /// Whether what the task knows may be shown: the store has confirmed it lately, and nothing that this node had
+    /// answered before the batch began is missing in it. Something newer may be on its way; whoever is shown a board
+    /// gets that next.
     fn is_current(&self) -> bool {
-        let app = &self.feed.shared().app;
+        let health = &self.feed.shared().app.health;
         let at = self.follower.at();
-        let has_acknowledged = || {
-            app.acknowledged.last(self.space).is_none_or(|last| last.epoch == at.epoch && last.version <= at.version)
-        };
-        self.follower.is_in_step() && app.health.is_store_reachable() && has_acknowledged()
+        let is_reached = |noted: &Position| noted.epoch == at.epoch && noted.version <= at.version;
+        // A store that may lose writes without telling is asked each time.
+        health.is_store_reachable()
+            && !health.is_unfenced()
+            && self.follower.is_in_step()
+            && self.clock.is_fresh()
+            && self.batch.acknowledged.iter().all(is_reached)
+    }
+
+    /// The store was read in this batch, and everybody is brought there.
+    fn reach_acknowledged(&mut self) {
+        let reached = std::mem::take(&mut self.batch.acknowledged);
+        if !reached.is_empty() {
+            self.feed.shared().app.acknowledged.reach(self.space, &reached);
+        }
+    }
+
+    fn begin_batch(&mut self) {
+        let acknowledged = self.feed.shared().app.acknowledged.last(self.space);
+        self.batch = Batch { begun: self.store_now(), acknowledged, is_at_head: false };
+    }
+
+    fn end_batch(&mut self) {
+        self.boards.pass(&self.days);
     }
 
     async fn today(&mut self) -> Result<Day, Refusal> {
@@ -403,11 +438,11 @@ impl SpaceTask {
     }
 
     fn store_now(&self) -> StoreTime {
-        self.feed.shared().app.catalog.store_now()
+        self.clock.now().unwrap_or_else(|| self.feed.shared().app.catalog.store_now())
     }
 
     async fn bring_to_head(&mut self) -> Result<(), Refusal> {
-        if self.is_at_head || self.is_current() {
+        if self.batch.is_at_head || self.is_current() {
             return Ok(());
         }
         let store = self.feed.shared().app.store.clone();
@@ -416,7 +451,8 @@ impl SpaceTask {
             Some(head) => self.bring_to(head).await?,
             None => return Err(Code::Unavailable.into()),
         }
-        self.is_at_head = true;
+        self.batch.is_at_head = true;
+        self.reach_acknowledged();
         Ok(())
     }
 
@@ -439,6 +475,7 @@ impl SpaceTask {
     }
 
     async fn send_snapshots(&mut self, members: Vec<MemberId>) {
+        self.begin_batch();
         let mut by_day: BTreeMap<Option<Day>, Vec<MemberId>> = BTreeMap::new();
         for id in members {
             if let Some(watcher) = self.watchers.get(&id) {
@@ -461,7 +498,7 @@ impl SpaceTask {
                 }
             }
         }
-        self.boards.pass(&self.days);
+        self.end_batch();
     }
 
     fn send_snapshot(&mut self, members: &[MemberId], payload: &RawValue) {
@@ -476,6 +513,10 @@ impl SpaceTask {
 
     /// Sends the boards that staff wants shown to the whole room.
     async fn show_boards(&mut self) {
+        if self.to_show.is_empty() {
+            return;
+        }
+        self.begin_batch();
         for day in std::mem::take(&mut self.to_show) {
             let payload = match self.snapshot(day).await {
                 Ok(payload) => payload,
@@ -487,7 +528,7 @@ impl SpaceTask {
             self.watchers.values().for_each(|watcher| watcher.member.send("slots_status_update", &payload));
             self.count_snapshots(self.watchers.len());
         }
-        self.boards.pass(&self.days);
+        self.end_batch();
     }
 
     fn count_snapshots(&self, recipients: usize) {

@@ -148,6 +148,16 @@ pub enum Topic {
     Bucket(Bucket),
 }
 
+impl Topic {
+    /// The bucket that it lives in.
+    pub fn bucket(self) -> Bucket {
+        match self {
+            Topic::Space(space) => space.bucket(),
+            Topic::Bucket(bucket) => bucket,
+        }
+    }
+}
+
 /// One announced message: as live, so in the log.
 #[derive(Clone, Debug)]
 pub struct Message {

@@ -208,16 +208,8 @@ pub(super) fn parse_compact(text: &str) -> Option<Day> {
     Day::parse(&format!("{year}-{month}-{day}"))
 }
 
-/// The bucket of a topic.
-pub(super) fn bucket_of(topic: Topic) -> Bucket {
-    match topic {
-        Topic::Space(space) => space.bucket(),
-        Topic::Bucket(bucket) => bucket,
-    }
-}
-
 fn of_topic(prefix: &str, name: &str, topic: Topic) -> String {
-    let bucket = bucket_of(topic).get();
+    let bucket = topic.bucket().get();
     match topic {
         Topic::Bucket(_) => format!("{prefix}:{{b{bucket}}}:{name}"),
         Topic::Space(SpaceKey { site, space }) => format!("{prefix}:{{b{bucket}}}:{name}:{site}:{space}"),

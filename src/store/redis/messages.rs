@@ -55,7 +55,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
 /// What may be announced twice does no harm: boards are shown again, and sockets that are closed stay so.
 fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &str) -> Call {
     Call::new(&scripts::ANNOUNCE)
-        .key(store.keys.epoch(super::keys::bucket_of(topic)))
+        .key(store.keys.epoch(topic.bucket()))
         .key(store.keys.head(topic))
         .arg(store.keys.channel(topic))
         .arg(kind.name())

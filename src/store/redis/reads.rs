@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::keys::{bucket_of, compact, parse_compact, parse_kind, space_key};
+use super::keys::{compact, parse_compact, parse_kind, space_key};
 use super::record::{parse_record, parse_time, parse_token};
 use super::scripts;
 use crate::domain::event::Position;
@@ -139,7 +139,7 @@ async fn lex_ranges(
 pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
     let keys = &store.keys;
     let call = Call::new(&scripts::READ_LOG)
-        .key(keys.epoch(bucket_of(topic)))
+        .key(keys.epoch(topic.bucket()))
         .key(keys.head(topic))
         .key(keys.log(topic))
         .arg(&since.epoch)
@@ -166,7 +166,7 @@ pub(super) async fn heads(store: &RedisStore, topics: &[Topic]) -> Result<Vec<Po
     let budget = Budget::of_a_call();
     let mut by_bucket: BTreeMap<Bucket, Vec<usize>> = BTreeMap::new();
     for (index, topic) in topics.iter().enumerate() {
-        by_bucket.entry(bucket_of(*topic)).or_default().push(index);
+        by_bucket.entry(topic.bucket()).or_default().push(index);
     }
     let reads = by_bucket.into_iter().map(|(bucket, indexes)| {
         let mut call = Call::new(&scripts::HEADS).key(store.keys.epoch(bucket));
