@@ -71,6 +71,7 @@ async fn accept(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    set_options(listener);
     let mut told_at = None;
     loop {
         match listener.accept().await {
@@ -79,7 +80,6 @@ async fn accept(
                 tell_refused(&mut told_at, connections.count());
             }
             Ok((stream, peer)) => {
-                set_options(&stream);
                 // Counted before the next one is accepted.
                 let guarded = connections.guard(stream);
                 tasks.spawn(serve_connection(guarded, peer, router.clone(), shutdown.clone()));
@@ -131,9 +131,10 @@ fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
     }
 }
 
-/// Best effort: a connection without them still works.
-fn set_options(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
+/// Sets what each accepted connection inherits: once, instead of with three system calls each. Best effort: a connection
+/// without them still works.
+fn set_options(listener: &TcpListener) {
+    let socket = socket2::SockRef::from(listener);
     let options = [
         socket.set_tcp_nodelay(true),
         socket.set_send_buffer_size(SEND_BUFFER_BYTES),
@@ -153,4 +154,24 @@ async fn back_off(error: &std::io::Error) {
     }
     tracing::error!(%error, "cannot accept connections (too many open files? raise `ulimit -n`)");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn connections_inherit_the_options_of_their_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        set_options(&listener);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert_eq!(socket.send_buffer_size().unwrap(), socket2::SockRef::from(&listener).send_buffer_size().unwrap());
+        // The kernel doubles what it is asked for.
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER_BYTES);
+    }
 }
