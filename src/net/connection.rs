@@ -19,6 +19,9 @@ use tokio::time::Sleep;
 /// How long a write may wait for the peer to read before the connection is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
 
+/// How much of a handshake is gathered: more than the head and the packets that follow it at once.
+const GATHERED_BYTES: usize = 1_024;
+
 /// A way to reach a connection from elsewhere; cheap to clone, harmless when the connection is gone.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle(Arc<Control>);
@@ -34,6 +37,8 @@ struct Control {
     is_websocket: AtomicBool,
     /// It carries a long-poll now. Before and after, a proxy may send anybody's requests over it.
     is_polled: AtomicBool,
+    /// Its handshake is being written: see [`ConnectionHandle::gather_handshake`].
+    gathers: AtomicBool,
     /// Bytes that the kernel has taken so far.
     written: AtomicU64,
     reader: AtomicWaker,
@@ -62,6 +67,16 @@ impl ConnectionHandle {
     /// Notes that it is a websocket from now on.
     pub fn mark_websocket(&self) {
         self.0.is_websocket.store(true, Ordering::Release);
+    }
+
+    /// Has what is written from now on leave in one segment: the head that makes it a websocket, and the packets that the
+    /// server sends at once. Ends when the peer is waited for, or has sent something.
+    pub fn gather_handshake(&self) {
+        self.0.gathers.store(true, Ordering::Release);
+    }
+
+    fn gathers_handshake(&self) -> bool {
+        self.0.gathers.load(Ordering::Acquire)
     }
 
     /// Notes that it carries a long-poll, until the answer is dropped.
@@ -151,12 +166,14 @@ impl Connections {
             paused: AtomicBool::new(false),
             is_websocket: AtomicBool::new(false),
             is_polled: AtomicBool::new(false),
+            gathers: AtomicBool::new(false),
             written: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }));
         self.lock().handles.insert(id, handle.clone());
-        Guarded { stream, handle, stall: None, registry: Arc::downgrade(&self.0) }
+        let registry = Arc::downgrade(&self.0);
+        Guarded { stream, handle, gathered: Vec::new(), stall: None, registry }
     }
 
     /// Remembers that an Engine.IO session goes on over this connection.
@@ -193,6 +210,8 @@ impl Connections {
 pub struct Guarded<S> {
     stream: S,
     handle: ConnectionHandle,
+    /// What was written of the handshake and is still here.
+    gathered: Vec<u8>,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
     registry: Weak<Registry>,
@@ -222,6 +241,32 @@ impl<S> Guarded<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Keeps a part of the handshake; `false` when it is to be written at once.
+    fn gather<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> bool {
+        let gathers = self.handle.gathers_handshake() && self.gathered.len() < GATHERED_BYTES;
+        if gathers {
+            parts.for_each(|part| self.gathered.extend_from_slice(part));
+        }
+        gathers
+    }
+
+    /// Writes what was gathered; what is written later is not gathered any more.
+    fn poll_send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.handle.0.gathers.store(false, Ordering::Release);
+        while !self.gathered.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.gathered);
+            let written = ready!(self.check_stall(cx, written))?;
+            self.gathered.drain(..written);
+        }
+        self.gathered = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S> Drop for Guarded<S> {
     fn drop(&mut self) {
         let Some(registry) = self.registry.upgrade() else { return };
@@ -236,21 +281,30 @@ impl<S> Drop for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Registered before the flags are read, so that a change between the two wakes this task.
         self.handle.0.reader.register(cx.waker());
         self.handle.check_alive()?;
-        if self.handle.0.paused.load(Ordering::Acquire) {
-            return Poll::Pending;
+        let read = match self.handle.0.paused.load(Ordering::Acquire) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, buf),
+        };
+        // Where there is no room for it, the reader is woken when there is.
+        if let Poll::Ready(sent) = self.poll_send_gathered(cx) {
+            sent?;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.handle.check_alive()?;
+        if self.gather([buf].into_iter()) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(self.poll_send_gathered(cx))?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.check_stall(cx, written)
     }
@@ -261,6 +315,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.handle.check_alive()?;
+        if self.gather(bufs.iter().map(|buf| &**buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        ready!(self.poll_send_gathered(cx))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.check_stall(cx, written)
     }
@@ -271,16 +329,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.handle.check_alive()?;
+        if self.handle.gathers_handshake() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_send_gathered(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_gathered(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -326,6 +390,54 @@ mod tests {
         }
         handle.resume_reading();
         assert_eq!(reader.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_leaves_at_once_when_the_peer_is_waited_for() {
+        let connections = Connections::default();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut guarded = connections.guard(near);
+        guarded.handle().gather_handshake();
+        let mut heard = [0; 64];
+        for part in ["head,", "open,"] {
+            guarded.write_all(part.as_bytes()).await.unwrap();
+            guarded.flush().await.unwrap();
+            assert!(far.read(&mut heard).now_or_never().is_none(), "{part} was sent alone");
+        }
+        assert!(guarded.read_u8().now_or_never().is_none());
+        assert_eq!(far.read(&mut heard).await.unwrap(), "head,open,".len());
+        assert_eq!(guarded.handle().written_bytes(), "head,open,".len() as u64);
+        guarded.write_all(b"later").await.unwrap();
+        assert_eq!(far.read(&mut heard).await.unwrap(), "later".len());
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_is_too_long_for_the_peer_leaves_as_the_peer_reads() {
+        let connections = Connections::default();
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut guarded = connections.guard(near);
+        guarded.handle().gather_handshake();
+        let handshake = vec![7; 2 * GATHERED_BYTES];
+        guarded.write_all(&handshake).await.unwrap();
+        let reader = tokio::spawn(async move { guarded.read_u8().await });
+        let mut heard = vec![0; handshake.len()];
+        far.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, handshake);
+        far.write_u8(9).await.unwrap();
+        assert_eq!(reader.await.unwrap().unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn what_was_gathered_leaves_before_the_end() {
+        let connections = Connections::default();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut guarded = connections.guard(near);
+        guarded.handle().gather_handshake();
+        guarded.write_all(b"head").await.unwrap();
+        guarded.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"head");
     }
 
     #[test]

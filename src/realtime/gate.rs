@@ -58,7 +58,12 @@ async fn answer(realtime: &Realtime, request: Request, next: Next) -> Response {
 /// A handshake. One by polling is claimed before the client learns the session's id, and may use it anywhere.
 async fn begin_session(realtime: &Realtime, request: Request, next: Next) -> Response {
     let is_polling = !request.headers().contains_key(header::UPGRADE);
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
     let response = next.run(trim_head(request)).await;
+    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        // A session that begins as a websocket is told its id, and asked for a sign of life, at once.
+        connection.gather_handshake();
+    }
     match &realtime.0.owners {
         Some(owners) if is_polling && response.status() == StatusCode::OK => claim(owners, response).await,
         _ => response,
