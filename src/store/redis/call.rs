@@ -133,8 +133,7 @@ impl Runner {
     ) -> Result<Value, StoreError> {
         let mut tries = Tries::new(doing, budget);
         loop {
-            let mut commands = self.commands.clone();
-            let run = async { command.query_async(&mut commands).await.map_err(Failure::from) };
+            let run = async { self.commands.send(command).await.map_err(Failure::from) };
             match tries.within(run).await {
                 Ok(value) => return Ok(value),
                 Err(error) => tries.pause_after(error).await?,
@@ -176,11 +175,10 @@ impl Runner {
             command.arg(extra).arg(&call.args);
             command
         };
-        let mut commands = self.commands.clone();
-        let by_hash: Result<Value, RedisError> = command("EVALSHA", &call.script.sha).query_async(&mut commands).await;
+        let by_hash = self.commands.send(&command("EVALSHA", &call.script.sha)).await;
         let value = match by_hash {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                command("EVAL", &call.script.text).query_async(&mut commands).await?
+                self.commands.send(&command("EVAL", &call.script.text)).await?
             }
             other => other?,
         };

@@ -126,6 +126,14 @@ impl Commands {
 
     /// The present connection, waited for while the first attempt to make it is under way.
     async fn acquire(&self, deadline: Instant) -> RedisResult<Current> {
+        if let State::Connected(current) = &*self.state.borrow() {
+            return Ok(current.clone());
+        }
+        // In a box, as all that is rare: a command's future is moved several times on its way.
+        Box::pin(self.wait_for_connection(deadline)).await
+    }
+
+    async fn wait_for_connection(&self, deadline: Instant) -> RedisResult<Current> {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting { failure: None }));
         match tokio::time::timeout_at(deadline, settled).await {
@@ -158,7 +166,12 @@ impl Commands {
         answer
     }
 
-    async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sends a command, and gives its answer.
+    ///
+    /// # Errors
+    ///
+    /// It was refused, or there was no answer in time.
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let current = self.acquire(deadline).await?;
         let asked = async {
@@ -166,7 +179,7 @@ impl Commands {
                 Connection::Single(mut connection, _) => {
                     connection.send_packed_command(command).await.and_then(Value::extract_error)
                 }
-                Connection::Cluster(connection) => self.send_to_cluster(connection, command).await,
+                Connection::Cluster(connection) => Box::pin(self.send_to_cluster(connection, command)).await,
             }
         };
         self.bounded(current.number, deadline, asked).await
@@ -380,7 +393,8 @@ impl Connector {
         let node = self.primary().await?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            // Whoever waits for an answer has a timer already.
+            .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
                     on_loss();
