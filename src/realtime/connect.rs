@@ -17,9 +17,11 @@ use socketioxide_core::Value;
 
 use super::inbox::{self, Incoming};
 use super::session::Session;
+use super::sessions::Sessions;
 use super::{Realtime, json, notifications};
 use crate::auth::Claims;
 use crate::domain::UserId;
+use crate::net::connection::{ConnectionHandle, Connections};
 
 /// How long a connection may stay open after its socket has left.
 const LEFT_OPEN: Duration = Duration::from_secs(5);
@@ -175,7 +177,9 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
     tokio::spawn(leave_all(realtime.clone(), session.clone()));
     if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
-        tokio::spawn(close_connection_left_open(realtime.clone(), session.clone()));
+        let connections = shared.connections.clone();
+        let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
+        tokio::spawn(close_connection_left_open(shared.sessions.clone(), connections, engine_id, connection));
     }
 }
 
@@ -185,11 +189,22 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Stock clients close a connection that has no socket any more. The library would keep it, for whoever does not.
-async fn close_connection_left_open(realtime: Realtime, session: Arc<Session>) {
+/// Stock clients close a connection that has no socket any more. The library would keep it, for whoever does not. Of many
+/// that leave, each waits here: with no more than what closing takes.
+async fn close_connection_left_open(
+    sessions: Arc<Sessions>,
+    connections: Connections,
+    engine_id: String,
+    connection: Option<ConnectionHandle>,
+) {
     tokio::time::sleep(LEFT_OPEN).await;
-    if realtime.0.sessions.of_engine_id(session.engine_id()).is_none() {
-        session.close_to_start_anew();
+    if sessions.of_engine_id(&engine_id).is_some() {
+        // It has another socket.
+        return;
+    }
+    // One that left while it polled may have been upgraded since.
+    if let Some(connection) = connection.or_else(|| connections.upgraded(&engine_id)) {
+        connection.kill();
     }
 }
 
