@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use socketioxide_core::Value;
@@ -21,6 +22,9 @@ const HIGH: usize = 64;
 
 /// How few must wait for the connection to be read again.
 const LOW: usize = 16;
+
+/// How long a client that leaves much unread is given to read on, before that is looked at again.
+const CROWDED_PAUSE: Duration = Duration::from_millis(2);
 
 /// How many events a socket may send at once before its rate counts.
 const BURST: u32 = 512;
@@ -116,6 +120,10 @@ async fn drain(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     while let Some(incoming) = pop(&session) {
         realtime.0.app.metrics.queue_depth.dec();
+        // Looked at again from time to time: what leaves does so by a connection or by polls, and by either in an upgrade.
+        while session.is_crowded() {
+            tokio::time::sleep(CROWDED_PAUSE).await;
+        }
         events::handle(&realtime, &session, incoming).await;
     }
 }

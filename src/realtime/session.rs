@@ -128,6 +128,11 @@ impl Session {
         is_queued
     }
 
+    /// Whether it has much to read before its next event is done.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.outbox.is_crowded()
+    }
+
     fn push(&self, event: &str, payload: &RawValue) -> bool {
         self.note(self.outbox.send_event(event, payload))
     }
