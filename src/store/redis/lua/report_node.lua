@@ -12,15 +12,25 @@
 --
 -- Reply: an array of texts: 'done' or 'anew' (the report is not the one that the changes are of), and now in ms.
 
+local known = {}
 if ARGV[6] == '' then
-  redis.call('DEL', KEYS[2])
+  known = redis.call('HGETALL', KEYS[2])
 elseif redis.call('HGET', KEYS[2], 'stamp') ~= ARGV[6] then
   return { 'anew', text(now) }
 end
 local first_removed = 9 + tonumber(ARGV[8])
-for i = 9, first_removed - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-for i = first_removed, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+local is_set = { stamp = true }
+for i = 9, first_removed - 1, 2 do
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  is_set[ARGV[i]] = true
+end
 redis.call('HSET', KEYS[2], 'stamp', ARGV[7])
+for i = first_removed, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+-- Of the report that this one replaces. It is not deleted first: a key that is gone while its slot moves to another server
+-- is looked for there, so that the rest of this would fail.
+for i = 1, #known, 2 do
+  if not is_set[known[i]] then redis.call('HDEL', KEYS[2], known[i]) end
+end
 redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[5]) + 60000)
 redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[5])), ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))
