@@ -35,6 +35,11 @@ pub trait StoreFactory: Send + Sync + Sized {
 
     /// Ends all there is of the store except what it keeps durably. The caller has dropped its handles.
     async fn restart(&mut self);
+
+    /// How much longer than usual, in ms, a few acts may take: where a case acts on something before it ends.
+    fn slack_millis(&self) -> i64 {
+        0
+    }
 }
 
 /// The two faces of a store.
@@ -46,11 +51,30 @@ pub struct Handles {
     pub subscriptions: Arc<dyn Subscriptions>,
 }
 
-/// Runs every case with a factory, in a module of the given name.
+/// Runs every case with a factory, each as a test, in a module of the given name.
 #[macro_export]
 macro_rules! store_conformance {
     ($module:ident, $factory:ty) => {
-        $crate::store_conformance!(@cases $module, $factory,
+        $crate::conformance_cases!(store_conformance, @cases $module, $factory);
+    };
+    (@cases $module:ident, $factory:ty, $($case:ident),* $(,)?) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    use $crate::store_conformance::StoreFactory;
+                    $crate::store_conformance::$case(<$factory>::start().await).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Hands the names of all cases to another macro, after what it is to get before them.
+#[macro_export]
+macro_rules! conformance_cases {
+    ($handler:ident, $($before:tt)*) => {
+        $crate::$handler! { $($before)*,
             every_cell_of_the_rule_table,
             a_version_is_one_message_heard_in_order,
             several_slots_are_one_act,
@@ -84,17 +108,6 @@ macro_rules! store_conformance {
             nodes_are_told_until_their_lease_ends,
             random_acts_of_many_never_collide,
             a_restart_keeps_everything,
-        );
-    };
-    (@cases $module:ident, $factory:ty, $($case:ident),* $(,)?) => {
-        mod $module {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    use $crate::store_conformance::StoreFactory;
-                    $crate::store_conformance::$case(<$factory>::start().await).await;
-                }
-            )*
         }
     };
 }
@@ -110,12 +123,14 @@ struct Bench {
     subscriptions: Arc<dyn Subscriptions>,
     /// The store's time when the case began.
     began: StoreTime,
+    /// How much longer than usual, in ms, a few acts may take.
+    slack: i64,
 }
 
 async fn bench(factory: &impl StoreFactory) -> Bench {
     let Handles { store, subscriptions } = factory.open().await;
     let began = store.ping().await.unwrap();
-    Bench { store, subscriptions, began }
+    Bench { store, subscriptions, began, slack: factory.slack_millis() }
 }
 
 fn space(number: u64) -> SpaceKey {
@@ -375,7 +390,7 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
 /// Brings slot 1 of a space into the state that a cell finds, and tells the slot, and the last answer of "me".
 async fn prepare(bench: &Bench, space: SpaceKey, found: Found) -> (SlotTime, Option<ActOutcome>) {
     // Long enough to be acted on before, on any machine; all cells wait for it together.
-    let soon = bench.now().await.plus_millis(500);
+    let soon = bench.now().await.plus_millis(500 + bench.slack);
     let slot = match found {
         Found::Past | Found::PastEnded => bench.slot_at(1, soon),
         _ => bench.slot(1),
@@ -603,7 +618,7 @@ pub async fn what_has_started_is_past(factory: impl StoreFactory) {
     assert_eq!(bench.heads(space(1)).await, (0, 0));
 
     // What is booked or blocked when it starts, staff may still change.
-    let start = bench.now().await.plus_millis(300);
+    let start = bench.now().await.plus_millis(300 + bench.slack);
     let near = |kind| SlotAct { slots: vec![bench.slot_at(3, start)], ..bench.act(space(1), &[], kind) };
     bench.store.apply(near(update(StaffStatus::Booked))).await.unwrap();
     bench.wait_past(start).await;
@@ -619,7 +634,7 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
         let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: Some(2) };
         SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), &[n, n + 1], kind) }
     };
-    let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 300)).await.unwrap();
+    let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 300 + bench.slack)).await.unwrap();
     bench.store.apply(hold("2090-01-02", 1, "two", 1, MINUTE)).await.unwrap();
     // Elsewhere, and of others, are not counted.
     bench.store.apply(hold("2090-01-01", 1, "three", 2, MINUTE)).await.unwrap();
@@ -793,7 +808,7 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
 
 pub async fn taken_slots_are_those_of_the_future(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    let soon = bench.now().await.plus_millis(300);
+    let soon = bench.now().await.plus_millis(300 + bench.slack);
     let near = |n, kind| SlotAct { slots: vec![bench.slot_at(n, soon)], ..bench.act(space(1), &[], kind) };
     bench.store.apply(near(1, update(StaffStatus::Booked))).await.unwrap();
     bench.apply(space(1), &[2], hold_by("a", 20)).await.unwrap();
@@ -946,7 +961,7 @@ pub async fn an_extended_hold_is_swept_at_its_new_end(factory: impl StoreFactory
     let bench = bench(&factory).await;
     let bucket = space(1).bucket();
     // Long enough for the slowest store to extend it in time, short enough to be waited for.
-    let held = bench.apply(space(1), &[1], hold_by("a", 500)).await.unwrap().hold.unwrap();
+    let held = bench.apply(space(1), &[1], hold_by("a", 500 + bench.slack)).await.unwrap().hold.unwrap();
     bench.apply(space(1), &[1], extend_by("a", MINUTE)).await.unwrap();
     bench.wait_past(held.until).await;
     assert_eq!(bench.store.sweep(bucket, 10).await.unwrap().freed, 0);

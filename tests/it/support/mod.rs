@@ -12,7 +12,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
+pub mod moving_store;
 pub mod scripted_store;
+pub mod slot_mover;
 pub mod redis;
 pub mod redis_server;
 

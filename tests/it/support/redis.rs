@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use slotcast::store::hub::{Hub, Watch};
 use slotcast::store::redis::{RedisOptions, RedisStore, keys};
-use slotcast::store::{StoreError, Subscriptions, Topic};
+use slotcast::store::{Message, StoreError, Subscriptions, Topic};
 use tempfile::TempDir;
 
 use super::redis_server::server_program;
@@ -152,6 +152,16 @@ impl RedisCluster {
         })
     }
 
+    /// The servers.
+    pub fn servers(&self) -> &[RedisServer] {
+        &self.servers
+    }
+
+    /// Where it is found, by its first server.
+    pub fn url(&self) -> String {
+        self.servers.first().expect("a server").url().replacen("redis://", "redis-cluster://", 1)
+    }
+
     /// The servers' addresses.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::url).collect()
@@ -159,8 +169,7 @@ impl RedisCluster {
 
     /// A store under a prefix, as of a node of its own.
     pub async fn store(&self, prefix: &str) -> RedisStore {
-        let first = self.servers.first().expect("a server").url().replacen("redis://", "redis-cluster://", 1);
-        RedisStore::open(&first, prefix, RedisOptions::default()).expect("an address and a prefix")
+        RedisStore::open(&self.url(), prefix, RedisOptions::default()).expect("an address and a prefix")
     }
 }
 
@@ -243,6 +252,15 @@ pub struct PlainSubscriptions {
 impl PlainSubscriptions {
     /// Listens to everything under a prefix; returns when nothing is missed any more.
     pub async fn connect(url: &str, prefix: &str) -> Self {
+        Self::connect_through(url, prefix, |hub, topic, message| hub.announce(topic, message)).await
+    }
+
+    /// The same, but what is heard goes through a function on its way to those who watch.
+    pub async fn connect_through(
+        url: &str,
+        prefix: &str,
+        mut hear: impl FnMut(&Hub, Topic, Message) + Send + 'static,
+    ) -> Self {
         let mut connection = redis::Client::open(url).expect("an address").get_async_pubsub().await.expect("a server");
         connection.psubscribe(format!("{prefix}:{{b*")).await.expect("a subscription");
         let hub = Hub::default();
@@ -252,7 +270,7 @@ impl PlainSubscriptions {
             while let Some(message) = messages.next().await {
                 let topic = keys::topic_of_channel(&prefix, message.get_channel_name());
                 let parsed = keys::parse_message(message.get_payload_bytes());
-                listener.announce(topic.expect("a channel of ours"), parsed.expect("a payload of ours"));
+                hear(&listener, topic.expect("a channel of ours"), parsed.expect("a payload of ours"));
             }
         });
         Self { hub, listening }

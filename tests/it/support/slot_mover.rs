@@ -1,0 +1,358 @@
+//! Moves hash slots of a Cluster to and fro, for as long as somebody uses them.
+//!
+//! ```ignore
+//! let mover = SlotMover::start(cluster);
+//! let user = mover.user();        // of one test case
+//! user.use_tag("b17").await;      // the slot of the keys with {b17} is on its way now, and again and again
+//! user.moves();                   // how many moves were begun of slots that it uses
+//! ```
+//!
+//! A slot moves as with `redis-cli --cluster reshard`, and rests in each state for a moment: on its way with all its keys,
+//! with half of them, with none, and arrived.
+//!
+//! All slots of a round go to one server, and the next round waits until all servers agree. Who gets a slot without having
+//! heard of the last one that another server got may take too low a configuration epoch, lose the slot again to a late
+//! message of its old owner, and delete its keys: that is a fault of whoever moves slots so, not of who uses them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::redis::RedisCluster;
+
+/// How many slots of one user are moved at once: those that it used last.
+const SLOTS_OF_A_USER: usize = 3;
+
+/// How long slots rest in each state on their way.
+const ON_THE_WAY: Duration = Duration::from_millis(10);
+
+/// How long they rest when they have arrived. A script that names a key that is not there yet is refused for as long as the
+/// slot is on its way: this is its time.
+const AT_REST: Duration = Duration::from_millis(30);
+
+/// One round in so many rests on its way for longer than a call waits, so that calls are refused.
+const LONG_ROUND: usize = 32;
+
+/// How long that is.
+const LONG: Duration = Duration::from_millis(1_100);
+
+/// How long a user waits at most for the first move of a slot that it uses.
+const BEGINNING: Duration = Duration::from_secs(60);
+
+/// How often a server is asked again that does not know yet what another one has been told: each 10 ms.
+const PATIENCE: usize = 3_000;
+
+/// Moves slots on a thread of its own, which ends with the value.
+pub struct SlotMover {
+    shared: Arc<Shared>,
+    moving: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    cluster: Arc<RedisCluster>,
+    /// Held briefly, never across a move.
+    state: Mutex<State>,
+    /// Rounds that were begun.
+    rounds: watch::Sender<usize>,
+    is_ending: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    users: HashMap<usize, Use>,
+    next_user: usize,
+    /// Moves that were begun, by tag.
+    moves: HashMap<String, usize>,
+    /// Moves that were finished, in all.
+    finished: usize,
+    /// Keys that were moved, in all.
+    keys: usize,
+}
+
+/// What one user uses.
+#[derive(Default)]
+struct Use {
+    /// The tags that it used last, the latest at the end.
+    tags: VecDeque<String>,
+    /// Moves that were begun of the slots of these.
+    moves: usize,
+}
+
+impl SlotMover {
+    /// Starts; nothing moves until somebody uses a slot.
+    pub fn start(cluster: Arc<RedisCluster>) -> Self {
+        let shared = Arc::new(Shared {
+            cluster,
+            state: Mutex::default(),
+            rounds: watch::Sender::new(0),
+            is_ending: AtomicBool::new(false),
+        });
+        let mover = shared.clone();
+        Self { shared, moving: Some(std::thread::spawn(move || mover.run())) }
+    }
+
+    /// A user of slots. What it uses is moved until it is dropped.
+    pub fn user(&self) -> SlotUser {
+        let mut state = self.shared.lock();
+        state.next_user += 1;
+        let id = state.next_user;
+        state.users.insert(id, Use::default());
+        SlotUser { shared: self.shared.clone(), id }
+    }
+
+    /// Ends, once what is on its way has arrived; how many moves were finished, and how many keys they took with them.
+    ///
+    /// # Panics
+    ///
+    /// A move failed.
+    pub fn end(mut self) -> (usize, usize) {
+        self.stop().expect("slots that move");
+        let state = self.shared.lock();
+        (state.finished, state.keys)
+    }
+
+    fn stop(&mut self) -> std::thread::Result<()> {
+        self.shared.is_ending.store(true, Ordering::Release);
+        self.moving.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Drop for SlotMover {
+    fn drop(&mut self) {
+        // Whoever waits for a move sees that it does not come.
+        let _ = self.stop();
+    }
+}
+
+/// Somebody who uses slots, such as a test case.
+pub struct SlotUser {
+    shared: Arc<Shared>,
+    id: usize,
+}
+
+impl SlotUser {
+    /// Says that keys with a hash tag are used from now on. The first time it returns when their slot is on its way.
+    pub async fn use_tag(&self, tag: &str) {
+        let is_first = {
+            let mut state = self.shared.lock();
+            let tags = &mut state.users.entry(self.id).or_default().tags;
+            let is_first = tags.is_empty();
+            tags.retain(|known| known != tag);
+            tags.push_back(tag.to_owned());
+            if tags.len() > SLOTS_OF_A_USER {
+                tags.pop_front();
+            }
+            is_first
+        };
+        if is_first {
+            let mut rounds = self.shared.rounds.subscribe();
+            let begun = rounds.wait_for(|_| self.moves() > 0);
+            let begun = tokio::time::timeout(BEGINNING, begun).await;
+            assert!(matches!(begun, Ok(Ok(_))), "the slot of {tag} does not move");
+        }
+    }
+
+    /// How many moves were begun of the slots that this one used last at the time.
+    pub fn moves(&self) -> usize {
+        self.shared.lock().users.get(&self.id).map_or(0, |used| used.moves)
+    }
+
+    /// How many moves were begun of the slot of a tag, whoever uses it.
+    pub fn moves_of(&self, tag: &str) -> usize {
+        self.shared.lock().moves.get(tag).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for SlotUser {
+    fn drop(&mut self) {
+        self.shared.lock().users.remove(&self.id);
+    }
+}
+
+/// A slot, with the servers that it goes from and to.
+struct Move {
+    tag: String,
+    slot: String,
+    from: usize,
+    to: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let servers = Server::all(&self.cluster);
+        let mut owners: HashMap<String, usize> = HashMap::new();
+        let mut round = 0;
+        while !self.is_ending.load(Ordering::Acquire) {
+            let moves = self.next_moves(&servers, &owners, round % servers.len());
+            round += 1;
+            if moves.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            self.run_round(&servers, &moves, round % LONG_ROUND == 0);
+            owners.extend(moves.iter().map(|moved| (moved.slot.clone(), moved.to)));
+            self.lock().finished += moves.len();
+            wait_for_agreement(&servers, &owners);
+            std::thread::sleep(AT_REST);
+        }
+    }
+
+    /// All slots that are in use and not on a server go there.
+    fn next_moves(&self, servers: &[Server], owners: &HashMap<String, usize>, to: usize) -> Vec<Move> {
+        let mut tags: Vec<String> = self.lock().users.values().flat_map(|used| &used.tags).cloned().collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let moves = tags.into_iter().map(|tag| {
+            let slot = servers[0].ask(&["CLUSTER", "KEYSLOT", &format!("{{{tag}}}")]);
+            let from = owners.get(&slot).copied().unwrap_or_else(|| first_owner(servers, &slot));
+            Move { tag, slot, from, to }
+        });
+        moves.filter(|moved| moved.from != to).collect()
+    }
+
+    /// Moves slots side by side, through all states.
+    fn run_round(&self, servers: &[Server], moves: &[Move], is_long: bool) {
+        for Move { tag, slot, from, to } in moves {
+            // First, since its users may see at once what it does.
+            *self.lock().moves.entry(tag.clone()).or_default() += 1;
+            servers[*to].set_slot(slot, "IMPORTING", &servers[*from].id);
+            servers[*from].set_slot(slot, "MIGRATING", &servers[*to].id);
+        }
+        for moved in moves {
+            let users = &mut self.lock().users;
+            users.values_mut().filter(|used| used.tags.contains(&moved.tag)).for_each(|used| used.moves += 1);
+        }
+        self.rounds.send_modify(|round| *round += 1);
+        std::thread::sleep(if is_long { LONG } else { ON_THE_WAY });
+        for moved in moves {
+            let keys = servers[moved.from].keys_of(&moved.slot);
+            self.move_keys(servers, moved, &keys[..keys.len().div_ceil(2)]);
+        }
+        std::thread::sleep(ON_THE_WAY);
+        for moved in moves {
+            self.move_keys(servers, moved, &servers[moved.from].keys_of(&moved.slot));
+        }
+        std::thread::sleep(ON_THE_WAY);
+        for Move { slot, from, to, .. } in moves {
+            // The new one first, so that the slot is always somebody's.
+            let others = (0..servers.len()).filter(|index| index != from && index != to);
+            for index in [*to, *from].into_iter().chain(others) {
+                servers[index].set_slot(slot, "NODE", &servers[*to].id);
+            }
+        }
+    }
+
+    fn move_keys(&self, servers: &[Server], Move { from, to, .. }: &Move, keys: &[String]) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut command = vec!["MIGRATE", "127.0.0.1", &servers[*to].port, "", "0", "5000", "KEYS"];
+        command.extend(keys.iter().map(String::as_str));
+        let answer = servers[*from].ask(&command);
+        // What has expired meanwhile is no key any more.
+        assert!(answer == "OK" || answer == "NOKEY", "MIGRATE of {} keys: {answer}", keys.len());
+        self.lock().keys += keys.len();
+    }
+}
+
+/// Whose a slot is at first, as `RedisCluster::start` shares them out.
+fn first_owner(servers: &[Server], slot: &str) -> usize {
+    usize::min(slot.parse::<usize>().expect("a slot") / 5_461, servers.len() - 1)
+}
+
+/// Waits until all servers say the same of all: slots and epochs; and checks that slots are where they were moved to.
+fn wait_for_agreement(servers: &[Server], owners: &HashMap<String, usize>) {
+    let agreed = (0..PATIENCE).find_map(|_| {
+        let views: Vec<_> = servers.iter().map(Server::view).collect();
+        if views.windows(2).all(|pair| pair[0] == pair[1]) {
+            return views.into_iter().next();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        None
+    });
+    let view = agreed.expect("servers that agree");
+    for (slot, owner) in owners {
+        let number: usize = slot.parse().expect("a slot");
+        assert!(view[&servers[*owner].id].has(number), "slot {slot} is not where it was moved to: {view:#?}");
+    }
+}
+
+/// What a server knows of another: its configuration epoch and its slots.
+#[derive(Debug, PartialEq)]
+struct Known {
+    epoch: String,
+    slots: Vec<(usize, usize)>,
+}
+
+impl Known {
+    fn has(&self, slot: usize) -> bool {
+        self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+    }
+}
+
+/// A primary.
+struct Server {
+    id: String,
+    port: String,
+    cluster: Arc<RedisCluster>,
+    index: usize,
+}
+
+impl Server {
+    fn all(cluster: &Arc<RedisCluster>) -> Vec<Self> {
+        let servers = cluster.servers().iter().enumerate();
+        servers
+            .map(|(index, server)| Self {
+                id: server.cli(&["CLUSTER", "MYID"]),
+                port: server.address().port().to_string(),
+                cluster: cluster.clone(),
+                index,
+            })
+            .collect()
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        self.cluster.servers()[self.index].cli(arguments)
+    }
+
+    /// What it knows of all servers, by their ids. Slots that are on their way are in brackets, and left out.
+    fn view(&self) -> BTreeMap<String, Known> {
+        let nodes = self.ask(&["CLUSTER", "NODES"]);
+        let parse = |text: &str| text.parse().expect("a slot");
+        let lines = nodes.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let slots = words[8..].iter().filter(|word| !word.starts_with('['));
+            let slots = slots.map(|range| range.split_once('-').unwrap_or((range, range)));
+            let slots = slots.map(|(first, last)| (parse(first), parse(last))).collect();
+            (words[0].to_owned(), Known { epoch: words[6].to_owned(), slots })
+        });
+        lines.collect()
+    }
+
+    fn keys_of(&self, slot: &str) -> Vec<String> {
+        let keys = self.ask(&["CLUSTER", "GETKEYSINSLOT", slot, "1000000"]);
+        keys.lines().map(str::to_owned).collect()
+    }
+
+    /// Tells the server where a slot is or goes. It may have heard late of the last move, and then says that the slot is not its
+    /// own: it hears in a moment.
+    fn set_slot(&self, slot: &str, how: &str, node: &str) {
+        let mut answer = String::new();
+        for _ in 0..PATIENCE {
+            answer = self.ask(&["CLUSTER", "SETSLOT", slot, how, node]);
+            if answer == "OK" {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("SETSLOT {slot} {how}: {answer}");
+    }
+}
