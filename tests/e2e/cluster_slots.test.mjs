@@ -37,18 +37,16 @@ async function start(t) {
   return { redis, scene, mailbox, slots };
 }
 
-/**
- * Messages to users, one after the other by turns; each user has one socket, on a node of its own. Several sockets of a
- * user, while the store forgets what it knew, are in `cluster_users.test.mjs`.
- */
+/** Messages to users, one after the other by turns; each user has a socket on every node. */
 class Mailbox {
   static async open(t, scene) {
     const mailbox = new Mailbox();
     mailbox.scene = scene;
     mailbox.users = await Promise.all(
-      scene.cluster.nodes.map(async (node) => {
+      scene.cluster.nodes.map(async () => {
         const id = freshNumber();
-        return { id, client: await node.user(id), acknowledged: [] };
+        const clients = await Promise.all(scene.cluster.nodes.map((node) => node.user(id)));
+        return { id, clients, acknowledged: [] };
       }),
     );
     mailbox.isOpen = true;
@@ -81,17 +79,23 @@ class Mailbox {
     await eventually(() => this.users.every(isThere), `${count} messages more to each user`);
   }
 
-  /** Ends the messages: each acknowledged one came, in their order. */
+  /** Ends the messages: each socket, which stayed, got each acknowledged one, in their order, and none twice. */
   async check(t) {
     this.isOpen = false;
     await this.sending;
-    for (const { client, acknowledged } of this.users) {
-      const heard = () => new Set(client.all('avviso').map(({ n }) => n));
-      const missing = () => acknowledged.filter((n) => !heard().has(n));
-      await eventually(() => missing().length === 0, () => `messages ${missing()} of ${acknowledged.length}`);
-      // At least once: what comes again has come before.
-      const first = [...heard()];
-      assert.deepEqual(first, [...first].sort((left, right) => left - right));
+    for (const { id, clients, acknowledged } of this.users) {
+      for (const [index, client] of clients.entries()) {
+        const heard = () => client.all('avviso').map(({ n }) => n);
+        const missing = () => acknowledged.filter((n) => !heard().includes(n));
+        await eventually(
+          () => missing().length === 0,
+          () => `messages ${missing()} of ${acknowledged.length} to user ${id} on node ${index}`,
+        );
+        // What was refused may have been done; what was sent once never comes twice.
+        const inOrder = [...new Set(heard())].sort((left, right) => left - right);
+        assert.deepEqual(heard(), inOrder, `user ${id} on node ${index}`);
+        assert.deepEqual(client.disconnects, []);
+      }
     }
     t.diagnostic(`messages to users: ${this.users.map(({ acknowledged }) => acknowledged.length)}`);
   }
