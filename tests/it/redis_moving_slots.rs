@@ -65,8 +65,13 @@ async fn the_suite_passes_while_the_slots_that_it_uses_move() {
     let cases = crate::conformance_cases!(list_of_cases, @list);
     let count = cases.len();
     let reports = futures_util::stream::iter(cases).map(|case| run_case(&cluster, &mover, case));
-    let reports: Vec<Result<String, String>> = reports.buffer_unordered(CASES_AT_ONCE).collect().await;
-    let (moves, keys) = tokio::task::spawn_blocking(|| mover.end()).await.unwrap();
+    let reports: Vec<Result<String, String>> = tokio::select! {
+        reports = reports.buffer_unordered(CASES_AT_ONCE).collect() => reports,
+        // What the cases meet from here on is no fault of theirs: how a move failed is told below.
+        () = mover.failed() => Vec::new(),
+    };
+    let ended = tokio::task::spawn_blocking(|| mover.end()).await;
+    let (moves, keys) = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     println!("{moves} moves took {keys} keys with them");
     reports.iter().flatten().for_each(|report| println!("{report}"));
     let failures: Vec<String> = reports.into_iter().filter_map(Result::err).collect();

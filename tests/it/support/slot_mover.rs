@@ -10,16 +10,27 @@
 //! A slot moves as with `redis-cli --cluster reshard`, and rests in each state for a moment: on its way with all its keys,
 //! with half of them, with none, and arrived.
 //!
-//! All slots of a round go to one server, and the next round waits until all servers agree. Who gets a slot without having
-//! heard of the last one that another server got may take too low a configuration epoch, lose the slot again to a late
-//! message of its old owner, and delete its keys: that is a fault of whoever moves slots so, not of who uses them.
+//! All slots of a round go to one server, and the next round waits until the servers have heard each other out and agree.
+//! Who moves slots faster than that loses their keys, which is no fault of who uses them:
+//!
+//! - Who gets a slot without having heard of the last one that another server got may take too low a configuration epoch, lose
+//!   the slot again to a late message of its old owner, and delete its keys.
+//! - A server that gets several slots says so after each. What it said after the first may be 40 ms late, since small messages
+//!   wait for the answer to those before them, and does not name the second. When that one moves on meanwhile, Valkey 8 and 9
+//!   take the late message to mean that its move is complete: the server that it goes to has it at once, and its owner deletes
+//!   the keys that are still there (`no longer being imported from node`, then `Deleting keys in dirty slot` in their logs).
+//!   That all servers name the same owner is no proof against that, since each was told by `SETSLOT`.
+//!
+//! Each slot has a key of the mover's own, a marker that nobody else writes. It must survive all moves, so that keys that the
+//! servers have lost are called so here, and not taken for a fault of who uses them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use redis::PubSub;
 use tokio::sync::watch;
 
 use super::redis::RedisCluster;
@@ -45,6 +56,15 @@ const BEGINNING: Duration = Duration::from_secs(60);
 
 /// How often a server is asked again that does not know yet what another one has been told: each 10 ms.
 const PATIENCE: usize = 3_000;
+
+/// How long a server is waited for that has not heard yet what another one has said, before it is said again.
+const HEARING: Duration = Duration::from_secs(1);
+
+/// How often it is said at most.
+const ATTEMPTS: usize = 60;
+
+/// Where servers say that they have said all.
+const CHANNEL: &str = "slot-mover";
 
 /// Moves slots on a thread of its own, which ends with the value.
 pub struct SlotMover {
@@ -92,7 +112,11 @@ impl SlotMover {
             is_ending: AtomicBool::new(false),
         });
         let mover = shared.clone();
-        Self { shared, moving: Some(std::thread::spawn(move || mover.run())) }
+        let moving = std::thread::spawn(move || {
+            let _ending = Ending(&mover);
+            mover.run();
+        });
+        Self { shared, moving: Some(moving) }
     }
 
     /// A user of slots. What it uses is moved until it is dropped.
@@ -104,13 +128,21 @@ impl SlotMover {
         SlotUser { shared: self.shared.clone(), id }
     }
 
-    /// Ends, once what is on its way has arrived; how many moves were finished, and how many keys they took with them.
+    /// Returns when it has ended of itself, which it does only where a move fails; [`end`](Self::end) tells how.
+    pub async fn failed(&self) {
+        let mut rounds = self.shared.rounds.subscribe();
+        let ended = rounds.wait_for(|_| self.shared.is_ending.load(Ordering::Acquire)).await;
+        ended.expect("a mover that is there");
+    }
+
+    /// Ends, once what is on its way has arrived; how many moves were finished, and how many keys they took with them, besides
+    /// markers.
     ///
     /// # Panics
     ///
-    /// A move failed.
+    /// A move failed, or the servers have lost keys by one.
     pub fn end(mut self) -> (usize, usize) {
-        self.stop().expect("slots that move");
+        self.stop().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
         let state = self.shared.lock();
         (state.finished, state.keys)
     }
@@ -128,6 +160,16 @@ impl Drop for SlotMover {
     }
 }
 
+/// Lets nobody wait for moves any more when the mover has ended, however it did.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_ending.store(true, Ordering::Release);
+        self.0.rounds.send_modify(|round| *round += 1);
+    }
+}
+
 /// Somebody who uses slots, such as a test case.
 pub struct SlotUser {
     shared: Arc<Shared>,
@@ -135,7 +177,8 @@ pub struct SlotUser {
 }
 
 impl SlotUser {
-    /// Says that keys with a hash tag are used from now on. The first time it returns when their slot is on its way.
+    /// Says that keys with a hash tag are used from now on. The first time it returns when their slot is on its way, or the
+    /// mover has ended.
     pub async fn use_tag(&self, tag: &str) {
         let is_first = {
             let mut state = self.shared.lock();
@@ -150,7 +193,7 @@ impl SlotUser {
         };
         if is_first {
             let mut rounds = self.shared.rounds.subscribe();
-            let begun = rounds.wait_for(|_| self.moves() > 0);
+            let begun = rounds.wait_for(|_| self.moves() > 0 || self.shared.is_ending.load(Ordering::Acquire));
             let begun = tokio::time::timeout(BEGINNING, begun).await;
             assert!(matches!(begun, Ok(Ok(_))), "the slot of {tag} does not move");
         }
@@ -188,6 +231,9 @@ impl Shared {
 
     fn run(&self) {
         let servers = Server::all(&self.cluster);
+        let mut connections: Vec<redis::Connection> = servers.iter().map(Server::connect).collect();
+        let mut ears: Vec<PubSub<'_>> = connections.iter_mut().map(redis::Connection::as_pubsub).collect();
+        ears.iter_mut().for_each(|ear| ear.subscribe(CHANNEL).expect("a subscription"));
         let mut owners: HashMap<String, usize> = HashMap::new();
         let mut round = 0;
         while !self.is_ending.load(Ordering::Acquire) {
@@ -197,10 +243,22 @@ impl Shared {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
+            for moved in &moves {
+                let Move { tag, slot, from, to } = moved;
+                // Its first move.
+                if !owners.contains_key(slot) {
+                    servers[*from].set_marker(tag);
+                }
+                servers[*from].check_marker(tag, "at rest");
+                let left = servers[*to].count_keys(slot);
+                assert_eq!(left, 0, "slot {slot} is not the server's, which has keys of it: {}", servers[*to].port);
+            }
             self.run_round(&servers, &moves, round % LONG_ROUND == 0);
             owners.extend(moves.iter().map(|moved| (moved.slot.clone(), moved.to)));
             self.lock().finished += moves.len();
+            hear_out(&servers, &mut ears, round);
             wait_for_agreement(&servers, &owners);
+            moves.iter().for_each(|Move { tag, to, .. }| servers[*to].check_marker(tag, "moved"));
             std::thread::sleep(AT_REST);
         }
     }
@@ -238,9 +296,19 @@ impl Shared {
         }
         std::thread::sleep(ON_THE_WAY);
         for moved in moves {
-            self.move_keys(servers, moved, &servers[moved.from].keys_of(&moved.slot));
+            self.move_all_keys(servers, moved);
         }
         std::thread::sleep(ON_THE_WAY);
+        for Move { tag, slot, from, to } in moves {
+            let left = servers[*from].count_keys(slot);
+            assert_eq!(
+                left, 0,
+                "slot {slot} goes to another server, and this one has got keys of it: {}",
+                servers[*from].port
+            );
+            let is_there = servers[*to].keys_of(slot).contains(&marker_of(tag));
+            assert!(is_there, "the servers have lost keys of slot {slot} on its way from {from} to {to}");
+        }
         for Move { slot, from, to, .. } in moves {
             // The new one first, so that the slot is always somebody's.
             let others = (0..servers.len()).filter(|index| index != from && index != to);
@@ -250,7 +318,19 @@ impl Shared {
         }
     }
 
-    fn move_keys(&self, servers: &[Server], Move { from, to, .. }: &Move, keys: &[String]) {
+    /// Until none is left. A key that is there while its slot moves away may be written, but none is made.
+    fn move_all_keys(&self, servers: &[Server], moved: &Move) {
+        for _ in 0..PATIENCE {
+            let keys = servers[moved.from].keys_of(&moved.slot);
+            if keys.is_empty() {
+                return;
+            }
+            self.move_keys(servers, moved, &keys);
+        }
+        panic!("slot {} does not become empty", moved.slot);
+    }
+
+    fn move_keys(&self, servers: &[Server], Move { tag, from, to, .. }: &Move, keys: &[String]) {
         if keys.is_empty() {
             return;
         }
@@ -259,13 +339,49 @@ impl Shared {
         let answer = servers[*from].ask(&command);
         // What has expired meanwhile is no key any more.
         assert!(answer == "OK" || answer == "NOKEY", "MIGRATE of {} keys: {answer}", keys.len());
-        self.lock().keys += keys.len();
+        self.lock().keys += keys.iter().filter(|key| **key != marker_of(tag)).count();
     }
 }
 
 /// Whose a slot is at first, as `RedisCluster::start` shares them out.
 fn first_owner(servers: &[Server], slot: &str) -> usize {
     usize::min(slot.parse::<usize>().expect("a slot") / 5_461, servers.len() - 1)
+}
+
+/// Waits until each server has heard all that each other one has said so far: what is published goes the same way as what they
+/// say of their slots, and after it. What is published while two servers have no connection, nobody hears: then it
+/// is said again.
+fn hear_out(servers: &[Server], ears: &mut [PubSub<'_>], round: usize) {
+    for attempt in 0..ATTEMPTS {
+        let word = format!("{round}.{attempt}");
+        for server in servers {
+            server.ask(&["PUBLISH", CHANNEL, &format!("{word} {}", server.id)]);
+        }
+        if ears.iter_mut().all(|ear| hear_all(ear, &word, servers.len())) {
+            return;
+        }
+    }
+    panic!("the servers do not hear each other");
+}
+
+/// Whether a word comes from so many servers, and itself among them.
+fn hear_all(ear: &mut PubSub<'_>, word: &str, count: usize) -> bool {
+    let mut speakers = BTreeSet::new();
+    while speakers.len() < count {
+        let message = match ear.get_message() {
+            Ok(message) => message,
+            Err(error) if error.is_timeout() => return false,
+            Err(error) => panic!("listening to a server: {error}"),
+        };
+        let text: String = message.get_payload().expect("a text");
+        // Those of an attempt before may come late.
+        if let Some((said, speaker)) = text.split_once(' ')
+            && said == word
+        {
+            speakers.insert(speaker.to_owned());
+        }
+    }
+    true
 }
 
 /// Waits until all servers say the same of all: slots and epochs; and checks that slots are where they were moved to.
@@ -296,6 +412,11 @@ impl Known {
     fn has(&self, slot: usize) -> bool {
         self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
     }
+}
+
+/// The key by which it is seen that the keys of a slot are not lost.
+fn marker_of(tag: &str) -> String {
+    format!("slot-mover:{{{tag}}}:marker")
 }
 
 /// A primary.
@@ -335,6 +456,28 @@ impl Server {
             (words[0].to_owned(), Known { epoch: words[6].to_owned(), slots })
         });
         lines.collect()
+    }
+
+    fn connect(&self) -> redis::Connection {
+        let client = redis::Client::open(self.cluster.servers()[self.index].url()).expect("an address");
+        let connection = client.get_connection().expect("a server");
+        connection.set_read_timeout(Some(HEARING)).expect("a time");
+        connection
+    }
+
+    fn set_marker(&self, tag: &str) {
+        let answer = self.ask(&["SET", &marker_of(tag), tag]);
+        assert_eq!(answer, "OK", "the marker of {tag} on {}", self.port);
+    }
+
+    /// Checks that the marker is here, where the slot is.
+    fn check_marker(&self, tag: &str, when: &str) {
+        let answer = self.ask(&["GET", &marker_of(tag)]);
+        assert_eq!(answer, tag, "the servers have lost keys of the slot of {tag}, which is {when} on {}", self.port);
+    }
+
+    fn count_keys(&self, slot: &str) -> usize {
+        self.ask(&["CLUSTER", "COUNTKEYSINSLOT", slot]).parse().expect("a number")
     }
 
     fn keys_of(&self, slot: &str) -> Vec<String> {
