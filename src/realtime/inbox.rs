@@ -120,7 +120,6 @@ async fn drain(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     while let Some(incoming) = pop(&session) {
         realtime.0.app.metrics.queue_depth.dec();
-        // Looked at again from time to time: what leaves does so by a connection or by polls, and by either in an upgrade.
         while session.is_crowded() {
             tokio::time::sleep(CROWDED_PAUSE).await;
         }

@@ -137,9 +137,12 @@ impl Outbox {
         queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
     }
 
-    /// Whether the client has much to read before its next event is done; `false` when it is not coming back for it.
+    /// Whether the client has much to read before its next event is done; `false` when it is not coming back for it. Only
+    /// of a websocket, which is closed when nothing is read of it: a client that polls may ask for what waits only when
+    /// what it sent was taken.
     pub(super) fn is_crowded(&self) -> bool {
-        self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
+        self.find_websocket().is_some()
+            && self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
             && !self.is_broken()
             && self.socket.upgrade().is_some_and(|socket| socket.connected())
     }
