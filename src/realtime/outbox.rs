@@ -23,14 +23,14 @@ pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
 /// Bytes that may wait for one socket, besides what the kernel holds. With the packets' own, and the buffer in which the
 /// library gathers a write, a client that does not read costs less than 1 MiB.
-const OUTBOX_BYTES: u64 = 464 * 1024;
+const OUTBOX_BYTES: u64 = 384 * 1024;
 
 /// Bytes that wait from which on the socket's own events wait, so that a client which sends much and reads on is held back
 /// before the answers to it are more than it may leave unread.
 const CROWDED_BYTES: u64 = 16 * 1024;
 
 /// Bytes of missed events that it may be sent at once; what is more is a snapshot's work.
-pub(super) const REPLAY_BYTES: usize = 416 * 1024;
+pub(super) const REPLAY_BYTES: usize = 336 * 1024;
 
 /// What an event's packet has besides its name and payload: `42["",]`.
 const EVENT_FRAMING: usize = 7;

@@ -17,12 +17,15 @@ import { eventually, within } from './lib/waiting.mjs';
 const CHANGES = Number(process.env.SLOTCAST_STALLED_CHANGES ?? 10_000);
 
 /** So many at once that what one costs is seen above what the process's memory moves by itself. */
-const STALLED = 16;
+const STALLED = 32;
 const PER_CLIENT_BYTES = 1024 * 1024;
 
 /** The documented limit: ten seconds in which a client takes nothing; and what a busy machine may need more. */
 const CLOSED_WITHIN_MS = 15_000;
 const MARGIN_MS = 10_000;
+
+/** Changes of a space that the store keeps, and that it therefore holds in memory after so many. */
+const LOG_LENGTH = 1_024;
 
 /** Changes of a space that may be on their way before the load waits for those who read. */
 const AHEAD = 256;
@@ -85,7 +88,8 @@ async function changeMuch(space, changes, readers) {
   const data = { note: 'x'.repeat(16_000) };
   let left = changes;
   const lane = async (slot) => {
-    for (; left > 0; left -= 1) {
+    while (left > 0) {
+      left -= 1;
       const body = space.body({ status: 'blocked', data });
       const { version } = await call('PUT', `/api/slots/${slot}`, staffToken(), body);
       await letReadersFollow(readers, space, version);
@@ -127,10 +131,10 @@ for (const [what, changes, work] of [
     const readers = range(1, 3).map((index) => new Follower(slotcast.url, [space], { user: 700 + index }));
     t.after(() => readers.forEach((reader) => reader.close()));
     await Promise.all(readers.map((reader) => reader.ready()));
-    // Without them first: what the traffic itself takes, once the space's log is as long as it gets.
-    const some = Math.min(changes / 4, 2_500);
-    await work(space, some, readers);
-    const without = await peakDuring(() => work(space, some, readers));
+    // Without them first: what the traffic itself takes, once the space's log is as long as it gets, and in as many
+    // changes as it is measured with.
+    await work(space, LOG_LENGTH, readers);
+    const without = await peakDuring(() => work(space, Math.min(changes, 2_500), readers));
     const closedBefore = (await readMetrics(slotcast)).slow_clients_closed_total;
 
     const stalled = await stall(space, STALLED);
@@ -174,18 +178,34 @@ for (const [what, changes, work] of [
   });
 }
 
+/** Changes of 16 KiB of which half a queue is full; the limit of the queue is `OUTBOX_BYTES` in `realtime::outbox`. */
+const HALF_A_QUEUE = 14;
+
+/** How many changes of 16 KiB a client that does not read takes until its queue is full: the kernel's part is its own. */
+async function countUntilFull(space, reader) {
+  const [client] = await stall(space, 1);
+  let changes = 0;
+  for (; (await readMetrics(slotcast)).connections > 1; changes += 1) await changeMuch(space, 1, [reader]);
+  client.close();
+  return changes;
+}
+
 test('a client that takes nothing for ten seconds is closed, however little there is for it', { timeout: 120_000 }, async (t) => {
   const space = await wideSpace();
   const before = await atRest();
   const reader = new Follower(slotcast.url, [space], { user: 720 });
   t.after(() => reader.close());
   await reader.ready();
+  const full = await countUntilFull(space, reader);
+  const closedBefore = (await readMetrics(slotcast)).slow_clients_closed_total;
+
   const [client] = await stall(space, 1);
-  // More than the kernel takes for it, and less than its queue.
-  await changeMuch(space, 128, [reader]);
-  const full = Date.now();
+  const stalledAt = Date.now();
+  await changeMuch(space, full - HALF_A_QUEUE, [reader]);
   await eventually(async () => (await readMetrics(slotcast)).connections === 1, 'its end', CLOSED_WITHIN_MS + MARGIN_MS);
-  t.diagnostic(`gone after ${Date.now() - full} ms`);
+  t.diagnostic(`gone ${Date.now() - stalledAt} ms after ${full - HALF_A_QUEUE} changes; the queue is full after ${full}`);
+  const closed = (await readMetrics(slotcast)).slow_clients_closed_total - closedBefore;
+  assert.equal(closed, 0, 'closed for the time, not for a full queue');
   assert.deepEqual(reader.faults, []);
   assert.deepEqual(reader.client.disconnects, []);
   reader.close();
