@@ -4,27 +4,19 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
 
 use super::Realtime;
 use super::owners::{Owners, Place};
 use crate::net::connection::ConnectionHandle;
 use crate::net::proxy::FORWARDED;
 
-/// The request headers that the library and the handshake need; the rest would stay in memory as long as the session.
-const KEPT_HEADERS: [HeaderName; 9] = [
-    header::HOST,
-    header::UPGRADE,
-    header::CONNECTION,
-    header::SEC_WEBSOCKET_KEY,
-    header::SEC_WEBSOCKET_VERSION,
-    header::SEC_WEBSOCKET_PROTOCOL,
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-];
+/// The headers of a handshake that the library and the session read.
+const KEPT_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCKET_KEY];
 
 /// How long a client may take to send a body of events. The library itself would wait for the rest for ever.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -159,18 +151,29 @@ fn unknown_session() -> Response {
 /// Copies the few parts of the head that are needed. The library keeps the head of a session's first request for life,
 /// and each header and the URI would keep the connection's whole 8 KiB read buffer with it.
 fn trim_head(request: Request) -> Request {
-    let (mut parts, body): (_, Body) = request.into_parts();
-    parts.headers = copy_headers(&parts.headers);
-    if let Ok(uri) = parts.uri.to_string().parse::<Uri>() {
-        parts.uri = uri;
+    let (mut head, body): (Parts, Body) = request.into_parts();
+    head.headers = copy_headers(&head.headers);
+    head.extensions = move_extensions(&mut head.extensions);
+    if let Some(Ok(uri)) = head.uri.path_and_query().map(|path| Uri::try_from(path.as_str())) {
+        head.uri = uri;
     }
-    Request::from_parts(parts, body)
+    Request::from_parts(head, body)
 }
 
 fn copy_headers(headers: &HeaderMap) -> HeaderMap {
-    let kept = KEPT_HEADERS.into_iter().filter_map(|name| {
-        let value = headers.get(&name)?;
-        Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
-    });
-    kept.collect()
+    let mut copies = HeaderMap::with_capacity(KEPT_HEADERS.len());
+    for name in KEPT_HEADERS {
+        if let Some(Ok(value)) = headers.get(&name).map(|value| HeaderValue::from_bytes(value.as_bytes())) {
+            copies.insert(name, value);
+        }
+    }
+    copies
+}
+
+/// What the library needs to take the connection over, and the session to close it.
+fn move_extensions(extensions: &mut Extensions) -> Extensions {
+    let mut moved = Extensions::new();
+    extensions.remove::<OnUpgrade>().map(|upgrade| moved.insert(upgrade));
+    extensions.remove::<ConnectionHandle>().map(|connection| moved.insert(connection));
+    moved
 }

@@ -142,6 +142,10 @@ fn pop(session: &Session) -> Option<Incoming> {
     let mut queue = session.inbox.lock();
     let next = queue.waiting.pop_front();
     queue.is_running = next.is_some();
+    if next.is_none() {
+        // Most sockets say nothing again for a long time.
+        queue.waiting = VecDeque::new();
+    }
     if queue.is_full && queue.waiting.len() <= LOW {
         queue.is_full = false;
         session.inbox.has_room.notify_waiters();
