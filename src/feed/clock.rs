@@ -17,11 +17,11 @@ const STEP_MILLIS: i64 = 1_000;
 /// By what part of the time that goes by this node's clock may be the faster one: one in so many.
 const DRIFT: i64 = 1_000;
 
-/// The store's clock.
+/// The store's clock as the last boards told it.
 #[derive(Debug, Default)]
-pub(super) struct StoreClock(Option<(StoreTime, Instant)>);
+pub(super) struct BoardClock(Option<(StoreTime, Instant)>);
 
-impl StoreClock {
+impl BoardClock {
     /// The store has just said `told`. An answer that was long on its way tells an old time, and what is known already
     /// is not turned back for it.
     pub(super) fn learn(&mut self, told: StoreTime) {
@@ -79,7 +79,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_on_by_itself_for_a_while() {
-        let mut clock = StoreClock::default();
+        let mut clock = BoardClock::default();
         assert_eq!((clock.now(), clock.is_fresh()), (None, false));
         clock.learn(StoreTime::from_millis(5));
         tokio::time::advance(Duration::from_millis(20)).await;

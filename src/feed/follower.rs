@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::heads::Head;
 use crate::domain::event::Position;
 use crate::store::hub::Watch;
 use crate::store::{LogRead, Message, Signal, StoreError, Topic};
@@ -36,7 +37,7 @@ pub enum Heard {
     /// From the subscription.
     Signal(Signal),
     /// The store's head, read from time to time.
-    Head(Position),
+    Head(Head),
 }
 
 /// One followed topic.
@@ -45,7 +46,7 @@ pub struct Follower {
     topic: Topic,
     watch: Watch,
     id: u64,
-    heads: mpsc::UnboundedReceiver<Position>,
+    heads: mpsc::UnboundedReceiver<Head>,
     at: Position,
     /// A catch-up failed: nothing is delivered until one succeeds.
     is_behind: bool,
@@ -95,9 +96,9 @@ impl Follower {
         }
     }
 
-    async fn take_head(&mut self, head: &Position) -> Vec<Step> {
-        if !self.is_beyond(head) {
-            self.confirmed = Instant::now();
+    async fn take_head(&mut self, head: &Head) -> Vec<Step> {
+        if !self.is_beyond(&head.at) {
+            self.confirmed = self.confirmed.max(head.asked);
             return if self.is_behind { self.catch_up("head").await } else { Vec::new() };
         }
         self.unheard_heads += 1;

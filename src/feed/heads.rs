@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Feed;
 use crate::domain::Bucket;
@@ -36,16 +37,25 @@ pub struct Followed {
     behind: AtomicUsize,
 }
 
+/// Where a topic stands by the store's word.
+#[derive(Debug)]
+pub struct Head {
+    /// The last message.
+    pub at: Position,
+    /// When the store was asked: what a follower had by then, it has.
+    pub asked: Instant,
+}
+
 /// A follower's place in [`Followed`].
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    sender: mpsc::UnboundedSender<Position>,
+    sender: mpsc::UnboundedSender<Head>,
 }
 
 impl Followed {
     /// Adds a follower; its id takes it out again.
-    pub(super) fn insert(&self, topic: Topic) -> (u64, mpsc::UnboundedReceiver<Position>) {
+    pub(super) fn insert(&self, topic: Topic) -> (u64, mpsc::UnboundedReceiver<Head>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(topic, Entry { id, sender });
@@ -77,7 +87,7 @@ impl Followed {
         self.lock().keys().copied().collect()
     }
 
-    fn tell(&self, topic: Topic, head: Position) {
+    fn tell(&self, topic: Topic, head: Head) {
         if let Some(entry) = self.lock().get(&topic) {
             // A follower that has just ended needs no head.
             let _ = entry.sender.send(head);
@@ -132,8 +142,9 @@ impl Feed {
 
     async fn compare(&self, batch: &[Topic]) -> Result<(), StoreError> {
         let shared = self.shared();
+        let asked = Instant::now();
         let heads = in_time(shared.app.store.heads(batch)).await?;
-        batch.iter().zip(heads).for_each(|(topic, head)| shared.followed.tell(*topic, head));
+        batch.iter().zip(heads).for_each(|(topic, at)| shared.followed.tell(*topic, Head { at, asked }));
         Ok(())
     }
 }

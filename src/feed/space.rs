@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::boards::Boards;
-use super::clock::StoreClock;
+use super::clock::BoardClock;
 use super::days::Days;
 use super::follower::{Follower, Step};
 use super::payload::{age_of, joined_space};
@@ -75,7 +75,7 @@ pub(super) struct SpaceTask {
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
-    clock: StoreClock,
+    clock: BoardClock,
     batch: Batch,
 }
 
@@ -121,7 +121,7 @@ impl SpaceTask {
             boards: Boards::new(space),
             schedule: None,
             empty_since: Instant::now(),
-            clock: StoreClock::default(),
+            clock: BoardClock::default(),
             batch: Batch { begun: StoreTime::from_millis(0), acknowledged: Vec::new(), is_at_head: false },
         };
         while task.step(&mut commands).await {}
@@ -287,7 +287,7 @@ impl SpaceTask {
         if interest.day.is_some() {
             self.learn_schedule().await?;
         }
-        if interest.since.as_ref() == Some(self.follower.at()) && self.is_current() {
+        if interest.since.as_ref() == Some(self.follower.at()) && self.is_confirmed() {
             return Ok(Prepared::Replay(Vec::new()));
         }
         if let Some(since) = &interest.since
@@ -312,7 +312,14 @@ impl SpaceTask {
     async fn read_replay(&mut self, since: &Position) -> Result<Option<Vec<Message>>, Refusal> {
         let store = self.feed.shared().app.store.clone();
         let read = store.read_log(Topic::Space(self.space), since).await.map_err(unavailable)?;
-        let LogRead::Messages(messages) = read else { return Ok(None) };
+        let messages = match read {
+            LogRead::Messages(messages) => messages,
+            LogRead::Gone(head) => {
+                // The store may have lost writes: what the task knows is not to be shown for what there is.
+                self.bring_to(&head).await?;
+                return Ok(None);
+            }
+        };
         let target = messages.last().map_or(since, |message| &message.at).clone();
         self.bring_to(&target).await?;
         let is_exact = *self.follower.at() == target;
@@ -352,11 +359,12 @@ impl SpaceTask {
         }
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
+            // At once: what follows takes its time, and the store's clock would seem to be behind by that much.
+            self.clock.learn(state.now);
             self.bring_to(&state.at).await?;
             if *self.follower.at() != state.at {
                 continue;
             }
-            self.clock.learn(state.now);
             self.reach_acknowledged();
             // Only now: a change of the schedule on the way there made the task forget what it knew.
             self.learn(schedule);
@@ -374,10 +382,15 @@ impl SpaceTask {
         self.boards.show(day, self.schedule.as_deref(), self.follower.at(), now)
     }
 
-    /// Whether what the task knows may be shown: the store has confirmed it lately, and nothing that this node had
-    /// answered before the batch began is missing in it. Something newer may be on its way; whoever is shown a board
-    /// gets that next.
+    /// Whether a board that the task knows may be shown: a board depends on the time, too.
     fn is_current(&self) -> bool {
+        self.is_confirmed() && self.clock.is_fresh()
+    }
+
+    /// Whether the task's position may pass for the head: the store has confirmed it lately, and nothing that this node
+    /// had answered before the batch began is missing in it. Something newer may be on its way; whoever is told the
+    /// position gets that next.
+    fn is_confirmed(&self) -> bool {
         let health = &self.feed.shared().app.health;
         let at = self.follower.at();
         let is_reached = |noted: &Position| noted.epoch == at.epoch && noted.version <= at.version;
@@ -385,7 +398,6 @@ impl SpaceTask {
         health.is_store_reachable()
             && !health.is_unfenced()
             && self.follower.is_in_step()
-            && self.clock.is_fresh()
             && self.batch.acknowledged.iter().all(is_reached)
     }
 
@@ -442,7 +454,7 @@ impl SpaceTask {
     }
 
     async fn bring_to_head(&mut self) -> Result<(), Refusal> {
-        if self.batch.is_at_head || self.is_current() {
+        if self.batch.is_at_head || self.is_confirmed() {
             return Ok(());
         }
         let store = self.feed.shared().app.store.clone();

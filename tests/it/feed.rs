@@ -644,6 +644,19 @@ async fn who_joins_a_watched_space_is_shown_what_is_known_and_then_the_rest() {
 }
 
 #[tokio::test]
+async fn a_position_that_the_store_does_not_know_brings_everybody_to_where_it_is() {
+    let hub = Hub::default();
+    let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
+    let (first, second) = (Recorder::new(), Recorder::new());
+    node.join(&first, day(node.tomorrow())).await;
+    let at = node.app.app.store.put_space(space(), Some(ScheduleSpec::default()), 0).await.unwrap();
+    let lost = Position { epoch: "lost".into(), version: 9 };
+    node.join(&second, Interest { day: Some(node.tomorrow()), since: Some(lost) }).await;
+    assert_eq!(second.names(), [format!("joined_space {}", at.version), format!("slots_status_update {}", at.version)]);
+    first.reaches(at.version).await;
+}
+
+#[tokio::test]
 async fn a_board_that_is_known_from_events_is_that_of_the_store() {
     let node = Node::start();
     let watching = Recorder::new();
