@@ -12,6 +12,7 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use socketioxide_core::Value;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::session::Session;
 use super::{Realtime, events};
@@ -23,8 +24,12 @@ const HIGH: usize = 64;
 /// How few must wait for the connection to be read again.
 const LOW: usize = 16;
 
-/// How long a client that leaves much unread is given to read on, before that is looked at again.
+/// After how long it is looked again whether a client that leaves much unread reads on: at first, and at most.
 const CROWDED_PAUSE: Duration = Duration::from_millis(2);
+const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(64);
+
+/// The longest that one event waits for the client to read: what it leaves unread may be others' doing.
+const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// How many events a socket may send at once before its rate counts.
 const BURST: u32 = 512;
@@ -120,10 +125,18 @@ async fn drain(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     while let Some(incoming) = pop(&session) {
         realtime.0.app.metrics.queue_depth.dec();
-        while session.is_crowded() {
-            tokio::time::sleep(CROWDED_PAUSE).await;
-        }
+        wait_for_reader(&session).await;
         events::handle(&realtime, &session, incoming).await;
+    }
+}
+
+/// Gives a client that leaves much unread the time to read on.
+async fn wait_for_reader(session: &Session) {
+    let until = Instant::now() + CROWDED_AT_MOST;
+    let mut pause = CROWDED_PAUSE;
+    while session.is_crowded() && Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(CROWDED_PAUSE_MAX);
     }
 }
 

@@ -10,7 +10,7 @@ import { after, test } from 'node:test';
 import { countsAtRest, countsReturn, forgetPeak, readMemory, readMetrics, startMeasured } from './lib/figures.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { Follower, allShowTheStore } from './lib/follower.mjs';
-import { RawClient } from './lib/raw_client.mjs';
+import { RawClient, frame } from './lib/raw_client.mjs';
 import { staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
@@ -190,7 +190,7 @@ async function countUntilFull(space, reader) {
   return changes;
 }
 
-test('a client that takes nothing for ten seconds is closed, however little there is for it', { timeout: 120_000 }, async (t) => {
+test('a client that takes nothing for ten seconds may act meanwhile, and is closed, however little there is for it', { timeout: 120_000 }, async (t) => {
   const space = await wideSpace();
   const before = await atRest();
   const reader = new Follower(slotcast.url, [space], { user: 720 });
@@ -202,6 +202,10 @@ test('a client that takes nothing for ten seconds is closed, however little ther
   const [client] = await stall(space, 1);
   const stalledAt = Date.now();
   await changeMuch(space, full - HALF_A_QUEUE, [reader]);
+  // What it leaves unread is others' doing.
+  client.write(frame(`42${JSON.stringify(['hold_slot', space.event({ slots: [20] })])}`));
+  await eventually(async () => (await slotcast.board(space)).slots[19].status === 'occupied', 'its hold');
+  assert.equal((await readMetrics(slotcast)).connections, 2);
   await eventually(async () => (await readMetrics(slotcast)).connections === 1, 'its end', CLOSED_WITHIN_MS + MARGIN_MS);
   t.diagnostic(`gone ${Date.now() - stalledAt} ms after ${full - HALF_A_QUEUE} changes; the queue is full after ${full}`);
   const closed = (await readMetrics(slotcast)).slow_clients_closed_total - closedBefore;
