@@ -159,7 +159,7 @@ fn refuse_what_is_unsafe(checked: &Checked, environment: Environment) -> anyhow:
 }
 
 async fn bind(config: &ListenConfig) -> anyhow::Result<Listeners> {
-    let public = listen_deep(config.address)
+    let public = net::server::listen(config.address)
         .with_context(|| format!("cannot listen on {} (HOST, PORT): is another program there?", config.address))?;
     Ok(Listeners { public, admin: Some(bind_admin(config).await?) })
 }
@@ -202,15 +202,6 @@ fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &m
     }
     out.flush()?;
     Ok(())
-}
-
-/// Listens with a queue that a storm of reconnecting clients fits into; the kernel clamps it to its own limit. Connections
-/// beyond the queue are dropped, and the peer's kernel tries again at doubling intervals, all of them at the same moments.
-fn listen_deep(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(65_535)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! One TCP connection with a kill handle, a read gate and a write-stall deadline.
 //!
+//! A handshake of several writes leaves as one.
+//!
 //! The Socket.IO library can neither close a connection whose peer stopped reading (its writer waits for ever) nor stop
 //! reading from one that sends faster than its events can be handled. Both are done here, below it.
 
@@ -69,8 +71,8 @@ impl ConnectionHandle {
         self.0.is_websocket.store(true, Ordering::Release);
     }
 
-    /// Has what is written from now on leave in one segment: the head that makes it a websocket, and the packets that the
-    /// server sends at once. Ends when the peer is waited for, or has sent something.
+    /// Has what is written from now on leave in one segment: the head that makes it a websocket, and the packet that follows
+    /// at once. Ends when the peer is waited for, or has sent something.
     pub fn gather_handshake(&self) {
         self.0.gathers.store(true, Ordering::Release);
     }

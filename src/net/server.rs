@@ -11,7 +11,8 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +31,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The kernel's send buffer: what a peer that stopped reading can pin besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
+/// How many connections may wait to be accepted.
+const LISTEN_QUEUE: u32 = 65_535;
+
 /// What a connection is told for which there is no room.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
@@ -40,6 +44,21 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The peer's address, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// Listens with a queue that a storm of reconnecting clients fits into; the kernel clamps it to its own limit. Connections
+/// beyond the queue are dropped, and the peer's kernel tries again at doubling intervals, all of them at the same moments.
+///
+/// # Errors
+///
+/// The address is taken, or not this machine's.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // Before it listens: a connection has what its listener had when the peer connected, however late it is accepted.
+    set_options(SockRef::from(&socket));
+    socket.listen(LISTEN_QUEUE)
+}
 
 /// Serves until `shutdown` is cancelled; then accepts no more and lets each connection end with its current request.
 /// Returns when the last one has ended. Upgraded connections end when they are killed.
@@ -71,7 +90,7 @@ async fn accept(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    set_options(listener);
+    set_options(SockRef::from(listener));
     let mut told_at = None;
     loop {
         match listener.accept().await {
@@ -133,8 +152,7 @@ fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
 
 /// Sets what each accepted connection inherits: once, instead of with three system calls each. Best effort: a connection
 /// without them still works.
-fn set_options(listener: &TcpListener) {
-    let socket = socket2::SockRef::from(listener);
+fn set_options(socket: SockRef<'_>) {
     let options = [
         socket.set_tcp_nodelay(true),
         socket.set_send_buffer_size(SEND_BUFFER_BYTES),
@@ -163,14 +181,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn connections_inherit_the_options_of_their_listener() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        set_options(&listener);
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let socket = socket2::SockRef::from(&stream);
+        let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
-        assert_eq!(socket.send_buffer_size().unwrap(), socket2::SockRef::from(&listener).send_buffer_size().unwrap());
+        assert_eq!(socket.send_buffer_size().unwrap(), SockRef::from(&listener).send_buffer_size().unwrap());
         // The kernel doubles what it is asked for.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER_BYTES);
     }

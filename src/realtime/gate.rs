@@ -53,7 +53,7 @@ async fn begin_session(realtime: &Realtime, request: Request, next: Next) -> Res
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
     let response = next.run(trim_head(request)).await;
     if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-        // A session that begins as a websocket is told its id, and asked for a sign of life, at once.
+        // A session that begins as a websocket is told its id at once.
         connection.gather_handshake();
     }
     match &realtime.0.owners {
