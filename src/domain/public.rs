@@ -64,12 +64,7 @@ pub struct PublicSlot {
 
 impl From<SlotRecord> for PublicSlot {
     fn from(record: SlotRecord) -> Self {
-        let state = PublicState::from(&record.state);
-        let data = match record.state {
-            SlotState::Available { data } | SlotState::Booked { data, .. } | SlotState::Blocked { data } => data,
-            SlotState::Held(_) => None,
-        };
-        Self { state, data }
+        Self { state: PublicState::from(&record.state), data: record.data().cloned() }
     }
 }
 
