@@ -94,7 +94,9 @@ test('what happens in a watched space reaches every socket of a region without a
     await watcher.join(space, { date: space.date });
     await watcher.first('slots_status_update');
   };
-  await join(watchers[0]);
+  const firstOne = await countCommands(wires.far, space, () => join(watchers[0]));
+  // Besides the head, which is left out here.
+  assert.deepEqual(firstOne.commands, ['EVALSHA', 'SUBSCRIBE', 'EVALSHA'], 'the first one reads the schedule, subscribes, and reads the day');
   for (const watcher of watchers.slice(1)) {
     const { commands } = await countCommands(wires.far, space, () => join(watcher));
     assert.deepEqual(commands, [], 'who joins a watched space is shown it as the node knows it');
