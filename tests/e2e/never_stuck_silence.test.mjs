@@ -8,7 +8,7 @@ import { countsAtRest, countsReturn, readCounts, startMeasured } from './lib/fig
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { POLLING, RawClient, beginPolling, frame, head } from './lib/raw_client.mjs';
 import { userToken } from './lib/tokens.mjs';
-import { within } from './lib/waiting.mjs';
+import { eventually, within } from './lib/waiting.mjs';
 
 /** How many of each kind. */
 const EACH = Number(process.env.SLOTCAST_SILENT_CLIENTS ?? 3);
@@ -34,11 +34,13 @@ const open = () => RawClient.open(port);
 const websocket = async () => (await open()).upgrade();
 const joined = async () => (await websocket()).join(freshNumber(), space);
 
-/** A polling session of a user. */
+/** A polling session of a user, who is connected. */
 async function polling() {
   const sid = await beginPolling(url);
   const path = `${POLLING}&sid=${sid}`;
   await fetch(url + path, { method: 'POST', body: `40{"token":"${userToken(freshNumber())}"}` });
+  // A poll is answered with what there is: a ping, the answer to the connect packet, and what follows may come one by one.
+  await eventually(async () => (await (await fetch(url + path)).text()).includes('connection_confirmed'), 'the confirmation');
   return { sid, path };
 }
 
@@ -123,8 +125,6 @@ const KINDS = {
     async () => {
       const { path } = await polling();
       const client = await open();
-      client.write(head('GET', path));
-      await client.sees('connection_confirmed');
       client.socket.end(head('GET', path));
       return client;
     },

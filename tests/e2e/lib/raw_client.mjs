@@ -56,7 +56,8 @@ export class RawClient {
 
   /** Waits for text among what came. */
   async sees(text, deadline) {
-    await eventually(() => this.received.includes(text), `${JSON.stringify(text)} in ${JSON.stringify(this.received.slice(-300))}`, deadline);
+    const what = () => `${JSON.stringify(text)} in ${JSON.stringify(this.received.slice(-300))}`;
+    await eventually(() => this.received.includes(text), what, deadline);
   }
 
   /** Becomes a websocket; its Engine.IO session has begun when this returns. */
