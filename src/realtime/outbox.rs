@@ -21,8 +21,9 @@ use crate::net::connection::{ConnectionHandle, Connections};
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
 pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
-/// Bytes that may wait for one socket, besides what the kernel holds. With the packets' own, and the buffer in which the
-/// library gathers a write, a client that does not read costs less than 1 MiB.
+/// Bytes that may wait for one socket before one packet more, besides what the kernel holds. With the packets' own, and the
+/// buffer in which the library gathers a write, a client that does not read costs less than 1 MiB. A packet may be larger:
+/// the board of a day whose slots carry much data is, and a client that is closed for it would come back for the same.
 const OUTBOX_BYTES: u64 = 384 * 1024;
 
 /// Bytes that wait from which on the socket's own events wait, so that a client which sends much and reads on is held back
@@ -115,8 +116,8 @@ impl Outbox {
         }
         let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
         let length = length as u64 + head_of_frame(length);
-        let queued = self.queued.fetch_add(length, Ordering::Relaxed) + length;
-        if self.waiting_bytes(queued) > OUTBOX_BYTES {
+        let queued_before = self.queued.fetch_add(length, Ordering::Relaxed);
+        if self.waiting_bytes(queued_before) > OUTBOX_BYTES {
             return self.give_up();
         }
         match send(&socket) {

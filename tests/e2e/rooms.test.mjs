@@ -48,6 +48,25 @@ for (const [name, transports] of Object.entries(TRANSPORTS)) {
       assert.equal(joined.recovered, false);
     });
 
+    test('a board is shown whole, however much data its slots carry', async () => {
+      const space = freshSpace();
+      const spec = { opens: '00:00', closes: '24:00', slotMinutes: 30 };
+      assert.equal((await staff.put(space.path, spec)).status, 200);
+      const data = { note: 'x'.repeat(16_000) };
+      for (const slot of range(1, 48)) {
+        const { status, text } = await staff.put(`/api/slots/${slot}`, space.body({ status: 'blocked', data }));
+        assert.equal(status, 200, text);
+      }
+      const client = await slotcast.user(7, { transports });
+      await client.join(space, { date: space.date });
+      const snapshot = await client.first('slots_status_update');
+      assert.deepEqual(snapshot.slotsStatus.map(({ note }) => note?.length), range(1, 48).map(() => 16_000));
+      const changed = await change(space);
+      await client.first('slot_update', ({ version }) => version === changed.version);
+      assert.deepEqual(client.disconnects, []);
+      client.close();
+    });
+
     test('a change reaches the room with exactly the fields of the contract', async () => {
       const space = freshSpace();
       const client = await slotcast.user(7, { transports });
