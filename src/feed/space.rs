@@ -294,6 +294,10 @@ impl SpaceTask {
             && let Some(replay) = self.read_replay(since).await?
             && member.admits_replay(replay.len(), replay.iter().map(|message| message.payload.get().len()).sum())
         {
+            if interest.day.is_some() {
+                // What came with the replay may have made it forgotten, and the day's slot starts follow from it.
+                self.learn_schedule().await?;
+            }
             return Ok(Prepared::Replay(replay));
         }
         if interest.since.is_none() && interest.day.is_none() {
