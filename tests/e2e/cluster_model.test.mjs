@@ -18,13 +18,25 @@ const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_H
 const cluster = await startCluster({ settings });
 after(() => cluster.stop());
 
+/** Acts until something is over, and at least so many. */
+async function recordsWhile(load, acts, meanwhile) {
+  load.start();
+  try {
+    await meanwhile(load);
+    await eventually(() => load.records.length >= acts, () => `${acts} acts, not ${load.records.length}`, 4 * DEADLINE_MS);
+  } finally {
+    await load.stop();
+  }
+  return load.records;
+}
+
 /** Makes a load, with something that happens meanwhile, and gives the violations of all spaces. */
-async function violationsOf(t, { acts, meanwhile = async () => {}, ...more }) {
+async function violationsOf(t, { acts, meanwhile, ...more }) {
   const spaces = range(1, 8).map(() => freshSpace());
   const witness = await cluster.nodes[0].user(601);
   for (const space of spaces) await witness.join(space);
   const load = new Load({ nodes: () => cluster.nodes, spaces, users: 64, shortHolds: 0.3, ...more });
-  const [records] = await Promise.all([load.run(acts), meanwhile(load)]);
+  const records = meanwhile ? await recordsWhile(load, acts, meanwhile) : await load.run(acts);
   const refused = records.filter(({ ok, unknown }) => !ok && !unknown).length;
   const unknown = records.filter((record) => record.unknown).length;
   t.diagnostic(`${load.done} done, ${refused} refused, ${unknown} unknown`);

@@ -28,13 +28,13 @@ after(async () => {
  * How the keys of a space look, and those of no other one. Its head alone is what a node compares every few seconds for all
  * that it watches, in one command a bucket, whatever happens.
  */
-const keysOf = ({ site, number }) => new RegExp(`:(?!head:)\\w+:${site}:${number}(?::|$)`);
+const keysOf = ({ site, number }, { but = 'head' } = {}) => new RegExp(`:(?!(?:${but}):)\\w+:${site}:${number}(?::|$)`);
 
 /** What the node behind a wire asks Redis about a space while `work` is done. */
-async function countCommands(wire, space, work) {
+async function countCommands(wire, space, work, options) {
   const before = wire.commands.length;
   const answer = await work();
-  return { answer, commands: wire.since(before, keysOf(space)).map((words) => words[0]) };
+  return { answer, commands: wire.since(before, keysOf(space, options)).map((words) => words[0]) };
 }
 
 /** Has Redis and the nodes know the scripts: each is sent whole once. */
@@ -102,12 +102,14 @@ test('what happens in a watched space reaches every socket of a region without a
     assert.deepEqual(commands, [], 'who joins a watched space is shown it as the node knows it');
   }
   const staff = near.staffCaller();
-  const { answer, commands } = await countCommands(wires.far, space, async () => {
+  const change = async () => {
     let last;
     for (const slot of range(1, 9)) last = await staff.put(`/api/slots/${slot}`, space.body({ status: 'booked' }));
     for (const watcher of watchers) await watcher.first('slot_update', ({ version }) => version === last.data.version);
     return last;
-  });
+  };
+  // A head that is compared just then may overtake the message, which is read from the log in that case.
+  const { answer, commands } = await countCommands(wires.far, space, change, { but: 'head|log' });
   assert.equal(answer.status, 200, answer.text);
   for (const watcher of watchers) assert.equal(watcher.all('slot_update').length, 9);
   assert.deepEqual(commands, []);

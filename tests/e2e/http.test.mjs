@@ -161,7 +161,7 @@ test('the OpenAPI document tells every call, and is what the command prints', as
   assert.deepEqual(JSON.parse(printed.stdout), answer.body);
 });
 
-test('no log line carries a token, a name or an engine id', async () => {
+test('no log line carries a token or an engine id', async () => {
   const client = await slotcast.user('mario.rossi@example.org');
   const engineId = client.socket.io.engine.id;
   const { token } = client.socket.auth;

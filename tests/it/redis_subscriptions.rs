@@ -22,6 +22,9 @@ const PREFIX: &str = "test";
 /// Longer than anything may take that is waited for here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Within what a call fails that is to take less than a second, on a machine with much else to do.
+const IN_TIME: Duration = Duration::from_secs(3);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_arrive_in_order() {
     let redis = RedisServer::start(&[]);
@@ -93,7 +96,7 @@ async fn a_frozen_redis_is_an_outage_that_ends() {
     for _ in 0..6 {
         let started = clock::instant();
         assert!(node.ping().await.is_err());
-        assert!(clock::instant() - started < Duration::from_secs(1));
+        assert!(clock::instant() - started < IN_TIME);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     redis.thaw();
@@ -118,10 +121,10 @@ async fn watches_and_commands_outlast_a_killed_redis() {
 
     let started = clock::instant();
     assert!(node.subscriptions.watch(space(2)).await.is_err());
-    assert!((900..2_000).contains(&(clock::instant() - started).as_millis()));
+    assert!((Duration::from_millis(900)..IN_TIME * 2).contains(&(clock::instant() - started)));
     let started = clock::instant();
     let failed = redis::cmd("PING").query_async::<()>(&mut node.commands.clone()).await.unwrap_err();
-    assert!((clock::instant() - started).as_millis() < 1_000, "{failed}");
+    assert!(clock::instant() - started < IN_TIME, "{failed}");
 
     redis.restart();
     redis.wait_until_answering();
@@ -145,7 +148,7 @@ async fn a_silent_connection_is_replaced() {
     let started = clock::instant();
     let failed = node.ping().await.unwrap_err();
     assert!(failed.is_timeout(), "{failed}");
-    assert!((clock::instant() - started).as_millis() < 1_000);
+    assert!(clock::instant() - started < IN_TIME);
     await_lag(&mut watch).await;
     println!("a silent subscription was replaced after {:?}", clock::instant() - started);
     assert!((clock::instant() - started).as_millis() < 6_000);
@@ -333,7 +336,7 @@ async fn a_frozen_node_of_a_cluster_does_not_stop_the_others() {
     while clock::instant() - frozen_since < Duration::from_secs(8) {
         let started = clock::instant();
         assert!(commands.incr::<_, _, u64>(its[0], 1).await.is_err());
-        assert!(clock::instant() - started < Duration::from_secs(1));
+        assert!(clock::instant() - started < IN_TIME);
         for key in &others {
             let started = clock::instant();
             commands.incr::<_, _, u64>(*key, 1).await.unwrap();
