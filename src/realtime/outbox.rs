@@ -21,8 +21,8 @@ use crate::net::connection::{ConnectionHandle, Connections};
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
 pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
-/// Bytes that may wait for one socket before one packet more, besides what the kernel holds. With the packets' own, and the
-/// buffer in which the library gathers a write, a client that does not read costs less than 1 MiB. A packet may be larger:
+/// Bytes that may wait for one socket besides its largest packet, and what the kernel holds. With the packets' own, and the
+/// buffer in which the library gathers a write, a client that does not read costs less than 1 MiB. One packet may be larger:
 /// the board of a day whose slots carry much data is, and a client that is closed for it would come back for the same.
 const OUTBOX_BYTES: u64 = 384 * 1024;
 
@@ -62,6 +62,8 @@ pub(super) struct Outbox {
     websocket: OnceLock<ConnectionHandle>,
     /// Bytes of all packets so far.
     queued: AtomicU64,
+    /// Bytes of the largest packet so far.
+    largest: AtomicU64,
     /// Bytes that left in answers to polls.
     polled: AtomicU64,
     /// It could not take a packet: nothing more is sent, so that what it has stays true until it is gone.
@@ -76,6 +78,7 @@ impl Outbox {
             connections,
             websocket: OnceLock::new(),
             queued: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
             polled: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
         };
@@ -116,8 +119,9 @@ impl Outbox {
         }
         let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
         let length = length as u64 + head_of_frame(length);
-        let queued_before = self.queued.fetch_add(length, Ordering::Relaxed);
-        if self.waiting_bytes(queued_before) > OUTBOX_BYTES {
+        let largest = self.largest.fetch_max(length, Ordering::Relaxed).max(length);
+        let queued = self.queued.fetch_add(length, Ordering::Relaxed) + length;
+        if self.waiting_bytes(queued) > OUTBOX_BYTES + largest {
             return self.give_up();
         }
         match send(&socket) {
