@@ -50,7 +50,7 @@ pub enum Decision {
 pub struct Change {
     /// The slot.
     pub slot: SlotTime,
-    /// What it becomes. A new hold's `first_version` is filled in when the version is known.
+    /// What it becomes. A new `first_version` is filled in when the version is known.
     pub state: SlotState,
     /// Whether this is a hold that ended: it counts in `slots_freed`.
     pub freed: bool,
@@ -155,15 +155,15 @@ impl Slots<'_> {
         self.require_held(actor, token)?;
         Ok(self.write(|_, record| {
             let user = record.and_then(|record| record.live_hold(self.now)).map(|hold| hold.user.clone());
-            SlotState::Booked { user, data: None }
+            SlotState::Booked { user, first_version: 0, data: None }
         }))
     }
 
-    /// The last version of the named slots, when the actor has booked them all.
+    /// The last version under which the named slots were booked, when the actor has booked them all.
     fn booked_version(&self, actor: &Actor) -> Option<u64> {
-        let versions = self.act.slots.iter().map(|slot| {
-            let record = self.record(slot)?;
-            is_booked_by(record, actor).then_some(record.version)
+        let versions = self.act.slots.iter().map(|slot| match &self.record(slot)?.state {
+            SlotState::Booked { user, first_version, .. } => is_actor(actor, user.as_ref()).then_some(*first_version),
+            _ => None,
         });
         versions.collect::<Option<Vec<u64>>>()?.into_iter().max()
     }
@@ -212,10 +212,10 @@ impl Slots<'_> {
             match (to, record.map(|record| &record.state)) {
                 (StaffStatus::Available, _) => SlotState::Available { data },
                 (StaffStatus::Blocked, _) => SlotState::Blocked { data },
-                (StaffStatus::Booked, Some(SlotState::Booked { user, .. })) => {
-                    SlotState::Booked { user: user.clone(), data }
+                (StaffStatus::Booked, Some(SlotState::Booked { user, first_version, .. })) => {
+                    SlotState::Booked { user: user.clone(), first_version: *first_version, data }
                 }
-                (StaffStatus::Booked, _) => SlotState::Booked { user: None, data },
+                (StaffStatus::Booked, _) => SlotState::Booked { user: None, first_version: 0, data },
             }
         }))
     }

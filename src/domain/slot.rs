@@ -101,7 +101,7 @@ pub struct Hold {
     pub until: StoreTime,
     /// When it was first to end: a repeated `hold` answers as the first one did.
     pub first_until: StoreTime,
-    /// The version of the event that it first caused.
+    /// The version of the event that it first caused; 0 until that is known.
     pub first_version: u64,
 }
 
@@ -120,6 +120,8 @@ pub enum SlotState {
     Booked {
         /// For whom.
         user: Option<UserId>,
+        /// The version of the event that it first caused, 0 until that is known: a repeated `book` answers as the first one did.
+        first_version: u64,
         /// Staff's object.
         data: Option<SlotData>,
     },
@@ -128,6 +130,17 @@ pub enum SlotState {
         /// Staff's object.
         data: Option<SlotData>,
     },
+}
+
+impl SlotState {
+    /// Fills in the version of the event that a new hold or booking causes; one that goes on keeps its first.
+    pub fn fill_first_version(&mut self, version: u64) {
+        if let SlotState::Held(Hold { first_version, .. }) | SlotState::Booked { first_version, .. } = self
+            && *first_version == 0
+        {
+            *first_version = version;
+        }
+    }
 }
 
 /// A stored slot, with all that its events need: a sweeper knows no schedule.

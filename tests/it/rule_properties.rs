@@ -79,11 +79,7 @@ impl Model {
         for change in changes {
             self.version += 1;
             let mut state = change.state.clone();
-            if let SlotState::Held(hold) = &mut state
-                && hold.first_version == 0
-            {
-                hold.first_version = self.version;
-            }
+            state.fill_first_version(self.version);
             let SlotTime { number, start, end, label } = change.slot.clone();
             self.records.insert(number, SlotRecord { state, version: self.version, start, end, label });
         }

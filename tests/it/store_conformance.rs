@@ -545,6 +545,15 @@ pub async fn a_repeated_book_answers_as_the_first(factory: impl StoreFactory) {
     bench.apply(space(1), &[3], hold_by("b", MINUTE)).await.unwrap();
     assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), first);
     assert_eq!(bench.space_head(space(1)).await.version, 5);
+    // Also after staff set booked what it was.
+    bench.apply(space(1), &[1], update(StaffStatus::Booked)).await.unwrap();
+    assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), first);
+    // Who books again has a new first answer.
+    bench.apply(space(1), &[1], update(StaffStatus::Available)).await.unwrap();
+    bench.apply(space(1), &[1], hold_by("a", MINUTE)).await.unwrap();
+    let second = bench.apply(space(1), &[1], book_by("a")).await.unwrap();
+    assert_eq!(second.at.version, 9);
+    assert_eq!(bench.apply(space(1), &[1], book_by("a")).await.unwrap(), second);
     // A second release finds nothing.
     bench.apply(space(1), &[3], release_by("b")).await.unwrap();
     assert_eq!(refusal(bench.apply(space(1), &[3], release_by("b")).await).0, Code::NotHeld);
@@ -668,7 +677,7 @@ pub async fn a_token_must_be_that_of_the_hold(factory: impl StoreFactory) {
     bench.apply(space(1), &[2], SlotActKind::Book { actor: Actor::Anyone, token: None }).await.unwrap();
     let read = bench.store.read_day(space(1), day()).await.unwrap();
     let state = &read.records[&number(2)].state;
-    assert_eq!(*state, SlotState::Booked { user: Some(user("b")), data: None });
+    assert_eq!(*state, SlotState::Booked { user: Some(user("b")), first_version: 4, data: None });
 }
 
 pub async fn staff_data_stays_until_the_next_change(factory: impl StoreFactory) {

@@ -252,11 +252,7 @@ pub(super) fn oldest_kept_day(now: StoreTime) -> i32 {
 
 fn record_of(change: &Change, version: u64) -> SlotRecord {
     let mut state = change.state.clone();
-    if let SlotState::Held(hold) = &mut state
-        && hold.first_version == 0
-    {
-        hold.first_version = version;
-    }
+    state.fill_first_version(version);
     let slot = &change.slot;
     SlotRecord { state, version, start: slot.start, end: slot.end, label: slot.label.clone() }
 }

@@ -35,8 +35,7 @@ pub(super) const SPACES: TableDefinition<(u64, u64), (u64, Option<&str>)> = Tabl
 /// Space and site of each registered space: a space's sites are neighbours.
 pub(super) const REGISTERED: TableDefinition<(u64, u64), ()> = TableDefinition::new("registered");
 
-/// Site, space, day, slot: a [`SlotRecord`] as JSON. A slot that is available and has no data has no row, which loses
-/// nothing: the version of a record is only ever asked of booked ones.
+/// Site, space, day, slot: a [`SlotRecord`] as JSON. A slot that is available and has no data has no row.
 pub(super) const SLOTS: TableDefinition<SlotKey, &str> = TableDefinition::new("slots");
 
 /// Day, site, space: the days that have rows in [`SLOTS`].

@@ -15,9 +15,10 @@ pub(super) fn parse_record(text: &str) -> Option<SlotRecord> {
     };
     let user = UserId::new(user);
     let data = || if data.is_empty() { Some(None) } else { serde_json::from_str::<SlotData>(data).ok().map(Some) };
+    let first_version = || first_version.parse().ok();
     let state = match state {
         "a" => SlotState::Available { data: data()? },
-        "b" => SlotState::Booked { user, data: data()? },
+        "b" => SlotState::Booked { user, first_version: first_version()?, data: data()? },
         "c" => SlotState::Blocked { data: data()? },
         "h" => SlotState::Held(Hold {
             user: user?,
@@ -25,7 +26,7 @@ pub(super) fn parse_record(text: &str) -> Option<SlotRecord> {
             began: parse_time(began)?,
             until: parse_time(until)?,
             first_until: parse_time(first_until)?,
-            first_version: first_version.parse().ok()?,
+            first_version: first_version()?,
         }),
         _ => return None,
     };

@@ -35,7 +35,7 @@ export function decide(state, { act, slots, user, holdToken }, time) {
   }
   if (act === 'update') return undefined;
   if (act === 'book' && slots.every((number) => of(number).status === 'booked' && of(number).user === user)) {
-    return { version: Math.max(...slots.map((number) => of(number).version)) };
+    return { version: Math.max(...slots.map((number) => of(number).bookedVersion)) };
   }
   const code = holdToken === undefined ? 'not_held' : 'hold_expired';
   return refuse(code, (slot) => !isMine(slot) || (holdToken !== undefined && slot.token !== holdToken));
@@ -175,7 +175,10 @@ class History {
       // An extended hold keeps its token, also when nobody was told that it was extended.
       const token = act === 'extend' ? old.token : record.data?.holdToken;
       if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until) });
-      if (act === 'update') next.user = next.status === 'booked' && old.status === 'booked' ? old.user : undefined;
+      // Staff that sets booked what is booked leaves it to who booked it.
+      const stays = act === 'update' && next.status === 'booked' && old.status === 'booked';
+      if (act === 'update') next.user = stays ? old.user : undefined;
+      if (next.status === 'booked') next.bookedVersion = stays ? old.bookedVersion : next.version;
       this.#set(version + index, slot, next);
     });
     if (act === 'hold') this.#checkLength(version, record, first);

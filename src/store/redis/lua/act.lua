@@ -118,9 +118,9 @@ local function write(epoch, last_version, becomes, with_hold)
     version = version + 1
     local record = becomes(slot)
     record.version, record.start, record.finish, record.label = text(version), slot.start, slot.finish, slot.label
-    if record.state == 'h' then
-      record.first_version = record.first_version or record.version
-      if with_hold and (not ends or record.ends < ends) then token, ends = record.token, record.ends end
+    record.first_version = record.first_version or record.version
+    if record.state == 'h' and with_hold and (not ends or record.ends < ends) then
+      token, ends = record.token, record.ends
     end
     changes[#changes + 1] = { number = slot.number, record = record, version = version }
     records[i] = record

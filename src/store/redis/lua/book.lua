@@ -6,12 +6,12 @@
 
 local actor, token = ARGV[15], ARGV[16]
 
--- The last version of the named slots, when the actor has booked them all.
+-- The last version under which the named slots were booked, when the actor has booked them all.
 local function booked_version()
   local version = 0
   for _, slot in ipairs(slots) do
     if not is_booked_by(slot.record, actor) then return end
-    version = math.max(version, tonumber(slot.record.version))
+    version = math.max(version, tonumber(slot.record.first_version))
   end
   return version
 end

@@ -137,9 +137,10 @@ end
 
 local function record_text(r)
   local is_held = r.state == 'h'
+  local is_taken = is_held or r.state == 'b'
   return table.concat({ r.state, r.version, text(r.start), r.finish, r.label, r.user or '', is_held and r.token or '',
     is_held and r.began or '', is_held and text(r.ends) or '', is_held and r.first_ends or '',
-    is_held and r.first_version or '', r.data or '' }, '\n')
+    is_taken and r.first_version or '', r.data or '' }, '\n')
 end
 
 local function is_live(record)

@@ -14,9 +14,11 @@ return act(function()
   return refusal or {
     becomes = function(slot)
       local was = slot.record
-      -- An existing booking keeps its user.
-      local user = to == 'booked' and was and was.state == 'b' and was.user or ''
-      return { state = STATES[to], user = user, data = data }
+      -- An existing booking keeps its user, and what a repeated `book` is answered.
+      local stays = to == 'booked' and was and was.state == 'b'
+      return {
+        state = STATES[to], user = stays and was.user or '', first_version = stays and was.first_version or nil, data = data,
+      }
     end,
   }
 end)
