@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time enough for an invocation on a busy machine.
 const AMPLE: Duration = Duration::from_secs(20);
 
+/// Too little for what is asked.
+const SHORT: Duration = Duration::from_secs(6);
+
 /// As EventBridge sends it.
 const EVENTBRIDGE: &str = r#"{"version": "0", "id": "89d1a02d-5ec7-412e-82f5-13505f849b41", "detail-type": "Scheduled Event",
     "source": "aws.events", "account": "123456789012", "time": "2026-11-23T12:00:00Z", "region": "eu-south-1",
@@ -157,7 +160,7 @@ async fn what_is_not_json_is_a_failed_invocation() {
 #[tokio::test]
 async fn a_sweep_that_has_too_little_time_reports_what_it_did() {
     let function = Function::start("endless", tempfile::tempdir().unwrap()).await;
-    let answer = function.invoke(EVENTBRIDGE, Duration::from_secs(3)).await;
+    let answer = function.invoke(EVENTBRIDGE, SHORT).await;
     assert_eq!(answer.outcome, "response", "{}", answer.text);
     assert!(answer.time_left > Duration::ZERO, "the platform would have ended it");
     let report = answer.report();
@@ -169,7 +172,7 @@ async fn a_sweep_that_has_too_little_time_reports_what_it_did() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_fails_the_invocation_in_time() {
     let function = Function::start("hanging", tempfile::tempdir().unwrap()).await;
-    let answer = function.invoke(EVENTBRIDGE, Duration::from_secs(3)).await;
+    let answer = function.invoke(EVENTBRIDGE, SHORT).await;
     assert_eq!(
         (answer.outcome.as_str(), &answer.json()["errorType"]),
         ("error", &json!("SweepFailed")),
@@ -270,7 +273,7 @@ struct Function {
 /// What the function is to be asked.
 struct Event {
     body: String,
-    deadline_ms: i64,
+    time: Duration,
 }
 
 /// What the function told the Runtime API.
@@ -331,8 +334,7 @@ impl Function {
 
     /// Asks the function, and waits for what it tells.
     async fn invoke(&self, event: &str, time: Duration) -> Answer {
-        let deadline_ms = clock::wall().as_millis() + i64::try_from(time.as_millis()).unwrap();
-        self.events.send(Event { body: event.into(), deadline_ms }).await.unwrap();
+        self.events.send(Event { body: event.into(), time }).await.unwrap();
         self.next_answer().await
     }
 
@@ -384,10 +386,12 @@ impl RuntimeApi {
         let mut state = api.state.lock().await;
         let Some(event) = state.0.recv().await else { return Err(StatusCode::GONE) };
         state.1 += 1;
-        state.2 = event.deadline_ms;
+        // From when the function takes it, as on the platform: its start is not part of it.
+        let deadline_ms = clock::wall().as_millis() + i64::try_from(event.time.as_millis()).unwrap();
+        state.2 = deadline_ms;
         let headers = [
             ("lambda-runtime-aws-request-id", format!("request-{}", state.1)),
-            ("lambda-runtime-deadline-ms", event.deadline_ms.to_string()),
+            ("lambda-runtime-deadline-ms", deadline_ms.to_string()),
             ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-south-1:123456789012:function:sweeper".into()),
         ];
         Ok((headers, event.body))

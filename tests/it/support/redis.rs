@@ -10,7 +10,7 @@
 //! Each server has a free port of loopback and a folder that is deleted with it; the process ends with the value.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -23,7 +23,7 @@ use slotcast::store::redis::{RedisOptions, RedisStore, keys};
 use slotcast::store::{Message, StoreError, Subscriptions, Topic};
 use tempfile::TempDir;
 
-use super::redis_server::server_program;
+use super::redis_server::{free_port, server_program};
 
 /// A running Redis, which keeps everything (`appendonly`, `appendfsync always`) unless told otherwise.
 pub struct RedisServer {
@@ -176,11 +176,6 @@ impl RedisCluster {
 /// A store under a prefix.
 pub fn store_at(url: &str, prefix: &str) -> RedisStore {
     RedisStore::open(url, prefix, RedisOptions::default()).expect("an address and a prefix")
-}
-
-/// A port that nobody has at this moment.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 /// Starts a server and waits until it answers; `None` when it ends instead.
