@@ -1,8 +1,9 @@
 //! In front of the Socket.IO library: what it cannot do for itself with a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -12,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Realtime;
 use super::owners::{Owners, Place};
+use super::session::Session;
 use crate::net::connection::ConnectionHandle;
 use crate::net::proxy::FORWARDED;
 
@@ -20,6 +22,9 @@ const KEPT_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCKET_KE
 
 /// How long a client may take to send a body of events. The library itself would wait for the rest for ever.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client that has much to poll may take to do so before it is upgraded.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More than an Engine.IO open packet has.
 const HANDSHAKE_BYTES: usize = 4_096;
@@ -114,18 +119,46 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next:
     if request.method() == Method::POST {
         return tokio::time::timeout(POST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| too_slow());
     }
-    let connection = request.extensions().get::<ConnectionHandle>().cloned();
-    let is_poll = request.method() == Method::GET;
-    let response = next.run(request).await;
-    if let Some(session) = session.filter(|_| is_poll) {
-        session.note_polled(response.body().size_hint().lower());
+    if request.headers().contains_key(header::UPGRADE) {
+        return upgrade(realtime, engine_id, session, request, next).await;
     }
+    let response = next.run(request).await;
+    // It may have begun while the poll waited.
+    match realtime.0.sessions.of_engine_id(engine_id) {
+        Some(session) => note_polled(&session, response).await,
+        None => response,
+    }
+}
+
+async fn upgrade(
+    realtime: &Realtime,
+    engine_id: &str,
+    session: Option<Arc<Session>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(session) = session
+        && tokio::time::timeout(UPGRADE_TIMEOUT, session.begin_upgrade()).await.is_err()
+    {
+        // It goes on polling.
+        return unavailable();
+    }
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    let response = next.run(request).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(connection) = connection
     {
         realtime.0.connections.set_upgraded(engine_id, &connection);
     }
     response
+}
+
+async fn note_polled(session: &Session, response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    // The library has it whole, in one piece.
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return unavailable() };
+    session.note_polled(&body);
+    Response::from_parts(parts, Body::from(body))
 }
 
 fn session_id(request: &Request) -> Option<String> {

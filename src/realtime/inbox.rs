@@ -100,7 +100,7 @@ pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incomi
         queue.is_full = true;
         if queue.paused.is_none() {
             // While it polls there is none: its next poll waits instead. It may have been upgraded since it got full.
-            queue.paused = session.connection();
+            queue.paused = session.websocket();
             queue.paused.iter().for_each(ConnectionHandle::pause_reading);
         }
     }

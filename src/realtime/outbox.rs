@@ -13,9 +13,11 @@ use serde_json::value::RawValue;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::FromMessageParts;
 use socketioxide::socket::Socket;
-use socketioxide::{SendError, SocketError};
+use socketioxide::{SendError, SocketError, TransportType};
 use socketioxide_core::Value;
+use tokio::sync::Notify;
 
+use super::MAX_EVENT_BYTES;
 use crate::net::connection::{ConnectionHandle, Connections};
 
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
@@ -39,8 +41,8 @@ const EVENT_FRAMING: usize = 7;
 /// What an answer's packet has besides its number and payload: `43[]`.
 const ANSWER_FRAMING: usize = 4;
 
-/// An answer to a poll that is shorter than this has all that waited: the library gathers up to twice as much.
-const FULL_POLL_BYTES: u64 = 32 * 1024;
+/// What stands between two packets in an answer to a poll.
+const POLLED_SEPARATOR: u8 = 0x1e;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +62,18 @@ pub(super) struct Outbox {
     engine_id: String,
     connections: Connections,
     websocket: OnceLock<ConnectionHandle>,
-    /// Bytes of all packets so far.
+    /// All packets so far, and their bytes.
+    queued_packets: AtomicU64,
     queued: AtomicU64,
     /// Bytes of the largest packet so far.
     largest: AtomicU64,
-    /// Bytes that left in answers to polls.
+    /// The packets that left in answers to polls, and their bytes.
+    polled_packets: AtomicU64,
     polled: AtomicU64,
+    /// Told after each answer to a poll.
+    has_polled: Notify,
+    /// It was let begin its upgrade to a websocket.
+    is_upgrading: AtomicBool,
     /// It could not take a packet: nothing more is sent, so that what it has stays true until it is gone.
     is_broken: AtomicBool,
 }
@@ -77,9 +85,13 @@ impl Outbox {
             engine_id: socket.id.to_string(),
             connections,
             websocket: OnceLock::new(),
+            queued_packets: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             largest: AtomicU64::new(0),
+            polled_packets: AtomicU64::new(0),
             polled: AtomicU64::new(0),
+            has_polled: Notify::new(),
+            is_upgrading: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         };
         let request = socket.req_parts();
@@ -120,6 +132,7 @@ impl Outbox {
         let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
         let length = length as u64 + head_of_frame(length);
         let largest = self.largest.fetch_max(length, Ordering::Relaxed).max(length);
+        self.queued_packets.fetch_add(1, Ordering::AcqRel);
         let queued = self.queued.fetch_add(length, Ordering::Relaxed) + length;
         if self.waiting_bytes(queued) > OUTBOX_BYTES + largest {
             return self.give_up();
@@ -135,8 +148,8 @@ impl Outbox {
         }
     }
 
-    /// How much of what was queued has not left yet. Rather too little than too much: handshakes and pings leave too, and
-    /// were not queued here.
+    /// How much of what was queued has not left yet. Of a websocket rather too little than too much: handshakes and pings
+    /// leave too, and were not queued here.
     fn waiting_bytes(&self, queued: u64) -> u64 {
         let written = self.find_websocket().map_or(0, ConnectionHandle::written_bytes);
         queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
@@ -146,20 +159,46 @@ impl Outbox {
     /// of a websocket, which is closed when nothing is read of it: a client that polls may ask for what waits only when
     /// what it sent was taken.
     pub(super) fn is_crowded(&self) -> bool {
-        self.find_websocket().is_some()
-            && self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
+        self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
             && !self.is_broken()
-            && self.socket.upgrade().is_some_and(|socket| socket.connected())
+            && self.socket.upgrade().is_some_and(|socket| socket.connected() && is_on_websocket(&socket))
     }
 
-    /// Notes that so much left in the answer to a poll.
-    pub(super) fn note_polled(&self, bytes: u64) {
-        if bytes < FULL_POLL_BYTES {
-            // What was queued since it was gathered is forgotten until the next: rather too little than too much.
-            self.polled.store(self.queued.load(Ordering::Relaxed), Ordering::Relaxed);
-        } else {
-            self.polled.fetch_add(bytes, Ordering::Relaxed);
+    /// Notes what left in the answer to a poll: packets as the library joins them.
+    pub(super) fn note_polled(&self, answer: &[u8]) {
+        let packets = answer.split(|byte| *byte == POLLED_SEPARATOR);
+        // Events and answers; the others were not queued here.
+        for packet in packets.filter(|packet| packet.starts_with(b"42") || packet.starts_with(b"43")) {
+            self.polled.fetch_add(packet.len() as u64 + head_of_frame(packet.len()), Ordering::Relaxed);
+            self.polled_packets.fetch_add(1, Ordering::AcqRel);
         }
+        self.has_polled.notify_waiters();
+        let with_one_more = answer.len() as u64 + self.largest.load(Ordering::Relaxed);
+        if self.is_upgrading() && with_one_more >= MAX_EVENT_BYTES as u64 && self.has_waiting() {
+            // The library may keep a packet for the next poll, and there is none.
+            self.close();
+        }
+    }
+
+    /// Resolves when polls have taken all that waits, from when on the client is upgrading. What the library keeps for the
+    /// next poll, since it was too much for one, would be lost by an upgrade.
+    pub(super) async fn begin_upgrade(&self) {
+        loop {
+            let polled = self.has_polled.notified();
+            if !self.has_waiting() {
+                self.is_upgrading.store(true, Ordering::Release);
+                return;
+            }
+            polled.await;
+        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.queued_packets.load(Ordering::Acquire) > self.polled_packets.load(Ordering::Acquire)
+    }
+
+    fn is_upgrading(&self) -> bool {
+        self.is_upgrading.load(Ordering::Acquire) || self.find_websocket().is_some()
     }
 
     fn give_up(&self) -> Sent {
@@ -186,9 +225,15 @@ impl Outbox {
         self.socket.upgrade().is_none_or(|socket| socket.disconnect().is_ok())
     }
 
-    /// The TCP connection of its websocket; `None` while it polls.
+    /// The TCP connection of its websocket, or of one that it is being upgraded to; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
         self.find_websocket().cloned()
+    }
+
+    /// The TCP connection of its websocket once its packets come and go there. Until the client has ended an upgrade, which
+    /// it does over that connection, it must be read.
+    pub(super) fn websocket(&self) -> Option<ConnectionHandle> {
+        self.socket.upgrade().filter(|socket| is_on_websocket(socket)).and_then(|_| self.connection())
     }
 
     fn find_websocket(&self) -> Option<&ConnectionHandle> {
@@ -200,6 +245,10 @@ impl Outbox {
         }
         self.websocket.get()
     }
+}
+
+fn is_on_websocket(socket: &Socket) -> bool {
+    socket.transport_type() == TransportType::Websocket
 }
 
 /// How long the head of a websocket frame of the server is.

@@ -174,14 +174,24 @@ impl Session {
         }
     }
 
-    /// The TCP connection of its websocket; `None` while it polls.
+    /// The TCP connection of its websocket, or of one that it is being upgraded to; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
         self.outbox.connection()
     }
 
-    /// Notes that so many bytes left in the answer to a poll.
-    pub(super) fn note_polled(&self, bytes: u64) {
-        self.outbox.note_polled(bytes);
+    /// The TCP connection of its websocket; `None` while it polls or is being upgraded.
+    pub(super) fn websocket(&self) -> Option<ConnectionHandle> {
+        self.outbox.websocket()
+    }
+
+    /// Notes what left in the answer to a poll.
+    pub(super) fn note_polled(&self, answer: &[u8]) {
+        self.outbox.note_polled(answer);
+    }
+
+    /// Resolves when it may be upgraded to a websocket.
+    pub(super) async fn begin_upgrade(&self) {
+        self.outbox.begin_upgrade().await;
     }
 
     /// Whether it lost an event, and is on its way out.
