@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::act::{SlotAct, SlotActKind, SlotTime, StaffStatus};
 use super::refusal::Code;
 use super::slot::{Hold, SlotRecord, SlotState, Status};
-use super::{Actor, HoldToken, Refusal, SlotNumber, StoreTime, UserId};
+use super::{Actor, HoldToken, PublicState, Refusal, SlotNumber, StoreTime, UserId};
 
 /// What the rule needs to see: the day's records, and how many live holds the holding user has in the whole space.
 #[derive(Clone, Debug, Default)]
@@ -107,9 +107,7 @@ impl Slots<'_> {
             return Ok(repeat);
         }
         self.refuse_where(Code::Past, |slot, _| slot.start <= self.now)?;
-        self.refuse_where(Code::SlotUnavailable, |_, record| {
-            record.is_some_and(|record| record.status(self.now) != Status::Available)
-        })?;
+        self.refuse_where(Code::SlotUnavailable, |slot, record| self.status(slot, record) != Status::Available)?;
         if max_holds.is_some_and(|max| self.view.live_holds >= max) {
             return Err(Code::TooManyHolds.into());
         }
@@ -203,10 +201,7 @@ impl Slots<'_> {
     }
 
     fn update(&self, to: StaffStatus, data: &Option<super::SlotData>) -> Result<Decision, Refusal> {
-        self.refuse_where(Code::Past, |slot, record| match record {
-            Some(record) => record.status(self.now) == Status::Past,
-            None => slot.start <= self.now,
-        })?;
+        self.refuse_where(Code::Past, |slot, record| self.status(slot, record) == Status::Past)?;
         Ok(self.write(|_, record| {
             let data = data.clone();
             match (to, record.map(|record| &record.state)) {
@@ -253,13 +248,23 @@ impl Slots<'_> {
 
     /// Ended holds of the named slots first, then the act itself.
     fn write(&self, becomes: impl Fn(&SlotTime, Option<&SlotRecord>) -> SlotState) -> Decision {
-        let freed = self.act.slots.iter().filter_map(|slot| expire(slot.number, self.record(slot)?, self.now));
+        let ended = |slot: &&SlotTime| self.record(slot).is_some_and(|record| record.ended_hold(self.now).is_some());
+        let freed = self.act.slots.iter().filter(ended).map(|slot| Change {
+            slot: slot.clone(),
+            state: SlotState::Available { data: None },
+            freed: true,
+        });
         let acted = self.act.slots.iter().map(|slot| Change {
             slot: slot.clone(),
             state: becomes(slot, self.record(slot)),
             freed: false,
         });
         Decision::Write(freed.chain(acted).collect())
+    }
+
+    /// What a slot is by the schedule of now: its record may tell the start that it had under an earlier one.
+    fn status(&self, slot: &SlotTime, record: Option<&SlotRecord>) -> Status {
+        record.map_or(PublicState::Available, |record| PublicState::from(&record.state)).status(slot.start, self.now)
     }
 
     fn record(&self, slot: &SlotTime) -> Option<&SlotRecord> {

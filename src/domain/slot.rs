@@ -150,7 +150,7 @@ pub struct SlotRecord {
     pub state: SlotState,
     /// The version of its last change.
     pub version: u64,
-    /// When the slot starts.
+    /// When the slot starts, by the schedule of its last change: a free slot may have moved since.
     pub start: StoreTime,
     /// When the slot ends.
     pub end: StoreTime,
@@ -175,7 +175,7 @@ impl SlotRecord {
         }
     }
 
-    /// The status at `now`.
+    /// The status at `now`, where no schedule is known that may have moved the slot.
     pub fn status(&self, now: StoreTime) -> Status {
         status_of(&self.state, self.start, now)
     }

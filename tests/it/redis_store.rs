@@ -652,7 +652,8 @@ async fn an_event_is_byte_for_byte_what_the_domain_makes() {
         while store.ping().await.unwrap() <= near.start {}
         let before = head(&store, topic).await;
         if by_act {
-            store.apply(act(1, &[7, 8], set(StaffStatus::Available))).await.unwrap_err();
+            let set_free = |slots| SlotAct { slots, ..act(1, &[], set(StaffStatus::Available)) };
+            store.apply(set_free(vec![slot(7), near.clone()])).await.unwrap_err();
             store.apply(act(1, &[7], set(StaffStatus::Available))).await.unwrap();
         }
         store.sweep(space(1).bucket(), 10).await.unwrap();

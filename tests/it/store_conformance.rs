@@ -88,6 +88,7 @@ macro_rules! conformance_cases {
             holds_of_one_user_become_one_when_extended,
             a_hold_never_ends_after_the_start,
             what_has_started_is_past,
+            a_slot_that_moved_is_judged_by_its_present_start,
             too_many_holds_are_counted_over_all_days,
             a_token_must_be_that_of_the_hold,
             staff_data_stays_until_the_next_change,
@@ -636,6 +637,37 @@ pub async fn what_has_started_is_past(factory: impl StoreFactory) {
     bench.store.apply(near(update(StaffStatus::Available))).await.unwrap();
     // A slot that is free has no record of its own: from its start on, the schedule says that it is past.
     assert_eq!(refusal(bench.store.apply(near(hold_by("a", MINUTE))).await), (Code::Past, vec![3]));
+}
+
+pub async fn a_slot_that_moved_is_judged_by_its_present_start(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let soon = bench.now().await.plus_millis(500 + bench.slack);
+    let early = |n, kind| SlotAct { slots: vec![bench.slot_at(n, soon)], ..bench.act(space(1), &[], kind) };
+    let data = Some(SlotData::new(serde_json::from_str(r#"{"a": 1}"#).unwrap()));
+    for n in [1, 2] {
+        let with_data = SlotActKind::Update { to: StaffStatus::Available, data: data.clone() };
+        bench.store.apply(early(n, with_data)).await.unwrap();
+    }
+    for n in [3, 4] {
+        bench.store.apply(early(n, hold_by("a", HOUR))).await.unwrap();
+    }
+    bench.wait_past(soon).await;
+
+    // Free or ended, they moved to later hours of the day.
+    let before = bench.space_head(space(1)).await.version;
+    bench.apply(space(1), &[1, 3], hold_by("b", MINUTE)).await.unwrap();
+    bench.apply(space(1), &[2], update(StaffStatus::Available)).await.unwrap();
+    bench.apply(space(1), &[4], update(StaffStatus::Available)).await.unwrap();
+    let updates = bench.updates(space(1), before).await;
+    let (free, held) = ("available".to_owned(), "occupied".to_owned());
+    let expected = [(3, &free), (1, &held), (3, &held), (2, &free), (4, &free), (4, &free)];
+    assert_eq!(updates.iter().map(|(n, status)| (*n, status)).collect::<Vec<_>>(), expected);
+
+    // And what moved to an hour that has passed, is past.
+    bench.apply(space(1), &[6], SlotActKind::Update { to: StaffStatus::Available, data }).await.unwrap();
+    for kind in [hold_by("b", MINUTE), update(StaffStatus::Blocked)] {
+        assert_eq!(refusal(bench.store.apply(early(6, kind)).await), (Code::Past, vec![6]));
+    }
 }
 
 pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory) {

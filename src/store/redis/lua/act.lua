@@ -107,7 +107,7 @@ local function write(epoch, last_version, becomes, with_hold)
   for _, slot in ipairs(slots) do
     if is_ended(slot.record) then
       version = version + 1
-      local record = { state = 'a', start = slot.record.start, label = slot.record.label }
+      local record = { state = 'a', start = slot.start, label = slot.label }
       changes[#changes + 1] = { number = slot.number, record = record, version = version }
       freed[#freed + 1] = slot.number
     end

@@ -151,7 +151,8 @@ local function is_ended(record)
   return record and record.state == 'h' and record.ends <= now
 end
 
--- The status of a slot that starts at `start` (ms); `record` may be nil.
+-- The status of a slot that starts at `start` (ms): by the schedule of now, where it is known, since a record has the start
+-- that the slot had when it was written. `record` may be nil.
 local function status_of(record, start)
   local state = record and record.state or 'a'
   if state == 'b' then return 'booked' end

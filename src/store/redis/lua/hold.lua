@@ -47,7 +47,7 @@ return act(function()
   local refusal = same_hold()
     or refuse_where('past', function(slot) return slot.start <= now end)
     or refuse_where('slot_unavailable', function(slot)
-      return slot.record and status_of(slot.record, slot.record.start) ~= 'available'
+      return status_of(slot.record, slot.start) ~= 'available'
     end)
   if refusal then return refusal end
   if max_holds ~= '' and count_live_holds() >= tonumber(max_holds) then

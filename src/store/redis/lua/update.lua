@@ -9,7 +9,7 @@ local STATES = { available = 'a', booked = 'b', blocked = 'c' }
 
 return act(function()
   local refusal = refuse_where('past', function(slot)
-    return status_of(slot.record, slot.record and slot.record.start or slot.start) == 'past'
+    return status_of(slot.record, slot.start) == 'past'
   end)
   return refusal or {
     becomes = function(slot)
