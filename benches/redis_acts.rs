@@ -56,7 +56,7 @@ fn act() -> SlotAct {
         space: SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() },
         day: Day::parse("2090-05-05").unwrap(),
         slots: vec![slot],
-        revision: 0,
+        revision: None,
         kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
         idempotency: None,
     }

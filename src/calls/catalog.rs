@@ -1,5 +1,5 @@
 //! Knows the schedules of the spaces. What it remembers may be old: every write carries the revision that it was
-//! resolved with, every read compares it, and where they differ the space is forgotten and read again.
+//! resolved with and its epoch, every read compares both, and where they differ the space is forgotten and read again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{ATTEMPTS, unavailable, unsettled};
 use crate::clock;
 use crate::config::CatalogConfig;
+use crate::domain::event::Position;
 use crate::domain::{Code, Day, Refusal, Schedule, SpaceKey, StoreTime};
 use crate::store::{DayState, SlotStore, SpaceState};
 
@@ -29,8 +30,8 @@ pub struct Catalog {
 /// A space that can be acted on.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The version at which the schedule last changed; acts carry it.
-    pub revision: u64,
+    /// The version at which the schedule last changed, if it did; acts carry it.
+    pub revision: Option<Position>,
     /// Its own schedule, or the default one.
     pub schedule: Arc<Schedule>,
     /// Whether somebody registered it.
@@ -74,7 +75,9 @@ impl Catalog {
             None => self.read(space).await?,
         };
         let schedule = known.schedule.ok_or(Code::SpaceNotFound)?;
-        Ok(Resolved { revision: known.revision, schedule, registered: known.registered, fresh })
+        let revision = Position { epoch: known.epoch, version: known.revision };
+        let revision = (revision.version > 0).then_some(revision);
+        Ok(Resolved { revision, schedule, registered: known.registered, fresh })
     }
 
     /// Forgets a space, because it changed or may have.

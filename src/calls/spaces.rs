@@ -103,7 +103,7 @@ async fn write(
     spec: Option<ScheduleSpec>,
     state: &SpaceState,
 ) -> Result<Option<Position>, Refusal> {
-    let written = app.store.put_space(space, spec, state.at.version).await;
+    let written = app.store.put_space(space, spec, state.at.clone()).await;
     app.catalog.forget(space);
     match written {
         Ok(at) => Ok(Some(at)),

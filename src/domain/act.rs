@@ -1,5 +1,6 @@
 //! An act on slots as the store takes it: parsed, allowed, and resolved against the schedule.
 
+use super::event::Position;
 use super::{Day, HoldToken, SlotData, SlotNumber, SpaceKey, StoreTime, UserId};
 
 /// The most slots that one act may name.
@@ -98,8 +99,9 @@ pub struct SlotAct {
     pub day: Day,
     /// 1 to [`MAX_SLOTS_PER_ACT`] distinct slots, ascending.
     pub slots: Vec<SlotTime>,
-    /// The revision of the schedule that `slots` came from; the store refuses a stale one.
-    pub revision: u64,
+    /// The revision of the schedule that `slots` came from, with the epoch under which it was read; `None` for that of a
+    /// space whose schedule never changed. The store refuses a stale one.
+    pub revision: Option<Position>,
     /// What to do.
     pub kind: SlotActKind,
     /// Answer a repeat under this key as the first time.

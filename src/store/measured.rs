@@ -93,9 +93,9 @@ impl SlotStore for Measured {
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
-        expected_version: u64,
+        expected: Position,
     ) -> Result<Position, ApplyError> {
-        self.measure("put_space", self.store.put_space(space, schedule, expected_version)).await
+        self.measure("put_space", self.store.put_space(space, schedule, expected)).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

@@ -56,13 +56,13 @@ pub trait SlotStore: Send + Sync + 'static {
     async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError>;
 
     /// Registers a space, changes its schedule, or with `None` removes it; takes a version and announces
-    /// [`MessageKind::SpaceChanged`]. Refused as stale unless the space is still at `expected_version`: the caller has
-    /// read it with [`Self::read_space`] and checked that no slot that somebody has would move.
+    /// [`MessageKind::SpaceChanged`]. Refused as stale unless the space is still at `expected`: the caller has read it
+    /// with [`Self::read_space`] and checked that no slot that somebody has would move.
     async fn put_space(
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
-        expected_version: u64,
+        expected: Position,
     ) -> Result<Position, ApplyError>;
 
     /// Frees up to `limit` holds of a bucket that have ended, each once, announced in its space and in the bucket.

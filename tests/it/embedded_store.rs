@@ -64,7 +64,7 @@ fn block(in_space: u64, slot: u64) -> SlotAct {
         space: space(in_space),
         day: Day::parse("2096-10-02").unwrap(),
         slots: vec![SlotTime { number, start, end: start.plus_millis(1), label: "09:00".into() }],
-        revision: 0,
+        revision: None,
         kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
         idempotency: None,
     }
@@ -110,7 +110,10 @@ async fn what_writes_nothing_is_not_committed() {
     let store = open(folder.path());
     act(&store).await;
     let before = store.commit_count();
-    store.apply(SlotAct { revision: 9, ..block(1, 1) }).await.unwrap_err();
+    store
+        .apply(SlotAct { revision: Some(Position { epoch: "e".into(), version: 9 }), ..block(1, 1) })
+        .await
+        .unwrap_err();
     store.sweep(space(1).bucket(), 10).await.unwrap();
     store.ping().await.unwrap();
     assert_eq!(store.commit_count(), before);

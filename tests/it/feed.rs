@@ -89,6 +89,12 @@ impl Node {
         self.head().await.version
     }
 
+    /// Past the node's memory, as another node would.
+    async fn put_default_schedule(&self) -> Position {
+        let expected = self.head().await;
+        self.app.app.store.put_space(space(), Some(ScheduleSpec::default()), expected).await.unwrap()
+    }
+
     async fn head(&self) -> Position {
         self.app.app.store.heads(&[Topic::Space(space())]).await.unwrap().remove(0)
     }
@@ -633,8 +639,8 @@ async fn who_joins_a_watched_space_is_shown_what_is_known_and_then_the_rest() {
     let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
     let (first, second) = (Recorder::new(), Recorder::new());
     node.join(&first, day(node.tomorrow())).await;
-    // As another node would do it, of which nothing has come here yet.
-    let elsewhere = node.app.app.store.put_space(space(), Some(ScheduleSpec::default()), 0).await.unwrap();
+    // Nothing of it has come here yet.
+    let elsewhere = node.put_default_schedule().await;
     node.join(&second, day(node.tomorrow())).await;
     assert_eq!(second.names(), ["joined_space 0", "slots_status_update 0"]);
     let comparing = tokio::spawn(node.feed.clone().compare_heads());
@@ -649,7 +655,7 @@ async fn a_position_that_the_store_does_not_know_brings_everybody_to_where_it_is
     let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
     let (first, second) = (Recorder::new(), Recorder::new());
     node.join(&first, day(node.tomorrow())).await;
-    let at = node.app.app.store.put_space(space(), Some(ScheduleSpec::default()), 0).await.unwrap();
+    let at = node.put_default_schedule().await;
     let lost = Position { epoch: "lost".into(), version: 9 };
     node.join(&second, Interest { day: Some(node.tomorrow()), since: Some(lost) }).await;
     assert_eq!(second.names(), [format!("joined_space {}", at.version), format!("slots_status_update {}", at.version)]);

@@ -442,15 +442,16 @@ async fn a_change_that_another_node_made_is_found_by_acts_and_boards() {
     app.post("/api/slots/1/hold", &anna, slot(&app)).await.data();
     // Past this node's memory, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
-    let longer = serde_json::from_value(json!({"closes": "23:00"})).unwrap();
-    app.app.store.put_space(space, Some(longer), 1).await.unwrap();
+    let put = async |schedule| {
+        let at = app.app.store.read_space(space).await.unwrap().at;
+        app.app.store.put_space(space, Some(serde_json::from_value(schedule).unwrap()), at).await.unwrap();
+    };
+    put(json!({"closes": "23:00"})).await;
     app.post("/api/slots/12/hold", &anna, slot(&app)).await.data();
-    let shorter = serde_json::from_value(json!({"closes": "22:00"})).unwrap();
-    app.app.store.put_space(space, Some(shorter), 3).await.unwrap();
+    put(json!({"closes": "22:00"})).await;
     let board = app.get(&format!("/api/slots/3/{}?sedeId=1", app.tomorrow())).await.data();
     assert_eq!(board["count"], 13);
-    let same = serde_json::from_value(json!({"closes": "22:00", "name": "Sala"})).unwrap();
-    app.app.store.put_space(space, Some(same), 4).await.unwrap();
+    put(json!({"closes": "22:00", "name": "Sala"})).await;
     app.post("/api/slots/2/hold", &anna, slot(&app)).await.data();
 }
 

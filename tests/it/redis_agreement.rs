@@ -150,7 +150,7 @@ fn act_of(
         space: space(in_space),
         day: day(on_day),
         slots: (1..=4).filter(|n| slots & (1 << (n - 1)) != 0).map(|n| slot(n + first - 1)).collect(),
-        revision: 0,
+        revision: None,
         kind,
         idempotency,
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use slotcast::calls::catalog::Catalog;
 use slotcast::clock;
+use slotcast::config::CatalogConfig;
 use slotcast::domain::act::{Idempotency, StaffStatus};
 use slotcast::domain::event::{Position, slot_update};
 use slotcast::domain::rule::Change;
@@ -108,7 +110,7 @@ fn slot(n: u64) -> SlotTime {
 
 fn act(in_space: u64, slots: &[u64], kind: SlotActKind) -> SlotAct {
     let slots = slots.iter().map(|n| slot(*n)).collect();
-    SlotAct { space: space(in_space), day: day(), slots, revision: 0, kind, idempotency: None }
+    SlotAct { space: space(in_space), day: day(), slots, revision: None, kind, idempotency: None }
 }
 
 fn hold(who: &str, millis: i64) -> SlotActKind {
@@ -274,6 +276,31 @@ async fn a_read_and_a_comparison_of_heads_change_the_epoch_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_was_lost_is_not_taken_for_the_one_that_has_its_version() {
+    let server = RedisServer::start();
+    let store: Arc<dyn SlotStore> = Arc::new(server.store());
+    let catalog = Catalog::new(store.clone(), CatalogConfig { open: true, max_days: 400 });
+    let put = async |slot_minutes| {
+        let spec = ScheduleSpec { slot_minutes, ..ScheduleSpec::default() };
+        let at = store.read_space(space(1)).await.unwrap().at;
+        (at.clone(), store.put_space(space(1), Some(spec), at).await.unwrap())
+    };
+    let (read_before, lost) = put(30).await;
+    let resolved = catalog.resolve(space(1)).await.unwrap();
+    assert_eq!(resolved.revision, Some(lost.clone()));
+    server.cli(&["FLUSHALL"]);
+    assert_eq!(store.put_space(space(1), None, read_before).await, Err(ApplyError::Stale));
+    let (_, kept) = put(60).await;
+    assert_eq!(kept.version, lost.version);
+
+    let on_lost = SlotAct { revision: resolved.revision, ..act(1, &[1], hold("a", MINUTE)) };
+    assert_eq!(store.apply(on_lost.clone()).await, Err(ApplyError::Stale));
+    catalog.forget(space(1));
+    let revision = catalog.resolve(space(1)).await.unwrap().revision;
+    store.apply(SlotAct { revision, ..on_lost }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_info_is_refused_a_store_without_the_fence_works() {
     let server = RedisServer::start();
     server.cli(&["ACL", "SETUSER", "default", "-info"]);
@@ -350,7 +377,8 @@ async fn a_put_a_message_and_a_sweep_whose_reply_was_lost_happen_once() {
     store.apply(act(2, &[1], hold("z", MINUTE))).await.unwrap();
 
     proxy.lose_reply_of("Europe/Rome");
-    let put = store.put_space(space(1), Some(ScheduleSpec::default()), 0).await.unwrap();
+    let expected = head(&direct, Topic::Space(space(1))).await;
+    let put = store.put_space(space(1), Some(ScheduleSpec::default()), expected).await.unwrap();
     assert!(proxy.has_lost_all());
     assert_eq!((put.version, head(&direct, Topic::Space(space(1))).await), (1, put.clone()));
 

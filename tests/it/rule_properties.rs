@@ -147,7 +147,7 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
         space: SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() },
         day: day(),
         slots: named.collect(),
-        revision: 0,
+        revision: None,
         kind,
         idempotency: None,
     }

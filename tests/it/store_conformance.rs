@@ -205,11 +205,22 @@ impl Bench {
 
     fn act(&self, space: SpaceKey, slots: &[u64], kind: SlotActKind) -> SlotAct {
         let slots = slots.iter().map(|n| self.slot(*n)).collect();
-        SlotAct { space, day: day(), slots, revision: 0, kind, idempotency: None }
+        SlotAct { space, day: day(), slots, revision: None, kind, idempotency: None }
     }
 
     async fn apply(&self, space: SpaceKey, slots: &[u64], kind: SlotActKind) -> Result<ActOutcome, ApplyError> {
         self.store.apply(self.act(space, slots, kind)).await
+    }
+
+    /// Puts a space that must be at a version of the current epoch.
+    async fn put_space(
+        &self,
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        version: u64,
+    ) -> Result<Position, ApplyError> {
+        let expected = Position { version, ..self.space_head(space).await };
+        self.store.put_space(space, schedule, expected).await
     }
 
     async fn head(&self, topic: Topic) -> Position {
@@ -363,7 +374,7 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
     for (space, slot, first, found, kind, comes) in cells {
         let cell = format!("{kind:?} on {found:?}");
         let (version, bucket_version) = bench.heads(space).await;
-        let act = SlotAct { space, day: day(), slots: vec![slot], revision: 0, kind, idempotency: None };
+        let act = SlotAct { space, day: day(), slots: vec![slot], revision: None, kind, idempotency: None };
         let result = bench.store.apply(act).await;
         let (new_version, new_bucket_version) = bench.heads(space).await;
         let written = (new_version - version, new_bucket_version - bucket_version);
@@ -410,7 +421,7 @@ async fn prepare(bench: &Bench, space: SpaceKey, found: Found) -> (SlotTime, Opt
     };
     let mut last = None;
     for kind in kinds {
-        let act = SlotAct { space, day: day(), slots: vec![slot.clone()], revision: 0, kind, idempotency: None };
+        let act = SlotAct { space, day: day(), slots: vec![slot.clone()], revision: None, kind, idempotency: None };
         last = Some(bench.store.apply(act).await.unwrap());
     }
     (slot, last)
@@ -756,7 +767,7 @@ pub async fn an_idempotency_key_answers_as_the_first_time(factory: impl StoreFac
     assert_eq!(bench.store.apply(extend).await.unwrap(), extended);
     assert_eq!(bench.store.apply(release).await.unwrap(), released);
     // Whatever happened to the schedule since.
-    let stale = SlotAct { revision: 77, ..hold.clone() };
+    let stale = SlotAct { revision: Some(Position { version: 77, ..held.at.clone() }), ..hold.clone() };
     assert_eq!(bench.store.apply(stale).await.unwrap(), held);
     // Another call, even one that would be refused, under the same key.
     let other = keyed(bench.act(space(1), &[2], hold_by("a", MINUTE)), "a", "k1", "hold 2");
@@ -794,19 +805,22 @@ fn spec(minutes: u16) -> ScheduleSpec {
 
 pub async fn an_act_on_another_schedule_is_stale(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    let at = bench.store.put_space(space(1), Some(spec(30)), 0).await.unwrap();
+    let at = bench.put_space(space(1), Some(spec(30)), 0).await.unwrap();
     assert_eq!(at.version, 1);
     let before = bench.heads(space(1)).await;
-    for revision in [0, 2] {
+    let of_another_epoch = Position { epoch: "another".into(), ..at.clone() };
+    for revision in [None, Some(Position { version: 2, ..at.clone() }), Some(of_another_epoch.clone())] {
         let act = SlotAct { revision, ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
         assert_eq!(bench.store.apply(act).await, Err(ApplyError::Stale));
     }
     assert_eq!(bench.heads(space(1)).await, before);
-    let act = SlotAct { revision: 1, ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
+    let act = SlotAct { revision: Some(at), ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
     assert_eq!(bench.store.apply(act.clone()).await.unwrap().at.version, 2);
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 1);
 
-    bench.store.put_space(space(1), None, 2).await.unwrap();
+    let of_another_epoch = Position { version: 2, ..of_another_epoch };
+    assert_eq!(bench.store.put_space(space(1), None, of_another_epoch).await, Err(ApplyError::Stale));
+    bench.put_space(space(1), None, 2).await.unwrap();
     assert_eq!(bench.store.apply(act).await, Err(ApplyError::Stale));
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 3);
 }
@@ -818,22 +832,22 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
     assert_eq!((unknown.at.version, unknown.revision, unknown.schedule, unknown.taken.len()), (0, 0, None, 0));
     assert!(bench.store.sites_of(space(1).space).await.unwrap().is_empty());
 
-    assert_eq!(bench.store.put_space(space(1), Some(spec(30)), 1).await, Err(ApplyError::Stale));
-    bench.store.put_space(space(1), Some(spec(30)), 0).await.unwrap();
-    assert_eq!(bench.store.put_space(space(1), Some(spec(45)), 0).await, Err(ApplyError::Stale));
-    bench.store.put_space(space(1), Some(spec(45)), 1).await.unwrap();
-    bench.store.put_space(elsewhere, Some(spec(60)), 0).await.unwrap();
-    bench.store.put_space(space(2), Some(spec(60)), 0).await.unwrap();
+    assert_eq!(bench.put_space(space(1), Some(spec(30)), 1).await, Err(ApplyError::Stale));
+    bench.put_space(space(1), Some(spec(30)), 0).await.unwrap();
+    assert_eq!(bench.put_space(space(1), Some(spec(45)), 0).await, Err(ApplyError::Stale));
+    bench.put_space(space(1), Some(spec(45)), 1).await.unwrap();
+    bench.put_space(elsewhere, Some(spec(60)), 0).await.unwrap();
+    bench.put_space(space(2), Some(spec(60)), 0).await.unwrap();
 
     let read = bench.store.read_space(space(1)).await.unwrap();
-    assert_eq!((read.at.version, read.revision, read.schedule), (2, 2, Some(spec(45))));
+    assert_eq!((read.at.version, read.revision, &read.schedule), (2, 2, &Some(spec(45))));
     assert_eq!(bench.store.sites_of(space(1).space).await.unwrap(), [space(1).site, elsewhere.site]);
 
     // Any act makes a read stale: the slots that somebody has may be others now.
-    let act = SlotAct { revision: 2, ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
+    let act = SlotAct { revision: Some(read.at), ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
     bench.store.apply(act).await.unwrap();
-    assert_eq!(bench.store.put_space(space(1), None, 2).await, Err(ApplyError::Stale));
-    let removed = bench.store.put_space(space(1), None, 3).await.unwrap();
+    assert_eq!(bench.put_space(space(1), None, 2).await, Err(ApplyError::Stale));
+    let removed = bench.put_space(space(1), None, 3).await.unwrap();
     assert_eq!(removed.version, 4);
     let read = bench.store.read_space(space(1)).await.unwrap();
     assert_eq!((read.at, read.revision, read.schedule), (removed, 4, None));
@@ -845,7 +859,7 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
     let messages = bench.log(Topic::Space(space(1)), 3).await;
     assert_eq!(messages[0].payload.get(), "null");
     // It may come back, with its version.
-    assert_eq!(bench.store.put_space(space(1), Some(spec(30)), 4).await.unwrap().version, 5);
+    assert_eq!(bench.put_space(space(1), Some(spec(30)), 4).await.unwrap().version, 5);
 }
 
 pub async fn taken_slots_are_those_of_the_future(factory: impl StoreFactory) {
@@ -1345,7 +1359,7 @@ pub async fn a_restart_keeps_everything(mut factory: impl StoreFactory) {
     let ending = before.apply(space(1), &[4], hold_by("c", 30)).await.unwrap().hold.unwrap();
     let keyed_act = keyed(before.act(space(1), &[5], hold_by("d", MINUTE)), "d", "key", "body");
     let keyed_outcome = before.store.apply(keyed_act.clone()).await.unwrap();
-    before.store.put_space(space(2), Some(spec(30)), 0).await.unwrap();
+    before.put_space(space(2), Some(spec(30)), 0).await.unwrap();
     before.store.publish(to_user("a", "hello", "1")).await.unwrap();
     let first = sequences(&*before.store, "a").await;
     before.store.mark_received(&user("a"), first[0]).await.unwrap();

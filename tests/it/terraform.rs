@@ -328,7 +328,7 @@ fn hold(in_space: u64, millis: i64) -> SlotAct {
         millis,
         max_holds: None,
     };
-    SlotAct { space: space(in_space), day: day(), slots: vec![slot], revision: 0, kind, idempotency: None }
+    SlotAct { space: space(in_space), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
 }
 
 fn root() -> &'static Path {

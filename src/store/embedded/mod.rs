@@ -166,9 +166,9 @@ impl SlotStore for EmbeddedStore {
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
-        expected_version: u64,
+        expected: Position,
     ) -> Result<Position, ApplyError> {
-        self.write(move |batch| spaces::put_space(batch, space, schedule.as_ref(), expected_version)).await?
+        self.write(move |batch| spaces::put_space(batch, space, schedule.as_ref(), &expected)).await?
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

@@ -15,15 +15,15 @@ pub(super) trait SpacesTable: ReadableTable<(u64, u64), (u64, Option<&'static st
 
 impl<T: ReadableTable<(u64, u64), (u64, Option<&'static str>)>> SpacesTable for T {}
 
-/// Sets or removes a space's schedule, unless the space has changed since `expected_version`.
+/// Sets or removes a space's schedule, unless the space is no more where it is `expected`.
 pub(super) fn put_space(
     batch: &mut Batch<'_>,
     space: SpaceKey,
     schedule: Option<&ScheduleSpec>,
-    expected_version: u64,
+    expected: &Position,
 ) -> Result<Result<Position, ApplyError>, Failure> {
     let topic = Topic::Space(space);
-    if batch.head(topic)?.version != expected_version {
+    if batch.head(topic)? != *expected {
         return Ok(Err(ApplyError::Stale));
     }
     let json = schedule.map(serde_json::to_string).transpose();
@@ -40,12 +40,13 @@ pub(super) fn put_space(
     Ok(Ok(at))
 }
 
-/// The version at which the space's schedule last changed; 0 when it never did.
-pub(super) fn revision(batch: &Batch<'_>, space: SpaceKey) -> Result<u64, Failure> {
-    read_revision(&batch.tables().spaces, space)
+/// Where the space's schedule last changed; `None` when it never did.
+pub(super) fn revision(batch: &Batch<'_>, space: SpaceKey) -> Result<Option<Position>, Failure> {
+    let version = read_revision(&batch.tables().spaces, space)?;
+    Ok((version > 0).then(|| batch.position(version)))
 }
 
-/// See [`revision`].
+/// The version at which the space's schedule last changed; 0 when it never did.
 pub(super) fn read_revision(spaces: &impl SpacesTable, space: SpaceKey) -> Result<u64, Failure> {
     let row = spaces.get((space.site.get(), space.space.get()))?;
     Ok(row.map_or(0, |row| row.value().0))

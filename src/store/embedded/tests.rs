@@ -49,7 +49,7 @@ fn act(store: &EmbeddedStore, slot: u64, kind: SlotActKind) -> SlotAct {
         space: space(1),
         day: tomorrow(store),
         slots: vec![SlotTime { number, start, end: start.plus_millis(1), label: "09:00".into() }],
-        revision: 0,
+        revision: None,
         kind,
         idempotency: None,
     }

@@ -51,7 +51,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         call = call.key(keys.answer(bucket, &idempotency.caller, &idempotency.key));
     }
     call = call
-        .arg(act.revision)
+        .arg(act.revision.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version)))
         .arg(keys.channel(of_space))
         .arg(keys.channel(of_bucket))
         .arg(space.site)

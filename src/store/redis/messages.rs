@@ -101,7 +101,7 @@ pub(super) async fn put_space(
     store: &RedisStore,
     space: SpaceKey,
     schedule: Option<&ScheduleSpec>,
-    expected_version: u64,
+    expected: &Position,
 ) -> Result<Position, ApplyError> {
     let (keys, topic) = (&store.keys, Topic::Space(space));
     let call = Call::new(&scripts::PUT_SPACE)
@@ -110,7 +110,7 @@ pub(super) async fn put_space(
         .key(keys.log(topic))
         .key(keys.spaces(space.bucket()))
         .arg(keys.channel(topic))
-        .arg(expected_version)
+        .arg(format_args!("{}:{}", expected.epoch, expected.version))
         .arg(schedule.map_or_else(String::new, to_json))
         .arg(format_args!("{}|{}", space.space, space.site));
     let reply = store.runner.once(space.bucket(), &call, Budget::of_a_call()).await?;

@@ -134,9 +134,9 @@ impl SlotStore for RedisStore {
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
-        expected_version: u64,
+        expected: Position,
     ) -> Result<Position, ApplyError> {
-        messages::put_space(self, space, schedule.as_ref(), expected_version).await
+        messages::put_space(self, space, schedule.as_ref(), &expected).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

@@ -321,7 +321,7 @@ impl MovingStore {
         });
         let deadline = clock::instant() + PATIENCE;
         let result = loop {
-            match self.store.apply(act.clone()).await {
+            match self.apply_true(topic, &act).await {
                 Err(ApplyError::Store(error)) if clock::instant() < deadline => self.note_refusal("apply", &error),
                 result => break result,
             }
@@ -403,6 +403,25 @@ impl MovingStore {
         Ok(Position { epoch, version: since.version })
     }
 
+    /// Writes where the cases mean, again when the slot has moved between the two questions.
+    async fn with_true<T, F>(&self, topic: Topic, at: &Position, call: impl Fn(Position) -> F) -> Result<T, ApplyError>
+    where
+        F: Future<Output = Result<T, ApplyError>>,
+    {
+        loop {
+            let true_at = self.true_position(topic, at).await?;
+            match call(true_at.clone()).await {
+                Err(ApplyError::Stale) if self.true_position(topic, at).await? != true_at => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn apply_true(&self, topic: Topic, act: &SlotAct) -> Result<ActOutcome, ApplyError> {
+        let Some(at) = &act.revision else { return self.store.apply(act.clone()).await };
+        self.with_true(topic, at, |at| self.store.apply(SlotAct { revision: Some(at), ..act.clone() })).await
+    }
+
     /// What a log has after a version, through the epochs; `None` when it does not reach back that far.
     async fn read_through(&self, topic: Topic, since: &Position, head: &Position) -> Option<Vec<Message>> {
         let entries = self.read_entries(topic).await;
@@ -444,7 +463,7 @@ impl SlotStore for MovingStore {
         let outcome = if act.idempotency.is_some() || !self.ledger.begin_keyless(topic) {
             self.apply_keyed(topic, &act).await?
         } else {
-            self.write_keyless("apply", topic, || self.store.apply(act.clone())).await?
+            self.write_keyless("apply", topic, || self.apply_true(topic, &act)).await?
         };
         Ok(ActOutcome { at: self.ledger.place(bucket, outcome.at), ..outcome })
     }
@@ -453,13 +472,13 @@ impl SlotStore for MovingStore {
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
-        expected_version: u64,
+        expected: Position,
     ) -> Result<Position, ApplyError> {
         self.use_bucket(space.bucket()).await;
         let topic = Topic::Space(space);
         assert!(self.ledger.begin_keyless(topic), "no case changes a schedule beside another act");
         let call = || async {
-            let at = self.store.put_space(space, schedule.clone(), expected_version).await?;
+            let at = self.with_true(topic, &expected, |at| self.store.put_space(space, schedule.clone(), at)).await?;
             Ok(ActOutcome { at, hold: None })
         };
         let outcome = self.write_keyless("put_space", topic, call).await?;

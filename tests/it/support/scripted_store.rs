@@ -37,7 +37,7 @@ where
         not_scripted()
     }
 
-    async fn put_space(&self, _: SpaceKey, _: Option<ScheduleSpec>, _: u64) -> Result<Position, ApplyError> {
+    async fn put_space(&self, _: SpaceKey, _: Option<ScheduleSpec>, _: Position) -> Result<Position, ApplyError> {
         not_scripted()
     }
 

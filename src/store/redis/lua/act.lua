@@ -13,7 +13,7 @@
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
--- ARGV[7]   the revision of the schedule that the slots came from
+-- ARGV[7]   the revision of the schedule that the slots came from: epoch and version, a colon between; '' when it never changed
 -- ARGV[8]   the space's channel
 -- ARGV[9]   the bucket's channel
 -- ARGV[10]  the site
@@ -27,7 +27,7 @@
 -- Reply: an array of texts.
 --   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''
 --   'refused', now, code, the numbers of the slots in the way ...
---   'stale', now: the schedule has another revision
+--   'stale', now: the schedule has another revision, or the same number under another epoch
 --   'late', now: it started after the deadline, and did nothing
 --   'unknown', now: it may have been done, and the log does not reach back far enough to tell
 --   'mismatch', now: the Idempotency-Key was used for another call
@@ -185,7 +185,7 @@ local function act(decide)
   local recalled = recall_answer()
   if recalled then return recalled end
   local head = redis.call('HMGET', KEYS[2], 'v', 'r')
-  if (head[2] or '0') ~= ARGV[7] then return { 'stale', text(now) } end
+  if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[7] then return { 'stale', text(now) } end
   load_records()
   local decision = decide()
   if decision.code then

@@ -9,7 +9,7 @@
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
 -- ARGV[7]  the space's channel
--- ARGV[8]  the version that the space must be at
+-- ARGV[8]  where the space must be: epoch and version, a colon between
 -- ARGV[9]  the schedule as JSON, '' to remove the space
 -- ARGV[10] the space's member of the registered spaces
 --
@@ -23,7 +23,7 @@ if ARGV[6] == '1' then
   if unknown then return { 'unknown', text(now) } end
 end
 local version = version_of(KEYS[2])
-if text(version) ~= ARGV[8] then return { 'stale', text(now) } end
+if epoch .. ':' .. text(version) ~= ARGV[8] then return { 'stale', text(now) } end
 version = version + 1
 redis.call('HSET', KEYS[2], 'v', text(version), 'r', text(version))
 if ARGV[9] == '' then
