@@ -218,7 +218,8 @@ pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), R
     if caller.is_staff() { Ok(()) } else { app.rates.check(&caller.user) }
 }
 
-/// What the store remembers under the caller's `Idempotency-Key`: the call in full, in one spelling.
+/// What the store remembers under the caller's `Idempotency-Key`: all of the call that the act heeds, in one spelling. So
+/// each part was checked, and is short.
 pub(super) fn idempotency_of(
     act: &str,
     caller: &Claims,
@@ -226,13 +227,14 @@ pub(super) fn idempotency_of(
     named: &NamedSlots,
     key: Option<String>,
 ) -> Option<Idempotency> {
+    let is_for_a_time = matches!(act, "hold" | "extend");
     let call = (
         act,
         named.space.site,
         named.space.space,
         named.day,
         &named.numbers,
-        &request.hold_seconds,
+        request.hold_seconds.as_ref().filter(|_| is_for_a_time),
         &request.hold_token,
         &request.user,
     );
@@ -423,12 +425,16 @@ mod tests {
 
     #[test]
     fn the_same_call_has_one_fingerprint() {
-        let key = |request: &SlotsRequest| {
+        let key = |act: &str, request: &SlotsRequest| {
             let named = name_slots(request).unwrap();
-            idempotency_of("hold", &caller(None), request, &named, Some("k".into())).unwrap().fingerprint
+            idempotency_of(act, &caller(None), request, &named, Some("k".into())).unwrap().fingerprint
         };
-        assert_eq!(key(&request("[1, 2]", "")), key(&request("[\"2\", 1]", "")));
-        assert_ne!(key(&request("[1, 2]", "")), key(&request("[1]", "")));
-        assert_ne!(key(&request("[1]", "")), key(&request("[1]", r#", "holdSeconds": 60"#)));
+        assert_eq!(key("hold", &request("[1, 2]", "")), key("hold", &request("[\"2\", 1]", "")));
+        assert_ne!(key("hold", &request("[1, 2]", "")), key("hold", &request("[1]", "")));
+        // A time counts where the act is for one; elsewhere nobody checks it, so that it may be of any length.
+        let in_time = request("[1]", r#", "holdSeconds": 60"#);
+        for (act, counts) in [("hold", true), ("extend", true), ("book", false), ("release", false)] {
+            assert_eq!(key(act, &request("[1]", "")) != key(act, &in_time), counts, "{act}");
+        }
     }
 }

@@ -115,6 +115,6 @@ pub struct Idempotency {
     pub caller: UserId,
     /// The key.
     pub key: String,
-    /// The call in full; the same key with another one is refused.
+    /// All of the call that counts; the same key with another one is refused.
     pub fingerprint: String,
 }

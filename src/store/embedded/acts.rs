@@ -56,7 +56,7 @@ fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result
 /// What is kept of an answered call.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
-    /// The call in full.
+    /// All of the call that counts.
     fingerprint: String,
     /// What it was answered.
     outcome: ActOutcome,
