@@ -63,7 +63,8 @@ impl Swept {
 ///
 /// # Errors
 ///
-/// The first failure of the store ends the sweep. What was freed before it stays freed, and was announced.
+/// The first failure of the store, after all has been freed that could be: of a Cluster, one server may fail where others do
+/// not. What was freed stays freed, and was announced.
 pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) -> Result<SweepReport, StoreError> {
     let started = Instant::now();
     let mut report = SweepReport::default();
@@ -84,8 +85,9 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
     Ok(report)
 }
 
-/// Sweeps every bucket, a few at a time; the first failure ends it. Begins with a random one, so that sweeps which have
-/// too little time do not leave the same buckets behind each time.
+/// Sweeps every bucket, a few at a time, and tells the first failure when the others are done; where none answers, not all
+/// are tried. Begins with a random one, so that sweeps which have too little time do not leave the same buckets behind each
+/// time.
 async fn for_each_bucket(
     store: &Arc<dyn SlotStore>,
     deadline: Option<Instant>,
@@ -96,16 +98,23 @@ async fn for_each_bucket(
     order.rotate_left(first);
     let mut buckets = order.into_iter();
     let mut running = JoinSet::new();
+    let (mut answered, mut failures) = (false, Vec::new());
     loop {
         while running.len() < CONCURRENT
+            && (answered || failures.len() < CONCURRENT)
             && let Some(bucket) = buckets.next()
         {
             let store = store.clone();
             running.spawn(async move { (bucket, sweep_bucket(store.as_ref(), bucket, deadline).await) });
         }
-        let Some(joined) = running.join_next().await else { return Ok(()) };
-        let (bucket, swept) = joined.map_err(|error| StoreError::new("sweeping", error))?;
-        done(bucket, swept?);
+        let Some(joined) = running.join_next().await else { return failures.into_iter().next().map_or(Ok(()), Err) };
+        match joined.map_err(|error| StoreError::new("sweeping", error)) {
+            Ok((bucket, Ok(swept))) => {
+                answered = true;
+                done(bucket, swept);
+            }
+            Ok((_, Err(error))) | Err(error) => failures.push(error),
+        }
     }
 }
 

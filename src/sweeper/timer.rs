@@ -90,8 +90,11 @@ impl Timer {
             let mut swept = Vec::new();
             let error = match store.take_sweep_lease(&node_id, interval).await {
                 Ok(false) => None,
-                Ok(true) => for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await.err(),
-                Err(error) => Some(error),
+                // Also where nobody can have the turn: two that walk at once free nothing twice.
+                turn => {
+                    let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
+                    turn.and(walked.map(|()| true)).err()
+                }
             };
             Done::Walk(swept, error)
         });

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::json;
 use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::{SlotStore, StoreError, SweepBatch};
 use slotcast::sweeper::sweep_all;
+use slotcast::sweeper::timer::{self, Deadlines};
 use tokio::time::Instant;
 
+use crate::support::TestApp;
+use crate::support::faulty_store::FaultyStore;
 use crate::support::scripted_store::ScriptedStore;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -74,9 +78,49 @@ async fn short_sweeps_leave_no_bucket_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_failure_is_that_of_the_sweep() {
-    let last = Bucket::all().last().unwrap();
-    let sweep = move |bucket| if bucket == last { Err(StoreError("gone".into())) } else { Ok(SweepBatch::default()) };
-    let store: Arc<dyn SlotStore> = Arc::new(ScriptedStore { batch_takes: MILLI, sweep });
+async fn where_some_buckets_fail_the_others_are_swept_and_the_sweep_fails() {
+    // As of a Cluster of which one server of three is away.
+    let (store, swept) = store_without(|bucket| bucket.get() % 3 == 1);
     assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
+    let others = Bucket::all().filter(|bucket| bucket.get() % 3 != 1);
+    assert!(swept.lock().unwrap().keys().copied().eq(others));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_altogether_is_not_asked_for_every_bucket() {
+    let (store, _) = store_without(|_| true);
+    let began = Instant::now();
+    assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
+    assert!(began.elapsed() <= 2 * MILLI, "{:?}", began.elapsed());
+}
+
+/// A store that fails for some buckets.
+fn store_without(is_gone: fn(Bucket) -> bool) -> (Arc<dyn SlotStore>, Batches) {
+    let batches = Batches::default();
+    let counted = batches.clone();
+    let sweep = move |bucket| {
+        if is_gone(bucket) {
+            return Err(StoreError("gone".into()));
+        }
+        *counted.lock().unwrap().entry(bucket).or_default() += 1;
+        Ok(SweepBatch::default())
+    };
+    (Arc::new(ScriptedStore { batch_takes: MILLI, sweep }), batches)
+}
+
+#[tokio::test]
+async fn a_node_walks_also_when_it_cannot_ask_for_the_turn() {
+    let app = TestApp::start_through(|store| Arc::new(FaultyStore { store, loses: "take_sweep_lease" }));
+    let body = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "holdSeconds": 1});
+    let held = app.post("/api/slots/1/hold", &app.user("7"), body).await.data();
+    // Told of no hold: what ends is found by walking only.
+    let told = Deadlines::new().1;
+    let sweeper = tokio::spawn(timer::run(app.app.0.clone(), told, 50 * MILLI, "here".into()));
+    let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(3).unwrap() };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while app.app.store.read_space(space).await.unwrap().at.version == held["version"] {
+        assert!(Instant::now() < deadline, "nothing was freed");
+        tokio::time::sleep(10 * MILLI).await;
+    }
+    sweeper.abort();
 }

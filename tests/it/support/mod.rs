@@ -12,6 +12,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
+pub mod faulty_store;
 pub mod moving_store;
 pub mod scripted_store;
 pub mod slot_mover;
@@ -66,12 +67,24 @@ impl TestApp {
 
     /// Starts with a changed configuration.
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(change, |store| store)
+    }
+
+    /// Starts on a store that is reached through another one.
+    pub fn start_through(through: impl FnOnce(Arc<dyn SlotStore>) -> Arc<dyn SlotStore>) -> Self {
+        Self::start_as(|_| {}, through)
+    }
+
+    fn start_as(
+        change: impl FnOnce(&mut Config),
+        through: impl FnOnce(Arc<dyn SlotStore>) -> Arc<dyn SlotStore>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = default_config(folder.path());
         change(&mut config);
         let store = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
         let subscriptions: Arc<dyn Subscriptions> = store.clone();
-        let store: Arc<dyn SlotStore> = store;
+        let store = through(store);
         let health = Health::default();
         health.set_store_reachable(true);
         health.set_feed_in_step(true);

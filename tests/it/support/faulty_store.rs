@@ -1,0 +1,52 @@
+//! A store one of whose methods does its work and loses the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use slotcast::domain::event::Position;
+use slotcast::domain::schedule::ScheduleSpec;
+use slotcast::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::store::{
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
+    SweepBatch, Topic, UserBacklog,
+};
+
+/// Passes everything on.
+pub struct FaultyStore {
+    /// What does the work.
+    pub store: Arc<dyn SlotStore>,
+    /// The method whose answers are lost.
+    pub loses: &'static str,
+}
+
+macro_rules! pass_on {
+    ($($method:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl SlotStore for FaultyStore {
+            $(async fn $method(&self, $($arg: $type),*) -> $answer {
+                let answer = self.store.$method($($arg),*).await;
+                if self.loses == stringify!($method) { Err(StoreError("the answer is lost".into()).into()) } else { answer }
+            })*
+        }
+    };
+}
+
+pass_on! {
+    apply(act: SlotAct) -> Result<ActOutcome, ApplyError>;
+    put_space(space: SpaceKey, schedule: Option<ScheduleSpec>, expected: Position) -> Result<Position, ApplyError>;
+    sweep(bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
+    publish(publication: Publication) -> Result<(), StoreError>;
+    mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;
+    read_space(space: SpaceKey) -> Result<SpaceState, StoreError>;
+    read_day(space: SpaceKey, day: Day) -> Result<DayState, StoreError>;
+    sites_of(space: SpaceId) -> Result<Vec<SiteId>, StoreError>;
+    holds_of(user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
+    messages_of(user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
+    read_log(topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
+    heads(topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
+    report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
+    nodes() -> Result<Vec<NodeReport>, StoreError>;
+    take_sweep_lease(holder: &str, lease: Duration) -> Result<bool, StoreError>;
+    ping() -> Result<StoreTime, StoreError>;
+}
