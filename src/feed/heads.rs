@@ -105,8 +105,12 @@ impl Feed {
         for round in 0_u32.. {
             let reachable = self.ping().await;
             let behind = self.shared().followed.behind.load(Ordering::Relaxed) > 0;
-            if reachable && (behind || round % COMPARE_EVERY == 0) {
-                self.compare_all().await;
+            if behind || round % COMPARE_EVERY == 0 {
+                let compared = self.compare_all().await;
+                // Of a store that is away altogether the ping has told.
+                if let (true, Err(error)) = (reachable, compared) {
+                    tracing::warn!(%error, "cannot compare heads with the store");
+                }
             }
             let in_step = !behind && self.shared().followed.has_all_buckets();
             self.shared().app.health.set_feed_in_step(in_step);
@@ -127,17 +131,15 @@ impl Feed {
         answer.is_ok()
     }
 
-    /// Tells each follower its head, bucket by bucket: of a Cluster, one server may fail where others do not.
-    async fn compare_all(&self) {
+    /// Tells each follower its head, bucket by bucket: of a Cluster, one server may fail where others do not, and be that of
+    /// the ping. The first failure, when all were asked.
+    async fn compare_all(&self) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
         for topic in self.shared().followed.topics() {
             by_bucket.entry(topic.bucket()).or_default().push(topic);
         }
         let batches = by_bucket.values().flat_map(|topics| topics.chunks(BATCH));
-        let compared = join_all(batches.map(|batch| self.compare(batch))).await;
-        if let Some(error) = compared.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "cannot compare heads with the store");
-        }
+        join_all(batches.map(|batch| self.compare(batch))).await.into_iter().collect()
     }
 
     async fn compare(&self, batch: &[Topic]) -> Result<(), StoreError> {

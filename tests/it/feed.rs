@@ -23,6 +23,7 @@ use slotcast::store::{
 use tokio::sync::Notify;
 
 use crate::support::TestApp;
+use crate::support::faulty_store::FaultyStore;
 
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,7 +47,10 @@ impl Node {
     }
 
     fn hearing(through: impl FnOnce(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>) -> Self {
-        let app = TestApp::start();
+        Self::of(TestApp::start(), through)
+    }
+
+    fn of(app: TestApp, through: impl FnOnce(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>) -> Self {
         let rooms = Arc::new(Rooms::default());
         let feed = Feed::new(app.app.0.clone(), through(app.subscriptions.clone()), rooms.clone());
         Self { app, feed, rooms }
@@ -602,8 +606,17 @@ async fn whatever_is_lost_repeated_or_swapped_each_version_comes_once_in_order()
 
 #[tokio::test]
 async fn a_lost_last_change_is_found_by_comparing_heads() {
+    find_a_lost_last_change(TestApp::start()).await;
+}
+
+#[tokio::test]
+async fn a_lost_last_change_is_found_while_the_server_of_the_ping_is_away() {
+    find_a_lost_last_change(TestApp::start_through(|store| Arc::new(FaultyStore { store, loses: "ping" }))).await;
+}
+
+async fn find_a_lost_last_change(app: TestApp) {
     let hub = Hub::default();
-    let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
+    let node = Node::of(app, |inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
     let member = Recorder::new();
     node.join(&member, Interest::default()).await;
     let comparing = tokio::spawn(node.feed.clone().compare_heads());
