@@ -320,6 +320,24 @@ async fn where_info_is_refused_a_store_without_the_fence_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_has_not_asked_takes_no_version_of_an_epoch_that_others_fence() {
+    let server = RedisServer::start();
+    let held = server.store().apply(act(1, &[1], hold("a", 1))).await.unwrap();
+    server.cli(&["ACL", "SETUSER", "sweeper", "on", ">secret", "~*", "&*", "+@all", "-info"]);
+    let url = server.url().replace("redis://", "redis://sweeper:secret@");
+    let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+    let sweeper = RedisStore::open(&url, "slotcast", options).unwrap();
+    let ended = held.hold.unwrap().until;
+    while server.store().ping().await.unwrap() <= ended {}
+    let refused = sweeper.sweep(space(1).bucket(), 10).await.unwrap_err();
+    assert!(refused.0.contains("ACL SETUSER <user> +info"), "{refused}");
+    assert_eq!(head(&server.store(), Topic::Space(space(1))).await, held.at);
+    // As it says.
+    server.cli(&["ACL", "SETUSER", "sweeper", "+info"]);
+    assert_eq!(sweeper.sweep(space(1).bucket(), 10).await.unwrap().freed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_has_not_asked_is_fenced_where_info_is_allowed() {
     let server = RedisServer::start();
     let held = server.store().apply(act(1, &[1], hold("a", MINUTE))).await.unwrap();

@@ -78,7 +78,8 @@ pub enum Fence {
     Up,
     /// Never: an epoch changes only when it is missing. For a node that found INFO refused, and says so.
     Down,
-    /// Where INFO is allowed in scripts: for commands that come and go, and have not asked beforehand.
+    /// Where INFO is allowed in scripts: for commands that come and go, and have not asked beforehand. Where it is refused
+    /// although nodes have used it, scripts fail and say so.
     WhereAllowed,
 }
 

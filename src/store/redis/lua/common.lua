@@ -3,7 +3,7 @@
 -- The first three ARGV of every script:
 --   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
 --   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts, '?' when the caller does
---            not know whether it is
+--            not know whether it is; then an epoch that others fence is an error where INFO is refused
 --   ARGV[3]  what this store's clock is ahead of Redis TIME, in ms; 0 outside tests
 --
 -- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
@@ -35,6 +35,11 @@ local function fence(key)
   end
   -- No text, but a table with an error, where it was refused.
   local is_fenced = type(info) == 'string'
+  if ARGV[2] == '?' and not is_fenced and (known[2] or '') ~= '' then
+    -- Versions would go on after a failover under which those who are fenced begin an epoch.
+    error({ err = 'NOPERM this user may not use INFO in scripts, by which the nodes tell whether writes were lost. '
+      .. 'Allow it: ACL SETUSER <user> +info' })
+  end
   local replid = is_fenced and string.match(info, 'master_replid:(%w+)') or ''
   if known[1] and (not is_fenced or known[2] == replid) then
     return known[1]
