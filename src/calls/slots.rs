@@ -273,6 +273,7 @@ pub(super) async fn apply(
             kind: kind.clone(),
             idempotency: idempotency.clone(),
         };
+        note_latest_end(app, &act);
         match app.store.apply(act).await {
             Ok(outcome) => {
                 app.acknowledged.note(named.space, &outcome.at);
@@ -287,6 +288,15 @@ pub(super) async fn apply(
         }
     }
     Err(unsettled(named.space))
+}
+
+/// Has the sweeper wake when the hold of an act must have ended, in case that its answer never comes: until a second from now
+/// it may be done all the same. An answer that comes tells the end, which is earlier and takes the place of this.
+fn note_latest_end(app: &App, act: &SlotAct) {
+    let (SlotActKind::Hold { millis, .. } | SlotActKind::Extend { millis, .. }) = &act.kind else { return };
+    let latest = app.catalog.store_now().plus_millis(millis.saturating_add(1_000));
+    let start = act.slots.first().map_or(latest, |slot| slot.start);
+    app.deadlines.note(act.space.bucket(), latest.min(start));
 }
 
 fn resolve_slots(app: &App, resolved: &Resolved, named: &NamedSlots) -> Result<Vec<SlotTime>, Refusal> {

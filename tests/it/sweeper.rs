@@ -124,3 +124,18 @@ async fn a_node_walks_also_when_it_cannot_ask_for_the_turn() {
     }
     sweeper.abort();
 }
+
+#[tokio::test]
+async fn the_end_of_a_hold_whose_answer_was_lost_is_noted() {
+    let mut app = TestApp::start_through(|store| Arc::new(FaultyStore { store, loses: "apply" }));
+    let began = app.app.store.ping().await.unwrap();
+    let body = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "holdSeconds": 60});
+    let lost = app.post("/api/slots/1/hold", &app.user("7"), body).await;
+    assert_eq!(lost.refusal(), (503, "unavailable".into()));
+    let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(3).unwrap() };
+    let (_, _, record) = app.app.store.read_space(space).await.unwrap().taken.remove(0);
+    let held = record.live_hold(began).unwrap();
+    let (bucket, woken) = app.told.try_recv().unwrap();
+    assert_eq!(bucket, space.bucket());
+    assert!((held.until..began.plus_millis(90_000)).contains(&woken), "{woken:?} for {:?}", held.until);
+}

@@ -41,7 +41,7 @@ use slotcast::config::{
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{NodeReport, SlotStore, Subscriptions};
-use slotcast::sweeper::timer::Deadlines;
+use slotcast::sweeper::timer::{Deadlines, Told};
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 
@@ -54,6 +54,8 @@ pub struct TestApp {
     pub app: AppState,
     /// How the store is heard.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// What a sweeper would be told. Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
+    pub told: Told,
     router: Router,
     /// Deleted when dropped.
     _folder: tempfile::TempDir,
@@ -85,6 +87,7 @@ impl TestApp {
         let store = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
         let subscriptions: Arc<dyn Subscriptions> = store.clone();
         let store = through(store);
+        let (deadlines, told) = Deadlines::new();
         let health = Health::default();
         health.set_store_reachable(true);
         health.set_feed_in_step(true);
@@ -94,15 +97,14 @@ impl TestApp {
             catalog: Catalog::new(store, config.catalog.clone()),
             rates: UserRates::new(config.limits.user_rate),
             acknowledged: Acknowledged::default(),
-            // Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
-            deadlines: Deadlines::new().0,
+            deadlines,
             metrics: Metrics::new(),
             health,
             presence: Arc::new(Alone),
             config,
         }));
         let router = slotcast::http::router(app.clone());
-        Self { app, subscriptions, router, _folder: folder }
+        Self { app, subscriptions, told, router, _folder: folder }
     }
 
     /// Serves on a free port until the test ends.
