@@ -2,7 +2,7 @@
 // client takes old for new.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { test } from 'node:test';
 
@@ -75,6 +75,26 @@ test('embedded: what was backed up survives the loss of the data folder', async 
   const restored = await startSlotcast({ dataDir: node.dataDir });
   try {
     assert.match(restored.log(), /taking a new epoch/);
+    await assertRestored(restored, { space, held, since });
+  } finally {
+    await restored.stop();
+  }
+});
+
+test('embedded: a volume that went back in time, with its mark, is noticed', async () => {
+  const node = await startSlotcast();
+  const { space, held } = await fill(node);
+  await node.stop();
+  const files = ['slotcast.redb', 'slotcast.mark'].map((name) => join(node.dataDir, name));
+  const snapshot = files.map((file) => readFileSync(file));
+  const second = await startSlotcast({ dataDir: node.dataDir });
+  const since = await actLater(second, space);
+  await second.stop();
+  // Everything as it was, down to the inodes.
+  files.forEach((file, index) => writeFileSync(file, snapshot[index]));
+  await runGuide('restore-embedded-volume', { SLOTCAST_DATA_DIR: node.dataDir });
+  const restored = await startSlotcast({ dataDir: node.dataDir });
+  try {
     await assertRestored(restored, { space, held, since });
   } finally {
     await restored.stop();
