@@ -1,7 +1,8 @@
 //! Messages to one user: on all of the user's sockets, in order, and kept while there is none.
 //!
 //! The store numbers a user's messages and remembers up to which one any socket received them. A socket that connects
-//! reads what is newer; what arrives meanwhile waits behind it.
+//! reads what is newer; what arrives meanwhile waits behind it. What is sent to a socket counts as received, also where its
+//! network is gone and the node has not noticed yet: clients do not acknowledge.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -162,7 +163,7 @@ pub(super) async fn write_receipts(store: Arc<dyn SlotStore>, mut received: mpsc
         }
         for (user, sequence) in latest {
             if let Err(error) = store.mark_received(&user, sequence).await {
-                // The user may get the message once more: at least once is what is promised.
+                // The user may get the message once more.
                 tracing::warn!(user.id = %user, %error, "cannot remember what a user received");
             }
         }
