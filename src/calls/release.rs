@@ -4,11 +4,11 @@ use super::count_act;
 use super::slots::{self, NamedSlots, SlotsAnswer, SlotsRequest, actor_of, admit, idempotency_of, name_slots};
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::{Refusal, SlotActKind};
+use crate::domain::{Actor, Refusal, SlotActKind};
 
 const ACT: &str = "release";
 
-/// Releases the named slots, all of which the caller holds, or as staff of the space also booked ones.
+/// Releases the named slots, all of which the caller holds, or, as staff of the space, booked ones, whoever booked them.
 pub async fn release(
     app: &App,
     caller: &Claims,
@@ -37,6 +37,8 @@ async fn try_release(
 
 fn release_kind(caller: &Claims, request: &SlotsRequest, named: &NamedSlots) -> Result<SlotActKind, Refusal> {
     let actor = actor_of(caller, request.user.as_ref())?;
-    let as_staff = caller.is_staff_of(named.space);
-    Ok(SlotActKind::Release { actor, token: request.hold_token.clone(), as_staff })
+    // Who names a user, acts as that one, on what that one booked.
+    let whose = if request.user.is_none() { Actor::Anyone } else { actor.clone() };
+    let booked_by = caller.is_staff_of(named.space).then_some(whose);
+    Ok(SlotActKind::Release { actor, token: request.hold_token.clone(), booked_by })
 }

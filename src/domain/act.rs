@@ -24,7 +24,7 @@ pub struct SlotTime {
 pub enum Actor {
     /// This user; what others hold is not touched.
     User(UserId),
-    /// Whoever holds or booked the slot: the role `servizio` that names no user.
+    /// Whoever holds or booked the slot: for the role `servizio` that names no user, and for staff what is booked.
     Anyone,
 }
 
@@ -55,8 +55,8 @@ pub enum SlotActKind {
         actor: Actor,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
-        /// Whether booked slots may be released too.
-        as_staff: bool,
+        /// As staff: whose booked slots may be released too.
+        booked_by: Option<Actor>,
     },
     /// Move the end of what is held to `millis` from now.
     Extend {

@@ -71,7 +71,7 @@ pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision,
     match &act.kind {
         SlotActKind::Hold { user, token, millis, max_holds } => slots.hold(user, token, *millis, *max_holds),
         SlotActKind::Book { actor, token } => slots.book(actor, token.as_ref()),
-        SlotActKind::Release { actor, token, as_staff } => slots.release(actor, token.as_ref(), *as_staff),
+        SlotActKind::Release { actor, token, booked_by } => slots.release(actor, token.as_ref(), booked_by.as_ref()),
         SlotActKind::Extend { actor, token, millis, max_millis } => {
             slots.extend(actor, token.as_ref(), *millis, *max_millis)
         }
@@ -166,8 +166,13 @@ impl Slots<'_> {
         versions.collect::<Option<Vec<u64>>>()?.into_iter().max()
     }
 
-    fn release(&self, actor: &Actor, token: Option<&HoldToken>, as_staff: bool) -> Result<Decision, Refusal> {
-        let booked = |record: &SlotRecord| as_staff && is_booked_by(record, actor);
+    fn release(
+        &self,
+        actor: &Actor,
+        token: Option<&HoldToken>,
+        booked_by: Option<&Actor>,
+    ) -> Result<Decision, Refusal> {
+        let booked = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
         self.require(actor, token, booked)?;
         Ok(self.write(|_, _| SlotState::Available { data: None }))
     }

@@ -140,6 +140,32 @@ async fn a_slot_is_held_booked_and_released_by_staff() {
 }
 
 #[tokio::test]
+async fn staff_releases_what_anybody_booked_and_not_what_others_hold() {
+    let app = TestApp::start();
+    let anna = app.user("7");
+    let not_held = refused(404, "not_held");
+    for staff in [app.staff("1", "admin"), app.staff("1", "gestore"), app.of_sites("1", "responsabile", &[1])] {
+        app.post("/api/slots/hold", &anna, slots(&app, &[1, 2])).await.data();
+        let both = app.post("/api/slots/release", &staff, slots(&app, &[1, 2])).await;
+        assert_eq!((both.refusal(), &both.json()["conflicts"]), (not_held.clone(), &json!([1, 2])));
+        app.post("/api/slots/1/book", &anna, slot(&app)).await.data();
+        let both = app.post("/api/slots/release", &staff, slots(&app, &[1, 2])).await;
+        assert_eq!((both.refusal(), &both.json()["conflicts"]), (not_held.clone(), &json!([2])));
+        let in_own_name = with(slot(&app), "id_utente", 1);
+        assert_eq!(app.post("/api/slots/1/release", &staff, in_own_name).await.refusal(), not_held);
+        app.post("/api/slots/1/release", &staff, slot(&app)).await.data();
+        assert_eq!(entry(&app, 1, "").await["status"], "available");
+        app.post("/api/slots/2/release", &anna, slot(&app)).await.data();
+    }
+    let set = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "status": "booked"});
+    app.put("/api/slots/1", &app.staff("1", "admin"), set).await.data();
+    for other in [app.user("8"), app.staff("8", "responsabile"), app.of_sites("8", "responsabile", &[2])] {
+        assert!([403, 404].contains(&app.post("/api/slots/1/release", &other, slot(&app)).await.refusal().0));
+    }
+    app.post("/api/slots/1/release", &app.staff("2", "gestore"), slot(&app)).await.data();
+}
+
+#[tokio::test]
 async fn several_slots_are_all_held_or_none() {
     let app = TestApp::start();
     let (anna, bruno) = (app.user("7"), app.user("8"));

@@ -41,7 +41,7 @@ enum Step {
 enum WishKind {
     Hold { user: u8, ends_soon: bool },
     Book { user: Option<u8>, with_token: Option<u8> },
-    Release { user: Option<u8>, with_token: Option<u8>, as_staff: bool },
+    Release { user: Option<u8>, with_token: Option<u8>, as_staff: Option<bool> },
     Extend { user: Option<u8>, ends_soon: bool, too_long: bool },
     Update { to: StaffStatus, data: Option<u8> },
 }
@@ -57,7 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![
         8 => (user, any::<bool>()).prop_map(|(user, ends_soon)| WishKind::Hold { user, ends_soon }),
         4 => (anyone.clone(), token()).prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
-        4 => (anyone.clone(), token(), any::<bool>())
+        4 => (anyone.clone(), token(), any::<Option<bool>>())
             .prop_map(|(user, with_token, as_staff)| WishKind::Release { user, with_token, as_staff }),
         3 => (anyone, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(user, ends_soon, too_long)| WishKind::Extend { user, ends_soon, too_long }),
@@ -115,7 +115,8 @@ fn act_of(
         },
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
         WishKind::Release { user, with_token, as_staff } => {
-            SlotActKind::Release { actor: actor(user), token: with_token.map(token), as_staff }
+            let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
+            SlotActKind::Release { actor: actor(user), token: with_token.map(token), booked_by }
         }
         WishKind::Extend { user, ends_soon, too_long } => SlotActKind::Extend {
             actor: actor(user),

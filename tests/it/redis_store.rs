@@ -124,7 +124,7 @@ fn book(who: &str) -> SlotActKind {
 }
 
 fn release(who: &str) -> SlotActKind {
-    SlotActKind::Release { actor: Actor::User(user(who)), token: None, as_staff: false }
+    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None }
 }
 
 fn extend(who: &str, millis: i64) -> SlotActKind {

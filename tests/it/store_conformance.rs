@@ -175,7 +175,7 @@ fn book_by(who: &str) -> SlotActKind {
 }
 
 fn release_by(who: &str) -> SlotActKind {
-    SlotActKind::Release { actor: Actor::User(user(who)), token: None, as_staff: false }
+    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None }
 }
 
 fn extend_by(who: &str, millis: i64) -> SlotActKind {
@@ -315,7 +315,8 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
     use Comes::*;
     use Found::*;
     let bench = bench(&factory).await;
-    let release_as_staff = |actor| SlotActKind::Release { actor, token: None, as_staff: true };
+    let release_as_staff = |actor, of| SlotActKind::Release { actor, token: None, booked_by: Some(of) };
+    let me = || Actor::User(user("me"));
     let found = [Free, Ended, Mine, Others, BookedByMe, Booked, BookedByStaff, Blocked, Past, PastEnded];
     let (no_hold, taken, past) = (ToNo(Code::NotHeld), ToNo(Code::SlotUnavailable), ToNo(Code::Past));
     let (free, booked, blocked) = (Status::Available, Status::Booked, Status::Blocked);
@@ -330,10 +331,14 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
         (release_by("me"), {
             [no_hold, no_hold, To(1, free), no_hold, no_hold, no_hold, no_hold, no_hold, no_hold, no_hold]
         }),
-        (release_as_staff(Actor::User(user("me"))), {
+        (release_as_staff(me(), me()), {
             [no_hold, no_hold, To(1, free), no_hold, To(1, free), no_hold, no_hold, no_hold, no_hold, no_hold]
         }),
-        (release_as_staff(Actor::Anyone), {
+        (release_as_staff(me(), Actor::Anyone), {
+            let freed = To(1, free);
+            [no_hold, no_hold, freed, no_hold, freed, freed, freed, no_hold, no_hold, no_hold]
+        }),
+        (release_as_staff(Actor::Anyone, Actor::Anyone), {
             let freed = To(1, free);
             [no_hold, no_hold, freed, freed, freed, freed, freed, no_hold, no_hold, no_hold]
         }),
@@ -1246,7 +1251,10 @@ pub async fn random_acts_of_many_never_collide(factory: impl StoreFactory) {
                     }),
                     // Once a slot: a second booking may be a repeat, which answers with another act's version.
                     5 if slots.iter().all(|slot| booked.insert((in_space, *slot))) => ("book", book_by(&name)),
-                    6 => ("clear", SlotActKind::Release { actor: Actor::Anyone, token: None, as_staff: true }),
+                    6 => ("clear", {
+                        let (actor, booked_by) = (Actor::Anyone, Some(Actor::Anyone));
+                        SlotActKind::Release { actor, token: None, booked_by }
+                    }),
                     5..8 => ("release", release_by(&name)),
                     _ => ("extend", extend_by(&name, 1 + random.below(40) as i64)),
                 };

@@ -77,8 +77,10 @@ fn args_of_kind(kind: &SlotActKind) -> [String; 4] {
             [user.to_string(), token.as_str().into(), millis.to_string(), max_holds]
         }
         SlotActKind::Book { actor, token } => [actor_arg(actor), token_arg(token.as_ref()), none(), none()],
-        SlotActKind::Release { actor, token, as_staff } => {
-            [actor_arg(actor), token_arg(token.as_ref()), u8::from(*as_staff).to_string(), none()]
+        SlotActKind::Release { actor, token, booked_by } => {
+            let as_staff = u8::from(booked_by.is_some()).to_string();
+            let booked_by = booked_by.as_ref().map_or_else(none, actor_arg);
+            [actor_arg(actor), token_arg(token.as_ref()), as_staff, booked_by]
         }
         SlotActKind::Extend { actor, token, millis, max_millis } => {
             [actor_arg(actor), token_arg(token.as_ref()), millis.to_string(), max_millis.to_string()]

@@ -5,12 +5,13 @@
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent
 -- ARGV[17]  '1' when booked slots may be released too, else '0'
+-- ARGV[18]  whose booked slots, '' for anyone's
 
-local actor, token, as_staff = ARGV[15], ARGV[16], ARGV[17] == '1'
+local actor, token, as_staff, booked_by = ARGV[15], ARGV[16], ARGV[17] == '1', ARGV[18]
 
 return act(function()
   local function also(record)
-    return as_staff and is_booked_by(record, actor)
+    return as_staff and is_booked_by(record, booked_by)
   end
   return require_held(actor, token, also) or {
     becomes = function()
