@@ -1,7 +1,7 @@
 //! Extending holds: their end moves to some time from now.
 
 use super::count_act;
-use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, admit, hold_millis, idempotency_of, name_slots};
+use super::slots::{self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SlotActKind, Status};
@@ -37,7 +37,7 @@ async fn try_extend(
 fn extend_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
     let holds = &app.config.holds;
     let millis = hold_millis(request, holds)?;
-    let actor = actor_of(caller, request.user.as_ref())?;
+    let user = acting_user(caller, request.user.as_ref())?;
     let max_millis = i64::try_from(holds.max.as_millis()).unwrap_or(i64::MAX);
-    Ok(SlotActKind::Extend { actor, token: request.hold_token.clone(), millis, max_millis })
+    Ok(SlotActKind::Extend { user, token: request.hold_token.clone(), millis, max_millis })
 }

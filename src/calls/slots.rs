@@ -192,7 +192,7 @@ pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig) -> Result
     Ok(seconds.saturating_mul(1_000))
 }
 
-/// For whom an act on an existing hold counts. Only the role `servizio` may act for another user, or for anyone.
+/// For whom booking or releasing a hold counts. Only the role `servizio` may act for another user, or for anyone.
 pub(super) fn actor_of(caller: &Claims, named: Option<&UserId>) -> Result<Actor, Refusal> {
     match named {
         None if caller.is_service() => Ok(Actor::Anyone),
@@ -201,7 +201,7 @@ pub(super) fn actor_of(caller: &Claims, named: Option<&UserId>) -> Result<Actor,
     }
 }
 
-/// Who will hold: the caller, or the user that the role `servizio` names.
+/// Who will hold, or holds what is to last longer: the caller, or the user that the role `servizio` names.
 pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<UserId, Refusal> {
     match named {
         Some(user) if *user != caller.user && !caller.is_service() => Err(Code::Forbidden.into()),

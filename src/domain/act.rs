@@ -60,8 +60,8 @@ pub enum SlotActKind {
     },
     /// Move the end of what is held to `millis` from now.
     Extend {
-        /// Whose hold.
-        actor: Actor,
+        /// Whose hold: nobody moves another's, or gets its token.
+        user: UserId,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
         /// How long from now, in milliseconds.

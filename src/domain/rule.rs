@@ -72,8 +72,8 @@ pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision,
         SlotActKind::Hold { user, token, millis, max_holds } => slots.hold(user, token, *millis, *max_holds),
         SlotActKind::Book { actor, token } => slots.book(actor, token.as_ref()),
         SlotActKind::Release { actor, token, booked_by } => slots.release(actor, token.as_ref(), booked_by.as_ref()),
-        SlotActKind::Extend { actor, token, millis, max_millis } => {
-            slots.extend(actor, token.as_ref(), *millis, *max_millis)
+        SlotActKind::Extend { user, token, millis, max_millis } => {
+            slots.extend(user, token.as_ref(), *millis, *max_millis)
         }
         SlotActKind::Update { to, data } => slots.update(*to, data),
     }
@@ -179,12 +179,12 @@ impl Slots<'_> {
 
     fn extend(
         &self,
-        actor: &Actor,
+        user: &UserId,
         token: Option<&HoldToken>,
         millis: i64,
         max_millis: i64,
     ) -> Result<Decision, Refusal> {
-        self.require_held(actor, token)?;
+        self.require_held(&Actor::User(user.clone()), token)?;
         let wanted = self.now.plus_millis(millis);
         self.refuse_where(Code::HoldLimit, |_, record| {
             let hold = record.and_then(|record| record.live_hold(self.now));
@@ -192,17 +192,13 @@ impl Slots<'_> {
         })?;
         Ok(self.write(|slot, record| match record.and_then(|record| record.live_hold(self.now)) {
             Some(hold) => {
-                // The answer carries one token for all, so several holds of a user become one; never those of two users.
-                let first = self.act.slots.iter().find_map(|slot| self.live_hold_of(slot, &hold.user));
+                // The answer carries one token for all, so several holds become one.
+                let first = self.act.slots.iter().find_map(|slot| self.record(slot)?.live_hold(self.now));
                 let token = first.unwrap_or(hold).token.clone();
                 SlotState::Held(Hold { until: wanted.min(slot.start), token, ..hold.clone() })
             }
             None => SlotState::Available { data: None },
         }))
-    }
-
-    fn live_hold_of(&self, slot: &SlotTime, user: &UserId) -> Option<&Hold> {
-        self.record(slot)?.live_hold(self.now).filter(|hold| hold.user == *user)
     }
 
     fn update(&self, to: StaffStatus, data: &Option<super::SlotData>) -> Result<Decision, Refusal> {

@@ -336,6 +336,9 @@ async fn a_service_acts_for_a_user_and_for_anyone() {
     assert_eq!(entry(&app, 1, &anna).await["mine"], true);
     let for_another = with(slot(&app), "id_utente", 8);
     assert_eq!(app.post("/api/slots/1/book", &service, for_another).await.refusal(), refused(404, "not_held"));
+    let extended = app.post("/api/slots/1/extend", &service, slot(&app)).await;
+    assert_eq!(extended.refusal(), refused(404, "not_held"), "the token is its holder's alone");
+    app.post("/api/slots/1/extend", &service, with(slot(&app), "id_utente", 7)).await.data();
     app.post("/api/slots/1/book", &service, slot(&app)).await.data();
     assert_eq!(entry(&app, 1, &anna).await["mine"], true, "booked for who held it");
     app.post("/api/slots/2/hold", &service, slot(&app)).await.data();

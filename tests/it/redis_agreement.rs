@@ -42,7 +42,7 @@ enum WishKind {
     Hold { user: u8, ends_soon: bool },
     Book { user: Option<u8>, with_token: Option<u8> },
     Release { user: Option<u8>, with_token: Option<u8>, as_staff: Option<bool> },
-    Extend { user: Option<u8>, ends_soon: bool, too_long: bool },
+    Extend { user: u8, ends_soon: bool, too_long: bool },
     Update { to: StaffStatus, data: Option<u8> },
 }
 
@@ -55,11 +55,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let token = || prop_oneof![3 => Just(None), 1 => (0..30_u8).prop_map(Some)];
     let to = prop_oneof![Just(StaffStatus::Available), Just(StaffStatus::Booked), Just(StaffStatus::Blocked)];
     let kind = prop_oneof![
-        8 => (user, any::<bool>()).prop_map(|(user, ends_soon)| WishKind::Hold { user, ends_soon }),
+        8 => (user.clone(), any::<bool>()).prop_map(|(user, ends_soon)| WishKind::Hold { user, ends_soon }),
         4 => (anyone.clone(), token()).prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
-        4 => (anyone.clone(), token(), any::<Option<bool>>())
+        4 => (anyone, token(), any::<Option<bool>>())
             .prop_map(|(user, with_token, as_staff)| WishKind::Release { user, with_token, as_staff }),
-        3 => (anyone, any::<bool>(), prop::bool::weighted(0.2))
+        3 => (user, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(user, ends_soon, too_long)| WishKind::Extend { user, ends_soon, too_long }),
         2 => (to, prop::option::of(0..3_u8)).prop_map(|(to, data)| WishKind::Update { to, data }),
     ];
@@ -118,8 +118,8 @@ fn act_of(
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
             SlotActKind::Release { actor: actor(user), token: with_token.map(token), booked_by }
         }
-        WishKind::Extend { user, ends_soon, too_long } => SlotActKind::Extend {
-            actor: actor(user),
+        WishKind::Extend { user: index, ends_soon, too_long } => SlotActKind::Extend {
+            user: user(index),
             token: None,
             millis: millis(ends_soon),
             max_millis: if too_long { 1 } else { 60 * MINUTE },

@@ -128,7 +128,7 @@ fn release(who: &str) -> SlotActKind {
 }
 
 fn extend(who: &str, millis: i64) -> SlotActKind {
-    SlotActKind::Extend { actor: Actor::User(user(who)), token: None, millis, max_millis: 60 * MINUTE }
+    SlotActKind::Extend { user: user(who), token: None, millis, max_millis: 60 * MINUTE }
 }
 
 fn set(to: StaffStatus) -> SlotActKind {

@@ -31,7 +31,7 @@ enum WishKind {
     Hold { user: u8, millis: i64 },
     Book { user: Option<u8>, with_token: Option<u8> },
     Release { user: Option<u8>, as_staff: Option<bool> },
-    Extend { user: Option<u8>, millis: i64 },
+    Extend { user: u8, millis: i64 },
     Update { to: StaffStatus, with_data: bool },
 }
 
@@ -39,11 +39,11 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let user = 0..3_u8;
     let anyone = prop_oneof![4 => user.clone().prop_map(Some), 1 => Just(None)];
     let kind = prop_oneof![
-        6 => (user, 1..900_i64).prop_map(|(user, millis)| WishKind::Hold { user, millis }),
+        6 => (user.clone(), 1..900_i64).prop_map(|(user, millis)| WishKind::Hold { user, millis }),
         3 => (anyone.clone(), prop_oneof![3 => Just(None), 1 => (0..60_u8).prop_map(Some)])
             .prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
-        3 => (anyone.clone(), any::<Option<bool>>()).prop_map(|(user, as_staff)| WishKind::Release { user, as_staff }),
-        2 => (anyone, 1..900_i64).prop_map(|(user, millis)| WishKind::Extend { user, millis }),
+        3 => (anyone, any::<Option<bool>>()).prop_map(|(user, as_staff)| WishKind::Release { user, as_staff }),
+        2 => (user, 1..900_i64).prop_map(|(user, millis)| WishKind::Extend { user, millis }),
         1 => (prop_oneof![
             Just(StaffStatus::Available),
             Just(StaffStatus::Booked),
@@ -141,8 +141,8 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
             SlotActKind::Release { actor: actor(user), token: None, booked_by }
         }
-        WishKind::Extend { user, millis } => {
-            SlotActKind::Extend { actor: actor(user), token: None, millis, max_millis: MAX_MILLIS }
+        WishKind::Extend { user: index, millis } => {
+            SlotActKind::Extend { user: user(index), token: None, millis, max_millis: MAX_MILLIS }
         }
         WishKind::Update { to, with_data } => SlotActKind::Update { to, data: with_data.then(staff_data) },
     };
@@ -180,10 +180,8 @@ fn check_changes(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTim
 /// What a user did changed nothing that another user has, but for bookings that staff released.
 fn check_owners(before: &Model, after: &Model, act: &SlotAct, now: StoreTime) -> Result<(), TestCaseError> {
     let actor = match &act.kind {
-        SlotActKind::Hold { user, .. } => Actor::User(user.clone()),
-        SlotActKind::Book { actor, .. } | SlotActKind::Release { actor, .. } | SlotActKind::Extend { actor, .. } => {
-            actor.clone()
-        }
+        SlotActKind::Hold { user, .. } | SlotActKind::Extend { user, .. } => Actor::User(user.clone()),
+        SlotActKind::Book { actor, .. } | SlotActKind::Release { actor, .. } => actor.clone(),
         SlotActKind::Update { .. } => return Ok(()),
     };
     let releases_bookings = matches!(act.kind, SlotActKind::Release { booked_by: Some(Actor::Anyone), .. });

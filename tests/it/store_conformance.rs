@@ -179,7 +179,7 @@ fn release_by(who: &str) -> SlotActKind {
 }
 
 fn extend_by(who: &str, millis: i64) -> SlotActKind {
-    SlotActKind::Extend { actor: Actor::User(user(who)), token: None, millis, max_millis: HOUR }
+    SlotActKind::Extend { user: user(who), token: None, millis, max_millis: HOUR }
 }
 
 fn update(to: StaffStatus) -> SlotActKind {
@@ -589,12 +589,8 @@ pub async fn an_extension_moves_the_end_up_to_the_limit(factory: impl StoreFacto
     assert!(shortened.until < extended.until);
 
     let before = bench.heads(space(1)).await;
-    let too_long = SlotActKind::Extend {
-        actor: Actor::User(user("a")),
-        token: None,
-        millis: 10 * MINUTE,
-        max_millis: 10 * MINUTE - 1,
-    };
+    let too_long =
+        SlotActKind::Extend { user: user("a"), token: None, millis: 10 * MINUTE, max_millis: 10 * MINUTE - 1 };
     assert_eq!(refusal(bench.apply(space(1), &[1], too_long).await), (Code::HoldLimit, vec![1]));
     assert_eq!(bench.heads(space(1)).await, before);
     let read = bench.store.read_day(space(1), day()).await.unwrap();
@@ -612,13 +608,13 @@ pub async fn holds_of_one_user_become_one_when_extended(factory: impl StoreFacto
     for (n, who, name) in [(1, "a", "one"), (2, "b", "two"), (3, "a", "three"), (4, "b", "four")] {
         bench.apply(space(1), &[n], hold(who, name)).await.unwrap();
     }
-    let for_anyone = SlotActKind::Extend { actor: Actor::Anyone, token: None, millis: MINUTE, max_millis: HOUR };
-    bench.apply(space(1), &[1, 2, 3, 4], for_anyone).await.unwrap();
+    assert_eq!(refusal(bench.apply(space(1), &[1, 2, 3], extend_by("a", MINUTE)).await), (Code::NotHeld, vec![2]));
+    let extended = bench.apply(space(1), &[1, 3], extend_by("a", MINUTE)).await.unwrap();
+    assert_eq!(extended.hold.unwrap().token, token("one"));
     let read = bench.store.read_day(space(1), day()).await.unwrap();
     let tokens: Vec<_> =
         read.records.values().map(|record| record.live_hold(read.now).unwrap().token.clone()).collect();
-    // A token is a secret of its user: nobody gets another's.
-    assert_eq!(tokens, [token("one"), token("two"), token("one"), token("two")]);
+    assert_eq!(tokens, [token("one"), token("two"), token("one"), token("four")]);
 }
 
 pub async fn a_hold_never_ends_after_the_start(factory: impl StoreFactory) {

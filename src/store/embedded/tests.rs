@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::writer::START_WITHIN;
 use super::*;
 use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
-use crate::domain::{Actor, HoldToken, SlotNumber};
+use crate::domain::{HoldToken, SlotNumber};
 use crate::store::{DAYS_KEPT, KEEP_MILLIS, Signal};
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
@@ -257,9 +257,8 @@ async fn the_slots_of_a_day_are_forgotten_a_month_after_it() {
 async fn what_becomes_free_leaves_no_rows() {
     let (_folder, store) = open_store();
     store.apply(hold(&store, 1, "a")).await.unwrap();
-    let actor = Actor::User(user("a"));
     store
-        .apply(act(&store, 1, SlotActKind::Extend { actor, token: None, millis: 1, max_millis: DAY_MILLIS }))
+        .apply(act(&store, 1, SlotActKind::Extend { user: user("a"), token: None, millis: 1, max_millis: DAY_MILLIS }))
         .await
         .unwrap();
     assert_eq!(rows(&store).await[6..], [1, 1, 1, 1]);

@@ -82,8 +82,8 @@ fn args_of_kind(kind: &SlotActKind) -> [String; 4] {
             let booked_by = booked_by.as_ref().map_or_else(none, actor_arg);
             [actor_arg(actor), token_arg(token.as_ref()), as_staff, booked_by]
         }
-        SlotActKind::Extend { actor, token, millis, max_millis } => {
-            [actor_arg(actor), token_arg(token.as_ref()), millis.to_string(), max_millis.to_string()]
+        SlotActKind::Extend { user, token, millis, max_millis } => {
+            [user.to_string(), token_arg(token.as_ref()), millis.to_string(), max_millis.to_string()]
         }
         SlotActKind::Update { to, data } => {
             let to = match to {

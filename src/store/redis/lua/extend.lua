@@ -1,22 +1,15 @@
 #!lua
 -- Moves the end of what is held. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
 --
--- ARGV[15]  whose hold, '' for anyone's
+-- ARGV[15]  whose hold
 -- ARGV[16]  the hold's token, '' when none was sent
 -- ARGV[17]  how long from now, in ms; it never ends after a slot's start
 -- ARGV[18]  the longest that a hold may last from its beginning, in ms
 
-local actor, token, millis, max_millis = ARGV[15], ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])
-
--- The answer carries one token for all, so several holds of a user become one; never those of two users.
-local function first_token_of(user)
-  for _, slot in ipairs(slots) do
-    if slot.record.user == user then return slot.record.token end
-  end
-end
+local user, token, millis, max_millis = ARGV[15], ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])
 
 return act(function()
-  local refusal = require_held(actor, token) or refuse_where('hold_limit', function(slot)
+  local refusal = require_held(user, token) or refuse_where('hold_limit', function(slot)
     return now + millis > tonumber(slot.record.began) + max_millis
   end)
   return refusal or {
@@ -24,7 +17,8 @@ return act(function()
     becomes = function(slot)
       local held = slot.record
       return {
-        state = 'h', user = held.user, token = first_token_of(held.user), began = held.began,
+        -- The answer carries one token for all, so several holds become one.
+        state = 'h', user = user, token = slots[1].record.token, began = held.began,
         ends = math.min(now + millis, slot.start), first_ends = held.first_ends, first_version = held.first_version,
       }
     end,
