@@ -34,8 +34,12 @@ use crate::store::StoreError;
 /// How often a call resolves a space that keeps changing under it, before it gives up as `unavailable`.
 const ATTEMPTS: usize = 4;
 
-/// Reads a request from JSON. What does not fit is `malformed` and names the field.
+/// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
+    // An array would be read as a struct's fields in order.
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(Refusal::because(Code::Malformed, "not an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed_at(&error))?;
     deserializer.end().map_err(|error| Refusal::because(Code::Malformed, error))?;
@@ -104,7 +108,7 @@ mod tests {
         assert!(missing.contains("missing field `date`"), "{missing}");
         let trailing = refused(r#"{"idSpazio": 1, "sedeId": 1, "date": "2026-11-25", "slots": [1]} {}"#);
         assert!(trailing.contains("trailing"), "{trailing}");
-        for text in ["", "[]", "null", "7", "{", "\"{}\"", "\u{0}"] {
+        for text in ["", "[]", r#"[1, 1, "2026-11-25", [1], null, null, null]"#, "null", "7", "{", "\"{}\"", "\u{0}"] {
             refused(text);
         }
     }

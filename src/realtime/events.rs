@@ -221,12 +221,7 @@ pub(crate) fn is_well_formed(frame: &str) -> bool {
 
 /// Reads a payload; an absent one is an empty object.
 fn parse<T: DeserializeOwned>(payload: Option<&RawValue>) -> Result<T, Refusal> {
-    let json = payload.map_or("{}", RawValue::get);
-    // A sequence would be read as a struct's fields in order: an object is asked for.
-    if !json.trim_start().starts_with('{') {
-        return Err(malformed("an event takes one object"));
-    }
-    serde_json::from_str(json).map_err(malformed)
+    calls::parse(payload.map_or("{}", RawValue::get).as_bytes())
 }
 
 fn malformed(reason: impl std::fmt::Display) -> Refusal {

@@ -509,6 +509,9 @@ async fn a_schedule_that_does_not_hold_together_is_malformed() {
         (json!({"slotMinutes": -5}), "slotMinutes"),
         (json!({"closures": ["2026-02-30"]}), "closures"),
         (json!({"color": "red"}), "color"),
+        // Fields in order are no object.
+        (json!([]), "object"),
+        (json!([null, "Europe/London"]), "object"),
     ] {
         let answer = app.put("/api/spaces/1/3", &admin, body.clone()).await;
         assert_eq!(answer.refusal(), refused(400, "malformed"), "{body}");
