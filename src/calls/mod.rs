@@ -27,7 +27,7 @@ pub mod rates;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::auth::Claims;
+use crate::auth::{Claims, TokenError};
 use crate::domain::{Code, Day, Refusal, SpaceKey};
 use crate::store::StoreError;
 
@@ -52,6 +52,15 @@ fn malformed_at(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusa
         "." => Refusal::because(Code::Malformed, error.inner()),
         path => Refusal::because(Code::Malformed, format_args!("{path}: {}", error.inner())),
     }
+}
+
+/// Who calls, by a token that holds, else `unauthorized`. Why it does not is logged and not told: a caller learns nothing
+/// from it. Where nothing can be said about it now, `unavailable`: the caller keeps it and tries again.
+pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
+    app.verifier.verify(token).await.map_err(|error| {
+        tracing::debug!(%error, "a token was refused");
+        if error == TokenError::KeysUnavailable { Code::Unavailable.into() } else { Code::Unauthorized.into() }
+    })
 }
 
 /// A date as the calls take it: a day that exists, else `bad_date`.

@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use super::body::read_body;
 use super::error::ApiError;
 use crate::app::AppState;
-use crate::auth::{Claims, TokenError};
+use crate::auth::Claims;
 use crate::calls;
 use crate::domain::{Code, Refusal, SlotNumber, SpaceId, SpaceKey, UserId};
 
@@ -48,16 +48,8 @@ impl OptionalFromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Option<Self>, ApiError> {
         let Some(token) = bearer_token(&parts.headers)? else { return Ok(None) };
-        let claims = app.verifier.verify(token).await.map_err(|error| refuse_token(&error))?;
-        Ok(Some(Self(claims)))
+        Ok(Some(Self(calls::verify_token(app, token).await?)))
     }
-}
-
-/// Why a token does not hold is logged and not told: a caller learns nothing from it. Where nothing can be said about
-/// it now, the caller keeps it and tries again.
-fn refuse_token(error: &TokenError) -> Code {
-    tracing::debug!(%error, "a token was refused");
-    if matches!(error, TokenError::KeysUnavailable) { Code::Unavailable } else { Code::Unauthorized }
 }
 
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {

@@ -161,10 +161,7 @@ async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, request: Ref
     struct Refreshed {
         expires_at: String,
     }
-    let claims = realtime.0.app.verifier.verify(&request.token).await.map_err(|error| {
-        tracing::debug!(%error, "a token was refused");
-        Code::Unauthorized
-    })?;
+    let claims = calls::verify_token(&realtime.0.app, &request.token).await?;
     if claims.user != *session.user() {
         return Err(Refusal::because(Code::Forbidden, "id_utente"));
     }
