@@ -14,6 +14,8 @@ use hyper::upgrade::OnUpgrade;
 use super::Realtime;
 use super::owners::{Owners, Place};
 use super::session::Session;
+use crate::domain::Code;
+use crate::http::error::ApiError;
 use crate::net::connection::ConnectionHandle;
 use crate::net::proxy::FORWARDED;
 
@@ -45,7 +47,7 @@ async fn answer(realtime: &Realtime, request: Request, next: Next) -> Response {
     match session_id(&request) {
         None if realtime.0.app.health.is_draining() => {
             realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();
-            unavailable()
+            not_now(Code::Draining)
         }
         None => begin_session(realtime, request, next).await,
         Some(engine_id) => pass_session(realtime, &engine_id, request, next).await,
@@ -69,12 +71,12 @@ async fn begin_session(realtime: &Realtime, request: Request, next: Next) -> Res
 
 async fn claim(owners: &Owners, response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, HANDSHAKE_BYTES).await else { return unavailable() };
+    let Ok(body) = axum::body::to_bytes(body, HANDSHAKE_BYTES).await else { return not_now(Code::Unavailable) };
     if let Some(engine_id) = std::str::from_utf8(&body).ok().and_then(engine_id_of)
         && let Err(error) = owners.claim(&engine_id).await
     {
         tracing::warn!(%error, "a session cannot be claimed");
-        return unavailable();
+        return not_now(Code::Unavailable);
     }
     Response::from_parts(parts, Body::from(body))
 }
@@ -100,7 +102,7 @@ async fn pass_session(realtime: &Realtime, engine_id: &str, request: Request, ne
         Ok(Place::Elsewhere(address)) => owners.forward(request, &address).await.unwrap_or_else(unknown_session),
         Err(error) => {
             tracing::warn!(%error, "a session's node cannot be found");
-            unavailable()
+            not_now(Code::Unavailable)
         }
     }
 }
@@ -141,7 +143,7 @@ async fn upgrade(
         && tokio::time::timeout(UPGRADE_TIMEOUT, session.begin_upgrade()).await.is_err()
     {
         // It goes on polling.
-        return unavailable();
+        return not_now(Code::Unavailable);
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
     let response = next.run(request).await;
@@ -156,7 +158,7 @@ async fn upgrade(
 async fn note_polled(session: &Session, response: Response) -> Response {
     let (parts, body) = response.into_parts();
     // The library has it whole, in one piece.
-    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return unavailable() };
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return not_now(Code::Unavailable) };
     session.note_polled(&body);
     Response::from_parts(parts, Body::from(body))
 }
@@ -167,8 +169,8 @@ fn session_id(request: &Request) -> Option<String> {
 }
 
 /// Not an error that the client gives up on.
-fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "unavailable").into_response()
+fn not_now(code: Code) -> Response {
+    ApiError::from(code).into_response()
 }
 
 /// The connection ends with it, because its body was not read to the end.

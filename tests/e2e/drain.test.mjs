@@ -55,6 +55,16 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
   });
 }
 
+test('while it drains, a handshake is told to come back, as any refusal is told', async () => {
+  const node = await startSlotcast({ settings: { SLOTCAST_DRAIN_TIME: '10', SLOTCAST_DRAIN_GRACE: '5' } });
+  node.child.kill('SIGTERM');
+  await eventually(async () => (await node.caller().get('/readyz')).status === 503, 'a node that drains');
+  const { status, headers, body } = await node.caller().get('/socket.io/?EIO=4&transport=polling');
+  assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
+  assert.deepEqual([body.success, body.code, typeof body.error], [false, 'draining', 'string']);
+  await within(node.exited, 'the end');
+});
+
 test('a second node on the same file is refused with a clear message, and the first serves on', async () => {
   const first = await startSlotcast();
   try {
