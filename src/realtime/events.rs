@@ -21,15 +21,14 @@ type Answer = Result<Box<RawValue>, Refusal>;
 
 /// Does one event and answers it.
 pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
-    let parsed = parse_event(&incoming.value);
-    let event = parsed.as_ref().map_or("", |(event, _)| event.as_str());
-    realtime.0.app.metrics.count_event_in(event);
-    let answered = match &parsed {
+    let (event, payload) = parse_event(&incoming.value);
+    realtime.0.app.metrics.count_event_in(&event);
+    let answered = match payload {
         _ if !session.inbox.admits_event() => Err(Code::RateLimited.into()),
-        Ok((event, payload)) => dispatch(realtime, session, event, payload.as_deref()).await,
-        Err(refusal) => Err(refusal.clone()),
+        Ok(payload) => dispatch(realtime, session, &event, payload.as_deref()).await,
+        Err(refusal) => Err(refusal),
     };
-    answer(session, event, incoming.ack_id, answered);
+    answer(session, &event, incoming.ack_id, answered);
 }
 
 async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payload: Option<&RawValue>) -> Answer {
@@ -187,23 +186,30 @@ async fn watch_stats(realtime: &Realtime, session: &Arc<Session>) -> Answer {
 
 // --- In and out
 
-/// Takes apart `["name", payload?]`.
-fn parse_event(value: &Value) -> Result<(String, Option<Box<RawValue>>), Refusal> {
-    let Value::Str(text, attachments) = value else { return Err(malformed("binary")) };
-    let parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(malformed)?;
-    let mut parts = parts.into_iter();
-    let name = parts.next().ok_or_else(|| malformed("no event name"))?;
-    let name: String = serde_json::from_str(name.get()).map_err(malformed)?;
-    let payload = parts.next();
-    if attachments.as_ref().is_some_and(|attachments| !attachments.is_empty()) || parts.next().is_some() {
-        return Err(malformed("an event takes one object"));
+/// Takes apart `["name", payload?]`: the name, empty where there is none, and the payload.
+fn parse_event(value: &Value) -> (String, Result<Option<Box<RawValue>>, Refusal>) {
+    let Value::Str(text, attachments) = value else { return (String::new(), Err(malformed("binary"))) };
+    let (name, mut payload) = match parse_parts(text) {
+        Ok(parts) => parts,
+        Err(refusal) => return (String::new(), Err(refusal)),
+    };
+    let has_more = payload.len() > 1 || attachments.as_ref().is_some_and(|attachments| !attachments.is_empty());
+    (name, if has_more { Err(malformed("an event takes one object")) } else { Ok(payload.pop()) })
+}
+
+/// The name, and all that follows it.
+fn parse_parts(text: &str) -> Result<(String, Vec<Box<RawValue>>), Refusal> {
+    let mut parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(malformed)?;
+    if parts.is_empty() {
+        return Err(malformed("no event name"));
     }
-    Ok((name, payload))
+    let name = serde_json::from_str(parts.remove(0).get()).map_err(malformed)?;
+    Ok((name, parts))
 }
 
 /// Whether a frame is an event that is not refused for its shape. For the fuzzers.
 pub(crate) fn is_well_formed(frame: &str) -> bool {
-    let Ok((event, payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
+    let (event, Ok(payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
     let payload = payload.as_deref();
     match event.as_str() {
         "join_space" | "sync" => parse::<JoinRequest>(payload).is_ok(),
@@ -275,11 +281,15 @@ mod tests {
 
     #[test]
     fn an_event_is_a_name_and_at_most_one_object() {
-        let parse = |json: &str| parse_event(&Value::Str(json.to_owned().into(), None)).map(|(name, _)| name).ok();
-        assert_eq!(parse(r#"["join_space",{"a":1}]"#).as_deref(), Some("join_space"));
-        assert_eq!(parse(r#"["join_space"]"#).as_deref(), Some("join_space"));
-        for bad in [r#"["a",{},{}]"#, "[]", "[1]", "{}", "", "[\"a\""] {
-            assert_eq!(parse(bad), None, "{bad}");
+        let parse = |json: &str| {
+            let (name, payload) = parse_event(&Value::Str(json.to_owned().into(), None));
+            (name, payload.is_ok())
+        };
+        assert_eq!(parse(r#"["join_space",{"a":1}]"#), ("join_space".into(), true));
+        assert_eq!(parse(r#"["join_space"]"#), ("join_space".into(), true));
+        assert_eq!(parse(r#"["join_space",{},{}]"#), ("join_space".into(), false), "its refusal names it");
+        for bad in ["[]", "[1]", "{}", "", "[\"a\""] {
+            assert_eq!(parse(bad), (String::new(), false), "{bad}");
         }
     }
 }

@@ -220,11 +220,13 @@ describe('on the socket', () => {
     client.emit('join_space', 'x');
     client.emit('hold_slot', { spazioId: 'x' });
     client.emit('sync');
-    const errors = await client.many('space_error', 3);
+    client.emit('join_space', {}, {});
+    const errors = await client.many('space_error', 4);
     assert.deepEqual(errors.map((error) => [error.event, error.code]), [
       ['join_space', 'malformed'],
       ['hold_slot', 'malformed'],
       ['sync', 'malformed'],
+      ['join_space', 'malformed'],
     ]);
   });
 
