@@ -66,11 +66,6 @@ impl Claims {
     pub fn is_service(&self) -> bool {
         self.role == Some(Role::Service)
     }
-
-    /// Whether it is staff anywhere: no rate limit.
-    pub fn is_staff(&self) -> bool {
-        self.role.is_some()
-    }
 }
 
 impl Role {

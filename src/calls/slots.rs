@@ -210,12 +210,12 @@ pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<Use
     }
 }
 
-/// Lets the caller into the site, and counts the act against the user's rate.
+/// Lets the caller into the site, and counts the act against the user's rate: staff of the space has none.
 pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if !caller.may_enter(space.site) {
         return Err(Code::Forbidden.into());
     }
-    if caller.is_staff() { Ok(()) } else { app.rates.check(&caller.user) }
+    if caller.is_staff_of(space) { Ok(()) } else { app.rates.check(&caller.user) }
 }
 
 /// What the store remembers under the caller's `Idempotency-Key`: all of the call that the act heeds, in one spelling. So

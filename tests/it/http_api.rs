@@ -377,6 +377,12 @@ async fn a_user_has_a_rate_and_staff_has_none() {
     for _ in 0..5 {
         app.post("/api/slots/2/hold", &admin, slot(&app)).await.data();
     }
+    // Without `sedi` it is staff nowhere.
+    let nowhere = app.staff("9", "responsabile");
+    for _ in 0..2 {
+        app.post("/api/slots/3/hold", &nowhere, slot(&app)).await.data();
+    }
+    assert_eq!(app.post("/api/slots/3/hold", &nowhere, slot(&app)).await.refusal(), refused(429, "rate_limited"));
 }
 
 #[tokio::test]
