@@ -35,7 +35,6 @@ async fn only_site_of(app: &App, space: SpaceId) -> Result<SiteId, Refusal> {
     let sites = app.store.sites_of(space).await.map_err(|error| unavailable(&error))?;
     match sites.as_slice() {
         [site] => Ok(*site),
-        [] if !app.config.catalog.open => Err(Code::SpaceNotFound.into()),
         _ => Err(Code::SedeRequired.into()),
     }
 }

@@ -535,7 +535,7 @@ async fn in_a_closed_catalog_only_registered_spaces_exist() {
     let unknown = refused(404, "space_not_found");
     let day = app.tomorrow();
     assert_eq!(app.get(&format!("/api/slots/3/{day}?sedeId=1")).await.refusal(), unknown);
-    assert_eq!(app.get(&format!("/api/slots/3/{day}")).await.refusal(), unknown);
+    assert_eq!(app.get(&format!("/api/slots/3/{day}")).await.refusal(), refused(400, "sede_required"));
     assert_eq!(app.get("/api/spaces/1/3").await.refusal(), unknown);
     assert_eq!(app.post("/api/slots/1/hold", &anna, slot(&app)).await.refusal(), unknown);
     let show = json!({"date": day});
