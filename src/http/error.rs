@@ -93,13 +93,12 @@ pub async fn answer_wrong_method() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new(refusal))).into_response()
 }
 
-/// Return `500 Internal Server Error`: a defect of this program. Its code is `unavailable`, because for a caller it is
-/// the same: what became of the call is not known, and repeating it is safe.
+/// Return `503 Service Unavailable`: a defect of this program. For a caller it is as any other failure of the node: what
+/// became of the call is not known, and repeating it is safe.
 pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("not a text"), "a call panicked");
-    let body = ErrorBody::new(Refusal::new(Code::Unavailable));
-    (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
+    ApiError::from(Code::Unavailable).into_response()
 }
 
 #[cfg(test)]
@@ -137,7 +136,7 @@ mod tests {
         let routes: Router = Router::new().route("/", get(defect));
         let routes = routes.layer(tower_http::catch_panic::CatchPanicLayer::custom(answer_panic));
         let response = routes.oneshot(Request::new(Body::empty())).await.unwrap();
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let body = body_of(response).await;
         assert!(body.starts_with(r#"{"success":false,"error":"#) && !body.contains("boom"), "{body}");
     }
