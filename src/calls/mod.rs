@@ -64,7 +64,7 @@ pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
 }
 
 /// A date as the calls take it: a day that exists, else `bad_date`.
-fn parse_day(text: &str) -> Result<Day, Refusal> {
+pub(crate) fn parse_day(text: &str) -> Result<Day, Refusal> {
     Day::parse(text).ok_or_else(|| Refusal::because(Code::BadDate, "YYYY-MM-DD"))
 }
 

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{Realtime, json, statistics};
 use crate::calls;
 use crate::domain::event::Position;
-use crate::domain::{Code, Day, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::domain::{Code, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
 
 /// What an event is answered with: the object behind `ok: true`.
@@ -102,10 +102,10 @@ async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest)
 /// Checks that the socket may watch the space, and what it wants of it.
 async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequest) -> Result<Interest, Refusal> {
     let space = request.space();
+    let day = request.date.as_deref().map(calls::parse_day).transpose()?;
     if !session.claims().may_enter(space.site) {
         return Err(Code::Forbidden.into());
     }
-    let day = request.date.as_deref().map(|date| Day::parse(date).ok_or(Code::BadDate)).transpose()?;
     let catalog = &realtime.0.app.catalog;
     let schedule = catalog.resolve(space).await?.schedule;
     if let Some(day) = day {

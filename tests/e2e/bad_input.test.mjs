@@ -8,6 +8,7 @@ import { WebSocket } from 'ws';
 
 import { day, freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
+import { userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
 const slotcast = await startSlotcast({ settings: { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' } });
@@ -208,6 +209,12 @@ describe('on the socket', () => {
     assert.equal(await code('hold_slot', { slots: [1, 1] }), 'malformed');
     for (const holdSeconds of [0, 1e9, -1, 1.5, 'x']) {
       assert.equal(await code('hold_slot', { holdSeconds }), 'bad_hold_seconds', JSON.stringify(holdSeconds));
+    }
+    // Of a site that the token does not allow, too: the shape is looked at first.
+    const bound = await slotcast.user(7, { token: userToken(7, { sedi: [99] }) });
+    for (const event of ['join_space', 'sync']) {
+      const refused = async (more) => (await bound.call(event, space.event(more))).error?.code;
+      assert.deepEqual([await refused({ date: 'domani' }), await refused()], ['bad_date', 'forbidden'], event);
     }
     const epoch = 'x';
     for (const since of [7, 'x', [], {}, { epoch }, { version: 1 }, { epoch: 1, version: 1 }, { epoch, version: -1 }]) {
