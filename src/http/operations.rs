@@ -1,6 +1,7 @@
 //! `/api/broadcast`, `/api/stats`, `/api/openapi.json`, and the probes.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -8,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::answer::Success;
@@ -20,6 +22,9 @@ use crate::calls::messages::{BroadcastAnswer, MessageRequest};
 use crate::calls::stats::StatsAnswer;
 use crate::domain::{Code, Refusal};
 use crate::sweeper::{self, SweepReport};
+
+/// How long one sweep may take, so that it is answered before the call's time is up.
+const SWEEP_TIME: Duration = Duration::from_secs(20);
 
 /// The obstacle of a node that has not heard of its store yet.
 const STORE_NEVER_REACHED: &str = "store_never_reached";
@@ -44,6 +49,8 @@ pub async fn broadcast(
 }
 
 /// Free once what has ended: for a scheduler, where nodes free nothing by themselves.
+///
+/// After 20 s it answers what it did, and leaves the rest to the next sweep.
 #[utoipa::path(
     post, path = "/api/sweep", tag = "operations",
     responses((status = 200, body = Success<SweepReport>), StaffRefused),
@@ -51,7 +58,8 @@ pub async fn broadcast(
 )]
 pub async fn sweep(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<SweepReport> {
     calls::require_staff_everywhere(&caller)?;
-    let report = sweeper::sweep_all(&app.store, None).await.map_err(|error| calls::unavailable(&error))?;
+    let deadline = Instant::now() + SWEEP_TIME;
+    let report = sweeper::sweep_all(&app.store, Some(deadline)).await.map_err(|error| calls::unavailable(&error))?;
     sweeper::timer::record(&app, report.freed, report.oldest_late_ms, "call");
     Ok(Success::new(report))
 }

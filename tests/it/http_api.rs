@@ -1,15 +1,18 @@
 //! The HTTP calls of the contract, each with its refusals.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use slotcast::config::{AuthConfig, KeySource};
+use slotcast::store::SweepBatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::scripted_store::ScriptedStore;
 use crate::support::{TestApp, request};
 
 /// Slots of tomorrow in space 3 of site 1.
@@ -621,6 +624,15 @@ async fn statistics_and_sweeping_are_for_staff_of_everything() {
         assert_eq!(app.get_as("/api/stats", &token).await.refusal(), refused(403, "forbidden"));
         assert_eq!(app.post("/api/sweep", &token, json!({})).await.refusal(), refused(403, "forbidden"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_would_take_too_long_answers_what_it_did() {
+    let sweep = |_| Ok(SweepBatch { freed: 2, more: true, ..SweepBatch::default() });
+    let app = TestApp::start_through(|_| Arc::new(ScriptedStore { batch_takes: Duration::from_secs(1), sweep }));
+    let report = app.post("/api/sweep", &app.staff("1", "admin"), json!({})).await.data();
+    // A batch a second, in eight buckets at a time.
+    assert_eq!((&report["freed"], &report["tookMs"]), (&json!(20 * 8 * 2), &json!(20_000)));
 }
 
 #[tokio::test]

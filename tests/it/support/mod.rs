@@ -72,7 +72,7 @@ impl TestApp {
         Self::start_as(change, |store| store)
     }
 
-    /// Starts on a store that is reached through another one.
+    /// Starts on a store that is reached through another one, or on another one.
     pub fn start_through(through: impl FnOnce(Arc<dyn SlotStore>) -> Arc<dyn SlotStore>) -> Self {
         Self::start_as(|_| {}, through)
     }
