@@ -136,7 +136,7 @@ impl Catalog {
     }
 
     /// About the store's time: what it last said, and how long ago that was. Good for what no rule depends on; the
-    /// store itself decides by its own clock.
+    /// store itself decides by its own clock. Before the store has said anything, it is this machine's time.
     pub fn store_now(&self) -> StoreTime {
         let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((told, at)) = anchor else { return clock::wall() };

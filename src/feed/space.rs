@@ -244,7 +244,7 @@ impl SpaceTask {
         let id = member.id();
         let prepared = self.prepare(&member, &interest).await?;
         let joined = Joined { at: self.follower.at().clone(), recovered: matches!(prepared, Prepared::Replay(_)) };
-        member.send("joined_space", &joined_space(self.space, &joined, crate::clock::wall()));
+        member.send("joined_space", &joined_space(self.space, &joined, self.store_now()));
         self.feed.shared().app.metrics.count_event_out("joined_space", 1);
         self.place(id, member, interest.day, prepared);
         Ok(joined)

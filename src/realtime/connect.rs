@@ -20,7 +20,7 @@ use super::session::Session;
 use super::sessions::Sessions;
 use super::{Realtime, json, notifications};
 use crate::auth::Claims;
-use crate::domain::UserId;
+use crate::domain::{StoreTime, UserId};
 use crate::net::connection::{ConnectionHandle, Connections};
 
 /// How long a connection may stay open after its socket has left.
@@ -142,13 +142,13 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     metrics.connects.with_label_values(&["accepted"]).inc();
     metrics.connections.inc();
     tracing::info!(user.id = %session.user(), session = session.id(), "connected");
-    session.emit("connection_confirmed", &connection_confirmed(&claims));
+    session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.catalog.store_now()));
     realtime.0.expiry.watch(session.id(), claims.expires);
     notifications::deliver_backlog(realtime.clone(), session.clone()).await;
     inbox::open(realtime, &session);
 }
 
-fn connection_confirmed(claims: &Claims) -> Box<serde_json::value::RawValue> {
+fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::value::RawValue> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ConnectionConfirmed<'a> {
@@ -160,7 +160,7 @@ fn connection_confirmed(claims: &Claims) -> Box<serde_json::value::RawValue> {
     json(&ConnectionConfirmed {
         message: "Connesso al sistema real-time",
         user_id: &claims.user,
-        timestamp: crate::clock::wall().rfc3339(),
+        timestamp: now.rfc3339(),
         expires_at: claims.expires.rfc3339(),
     })
 }

@@ -86,7 +86,7 @@ async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRe
     }
     let joined = joined?;
     tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "joined");
-    Ok(joined_space(space, &joined, crate::clock::wall()))
+    Ok(joined_space(space, &joined, shared.app.catalog.store_now()))
 }
 
 async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
@@ -96,7 +96,7 @@ async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest)
     let space = request.space();
     let interest = read_interest(realtime, session, request).await?;
     let synced = realtime.0.feed.sync(space, session.id(), interest).await?;
-    Ok(joined_space(space, &synced, crate::clock::wall()))
+    Ok(joined_space(space, &synced, realtime.0.app.catalog.store_now()))
 }
 
 /// Checks that the socket may watch the space, and what it wants of it.
@@ -141,7 +141,7 @@ async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<R
         realtime.0.feed.leave(space, session.id()).await;
         tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "left");
     }
-    let timestamp = crate::clock::wall().rfc3339();
+    let timestamp = realtime.0.app.catalog.store_now().rfc3339();
     let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
     session.emit("left_space", &left);
     left

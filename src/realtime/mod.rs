@@ -137,7 +137,7 @@ impl Realtime {
 
 impl Audience for Realtime {
     fn tell_freed(&self, freed: FreedSummary) {
-        let now = crate::clock::wall();
+        let now = self.0.app.catalog.store_now();
         match self.0.app.config.holds.freed_to {
             FreedTo::Everyone => {
                 let all = freed.spaces.iter().map(|(_, slots)| slots).collect();

@@ -3,9 +3,9 @@
 // SLOTCAST_CLUSTER_HOLDS says how many holds (1,000).
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
+import { LIBFAKETIME, wrongClock } from './lib/clock.mjs';
 import { sameBoard, startCluster } from './lib/cluster.mjs';
 import { day, freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
 import { postUntilSettled } from './lib/http.mjs';
@@ -22,17 +22,6 @@ const LATE_MS = 60_000 + 60 * HOLDS;
 const AT_ONCE = 48;
 
 const quiet = { SLOT_TIMER_INTERVAL: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
-
-const LIBFAKETIME = ['x86_64', 'aarch64']
-  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketime.so.1`)
-  .find((path) => existsSync(path));
-
-/** The environment of a process whose clock is wrong by so many seconds. */
-const wrongClock = (seconds) => ({
-  LD_PRELOAD: LIBFAKETIME,
-  FAKETIME: `${seconds >= 0 ? '+' : ''}${seconds}s`,
-  FAKETIME_DONT_FAKE_MONOTONIC: '1',
-});
 
 /** Does all jobs, some at once. */
 async function all(jobs, work) {

@@ -1,0 +1,15 @@
+// Processes whose clocks are wrong.
+
+import { existsSync } from 'node:fs';
+
+/** Where the library is that gives a process another time; undefined where it is not installed. */
+export const LIBFAKETIME = ['x86_64', 'aarch64']
+  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketime.so.1`)
+  .find((path) => existsSync(path));
+
+/** The environment of a process whose clock is wrong by so many seconds. */
+export const wrongClock = (seconds) => ({
+  LD_PRELOAD: LIBFAKETIME,
+  FAKETIME: `${seconds >= 0 ? '+' : ''}${seconds}s`,
+  FAKETIME_DONT_FAKE_MONOTONIC: '1',
+});
