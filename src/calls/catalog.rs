@@ -1,5 +1,7 @@
 //! Knows the schedules of the spaces. What it remembers may be old: every write carries the revision that it was
 //! resolved with and its epoch, every read compares both, and where they differ the space is forgotten and read again.
+//! What is compared with nothing resolves anew, unless this node watches the space: then it is forgotten as soon as it
+//! changes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,7 +54,8 @@ pub struct Board {
 /// What is remembered of a space.
 #[derive(Clone)]
 struct Known {
-    epoch: Arc<str>,
+    /// Where the space stood when it was read.
+    at: Position,
     revision: u64,
     /// `None` for a space that does not exist.
     schedule: Option<Arc<Schedule>>,
@@ -75,9 +78,23 @@ impl Catalog {
             None => self.read(space).await?,
         };
         let schedule = known.schedule.ok_or(Code::SpaceNotFound)?;
-        let revision = Position { epoch: known.epoch, version: known.revision };
+        let revision = Position { epoch: known.at.epoch, version: known.revision };
         let revision = (revision.version > 0).then_some(revision);
         Ok(Resolved { revision, schedule, registered: known.registered, fresh })
+    }
+
+    /// The same as the store has it now.
+    pub async fn resolve_anew(&self, space: SpaceKey) -> Result<Resolved, Refusal> {
+        self.forget(space);
+        self.resolve(space).await
+    }
+
+    /// Forgets a space unless it was read where it stands.
+    pub fn forget_unless_at(&self, space: SpaceKey, at: &Position) {
+        let mut all = self.lock();
+        if all.get(&space).is_some_and(|known| known.at != *at) {
+            all.remove(&space);
+        }
     }
 
     /// Forgets a space, because it changed or may have.
@@ -101,7 +118,7 @@ impl Catalog {
             };
             let state = self.store.read_day(space, day).await.map_err(|error| unavailable(&error))?;
             self.set_clock(state.now);
-            if known.revision == state.revision && known.epoch == state.at.epoch {
+            if known.revision == state.revision && known.at.epoch == state.at.epoch {
                 return Ok(Board { state, schedule: known.schedule });
             }
             self.forget(space);
@@ -151,7 +168,7 @@ impl Catalog {
             schedule: self.schedule_of(space, &state),
             registered: state.schedule.is_some(),
             revision: state.revision,
-            epoch: state.at.epoch,
+            at: state.at,
         };
         self.remember(space, known.clone());
         Ok(known)

@@ -142,7 +142,7 @@ pub async fn show_board(
 ) -> Result<BoardShownAnswer, Refusal> {
     let day = parse_day(&request.date)?;
     require_staff_of(caller, space)?;
-    let resolved = app.catalog.resolve(space).await?;
+    let resolved = app.catalog.resolve_anew(space).await?;
     app.catalog.require_near(&resolved.schedule, day)?;
     publish(app, Publication::ShowBoard(space, day)).await?;
     Ok(BoardShownAnswer { id_spazio: space.space, sede_id: space.site, date: day })

@@ -147,6 +147,11 @@ impl Feed {
         }
     }
 
+    /// Whether this node hears what changes in a space.
+    pub fn watches(&self, space: SpaceKey) -> bool {
+        self.lock().get(&space).is_some_and(|sender| !sender.is_closed())
+    }
+
     async fn ask(
         &self,
         space: SpaceKey,

@@ -108,6 +108,8 @@ impl SpaceTask {
                 }
             }
         };
+        // From here on it hears of changes; what was read before may be old.
+        feed.shared().app.catalog.forget_unless_at(space, follower.at());
         feed.shared().app.metrics.feed_topics.inc();
         let mut task = Self {
             feed,

@@ -107,9 +107,10 @@ async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequ
         return Err(Code::Forbidden.into());
     }
     let catalog = &realtime.0.app.catalog;
-    let schedule = catalog.resolve(space).await?.schedule;
+    let watches = realtime.0.feed.watches(space);
+    let resolved = if watches { catalog.resolve(space).await? } else { catalog.resolve_anew(space).await? };
     if let Some(day) = day {
-        catalog.require_near(&schedule, day)?;
+        catalog.require_near(&resolved.schedule, day)?;
     }
     Ok(Interest { day, since: request.since })
 }

@@ -663,6 +663,19 @@ async fn who_joins_a_watched_space_is_shown_what_is_known_and_then_the_rest() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_was_read_before_the_space_was_watched_is_not_gone_by() {
+    let node = Node::start();
+    let catalog = &node.app.app.catalog;
+    assert_eq!(catalog.resolve(space()).await.unwrap().revision, None);
+    let at = node.put_default_schedule().await;
+    let member = Recorder::new();
+    node.join(&member, Interest { day: Some(node.tomorrow()), since: Some(at.clone()) }).await;
+    assert_eq!(member.names(), ["joined_space 1"]);
+    // What the slot starts of its day are planned by.
+    assert_eq!(catalog.resolve(space()).await.unwrap().revision, Some(at));
+}
+
+#[tokio::test]
 async fn a_position_that_the_store_does_not_know_brings_everybody_to_where_it_is() {
     let hub = Hub::default();
     let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));

@@ -552,6 +552,20 @@ async fn in_a_closed_catalog_only_registered_spaces_exist() {
 }
 
 #[tokio::test]
+async fn the_board_of_a_space_that_another_node_removed_is_not_shown() {
+    let app = TestApp::start_with(|config| config.catalog.open = false);
+    let admin = app.staff("1", "admin");
+    app.put("/api/spaces/1/3", &admin, json!({})).await.data();
+    let show = json!({"date": app.tomorrow()});
+    app.post("/api/spaces/1/3/broadcast", &admin, show.clone()).await.data();
+    // Past this node's memory, as another node would.
+    let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
+    let at = app.app.store.read_space(space).await.unwrap().at;
+    app.app.store.put_space(space, None, at).await.unwrap();
+    assert_eq!(app.post("/api/spaces/1/3/broadcast", &admin, show).await.refusal(), refused(404, "space_not_found"));
+}
+
+#[tokio::test]
 async fn changes_are_listed_from_a_version_or_gone() {
     let app = TestApp::start();
     let (admin, anna) = (app.staff("1", "admin"), app.user("7"));

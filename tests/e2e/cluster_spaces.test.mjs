@@ -1,0 +1,32 @@
+// Spaces that one node changes and another one remembers.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { startCluster } from './lib/cluster.mjs';
+import { freshNumber, freshSpace } from './lib/fixtures.mjs';
+
+const cluster = await startCluster({ nodes: 2, settings: { SLOTCAST_OPEN_CATALOG: 'false' } });
+after(() => cluster.stop());
+
+const [first, second] = cluster.nodes;
+const staff = first.staffCaller();
+
+test('a space that was removed on another node cannot be joined, nor its board be shown', async () => {
+  const space = freshSpace();
+  const client = await second.user(freshNumber());
+  const register = async () => assert.equal((await staff.put(space.path, {})).status, 200);
+  const remove = async () => {
+    await second.board(space);
+    assert.equal((await staff.delete(space.path)).status, 200);
+  };
+  await register();
+  await remove();
+  assert.equal((await client.call('join_space', space.event())).error?.code, 'space_not_found');
+  await register();
+  await remove();
+  const shown = await second.staffCaller().post(`${space.path}/broadcast`, { date: space.date });
+  assert.deepEqual([shown.status, shown.body.code], [404, 'space_not_found']);
+  await register();
+  assert.equal((await client.call('join_space', space.event())).ok, true);
+});
