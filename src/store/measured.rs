@@ -146,7 +146,7 @@ impl SlotStore for Measured {
         self.measure("nodes", self.store.nodes()).await
     }
 
-    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
         self.measure("take_sweep_lease", self.store.take_sweep_lease(holder, lease)).await
     }
 

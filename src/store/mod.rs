@@ -101,8 +101,12 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The reports whose lease has not ended.
     async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError>;
 
-    /// Takes or renews, for `lease`, the right to walk all buckets; `false` when another holder has it.
-    async fn take_sweep_lease(&self, holder: &str, lease: std::time::Duration) -> Result<bool, StoreError>;
+    /// Takes or renews, for `lease`, the right to walk all buckets. When another holder has it: how long still.
+    async fn take_sweep_lease(
+        &self,
+        holder: &str,
+        lease: std::time::Duration,
+    ) -> Result<Option<std::time::Duration>, StoreError>;
 
     /// Answers when the store can be reached now.
     async fn ping(&self) -> Result<StoreTime, StoreError>;

@@ -16,6 +16,9 @@ use crate::store::StoreError;
 /// After how long a bucket that could not be swept is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// By what part of the interval a turn to walk is shorter, one in so many: asking for the next one takes a moment, too.
+const EARLY: u32 = 20;
+
 /// Tells the sweeper when holds end.
 #[derive(Clone, Debug)]
 pub struct Deadlines(mpsc::UnboundedSender<(Bucket, StoreTime)>);
@@ -37,18 +40,18 @@ impl Deadlines {
     }
 }
 
-/// The node's own sweeper: sweeps a bucket when a hold of it ends, and all buckets every `interval`, one node at a time.
-/// Never returns.
+/// The node's own sweeper: sweeps a bucket when a hold of it ends, and all buckets, one node at a time, so that a walk
+/// begins at most `interval` after the last one did. Never returns.
 pub async fn run(app: Arc<App>, mut told: Told, interval: Duration, node_id: String) {
-    let mut timer = Timer { app, agenda: Agenda::default(), running: JoinSet::new(), is_walking: false };
-    let mut walks = tokio::time::interval(interval);
-    walks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let turn = interval - interval / EARLY;
+    let walk_at = Some(Instant::now());
+    let mut timer = Timer { app, node_id, turn, agenda: Agenda::default(), running: JoinSet::new(), walk_at };
     loop {
-        let due = timer.agenda.next();
+        let (due, walk_at) = (timer.agenda.next(), timer.walk_at);
         tokio::select! {
             Some((bucket, end)) = told.recv() => timer.note(bucket, end),
             () = sleep_until(due) => timer.sweep_due(),
-            _ = walks.tick() => timer.walk(node_id.clone(), interval),
+            () = sleep_until(walk_at) => timer.walk(),
             Some(done) = timer.running.join_next() => timer.finish(done),
         }
     }
@@ -56,14 +59,18 @@ pub async fn run(app: Arc<App>, mut told: Told, interval: Duration, node_id: Str
 
 struct Timer {
     app: Arc<App>,
+    node_id: String,
+    /// How long the turn to walk is one node's.
+    turn: Duration,
     agenda: Agenda,
     running: JoinSet<Done>,
-    is_walking: bool,
+    /// When to ask for the turn; `None` while asking, or walking.
+    walk_at: Option<Instant>,
 }
 
 enum Done {
     Bucket(Bucket, Result<Swept, StoreError>),
-    Walk(Vec<(Bucket, Swept)>, Option<StoreError>),
+    Walk { swept: Vec<(Bucket, Swept)>, error: Option<StoreError>, next: Instant },
 }
 
 impl Timer {
@@ -79,24 +86,22 @@ impl Timer {
         }
     }
 
-    /// Sweeps all buckets, unless another node has the turn.
-    fn walk(&mut self, node_id: String, interval: Duration) {
-        if self.is_walking {
-            return;
-        }
-        self.is_walking = true;
-        let store = self.app.store.clone();
+    /// Sweeps all buckets, unless another node has the turn: then it asks again when that ends.
+    fn walk(&mut self) {
+        self.walk_at = None;
+        let (store, node_id, turn) = (self.app.store.clone(), self.node_id.clone(), self.turn);
         self.running.spawn(async move {
+            let asked = Instant::now();
+            let granted = store.take_sweep_lease(&node_id, turn).await;
+            if let Ok(Some(left)) = granted {
+                // A millisecond is as exact as the store tells it.
+                let next = Instant::now() + left + Duration::from_millis(1);
+                return Done::Walk { swept: Vec::new(), error: None, next };
+            }
+            // Also where nobody can have the turn: two that walk at once free nothing twice.
             let mut swept = Vec::new();
-            let error = match store.take_sweep_lease(&node_id, interval).await {
-                Ok(false) => None,
-                // Also where nobody can have the turn: two that walk at once free nothing twice.
-                turn => {
-                    let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
-                    turn.and(walked.map(|()| true)).err()
-                }
-            };
-            Done::Walk(swept, error)
+            let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
+            Done::Walk { swept, error: granted.err().or(walked.err()), next: asked + turn }
         });
     }
 
@@ -107,15 +112,15 @@ impl Timer {
                 tracing::warn!(bucket = bucket.get(), %error, "cannot free what has ended; will try again");
                 self.agenda.wake(bucket, Instant::now() + RETRY);
             }
-            Ok(Done::Walk(swept, error)) => {
-                self.is_walking = false;
+            Ok(Done::Walk { swept, error, next }) => {
+                self.walk_at = Some(next);
                 swept.iter().for_each(|(bucket, swept)| self.count(*bucket, swept, "interval"));
                 if let Some(error) = error {
                     tracing::warn!(%error, "cannot walk all buckets; will try again at the next interval");
                 }
             }
             Err(error) => {
-                self.is_walking = false;
+                self.walk_at.get_or_insert_with(|| Instant::now() + self.turn);
                 tracing::error!(%error, "a sweep failed");
             }
         }

@@ -220,21 +220,21 @@ fn store_of(kind: &str) -> Arc<dyn SlotStore> {
             let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
             Arc::new(EmbeddedStore::open(&folder).unwrap())
         }
-        "empty" => Arc::new(ScriptedStore { batch_takes: NOW, sweep: |_| Ok(SweepBatch::default()) }),
+        "empty" => Arc::new(ScriptedStore::new(NOW, |_| Ok(SweepBatch::default()))),
         "away" => {
             let away = PathBuf::from(std::env::var_os(FOLDER).unwrap()).join("away");
             let sweep = move |_| match away.exists() {
                 true => Err(StoreError("the store is away".into())),
                 false => Ok(SweepBatch::default()),
             };
-            Arc::new(ScriptedStore { batch_takes: NOW, sweep })
+            Arc::new(ScriptedStore::new(NOW, sweep))
         }
         "endless" => {
             let batch_takes = Duration::from_millis(20);
             let sweep = |_| Ok(SweepBatch { freed: 1, more: true, ..SweepBatch::default() });
-            Arc::new(ScriptedStore { batch_takes, sweep })
+            Arc::new(ScriptedStore::new(batch_takes, sweep))
         }
-        "hanging" => Arc::new(ScriptedStore { batch_takes: PATIENCE, sweep: |_| Ok(SweepBatch::default()) }),
+        "hanging" => Arc::new(ScriptedStore::new(PATIENCE, |_| Ok(SweepBatch::default()))),
         other => panic!("no store is called {other:?}"),
     }
 }

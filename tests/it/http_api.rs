@@ -643,7 +643,7 @@ async fn statistics_and_sweeping_are_for_staff_of_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_sweep_that_would_take_too_long_answers_what_it_did() {
     let sweep = |_| Ok(SweepBatch { freed: 2, more: true, ..SweepBatch::default() });
-    let app = TestApp::start_through(|_| Arc::new(ScriptedStore { batch_takes: Duration::from_secs(1), sweep }));
+    let app = TestApp::start_through(|_| Arc::new(ScriptedStore::new(Duration::from_secs(1), sweep)));
     let report = app.post("/api/sweep", &app.staff("1", "admin"), json!({})).await.data();
     // A batch a second, in eight buckets at a time.
     assert_eq!((&report["freed"], &report["tookMs"]), (&json!(20 * 8 * 2), &json!(20_000)));

@@ -637,12 +637,13 @@ async fn the_sweep_lease_has_one_holder() {
     let (one, two) = (server.store(), server.store());
     // Long enough for a busy machine to ask three times meanwhile.
     let lease = Duration::from_secs(2);
-    assert!(one.take_sweep_lease("one", lease).await.unwrap());
-    assert!(!two.take_sweep_lease("two", lease).await.unwrap());
-    assert!(one.take_sweep_lease("one", lease).await.unwrap());
-    tokio::time::sleep(lease + Duration::from_millis(20)).await;
-    assert!(two.take_sweep_lease("two", lease).await.unwrap());
-    assert!(!one.take_sweep_lease("one", lease).await.unwrap());
+    assert_eq!(one.take_sweep_lease("one", lease).await.unwrap(), None);
+    assert!(two.take_sweep_lease("two", lease).await.unwrap().is_some_and(|left| left <= lease));
+    assert_eq!(one.take_sweep_lease("one", lease).await.unwrap(), None);
+    let left = two.take_sweep_lease("two", lease).await.unwrap().expect("it was renewed");
+    tokio::time::sleep(left + Duration::from_millis(1)).await;
+    assert_eq!(two.take_sweep_lease("two", lease).await.unwrap(), None);
+    assert!(one.take_sweep_lease("one", lease).await.unwrap().is_some());
 }
 
 // Payloads.

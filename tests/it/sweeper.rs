@@ -1,4 +1,4 @@
-//! One sweep of all buckets: its report, its failures, its time.
+//! One sweep of all buckets: its report, its failures, its time; and when nodes walk all buckets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,8 @@ use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::{SlotStore, StoreError, SweepBatch};
 use slotcast::sweeper::sweep_all;
 use slotcast::sweeper::timer::{self, Deadlines};
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::support::TestApp;
 use crate::support::faulty_store::FaultyStore;
@@ -38,7 +39,7 @@ fn store(batch_takes: Duration, more: fn(u64) -> bool) -> (Arc<dyn SlotStore>, B
             next_end_in_ms: None,
         })
     };
-    (Arc::new(ScriptedStore { batch_takes, sweep }), batches)
+    (Arc::new(ScriptedStore::new(batch_takes, sweep)), batches)
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +106,7 @@ fn store_without(is_gone: fn(Bucket) -> bool) -> (Arc<dyn SlotStore>, Batches) {
         *counted.lock().unwrap().entry(bucket).or_default() += 1;
         Ok(SweepBatch::default())
     };
-    (Arc::new(ScriptedStore { batch_takes: MILLI, sweep }), batches)
+    (Arc::new(ScriptedStore::new(MILLI, sweep)), batches)
 }
 
 #[tokio::test]
@@ -138,4 +139,62 @@ async fn the_end_of_a_hold_whose_answer_was_lost_is_noted() {
     let (bucket, woken) = app.told.try_recv().unwrap();
     assert_eq!(bucket, space.bucket());
     assert!((held.until..began.plus_millis(90_000)).contains(&woken), "{woken:?} for {:?}", held.until);
+}
+
+// Nodes that sweep by themselves.
+
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// When a walk began: when it swept a bucket that it begins with.
+type Walks = Arc<Mutex<Vec<Instant>>>;
+
+/// A store that nodes walk over, and when each walk began.
+fn walked_store() -> (Arc<dyn SlotStore>, Walks) {
+    let walks = Walks::default();
+    let noted = walks.clone();
+    let swept = Mutex::new(0_u32);
+    let sweep = move |_| {
+        let mut swept = swept.lock().unwrap();
+        if swept.is_multiple_of(128) {
+            noted.lock().unwrap().push(Instant::now());
+        }
+        *swept += 1;
+        Ok(SweepBatch::default())
+    };
+    (Arc::new(ScriptedStore::new(MILLI, sweep)), walks)
+}
+
+/// Runs the sweeper of a node.
+fn start_node(store: &Arc<dyn SlotStore>, id: &str) -> JoinHandle<()> {
+    let (app, id) = (TestApp::start_through(|_| store.clone()), id.to_owned());
+    tokio::spawn(async move { timer::run(app.app.0.clone(), Deadlines::new().1, INTERVAL, id).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_begins_within_the_interval_whichever_node_is_gone() {
+    let (store, walks) = walked_store();
+    let first = start_node(&store, "first");
+    sleep(Duration::from_secs(5)).await;
+    // Refused while the first one's turn lasts, which then is gone.
+    let second = start_node(&store, "second");
+    sleep(Duration::from_secs(1)).await;
+    first.abort();
+    sleep(INTERVAL * 3).await;
+    second.abort();
+    let walks = walks.lock().unwrap();
+    assert!(walks.len() >= 4, "{walks:?}");
+    assert!(walks.windows(2).all(|pair| pair[1] - pair[0] <= INTERVAL), "{walks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_nodes_walk_no_more_than_one() {
+    let mut counts = Vec::new();
+    for nodes in [1, 20] {
+        let (store, walks) = walked_store();
+        let running: Vec<_> = (0..nodes).map(|id| start_node(&store, &id.to_string())).collect();
+        sleep(INTERVAL * 10).await;
+        running.iter().for_each(JoinHandle::abort);
+        counts.push(walks.lock().unwrap().len());
+    }
+    assert_eq!(counts, [11, 11]);
 }

@@ -281,7 +281,7 @@ async fn work_as_a_node(url: &str) {
     store.mark_received(&user, 0).await.unwrap();
     store.messages_of(&user, None).await.unwrap();
     store.nodes().await.unwrap();
-    assert!(store.take_sweep_lease("a", LEASE).await.unwrap());
+    assert_eq!(store.take_sweep_lease("a", LEASE).await.unwrap(), None);
     store.claim("session", "127.0.0.1:1", LEASE).await.unwrap();
     assert_eq!(store.owner("session").await.unwrap().as_deref(), Some("127.0.0.1:1"));
     store.ping().await.unwrap();

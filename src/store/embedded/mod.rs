@@ -231,8 +231,8 @@ impl SlotStore for EmbeddedStore {
     }
 
     /// Always granted: there is no other node.
-    async fn take_sweep_lease(&self, _holder: &str, _lease: Duration) -> Result<bool, StoreError> {
-        Ok(true)
+    async fn take_sweep_lease(&self, _holder: &str, _lease: Duration) -> Result<Option<Duration>, StoreError> {
+        Ok(None)
     }
 
     /// Asks the writer itself, through its queue, to begin a transaction.

@@ -45,7 +45,7 @@
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room; and `stamp`, new with each change |
 //! | `P:session:ID` | string | the node that has this Engine.IO session; expires with the claim |
-//! | `P:{nodes}:sweeper` | string | who may walk all buckets; expires with the lease |
+//! | `P:{nodes}:sweeper` | string | who may walk all buckets, a line, and until when, in ms; expires then |
 //!
 //! A record is twelve lines: state (`a` available, `h` held, `b` booked, `c` blocked), version, start and end of the slot in
 //! ms, its label, user, token, when the hold began, when it ends, when it was first to end (ms), the version it first

@@ -188,7 +188,7 @@ impl SlotStore for RedisStore {
         nodes::nodes(self).await
     }
 
-    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
         nodes::take_sweep_lease(self, holder, lease).await
     }
 

@@ -129,9 +129,13 @@ pub(super) async fn nodes(store: &RedisStore) -> Result<Vec<NodeReport>, StoreEr
     Ok(try_join_all(reports).await?.into_iter().filter_map(report_of).collect())
 }
 
-pub(super) async fn take_sweep_lease(store: &RedisStore, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+pub(super) async fn take_sweep_lease(
+    store: &RedisStore,
+    holder: &str,
+    lease: Duration,
+) -> Result<Option<Duration>, StoreError> {
     let millis = lease.as_millis().max(1);
     let call = Call::new(&scripts::LEASE).key(store.keys.sweeper()).arg(holder).arg(millis);
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
-    Ok(reply.text_at(0)? == "1")
+    Ok(reply.optional_number_at(0)?.map(Duration::from_millis))
 }

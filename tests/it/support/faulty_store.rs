@@ -47,6 +47,6 @@ pass_on! {
     heads(topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;
-    take_sweep_lease(holder: &str, lease: Duration) -> Result<bool, StoreError>;
+    take_sweep_lease(holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;
     ping() -> Result<StoreTime, StoreError>;
 }

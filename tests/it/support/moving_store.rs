@@ -597,7 +597,7 @@ impl SlotStore for MovingStore {
         self.ask("nodes", || self.store.nodes()).await
     }
 
-    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<bool, StoreError> {
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
         self.use_nodes().await;
         self.ask("take_sweep_lease", || self.store.take_sweep_lease(holder, lease)).await
     }

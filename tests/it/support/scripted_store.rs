@@ -1,5 +1,6 @@
-//! A store that only sweeps, and as a test says.
+//! A store that only sweeps, and as a test says; one of its holders at a time may walk all buckets.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,13 +11,21 @@ use slotcast::store::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
 };
+use tokio::time::Instant;
 
-/// Sweeps by a function; every other method fails.
+/// Sweeps by a function, and grants a lease; every other method fails.
 pub struct ScriptedStore<F> {
-    /// How long each batch takes.
-    pub batch_takes: Duration,
-    /// What a batch of a bucket comes to.
-    pub sweep: F,
+    batch_takes: Duration,
+    sweep: F,
+    /// Who may walk all buckets, and until when.
+    lease: Mutex<Option<(String, Instant)>>,
+}
+
+impl<F> ScriptedStore<F> {
+    /// Each batch takes so long, and comes to what `sweep` says of its bucket.
+    pub fn new(batch_takes: Duration, sweep: F) -> Self {
+        Self { batch_takes, sweep, lease: Mutex::default() }
+    }
 }
 
 fn not_scripted<T, E: From<StoreError>>() -> Result<T, E> {
@@ -85,8 +94,15 @@ where
         not_scripted()
     }
 
-    async fn take_sweep_lease(&self, _: &str, _: Duration) -> Result<bool, StoreError> {
-        not_scripted()
+    async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
+        let (mut held, now) = (self.lease.lock().unwrap(), Instant::now());
+        match held.as_ref().filter(|(other, ends)| other != holder && now < *ends) {
+            Some((_, ends)) => Ok(Some(*ends - now)),
+            None => {
+                *held = Some((holder.to_owned(), now + lease));
+                Ok(None)
+            }
+        }
     }
 
     async fn ping(&self) -> Result<StoreTime, StoreError> {
