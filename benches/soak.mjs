@@ -7,9 +7,10 @@
 
 import { io } from '../tests/e2e/node_modules/socket.io-client/build/esm/index.js';
 
-import { countsAtRest, countsReturn, readCounts, readMemory, startMeasured } from '../tests/e2e/lib/figures.mjs';
+import { countsAtRest, countsReturn, readCounts, readMemory } from '../tests/e2e/lib/figures.mjs';
 import { freshSpace, range } from '../tests/e2e/lib/fixtures.mjs';
 import { RawClient } from '../tests/e2e/lib/raw_client.mjs';
+import { startSlotcast } from '../tests/e2e/lib/slotcast.mjs';
 import { staffToken, userToken } from '../tests/e2e/lib/tokens.mjs';
 import { sleep, within } from '../tests/e2e/lib/waiting.mjs';
 
@@ -24,7 +25,7 @@ const SPACES = 8;
 /** A little more than the store keeps of a space: with logs as long as they get, what grows is not the store's. */
 const LOG_LENGTH = 1_100;
 
-const node = await startMeasured({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' } });
+const node = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' } });
 const spaces = range(1, SPACES).map(() => freshSpace());
 const before = await countsAtRest(node);
 const did = { connected: 0, acts: 0, refused: 0, left: 0, dropped: 0, silent: 0, failed: 0 };

@@ -5,7 +5,8 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { freePort, killAtExit } from '../../tests/e2e/lib/slotcast.mjs';
+import { freePort } from '../../tests/e2e/lib/ports.mjs';
+import { killAtExit } from '../../tests/e2e/lib/slotcast.mjs';
 import { eventually, within } from '../../tests/e2e/lib/waiting.mjs';
 
 export const REPOSITORY = resolve(fileURLToPath(import.meta.url), '../../..');

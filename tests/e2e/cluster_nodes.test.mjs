@@ -7,9 +7,10 @@ import { TRANSPORTS } from './lib/client.mjs';
 import { startCluster } from './lib/cluster.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { Follower } from './lib/follower.mjs';
+import { freePort } from './lib/ports.mjs';
 import { startHttpProxy, startTcpProxy } from './lib/proxy.mjs';
 import { Scene } from './lib/scene.mjs';
-import { freePort, runCommand } from './lib/slotcast.mjs';
+import { PROBE_MS, runCommand } from './lib/slotcast.mjs';
 import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
 
 test('a node is killed: its clients go to another, and miss nothing', async (t) => {
@@ -148,7 +149,7 @@ test('a node whose Redis does not come says why, and waits for it without servin
   };
   const ended = runCommand(['serve'], { REDIS_URL: url, PORT: String(port) }, { onStart });
   t.after(() => node.kill('SIGKILL'));
-  const probe = (path) => fetch(`http://127.0.0.1:${port}${path}`).catch(() => undefined);
+  const probe = (path) => fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(PROBE_MS) }).catch(() => undefined);
   await eventually(async () => (await probe('/healthz'))?.status === 503, 'an answer that says no');
   assert.deepEqual(await (await probe('/readyz')).json(), { status: 'unavailable', obstacles: ['store_never_reached'] });
   const refused = await probe('/api/spaces/1/1/slots?date=2026-11-23');

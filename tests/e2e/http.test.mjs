@@ -4,10 +4,9 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
 import { freshSpace } from './lib/fixtures.mjs';
-import { freePort, runCommand, startSlotcast } from './lib/slotcast.mjs';
+import { runCommand, startSlotcast } from './lib/slotcast.mjs';
 
-const adminPort = await freePort();
-const slotcast = await startSlotcast({ settings: { SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}` } });
+const slotcast = await startSlotcast();
 after(() => slotcast.stop());
 
 const ORIGINS = [
@@ -115,7 +114,7 @@ test('metrics are on the admin listener only, in the Prometheus text format', as
   await slotcast.userCaller(8).post('/api/slots/1/hold', space.body());
   const client = await slotcast.user(7);
   await client.join(space);
-  const answer = await fetch(`http://127.0.0.1:${adminPort}/metrics`);
+  const answer = await fetch(`http://127.0.0.1:${slotcast.adminPort}/metrics`);
   assert.equal(answer.status, 200);
   assert.match(answer.headers.get('content-type'), /^text\/plain/);
   const text = await answer.text();

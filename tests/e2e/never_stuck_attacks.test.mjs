@@ -6,14 +6,15 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
-import { countsAtRest, countsReturn, readCounts, readMemory, readMetrics, startMeasured } from './lib/figures.mjs';
+import { countsAtRest, countsReturn, readCounts, readMemory, readMetrics } from './lib/figures.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { RawClient, frame } from './lib/raw_client.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
 const CONNECTIONS = Number(process.env.SLOTCAST_SILENT_CONNECTIONS ?? 2_000);
 
-const slotcast = await startMeasured({ settings: { SLOTCAST_LOG: 'warn' } });
+const slotcast = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn' } });
 after(() => slotcast.stop());
 
 const { port } = slotcast;
@@ -41,7 +42,7 @@ async function callAllTheWhile(client, space, work) {
 
 test(`${CONNECTIONS} connections that say nothing: those over the limit are refused at once, the others serve on`, { timeout: 180_000 }, async (t) => {
   const openFiles = Math.floor(CONNECTIONS / 2);
-  const small = await startMeasured({ openFiles, settings: { SLOTCAST_LOG: 'warn' } });
+  const small = await startSlotcast({ openFiles, settings: { SLOTCAST_LOG: 'warn' } });
   t.after(() => small.stop());
   const before = await countsAtRest(small);
   const space = freshSpace();
@@ -126,7 +127,7 @@ test('huge frames and messages in endless pieces end their own connection alone'
 });
 
 test('thousands of rooms that are joined and left are all forgotten', { timeout: 120_000 }, async (t) => {
-  const own = await startMeasured({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_EVENT_RATE: '0' } });
+  const own = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_EVENT_RATE: '0' } });
   t.after(() => own.stop());
   const before = await countsAtRest(own);
   const clients = await Promise.all(range(1, 4).map((index) => own.user(index)));

@@ -4,9 +4,10 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
-import { countsAtRest, countsReturn, readCounts, startMeasured } from './lib/figures.mjs';
+import { countsAtRest, countsReturn, readCounts } from './lib/figures.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { POLLING, RawClient, beginPolling, frame, head } from './lib/raw_client.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
@@ -25,7 +26,7 @@ const STALL = 10;
 /** What a busy machine may need more. */
 const MARGIN_MS = 20_000;
 
-const slotcast = await startMeasured();
+const slotcast = await startSlotcast();
 after(() => slotcast.stop());
 
 const space = freshSpace();

@@ -7,10 +7,11 @@ import assert from 'node:assert/strict';
 import { Agent, request } from 'node:http';
 import { after, test } from 'node:test';
 
-import { countsAtRest, countsReturn, forgetPeak, readMemory, readMetrics, startMeasured } from './lib/figures.mjs';
+import { countsAtRest, countsReturn, forgetPeak, readMemory, readMetrics } from './lib/figures.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { Follower, allShowTheStore } from './lib/follower.mjs';
 import { RawClient, frame } from './lib/raw_client.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
 import { staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
@@ -30,7 +31,7 @@ const LOG_LENGTH = 1_024;
 /** Changes of a space that may be on their way before the load waits for those who read. */
 const AHEAD = 256;
 
-const slotcast = await startMeasured({
+const slotcast = await startSlotcast({
   settings: { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_LOG: 'warn' },
 });
 after(() => slotcast.stop());

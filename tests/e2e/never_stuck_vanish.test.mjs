@@ -8,9 +8,10 @@ import { once } from 'node:events';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { countsAtRest, countsReturn, readCounts, startMeasured } from './lib/figures.mjs';
+import { countsAtRest, countsReturn, readCounts } from './lib/figures.mjs';
 import { day, range } from './lib/fixtures.mjs';
 import { makeNetwork } from './lib/network.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const CLIENTS = Number(process.env.SLOTCAST_VANISHING_CLIENTS ?? 500);
@@ -29,7 +30,7 @@ test(`${CLIENTS} clients that leave without a FIN are gone in time, with their r
     t.skip('no network namespace may be made here (as root: ip netns)');
     return;
   }
-  const slotcast = await startMeasured({ settings: { HOST: '0.0.0.0', SLOTCAST_LOG: 'warn' } });
+  const slotcast = await startSlotcast({ settings: { HOST: '0.0.0.0', SLOTCAST_LOG: 'warn' } });
   t.after(() => slotcast.stop());
   const before = await countsAtRest(slotcast);
   const herds = startHerds(`http://${network.near}:${slotcast.port}`);

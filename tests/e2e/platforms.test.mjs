@@ -15,9 +15,10 @@ import {
   CADDY, INFRA, PlatformProcess, connectClient, readCompose, readFly, readRender, renderEnvironment, run, splitWords,
   withFreePorts,
 } from './lib/platforms.mjs';
+import { freePort } from './lib/ports.mjs';
 import { startHttpProxy } from './lib/proxy.mjs';
-import { answersPing, startRedis } from './lib/redis_server.mjs';
-import { freePort, killAtExit, temporaryFolder } from './lib/slotcast.mjs';
+import { serves, startRedis } from './lib/redis_server.mjs';
+import { PROBE_MS, killAtExit, temporaryFolder } from './lib/slotcast.mjs';
 import { SECRET, staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
@@ -60,7 +61,7 @@ async function startFlyValkey() {
   const child = spawn(program, args, { env: environment, stdio: 'ignore' });
   const forget = killAtExit(child);
   const exited = new Promise((done) => child.once('exit', done));
-  await eventually(() => answersPing(port, password), 'an answer of the store of fly.valkey.toml');
+  await eventually(() => serves(child, port, password), 'an answer of the store of fly.valkey.toml');
   return {
     url: `redis://default:${password}@localhost:${port}`,
     async kill() {
@@ -283,7 +284,7 @@ async function startCaddy(nodes) {
     child.once('exit', done);
   });
   const url = `http://127.0.0.1:${port}`;
-  const answers = () => fetch(`${url}/readyz`).then(({ ok }) => ok, () => false);
+  const answers = () => fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_MS) }).then(({ ok }) => ok, () => false);
   await Promise.race([
     eventually(answers, 'an answer through the proxy'),
     exited.then((code) => Promise.reject(new Error(`caddy ended with ${code}: ${log}`))),

@@ -1,7 +1,7 @@
 // Several nodes on one Redis of their own: `const cluster = await startCluster()`, then `cluster.nodes[0].url`.
 
 import { startRedis } from './redis_server.mjs';
-import { freePort, startSlotcast } from './slotcast.mjs';
+import { startSlotcast } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
 /**
@@ -30,10 +30,7 @@ class Cluster {
 
   /** Starts one more node, on a port of its own or on `port`. */
   async addNode(settings = {}, port = undefined) {
-    const adminPort = await freePort();
-    const own = { REDIS_URL: this.redis.url, SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}` };
-    const node = await startSlotcast({ settings: { ...own, ...this.settings, ...settings }, port });
-    node.adminPort = adminPort;
+    const node = await startSlotcast({ settings: { REDIS_URL: this.redis.url, ...this.settings, ...settings }, port });
     this.nodes.push(node);
     return node;
   }

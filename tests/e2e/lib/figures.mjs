@@ -3,16 +3,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 
-import { freePort, startSlotcast } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
-
-/** Starts a node whose metrics can be read. Options are those of `startSlotcast`. */
-export async function startMeasured({ settings = {}, ...more } = {}) {
-  const adminPort = await freePort();
-  const node = await startSlotcast({ settings: { SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}`, ...settings }, ...more });
-  node.adminPort = adminPort;
-  return node;
-}
 
 /** The node's metrics without labels, by name without `slotcast_`. Asks on a connection that is closed at once. */
 export async function readMetrics(node) {

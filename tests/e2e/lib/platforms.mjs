@@ -9,7 +9,8 @@ import { parse as parseToml } from 'smol-toml';
 import { parse as parseYaml } from 'yaml';
 
 import { Client } from './client.mjs';
-import { BINARY, freePort, killAtExit, temporaryFolder } from './slotcast.mjs';
+import { freePort } from './ports.mjs';
+import { BINARY, PROBE_MS, killAtExit, temporaryFolder } from './slotcast.mjs';
 import { userToken } from './tokens.mjs';
 import { eventually, within } from './waiting.mjs';
 
@@ -119,8 +120,10 @@ export class PlatformProcess {
   /** Waits until the path that the platform asks answers 2xx. */
   async healthy(path) {
     await eventually(async () => {
+      const isWell = await fetch(this.url + path, { signal: AbortSignal.timeout(PROBE_MS) }).then(({ ok }) => ok, () => false);
+      // Who answers where it could not begin is somebody else.
       if (this.exit) throw new Error(`it ended with ${JSON.stringify(this.exit)}: ${this.output.stderr.slice(-2000)}`);
-      return fetch(this.url + path).then(({ ok }) => ok, () => false);
+      return isWell;
     }, `${path} of ${this.words.join(' ')}`);
   }
 

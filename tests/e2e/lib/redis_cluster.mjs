@@ -4,8 +4,8 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 import { range } from './fixtures.mjs';
+import { freePort } from './ports.mjs';
 import { startRedis } from './redis_server.mjs';
-import { freePort } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
 const run = promisify(execFile);

@@ -8,7 +8,8 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 import { range } from './fixtures.mjs';
-import { freePort, killAtExit, temporaryFolder } from './slotcast.mjs';
+import { freePort } from './ports.mjs';
+import { killAtExit, temporaryFolder } from './slotcast.mjs';
 import { eventually, within } from './waiting.mjs';
 
 const run = promisify(execFile);
@@ -26,20 +27,43 @@ const SAFE = { save: '', appendonly: 'yes', appendfsync: 'always' };
  * configuration, which override these.
  */
 export async function startRedis({ port = undefined, folder = temporaryFolder(), options = {} } = {}) {
-  const at = port ?? (await freePort());
-  const all = { port: at, bind: '127.0.0.1', dir: folder, ...SAFE, ...options };
-  const words = Object.entries(all).flatMap(([name, value]) => [`--${name}`, ...[value].flat().map(String)]);
-  const redis = new Redis(at, folder, words);
+  const redisAt = (at) => {
+    const all = { port: at, bind: '127.0.0.1', dir: folder, ...SAFE, ...options };
+    const words = Object.entries(all).flatMap(([name, value]) => [`--${name}`, ...[value].flat().map(String)]);
+    return new Redis(at, folder, words);
+  };
+  if (port === undefined) return startOnFreePort(redisAt);
+  const redis = redisAt(port);
   await redis.start();
   return redis;
 }
 
-/** Whether the server on a port of this machine takes commands. */
-export async function answersPing(port, password) {
-  const words = ['-p', String(port), ...(password ? ['-a', password, '--no-auth-warning'] : []), 'PING'];
-  const { stdout } = await run('redis-cli', words).catch(() => ({ stdout: '' }));
-  return stdout.trim() === 'PONG';
+/** Starts what `make` makes for a port on one that is free; on another one where somebody took that in the meantime. */
+async function startOnFreePort(make) {
+  for (let attempt = 1; ; attempt += 1) {
+    const redis = make(await freePort());
+    try {
+      await redis.start();
+      return redis;
+    } catch (error) {
+      if (isRunning(redis.child) || attempt === 5) throw error;
+    }
+  }
 }
+
+/** Whether a server that was started on a port of this machine takes commands there: it, not another one on that port. */
+export async function serves(child, port, password) {
+  if (!isRunning(child)) throw new Error(`${child.spawnfile} ended with ${child.exitCode ?? child.signalCode}`);
+  const ask = async (...words) => {
+    const credentials = password ? ['-a', password, '--no-auth-warning'] : [];
+    return (await run('redis-cli', ['-p', String(port), ...credentials, ...words]).catch(() => ({ stdout: '' }))).stdout;
+  };
+  if ((await ask('PING')).trim() !== 'PONG') return false;
+  const [, pid] = /^process_id:(\d+)/m.exec(await ask('INFO', 'server')) ?? [];
+  return Number(pid) === child.pid;
+}
+
+const isRunning = ({ exitCode, signalCode }) => exitCode === null && signalCode === null;
 
 class Redis {
   constructor(port, folder, words) {
@@ -57,7 +81,7 @@ class Redis {
       this.child.once('error', failed);
       this.child.once('exit', done);
     });
-    await eventually(() => answersPing(this.port), `an answer of ${SERVER}`);
+    await eventually(() => serves(this.child, this.port), `an answer of ${SERVER}`);
   }
 
   /** Sends a command; its answer as text. */
@@ -126,21 +150,21 @@ export async function startSentinels() {
 const QUICK_SYNC = { 'repl-diskless-sync-delay': 0 };
 
 async function startSentinel(primaryPort) {
-  const [port, folder] = [await freePort(), temporaryFolder()];
-  const file = join(folder, 'sentinel.conf');
-  const lines = [
-    `port ${port}`,
-    'bind 127.0.0.1',
-    `dir ${folder}`,
-    `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
-    // Long enough that a busy machine is not taken for a dead primary.
-    'sentinel down-after-milliseconds main 2000',
-    'sentinel failover-timeout main 5000',
-  ];
-  writeFileSync(file, `${lines.join('\n')}\n`);
-  const sentinel = new Redis(port, folder, [file, '--sentinel']);
-  await sentinel.start();
-  return sentinel;
+  return startOnFreePort((port) => {
+    const folder = temporaryFolder();
+    const file = join(folder, 'sentinel.conf');
+    const lines = [
+      `port ${port}`,
+      'bind 127.0.0.1',
+      `dir ${folder}`,
+      `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
+      // Long enough that a busy machine is not taken for a dead primary.
+      'sentinel down-after-milliseconds main 2000',
+      'sentinel failover-timeout main 5000',
+    ];
+    writeFileSync(file, `${lines.join('\n')}\n`);
+    return new Redis(port, folder, [file, '--sentinel']);
+  });
 }
 
 class Sentinels {

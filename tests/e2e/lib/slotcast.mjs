@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { after } from 'node:test';
@@ -11,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 import { Client } from './client.mjs';
 import { callerOf } from './http.mjs';
+import { freePort } from './ports.mjs';
 import { SECRET, staffToken, userToken } from './tokens.mjs';
 import { DEADLINE_MS, eventually, within } from './waiting.mjs';
 
@@ -26,7 +26,7 @@ const LOGS = join(REPOSITORY, 'target/e2e-logs');
  * How long one look at a starting node may take. Node's own `fetch` does not notice, for five minutes, that the very first
  * connection of a process was closed before the question went out, as a node does that begins to serve just then.
  */
-const PROBE_MS = 5_000;
+export const PROBE_MS = 5_000;
 
 /** How long what a test left running may go on after the last test: a test that failed did not come to its end. */
 const LEFT_RUNNING_MS = 60_000;
@@ -68,22 +68,6 @@ function environmentOf(settings) {
   };
 }
 
-/**
- * A port that nobody has now, below those that the system gives to outgoing connections: a client that tries to reconnect
- * while its node is away must not be given that very port.
- */
-export async function freePort() {
-  for (;;) {
-    const port = 15_000 + Math.floor(Math.random() * 15_000);
-    const server = createServer();
-    const isFree = await new Promise((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-    });
-    if (isFree) return port;
-  }
-}
-
 /** A new folder for a node's data, removed when the tests end. */
 export function temporaryFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'slotcast-e2e-'));
@@ -94,11 +78,12 @@ export function temporaryFolder() {
 /**
  * Starts a node on the embedded store and waits until it is ready. `settings` are its environment variables (`undefined`
  * leaves one out); `dataDir` and `port` serve to start it again where another one was. `openFiles` is how many it may have
- * open at most.
+ * open at most. Its admin listener is on `adminPort`.
  */
 export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port, openFiles } = {}) {
   for (let attempt = 1; ; attempt += 1) {
-    const node = new Slotcast(settings, dataDir, port ?? (await freePort()), openFiles);
+    const ports = { port: port ?? (await freePort()), adminPort: await freePort() };
+    const node = new Slotcast(settings, dataDir, ports, openFiles);
     try {
       await node.ready();
       return node;
@@ -113,12 +98,13 @@ export async function startSlotcast({ settings = {}, dataDir = temporaryFolder()
 let started = 0;
 
 class Slotcast {
-  constructor(settings, dataDir, port, openFiles) {
+  constructor(settings, dataDir, { port, adminPort }, openFiles) {
     started += 1;
     mkdirSync(LOGS, { recursive: true });
     this.logFile = join(LOGS, `${basename(process.argv[1] ?? 'e2e', '.mjs')}-${process.pid}-${started}.log`);
     this.dataDir = dataDir;
     this.port = port;
+    this.adminPort = adminPort;
     this.url = `http://127.0.0.1:${port}`;
     this.clients = [];
     const log = openSync(this.logFile, 'w');
@@ -126,7 +112,12 @@ class Slotcast {
     const [program, ...words] = openFiles === undefined ? [BINARY, 'serve'] : limited;
     this.child = spawn(program, words, {
       cwd: dataDir,
-      env: environmentOf({ PORT: String(port), SLOTCAST_DATA_DIR: dataDir, ...settings }),
+      env: environmentOf({
+        PORT: String(port),
+        SLOTCAST_ADMIN_ADDR: `127.0.0.1:${adminPort}`,
+        SLOTCAST_DATA_DIR: dataDir,
+        ...settings,
+      }),
       stdio: ['ignore', log, log],
     });
     closeSync(log);
