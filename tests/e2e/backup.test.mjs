@@ -17,19 +17,19 @@ async function fill(node) {
   const space = freshSpace();
   const schedule = { name: 'Sala grande', timezone: 'Europe/Rome', opens: '08:00', closes: '20:00', slotMinutes: 60 };
   const staff = node.staffCaller();
-  assert.equal((await staff.put(space.path, schedule)).status, 200);
-  assert.equal((await node.userCaller(7).post('/api/slots/1/hold', space.body())).status, 200);
-  assert.equal((await node.userCaller(7).post('/api/slots/1/book', space.body())).status, 200);
-  const held = await node.userCaller(8).post('/api/slots/2/hold', space.body());
+  assert.equal((await staff.settled.put(space.path, schedule)).status, 200);
+  assert.equal((await node.userCaller(7).settled.post('/api/slots/1/hold', space.body())).status, 200);
+  assert.equal((await node.userCaller(7).settled.post('/api/slots/1/book', space.body())).status, 200);
+  const held = await node.userCaller(8).settled.post('/api/slots/2/hold', space.body());
   assert.equal(held.status, 200);
   const note = { note: 'manutenzione' };
-  assert.equal((await staff.put('/api/slots/3', space.body({ status: 'blocked', data: note }))).status, 200);
+  assert.equal((await staff.settled.put('/api/slots/3', space.body({ status: 'blocked', data: note }))).status, 200);
   return { space, held: held.data };
 }
 
 /** What happens after the backup, and is lost with the store. Returns the position that a client then has. */
 async function actLater(node, space) {
-  const later = await node.userCaller(9).post('/api/slots/4/hold', space.body());
+  const later = await node.userCaller(9).settled.post('/api/slots/4/hold', space.body());
   assert.equal(later.status, 200);
   const { epoch, version } = later.data;
   return { epoch, version };
@@ -51,7 +51,7 @@ async function assertRestored(node, { space, held, since }) {
   assert.equal(snapshot.slotsStatus[3].status, 'available', 'what was lost does not pass as held');
 
   // The hold goes on for its user, with the token from before, and versions go on.
-  const booked = await node.userCaller(8).post('/api/slots/2/book', space.body({ holdToken: held.holdToken }));
+  const booked = await node.userCaller(8).settled.post('/api/slots/2/book', space.body({ holdToken: held.holdToken }));
   assert.equal(booked.status, 200, booked.text);
   assert.ok(booked.data.version > board.version);
   assert.equal(booked.data.epoch, board.epoch);

@@ -52,7 +52,7 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
   for (const { status, code, text } of unknown) assert.ok(status === undefined || code === 'unavailable', text);
 
   for (const space of spaces) {
-    const last = await cluster.nodes[0].staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }));
+    const last = await cluster.nodes[0].staffCaller().settled.put('/api/slots/1', space.body({ status: 'blocked' }));
     const isLast = (update) => update.data.spazioId === space.number && update.version === last.data.version;
     await Promise.all(clients.map((client) => client.first('slot_update', isLast, 2 * DEADLINE_MS)));
   }
@@ -63,10 +63,10 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
       const upTo = Math.min(...lists.map(({ length }) => length));
       assert.deepEqual(list.slice(0, upTo), lists[0].slice(0, upTo), 'the same events');
     }
-    for (const { ok, space: where, data, slots, becomes } of records.filter((record) => record.ok)) {
-      if (where !== space) continue;
+    for (const { data, slots, becomes } of records.filter((record) => record.ok && record.space === space)) {
+      // The last of its slots has that version, but where it repeats what was done in several acts, that of the last of these.
       const { slotId, status } = lists[0][data.version - 1];
-      assert.ok(ok && slotId === slots.at(-1) && status === becomes, `version ${data.version} is ${slotId} ${status}`);
+      assert.ok(slots.includes(slotId) && status === becomes, `version ${data.version} of ${slots} is ${slotId} ${status}`);
     }
   }
   // Short holds may still end: no more are made, so what is compared stands still at last.

@@ -8,7 +8,6 @@ import { test } from 'node:test';
 import { startCluster } from './lib/cluster.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
 import { Follower, allShowTheStore } from './lib/follower.mjs';
-import { postUntilSettled } from './lib/http.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { Scene } from './lib/scene.mjs';
 import { eventually, sleep } from './lib/waiting.mjs';
@@ -178,7 +177,7 @@ test('what leaves nothing behind is done whole, also in a hash slot that is abou
     [{ slots: [4] }, () => act('extend', { slots: [4], holdSeconds: 2 }), [4]],
     [{ slots: [5, 6], holdSeconds: 4 }, async () => {}, [5, 6]],
   ]) {
-    await postUntilSettled(user, '/api/slots/hold', space.body(hold));
+    await user.settled.post('/api/slots/hold', space.body(hold));
     const from = await redis.ownerOf(slot);
     const moving = await redis.beginMove(slot, from === home ? other : home);
     await empty();

@@ -8,10 +8,9 @@ import { after, before, describe, test } from 'node:test';
 import { LIBFAKETIME, wrongClock } from './lib/clock.mjs';
 import { sameBoard, startCluster } from './lib/cluster.mjs';
 import { day, freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
-import { postUntilSettled } from './lib/http.mjs';
-import { runCommand } from './lib/slotcast.mjs';
+import { sweepByCommand } from './lib/stalls.mjs';
 import { staffToken } from './lib/tokens.mjs';
-import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
+import { eventually, inLanes, sleep } from './lib/waiting.mjs';
 
 const HOLDS = Number(process.env.SLOTCAST_CLUSTER_HOLDS ?? 1_000);
 const SPACES = 20;
@@ -23,29 +22,16 @@ const AT_ONCE = 48;
 
 const quiet = { SLOT_TIMER_INTERVAL: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
 
-/** Does all jobs, some at once. */
-async function all(jobs, work) {
-  const left = jobs.entries();
-  await Promise.all(
-    range(1, AT_ONCE).map(async () => {
-      for (const [index, job] of left) await work(job, index);
-    }),
-  );
-}
-
-/**
- * Joins a space as a patient user would: where the store cannot be asked, or a subscription is being made anew, the
- * refusal is `unavailable`, and to ask again is safe.
- */
-async function join(client, space) {
-  await eventually(async () => {
-    const { ok, error } = await client.call('join_space', { spazioId: space.number, sedeId: space.site });
-    if (!ok) assert.equal(error.code, 'unavailable', error.message);
-    return ok;
-  }, `a client in ${space.room}`);
-}
-
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
+
+const sweep = (cluster, settings = {}) => sweepByCommand({ REDIS_URL: cluster.redis.url, ...settings }, LATE_MS);
+
+/** All holds are in the reports, once, but for what sweeps had freed that failed; what was announced tells the rest. */
+function assertAllFreed(reports) {
+  const freed = sum(reports.map((report) => report.freed));
+  const isRight = reports.some(({ failed }) => failed > 0) ? freed <= HOLDS : freed === HOLDS;
+  assert.ok(isRight, JSON.stringify(reports));
+}
 
 /** Slots of spaces and days that are held until about the same instant. */
 class Crowd {
@@ -64,9 +50,9 @@ class Crowd {
   async watch() {
     const places = this.cluster.nodes.flatMap((node) => this.spaces.map((space) => ({ node, space })));
     this.watchers = [];
-    await all(places, async ({ node, space }) => {
+    await inLanes(AT_ONCE, places, async ({ node, space }) => {
       const client = await node.user(freshNumber());
-      await join(client, space);
+      await client.join(space);
       this.watchers.push({ client, space });
     });
   }
@@ -74,14 +60,14 @@ class Crowd {
   async hold({ space, slot, date, user }, holdSeconds, index) {
     const node = this.cluster.nodes[index % this.cluster.nodes.length];
     const body = { ...space.body(), date, id_utente: user, holdSeconds };
-    return postUntilSettled(node.caller(this.service), `/api/slots/${slot}/hold`, body);
+    return node.caller(this.service).settled.post(`/api/slots/${slot}/hold`, body);
   }
 
   /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */
   async holdAll() {
     const end = Date.now() + 2_000 + HOLDS * 3;
     this.ends = [];
-    await all(this.slots, async (slot, index) => {
+    await inLanes(AT_ONCE, this.slots, async (slot, index) => {
       const seconds = Math.max(1, Math.ceil((end - Date.now()) / 1_000));
       const { status, text, data } = await this.hold(slot, seconds, index);
       assert.equal(status, 200, text);
@@ -101,10 +87,10 @@ class Crowd {
       const count = () => sum(this.#freedOf(client).map((freed) => freed.count));
       await eventually(() => count() >= HOLDS, () => `${HOLDS} slots freed, not ${count()}`, LATE_MS);
       await client.many('slot_update', this.#of(space).length * eventsPerSlot, LATE_MS);
-      await join(client, probe);
+      await client.join(probe);
     }
     // Whatever is announced twice has come when something later has.
-    await this.cluster.nodes[0].staffCaller().put('/api/slots/1', probe.body({ status: 'blocked' }));
+    await this.cluster.nodes[0].staffCaller().settled.put('/api/slots/1', probe.body({ status: 'blocked' }));
     await sleep(1_200);
     for (const { client, space } of this.watchers) {
       await client.first('slot_update', ({ data }) => data.spazioId === probe.number);
@@ -159,38 +145,29 @@ describe('nodes that free nothing by themselves', () => {
     return people;
   }
 
-  const sweep = async (settings = {}) => {
-    const environment = { REDIS_URL: cluster.redis.url, ...settings };
-    const { code, stdout, stderr } = await runCommand(['sweep'], environment, { deadline: LATE_MS });
-    assert.equal(code, 0, stderr);
-    return JSON.parse(stdout);
-  };
-
   test('one sweeper frees all that has ended', async (t) => {
     const people = await crowd(t);
-    const report = await sweep();
-    assert.equal(report.freed, HOLDS, JSON.stringify(report));
+    assertAllFreed([await sweep(cluster)]);
     await people.checkFreedOnce(t);
-    assert.equal((await sweep()).freed, 0);
+    assert.equal((await sweep(cluster)).freed, 0);
   });
 
   test('five sweepers at once free each of them once', async (t) => {
     const people = await crowd(t);
-    const reports = await Promise.all(range(1, 5).map(() => sweep()));
+    const reports = await Promise.all(range(1, 5).map(() => sweep(cluster)));
     t.diagnostic(`freed by each: ${reports.map(({ freed }) => freed)}`);
-    assert.equal(sum(reports.map(({ freed }) => freed)), HOLDS);
+    assertAllFreed(reports);
     await people.checkFreedOnce(t);
   });
 
   test('what is freed while subscriptions are killed is told once all the same', async (t) => {
     const people = await crowd(t);
-    const sweeping = Promise.all(range(1, 2).map(() => sweep()));
+    const sweeping = Promise.all(range(1, 2).map(() => sweep(cluster)));
     for (const _ of range(1, 4)) {
       await cluster.redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
       await sleep(150);
     }
-    const reports = await sweeping;
-    assert.equal(sum(reports.map(({ freed }) => freed)), HOLDS);
+    assertAllFreed(await sweeping);
     await people.checkFreedOnce(t);
   });
 
@@ -198,10 +175,11 @@ describe('nodes that free nothing by themselves', () => {
   test('sweepers whose clocks are wrong free what has ended, and nothing else', { skip }, async (t) => {
     const people = await crowd(t);
     const live = freshSpace();
-    const held = await cluster.next.userCaller(freshNumber()).post('/api/slots/1/hold', live.body({ holdSeconds: 120 }));
+    const user = cluster.next.userCaller(freshNumber());
+    const held = await user.settled.post('/api/slots/1/hold', live.body({ holdSeconds: 120 }));
     assert.equal(held.status, 200, held.text);
-    const reports = await Promise.all([-300, 300, -300, 300, 0].map((seconds) => sweep(wrongClock(seconds))));
-    assert.equal(sum(reports.map(({ freed }) => freed)), HOLDS);
+    const reports = await Promise.all([-300, 300, -300, 300, 0].map((seconds) => sweep(cluster, wrongClock(seconds))));
+    assertAllFreed(reports);
     for (const { freed, oldestLateMs } of reports) {
       assert.ok(freed === 0 || (oldestLateMs > 0 && oldestLateMs < LATE_MS), `${oldestLateMs} ms late`);
     }
@@ -213,7 +191,7 @@ describe('nodes that free nothing by themselves', () => {
     const people = await crowd(t);
     const board = await sameBoard(cluster.nodes, people.spaces[0]);
     assert.ok(board.slots.every(({ status }) => status === 'available'), 'boards show it at once');
-    await all(people.slots, async (slot, index) => {
+    await inLanes(AT_ONCE, people.slots, async (slot, index) => {
       const next = await people.hold({ ...slot, user: `prossimo-${index}` }, 600, index + 1);
       assert.equal(next.status, 200, next.text);
     });
@@ -231,10 +209,7 @@ describe('nodes that free by themselves', () => {
     t.after(() => people.close());
     await people.holdAll();
     let freed = 0;
-    while (Date.now() < people.lastEnd + 500) {
-      const { stdout } = await runCommand(['sweep'], { REDIS_URL: cluster.redis.url }, { deadline: DEADLINE_MS });
-      freed += JSON.parse(stdout).freed;
-    }
+    while (Date.now() < people.lastEnd + 500) freed += (await sweep(cluster)).freed;
     t.diagnostic(`freed by the cron job: ${freed}`);
     await people.checkFreedOnce(t);
   });

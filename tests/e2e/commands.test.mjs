@@ -188,12 +188,17 @@ test('the sweep command with an interval goes on after an outage of the store, u
   const space = freshSpace();
   const client = await node.user(7);
   await client.join(space);
-  assert.equal((await client.call('hold_slot', space.event({ slots: [1], holdSeconds: 1 }))).ok, true);
+  const before = sweeper.output.stderr.length;
+  const held = await node.userCaller(7).settled.post('/api/slots/1/hold', space.body({ holdSeconds: 1 }));
+  assert.equal(held.status, 200, held.text);
   assert.deepEqual((await client.first('slots_freed')).spaces[0].slots, [1]);
   client.close();
   const { exit } = await sweeper.leave('SIGINT');
   assert.deepEqual(exit, { code: 0, signal: null }, sweeper.output.stderr);
-  assert.equal(reports().reduce((sum, { freed }) => sum + freed, 0), 1);
+  const freed = reports().reduce((sum, report) => sum + report.freed, 0);
+  // What one has freed that failed all the same is in no report.
+  const hasFailed = /will try again at the next interval/.test(sweeper.output.stderr.slice(before));
+  assert.ok(freed === 1 || (hasFailed && freed === 0), `${freed} freed: ${sweeper.output.stderr}`);
 });
 
 test('the health check says by its exit code what the node answers', async () => {

@@ -6,7 +6,8 @@ import { after, test } from 'node:test';
 import { freshSpace } from './lib/fixtures.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { FUNCTION_URL, SCHEDULED, startFunction } from './lib/runtime_api.mjs';
-import { runCommand, startSlotcast } from './lib/slotcast.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { STALLED, sweepByCommand, undisturbed } from './lib/stalls.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const redis = await startRedis();
@@ -22,20 +23,33 @@ after(async () => {
 
 /** Holds slots for a second, and waits until that has passed. */
 async function leaveEndedHolds(space, slots) {
-  const held = await slotcast.userCaller(7).post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }));
+  const held = await slotcast.userCaller(7).settled.post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }));
   assert.equal(held.status, 200, held.text);
   await sleep(Math.max(0, Date.parse(held.data.heldUntil) - Date.now()) + 20);
 }
 
-function assertReport(report, expected) {
+/** Invokes until a sweep is done: the answer, with how many `failed` before it because the store did not answer in time. */
+async function invoke(lambda, event = SCHEDULED) {
+  let failed = 0;
+  return eventually(async () => {
+    const answer = await lambda.invoke(event);
+    const isStalled = answer.json?.statusCode === 503 || (answer.outcome === 'error' && STALLED.test(answer.text));
+    failed += isStalled ? 1 : 0;
+    return isStalled ? undefined : { ...answer, failed };
+  }, () => `a sweep (log: ${lambda.log})`);
+}
+
+/** What a sweep reports; what others had freed that failed before it is in no report. */
+function assertReport(report, { freed, spaces }, failed = 0) {
   assert.deepEqual(Object.keys(report).sort(), ['freed', 'oldestLateMs', 'spaces', 'tookMs']);
-  assert.deepEqual({ freed: report.freed, spaces: report.spaces }, expected);
+  if (failed > 0) assert.ok(report.freed <= freed && report.spaces <= spaces, JSON.stringify(report));
+  else assert.deepEqual([report.freed, report.spaces], [freed, spaces]);
 }
 
 test('the first answer comes soon after the start', async (t) => {
   const started = await startFunction({ REDIS_URL: redis.url });
   try {
-    const answer = await started.invoke(SCHEDULED);
+    const answer = await invoke(started);
     assert.equal(answer.outcome, 'response', answer.text);
     t.diagnostic(`from the start of the process to its first answer: ${(answer.at - started.startedAt).toFixed(1)} ms`);
   } finally {
@@ -48,52 +62,58 @@ test('a schedule frees what has ended, and the clients of nodes hear of it', asy
   const client = await slotcast.user(8);
   await client.join(space);
   await leaveEndedHolds(space, [1, 2]);
-  const answer = await lambda.invoke(SCHEDULED);
+  const answer = await invoke(lambda);
   assert.equal(answer.outcome, 'response', answer.text);
-  assertReport(answer.json, { freed: 2, spaces: 1 });
-  assert.ok(answer.json.oldestLateMs > 0, answer.text);
+  assertReport(answer.json, { freed: 2, spaces: 1 }, answer.failed);
+  assert.ok(answer.json.oldestLateMs > 0 || answer.failed > 0, answer.text);
   assert.equal((await client.first('slot_update', (update) => update.status === 'available')).slotId, 1);
   const freed = await client.first('slots_freed');
   assert.deepEqual([freed.count, freed.spaces[0].slots], [2, [1, 2]]);
   assert.equal((await slotcast.entry(space, 1)).status, 'available');
-  assertReport((await lambda.invoke(SCHEDULED)).json, { freed: 0, spaces: 0 });
+  assertReport((await invoke(lambda)).json, { freed: 0, spaces: 0 });
 });
 
 test('an HTTP event is answered with 200 and the report', async () => {
   await leaveEndedHolds(freshSpace(), [3]);
-  const { outcome, json, text } = await lambda.invoke(FUNCTION_URL);
+  const { outcome, json, text, failed } = await invoke(lambda, FUNCTION_URL);
   assert.deepEqual([outcome, json.statusCode, json.headers['content-type']], ['response', 200, 'application/json'], text);
-  assertReport(JSON.parse(json.body), { freed: 1, spaces: 1 });
+  assertReport(JSON.parse(json.body), { freed: 1, spaces: 1 }, failed);
 });
 
 test('what is not JSON is a failed invocation, and the next one is served', async () => {
   assert.equal((await lambda.invoke('not json')).outcome, 'error');
-  assert.equal((await lambda.invoke(SCHEDULED)).outcome, 'response');
+  assert.equal((await invoke(lambda)).outcome, 'response');
 });
 
 test('invocations share one connection, and a lost one is made again', async () => {
   const connectionsMade = async () => Number(/total_connections_received:(\d+)/.exec(await redis.command('INFO', 'stats'))[1]);
-  await lambda.invoke(SCHEDULED);
-  const before = await connectionsMade();
-  for (let round = 0; round < 5; round += 1) assert.equal((await lambda.invoke(SCHEDULED)).outcome, 'response');
+  const measure = async () => {
+    await invoke(lambda);
+    const before = await connectionsMade();
+    for (let round = 0; round < 5; round += 1) assert.equal((await invoke(lambda)).outcome, 'response');
+    return (await connectionsMade()) - before;
+  };
   // The one that asks.
-  assert.equal((await connectionsMade()) - before, 1);
+  assert.equal(await undisturbed([slotcast, { log: () => lambda.log }], measure), 1);
 
   // As when the platform freezes the process between two invocations, for longer than the network remembers it.
   lambda.child.kill('SIGSTOP');
   await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
   lambda.child.kill('SIGCONT');
-  const thawed = await lambda.invoke(SCHEDULED);
+  const thawed = await invoke(lambda);
   assert.equal(thawed.outcome, 'response', thawed.text);
 });
 
 test('a store that does not answer fails the invocation before the platform would end it', async () => {
-  await redis.command('CLIENT', 'PAUSE', 4000);
-  const answer = await lambda.invoke(SCHEDULED, { timeout: 3000 });
-  assert.equal(answer.outcome, 'error', answer.text);
-  assert.equal(answer.json.errorType, 'SweepFailed');
-  assert.ok(answer.timeLeft > 0, `${answer.timeLeft} ms left`);
-  await redis.command('CLIENT', 'UNPAUSE');
+  const goOn = redis.freeze();
+  try {
+    const answer = await lambda.invoke(SCHEDULED, { timeout: 10_000 });
+    assert.equal(answer.outcome, 'error', answer.text);
+    assert.equal(answer.json.errorType, 'SweepFailed');
+    assert.ok(answer.timeLeft > 0, `${answer.timeLeft} ms left`);
+  } finally {
+    goOn();
+  }
 });
 
 test('without Redis a schedule fails, a call is 503, and both work again with it', async () => {
@@ -114,13 +134,14 @@ test('logs are JSON, name the request, and have no secret', async () => {
   const url = `redis://sweeper:a-password-for-redis@127.0.0.1:${redis.port}`;
   const started = await startFunction({ REDIS_URL: url, SLOTCAST_LOG: 'debug' });
   try {
-    assert.equal((await started.invoke(SCHEDULED)).outcome, 'response');
+    const first = await invoke(started);
+    assert.equal(first.outcome, 'response');
     await redis.command('ACL', 'SETUSER', 'sweeper', 'resetpass', '>another');
     await redis.command('CLIENT', 'KILL', 'USER', 'sweeper');
     const refused = await started.invoke(SCHEDULED);
     assert.equal(refused.outcome, 'error', refused.text);
     const swept = started.lines().find((line) => line.message === 'swept');
-    assert.equal(swept?.span?.requestId, 'request-1', started.log);
+    assert.equal(swept?.span?.requestId, `request-${1 + first.failed}`, started.log);
     assert.doesNotMatch(started.log + refused.text, /a-password-for-redis/);
   } finally {
     await started.stop();
@@ -133,13 +154,12 @@ test('where INFO is refused in scripts, the function and the command sweep all t
   const started = await startFunction({ REDIS_URL: url });
   try {
     await leaveEndedHolds(freshSpace(), [1]);
-    const answer = await started.invoke(SCHEDULED);
+    const answer = await invoke(started);
     assert.equal(answer.outcome, 'response', answer.text);
-    assertReport(answer.json, { freed: 1, spaces: 1 });
+    assertReport(answer.json, { freed: 1, spaces: 1 }, answer.failed);
     await leaveEndedHolds(freshSpace(), [1, 2]);
-    const swept = await runCommand(['sweep'], { REDIS_URL: url, JWT_SECRET: undefined });
-    assert.equal(swept.code, 0, swept.stderr);
-    assertReport(JSON.parse(swept.stdout), { freed: 2, spaces: 1 });
+    const { failed, ...report } = await sweepByCommand({ REDIS_URL: url, JWT_SECRET: undefined });
+    assertReport(report, { freed: 2, spaces: 1 }, failed);
   } finally {
     await started.stop();
   }

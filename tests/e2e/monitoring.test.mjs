@@ -33,12 +33,14 @@ async function provokeEverything() {
   const [node, other] = cluster.nodes;
   const client = await node.user(7);
   await client.join(space, { date: space.date });
-  await client.call('hold_slot', space.event({ slots: [1], holdSeconds: 1 }));
+  await client.callUntilSettled('hold_slot', space.event({ slots: [1], holdSeconds: 1 }));
   await client.first('slots_freed');
   const user = other.userCaller(8);
-  for (const act of ['hold', 'extend', 'book']) assert.equal((await user.post(`/api/slots/2/${act}`, space.body())).status, 200);
-  assert.equal((await client.call('hold_slot', space.event({ slots: [2] }))).error.code, 'slot_unavailable');
-  await client.call('release_slot', space.event({ slots: [3] }));
+  for (const act of ['hold', 'extend', 'book']) {
+    assert.equal((await user.settled.post(`/api/slots/2/${act}`, space.body())).status, 200);
+  }
+  assert.equal((await client.callUntilSettled('hold_slot', space.event({ slots: [2] }))).error.code, 'slot_unavailable');
+  await client.callUntilSettled('release_slot', space.event({ slots: [3] }));
   const refused = node.connect({ token: `${userToken(7)}x` });
   await refused.refused();
   client.close();

@@ -58,7 +58,7 @@ test('the package is one program, the same whenever it is made', () => {
 
 test('it sweeps, and logs what the lateness alarm is read from', async (t) => {
   const space = freshSpace();
-  const held = await slotcast.userCaller(7).post('/api/slots/hold', space.body({ slots: [1, 2], holdSeconds: 1 }));
+  const held = await slotcast.userCaller(7).settled.post('/api/slots/hold', space.body({ slots: [1, 2], holdSeconds: 1 }));
   assert.equal(held.status, 200, held.text);
   await sleep(Math.max(0, Date.parse(held.data.heldUntil) - Date.now()) + 20);
   const started = await startFunction({ REDIS_URL: redis.url }, { program: join(folder, 'bootstrap') });

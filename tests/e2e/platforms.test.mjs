@@ -19,6 +19,7 @@ import { freePort } from './lib/ports.mjs';
 import { startHttpProxy } from './lib/proxy.mjs';
 import { serves, startRedis } from './lib/redis_server.mjs';
 import { PROBE_MS, killAtExit, temporaryFolder } from './lib/slotcast.mjs';
+import { STALLED } from './lib/stalls.mjs';
 import { SECRET, staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
@@ -125,7 +126,7 @@ async function startNodes(platform, url, more = {}) {
 async function registeredSpace(node) {
   const space = freshSpace();
   const schedule = { name: 'Sala', opens: '09:00', closes: '18:00', slotMinutes: 60 };
-  const answer = await callerOf(node.url, staffToken()).put(space.path, schedule);
+  const answer = await callerOf(node.url, staffToken()).settled.put(space.path, schedule);
   assert.equal(answer.status, 200, answer.text);
   return space;
 }
@@ -167,7 +168,7 @@ for (const [name, platform] of Object.entries(platforms)) {
     }
     t.after(() => clients.forEach((client) => client.close()));
     for (const client of clients) await client.join(space);
-    const held = await clients[0].call('hold_slot', space.event({ slots: [3] }));
+    const held = await clients[0].callUntilSettled('hold_slot', space.event({ slots: [3] }));
     assert.equal(held.ok, true, JSON.stringify(held));
     for (const client of clients) {
       assert.equal((await client.first('slot_update')).version, held.version);
@@ -183,7 +184,7 @@ for (const [name, platform] of Object.entries(platforms)) {
     assert.match(gone.stderr, /no node answers/);
     // Nobody is stranded: all come back on the nodes that stay.
     await eventually(() => clients.every(({ socket }) => socket.connected), 'all clients connected again');
-    const booked = await callerOf(others[0].url, staffToken()).put('/api/slots/5', space.body({ status: 'booked' }));
+    const booked = await callerOf(others[0].url, staffToken()).settled.put('/api/slots/5', space.body({ status: 'booked' }));
     assert.equal(booked.status, 200, booked.text);
     const ends = await Promise.all(others.map((node) => node.leave(platform.signal)));
     for (const { exit, took } of ends) {
@@ -201,24 +202,37 @@ for (const [name, platform] of Object.entries(platforms)) {
     const client = await node.connect(freshNumber());
     t.after(() => client.close());
     await client.join(space);
-    const held = await client.call('hold_slot', space.event({ slots: [3], holdSeconds: 1 }));
-    assert.equal(held.ok, true, JSON.stringify(held));
+    const user = callerOf(node.url, userToken(1));
+    const held = await user.settled.post('/api/slots/3/hold', space.body({ holdSeconds: 1 }));
+    assert.equal(held.status, 200, held.text);
     await eventually(async () => {
-      const board = await callerOf(node.url, userToken(1)).get(space.boardPath());
+      const board = await user.settled.get(space.boardPath());
       return board.data.slots[2].status === 'available';
     }, 'the end of the hold');
     assert.deepEqual(client.all('slots_freed'), [], 'nobody has swept yet');
 
     const { words, environment } = platform.sweep(store.url);
-    const sweeper = new PlatformProcess(words, environment);
+    // A cron's process ends by itself; one that stays ends when it is told to. Where the store does not answer in time a sweep
+    // fails, and what it has freed is in no report: the next one does the rest.
+    const stays = words.includes('--every');
+    const sweepers = [];
+    const hasFailed = () => sweepers.some(({ output }) => /the sweep failed/.test(output.stderr) && STALLED.test(output.stderr));
+    const sweep = async () => {
+      const sweeper = new PlatformProcess(words, environment);
+      sweepers.push(sweeper);
+      if (!stays) await within(sweeper.exited, 'the end of the sweep');
+      return sweeper;
+    };
+    let sweeper = await sweep();
+    while (!stays && sweeper.exit.code !== 0 && STALLED.test(sweeper.output.stderr)) sweeper = await sweep();
     const freed = await client.first('slots_freed');
     assert.equal(freed.count, 1);
     assert.deepEqual(freed.spaces[0].slots, [3]);
-    // A cron's process ends by itself; one that stays ends when it is told to.
-    const { exit } = words.includes('--every') ? await sweeper.leave(platform.signal) : { exit: await sweeper.exited };
+    const exit = stays ? (await sweeper.leave(platform.signal)).exit : sweeper.exit;
     assert.deepEqual(exit, { code: 0, signal: null }, sweeper.output.stderr);
     const reports = sweeper.output.stdout.trim().split('\n').map((line) => JSON.parse(line));
-    assert.equal(reports[0].freed, 1, sweeper.output.stdout);
+    const sum = reports.reduce((total, report) => total + report.freed, 0);
+    assert.ok(sum === 1 || (sum === 0 && hasFailed()), sweeper.output.stdout);
     await node.leave(platform.signal);
   });
 }
@@ -239,7 +253,7 @@ test('compose: a stock client goes through the proxy of the file by each way, al
   for (const client of clients) await client.join(space);
   const acts = callerOf(proxy.url, staffToken());
   const put = async (slot) => {
-    const answer = await acts.put(`/api/slots/${slot}`, space.body({ status: 'blocked' }));
+    const answer = await acts.settled.put(`/api/slots/${slot}`, space.body({ status: 'blocked' }));
     assert.equal(answer.status, 200, answer.text);
     return answer.data.version;
   };

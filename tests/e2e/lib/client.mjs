@@ -1,9 +1,11 @@
 // The stock `socket.io-client` with a memory: every event is kept in the order in which it came, so that a test can ask
 // for what has come already and wait for what has not.
 
+import assert from 'node:assert/strict';
+
 import { io } from 'socket.io-client';
 
-import { within } from './waiting.mjs';
+import { eventually, within } from './waiting.mjs';
 
 /** The ways in which the stock client connects, by name. */
 export const TRANSPORTS = {
@@ -120,10 +122,22 @@ export class Client {
     );
   }
 
+  /**
+   * Emits until the acknowledgement is final, and gives that: `unavailable` is what a store says that cannot be asked in
+   * time, also where a subscription is being made anew, and to ask again is safe.
+   */
+  async callUntilSettled(event, ...payload) {
+    return eventually(async () => {
+      const answer = await this.call(event, ...payload);
+      return answer.error?.code !== 'unavailable' && answer;
+    }, `an answer of ${event}`);
+  }
+
   /** Joins a space, and gives its `joined_space`. */
   async join(space, more = {}) {
     const before = this.all('joined_space').length;
-    this.emit('join_space', { spazioId: space.number, sedeId: space.site, ...more });
+    const { ok, error } = await this.callUntilSettled('join_space', { spazioId: space.number, sedeId: space.site, ...more });
+    assert.equal(ok, true, JSON.stringify(error));
     return (await this.many('joined_space', before + 1)).at(before);
   }
 

@@ -129,6 +129,7 @@ class LambdaFunction {
     if (!this.waiting || this.queue.length === 0) return;
     const response = this.waiting;
     const invocation = this.queue.shift();
+    invocation.deadline = Date.now() + invocation.timeout;
     this.waiting = undefined;
     this.count += 1;
     const id = `request-${this.count}`;
@@ -142,11 +143,14 @@ class LambdaFunction {
     response.end(invocation.body);
   }
 
-  /** Invokes the function: `{outcome: 'response' | 'error', text, json, at, timeLeft}`. A text is sent as it is. */
+  /**
+   * Invokes the function, which has `timeout` ms from when it is handed that: `{outcome: 'response' | 'error', text, json, at,
+   * timeLeft}`. A text is sent as it is.
+   */
   async invoke(event, { timeout = 20_000 } = {}) {
     const body = typeof event === 'string' ? event : JSON.stringify(event);
     const answered = new Promise((done) => {
-      this.queue.push({ body, deadline: Date.now() + timeout, done });
+      this.queue.push({ body, timeout, done });
     });
     this.hand();
     const ended = this.exited.then((exit) => {

@@ -7,7 +7,6 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { sameBoard, startCluster } from './cluster.mjs';
 import { day, freshNumber, freshSpace, range } from './fixtures.mjs';
 import { Follower, allShowTheStore } from './follower.mjs';
-import { postUntilSettled } from './http.mjs';
 import { Load } from './load.mjs';
 import { eventually, sleep } from './waiting.mjs';
 
@@ -24,11 +23,11 @@ export const oneSecond = () => 2_000 + 2 * (lateness.max / 1_000_000);
 export class Scene {
   /**
    * Starts all of it. With a `proxy` (a function that starts one) the clients come through it. `restless` clients break
-   * their connections again and again. Each user waits `pause` ms between two acts, on average. `redis` and `store` are
-   * those of `startCluster`.
+   * their connections again and again. Each user waits `pause` ms between two acts, on average, and repeats with `settle`
+   * what is refused as unavailable. `redis` and `store` are those of `startCluster`.
    */
   static async start(t, options = {}) {
-    const { proxy, redis, store, restless = 0, shortHolds = 0, pause = 40, transports } = options;
+    const { proxy, redis, store, restless = 0, shortHolds = 0, pause = 40, settle = false, transports } = options;
     const scene = new Scene();
     t.after(() => scene.end());
     scene.t = t;
@@ -43,7 +42,7 @@ export class Scene {
     for (const follower of scene.followers.slice(0, restless)) follower.breakOften();
     scene.shortHolds = shortHolds;
     const nodes = () => scene.targets();
-    scene.load = new Load({ nodes, spaces: scene.spaces, users: 16, pause, shortHolds }).start();
+    scene.load = new Load({ nodes, spaces: scene.spaces, users: 16, pause, shortHolds, settle }).start();
     await scene.acts(60);
     return scene;
   }
@@ -61,7 +60,7 @@ export class Scene {
       const caller = this.targets()[0].userCaller(freshNumber());
       for (let done = 0; done < count; done += 18) {
         for (const act of ['hold', 'release']) {
-          const answer = await postUntilSettled(caller, `/api/slots/${act}`, space.body({ date, slots: range(1, 9) }));
+          const answer = await caller.settled.post(`/api/slots/${act}`, space.body({ date, slots: range(1, 9) }));
           assert.equal(answer.status, 200, answer.text);
         }
       }

@@ -189,10 +189,7 @@ class Slotcast {
 
   /** The board of a space's day: the HTTP answer's `data`. Asked for again where the store is not read in time. */
   async board(space, { token = undefined, date = space.date } = {}) {
-    const answer = await eventually(async () => {
-      const one = await this.caller(token).get(space.boardPath(date));
-      return one.status !== 503 && one;
-    }, `the board of ${space.room}`);
+    const answer = await this.caller(token).settled.get(space.boardPath(date));
     assert.equal(answer.status, 200, answer.text);
     return answer.data;
   }

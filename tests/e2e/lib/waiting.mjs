@@ -20,6 +20,15 @@ export async function within(promise, what, deadline = DEADLINE_MS) {
   }
 }
 
+/** Does all jobs, so many at once: `work` gets each with its index. */
+export async function inLanes(count, jobs, work) {
+  const left = jobs.entries();
+  const lane = async () => {
+    for (const [index, job] of left) await work(job, index);
+  };
+  await Promise.all(Array.from({ length: count }, lane));
+}
+
 /** Asks again until the answer is truthy, and gives it. */
 export async function eventually(ask, what, deadline = DEADLINE_MS) {
   const end = Date.now() + deadline;
