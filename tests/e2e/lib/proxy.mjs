@@ -92,6 +92,8 @@ class HttpProxy {
     this.turn = 0;
     /** How many requests each port got. */
     this.counts = new Map();
+    /** The Engine.IO sessions of which a request was answered with 503; `null` for a handshake, which has none. */
+    this.refused = new Set();
     this.agent = new Agent({ keepAlive: true });
     this.sockets = new Set();
     this.server = createHttpServer((request, response) => this.#forward(request, response));
@@ -110,9 +112,14 @@ class HttpProxy {
     return httpRequest({ host: '127.0.0.1', port: this.#next(), method, path: url, headers, ...more });
   }
 
+  #note({ url }, { statusCode }) {
+    if (statusCode === 503) this.refused.add(new URL(url, this.url).searchParams.get('sid'));
+  }
+
   #forward(request, response) {
     const asked = this.#ask(request, { agent: this.agent });
     asked.on('response', (answer) => {
+      this.#note(request, answer);
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
     });
@@ -135,7 +142,10 @@ class HttpProxy {
       far.write(head);
       near.pipe(far).pipe(near);
     });
-    asked.on('response', (answer) => near.end(headOf(answer)));
+    asked.on('response', (answer) => {
+      this.#note(request, answer);
+      near.end(headOf(answer));
+    });
     asked.on('error', () => near.destroy());
     asked.end();
   }
