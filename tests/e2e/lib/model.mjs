@@ -129,6 +129,7 @@ class History {
       if (!record.unknown || record.settled || record.written) return false;
       if (version <= record.low || version - 1 > record.high) return false;
       if (instant(event) < record.sentAt - CLOCK_MS) return false;
+      if (record.act === 'hold' && lengthOf(event) !== record.holdSeconds * 1_000) return false;
       const covered = this.events.slice(version - 1, version - 1 + record.slots.length);
       const same = covered.every(({ slotId, status }, index) => slotId === record.slots[index] && status === record.becomes);
       return same && covered.length === record.slots.length && !decide(this.#stateAt(version - 1), record, instant(event));
@@ -172,8 +173,8 @@ class History {
       const next = { status: record.becomes, version: version + index, user };
       if (act === 'hold') Object.assign(next, { heldVersion: next.version });
       if (act === 'extend') Object.assign(next, { heldVersion: old.heldVersion });
-      // An extended hold keeps its token, also when nobody was told that it was extended.
-      const token = act === 'extend' ? old.token : record.data?.holdToken;
+      // Extended holds keep a token, also when nobody was told that they were extended: all of them that of the first.
+      const token = act === 'extend' ? before[slots[0]].token : record.data?.holdToken;
       if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until) });
       // Staff that sets booked what is booked leaves it to who booked it.
       const stays = act === 'update' && next.status === 'booked' && old.status === 'booked';
@@ -186,7 +187,7 @@ class History {
   }
 
   #checkLength(version, record, event) {
-    const lasts = Date.parse(event.data.held_until) - instant(event);
+    const lasts = lengthOf(event);
     if (lasts !== record.holdSeconds * 1_000) this.#violated(`the hold of version ${version} lasts ${lasts} ms`, record);
   }
 
@@ -211,6 +212,9 @@ class History {
 
 /** The store's time of an event. */
 const instant = (event) => Date.parse(event.timestamp);
+
+/** How long the hold of an event lasts from then, in ms. */
+const lengthOf = (event) => Date.parse(event.data.held_until) - instant(event);
 
 const isFirstOf = (other, record) =>
   other !== record && other.ok && other.key === record.key && other.data.version === record.data.version;
