@@ -5,7 +5,7 @@ import { after, describe, test } from 'node:test';
 
 import { TIMESTAMP, freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
-import { eventually, sleep } from './lib/waiting.mjs';
+import { eventually, inLanes, sleep } from './lib/waiting.mjs';
 
 const withTimer = await startSlotcast();
 const withoutTimer = await startSlotcast({ settings: { SLOT_TIMER_INTERVAL: '0' } });
@@ -62,8 +62,8 @@ describe('with the timer', () => {
         .filter((one) => mine.has(one.spazioId))
         .flatMap((one) => one.slots.map((slot) => `${one.spazioId}/${slot}`));
     await eventually(() => freed().length >= 15, 'fifteen freed slots');
-    await slotcast.userCaller(freshNumber()).post('/api/slots/1/hold', freshSpace().body({ holdSeconds: 1 }));
     const seen = client.all('slots_freed').length;
+    await slotcast.userCaller(freshNumber()).post('/api/slots/1/hold', freshSpace().body({ holdSeconds: 1 }));
     await client.many('slots_freed', seen + 1);
     assert.equal(freed().length, 15, 'each is told once');
     assert.equal(new Set(freed()).size, 15);
@@ -79,8 +79,8 @@ describe('with the timer', () => {
     const client = await slotcast.user(freshNumber());
     await client.join(space);
     const user = slotcast.userCaller(freshNumber());
-    await user.post('/api/slots/1/hold', space.body({ holdSeconds: 1 }));
-    const extended = await user.post('/api/slots/1/extend', space.body({ holdSeconds: 3 }));
+    await user.post('/api/slots/1/hold', space.body({ holdSeconds: 5 }));
+    const extended = await user.post('/api/slots/1/extend', space.body({ holdSeconds: 7 }));
     assert.equal(extended.status, 200, extended.text);
     const freed = await client.first('slot_update', (update) => update.status === 'available');
     assert.ok(freed.timestamp >= extended.data.heldUntil, `${freed.timestamp} >= ${extended.data.heldUntil}`);
@@ -91,10 +91,10 @@ describe('with the timer', () => {
     const client = await slotcast.user(freshNumber());
     const { version } = await client.join(space);
     const user = slotcast.userCaller(freshNumber());
-    await user.post('/api/slots/hold', space.body({ slots: [1, 2], holdSeconds: 2 }));
+    await user.post('/api/slots/hold', space.body({ slots: [1, 2], holdSeconds: 5 }));
     await user.post('/api/slots/1/book', space.body());
     await user.post('/api/slots/2/release', space.body());
-    await user.post('/api/slots/3/hold', space.body({ holdSeconds: 2 }));
+    await user.post('/api/slots/3/hold', space.body({ holdSeconds: 5 }));
     await client.first('slot_update', (update) => update.slotId === 3 && update.status === 'available');
     assert.deepEqual(versions(client.all('slot_update')), range(version + 1, version + 6));
     const board = await slotcast.board(space);
@@ -163,14 +163,18 @@ describe('with the timer off', () => {
     const client = await slotcast.user(freshNumber());
     const service = slotcast.staffCaller('servizio');
     const spaces = range(1, 600).map(() => freshSpace());
-    const holds = await Promise.all(
-      spaces.map((space) =>
-        service.post('/api/slots/1/hold', space.body({ holdSeconds: 1, id_utente: freshNumber() })),
-      ),
-    );
-    await untilAfter(holds.map((held) => held.data.heldUntil).sort().at(-1));
-    const { data } = await slotcast.staffCaller().post('/api/sweep');
-    assert.deepEqual({ freed: data.freed, spaces: data.spaces }, { freed: 600, spaces: 600 });
+    const end = Date.now() + 3_000;
+    const ends = [];
+    await inLanes(48, spaces, async (space) => {
+      const holdSeconds = Math.max(1, Math.ceil((end - Date.now()) / 1_000));
+      const held = await service.settled.post('/api/slots/1/hold', space.body({ holdSeconds, id_utente: freshNumber() }));
+      assert.equal(held.status, 200, held.text);
+      ends.push(held.data.heldUntil);
+    });
+    await untilAfter(ends.sort().at(-1));
+    const swept = await slotcast.staffCaller().post('/api/sweep');
+    assert.equal(swept.status, 200, swept.text);
+    assert.deepEqual([swept.data.freed, swept.data.spaces], [600, 600]);
     const freed = () => client.all('slots_freed').reduce((sum, told) => sum + told.count, 0);
     await eventually(() => freed() >= 600, 'six hundred freed slots');
     assert.equal(freed(), 600, 'all are counted');
