@@ -120,7 +120,8 @@ function spoil(frame, times, first) {
 async function overWebsocket() {
   const socket = new WebSocket(`${slotcast.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
   socket.on('error', () => {});
-  const closed = once(socket, 'close');
+  // A handshake that is refused is an error, too, and a close like any other.
+  const closed = new Promise((resolve) => socket.once('close', resolve));
   await Promise.race([once(socket, 'open').catch(() => {}), closed]);
   if (random() < 0.8) socket.send(`40{"token":"${userToken(1 + below(50))}"}`);
   for (let sent = 0; sent < 40 && socket.readyState === WebSocket.OPEN; sent += 1) {

@@ -42,6 +42,7 @@ export class RawClient {
     this.ended = new Promise((resolve) => {
       for (const event of ['end', 'close']) this.socket.once(event, () => resolve(Date.now() - this.openedAt));
     });
+    this.ended.then(() => (this.hasEnded = true));
   }
 
   static async open(port, host) {
