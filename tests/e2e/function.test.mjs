@@ -7,7 +7,7 @@ import { freshSpace } from './lib/fixtures.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { FUNCTION_URL, SCHEDULED, startFunction } from './lib/runtime_api.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
-import { STALLED, sweepByCommand, undisturbed } from './lib/stalls.mjs';
+import { sweepByCommand, undisturbed } from './lib/stalls.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const redis = await startRedis();
@@ -28,17 +28,6 @@ async function leaveEndedHolds(space, slots) {
   await sleep(Math.max(0, Date.parse(held.data.heldUntil) - Date.now()) + 20);
 }
 
-/** Invokes until a sweep is done: the answer, with how many `failed` before it because the store did not answer in time. */
-async function invoke(lambda, event = SCHEDULED) {
-  let failed = 0;
-  return eventually(async () => {
-    const answer = await lambda.invoke(event);
-    const isStalled = answer.json?.statusCode === 503 || (answer.outcome === 'error' && STALLED.test(answer.text));
-    failed += isStalled ? 1 : 0;
-    return isStalled ? undefined : { ...answer, failed };
-  }, () => `a sweep (log: ${lambda.log})`);
-}
-
 /** What a sweep reports; what others had freed that failed before it is in no report. */
 function assertReport(report, { freed, spaces }, failed = 0) {
   assert.deepEqual(Object.keys(report).sort(), ['freed', 'oldestLateMs', 'spaces', 'tookMs']);
@@ -49,7 +38,7 @@ function assertReport(report, { freed, spaces }, failed = 0) {
 test('the first answer comes soon after the start', async (t) => {
   const started = await startFunction({ REDIS_URL: redis.url });
   try {
-    const answer = await invoke(started);
+    const answer = await started.sweep();
     assert.equal(answer.outcome, 'response', answer.text);
     t.diagnostic(`from the start of the process to its first answer: ${(answer.at - started.startedAt).toFixed(1)} ms`);
   } finally {
@@ -62,7 +51,7 @@ test('a schedule frees what has ended, and the clients of nodes hear of it', asy
   const client = await slotcast.user(8);
   await client.join(space);
   await leaveEndedHolds(space, [1, 2]);
-  const answer = await invoke(lambda);
+  const answer = await lambda.sweep();
   assert.equal(answer.outcome, 'response', answer.text);
   assertReport(answer.json, { freed: 2, spaces: 1 }, answer.failed);
   assert.ok(answer.json.oldestLateMs > 0 || answer.failed > 0, answer.text);
@@ -70,27 +59,27 @@ test('a schedule frees what has ended, and the clients of nodes hear of it', asy
   const freed = await client.first('slots_freed');
   assert.deepEqual([freed.count, freed.spaces[0].slots], [2, [1, 2]]);
   assert.equal((await slotcast.entry(space, 1)).status, 'available');
-  assertReport((await invoke(lambda)).json, { freed: 0, spaces: 0 });
+  assertReport((await lambda.sweep()).json, { freed: 0, spaces: 0 });
 });
 
 test('an HTTP event is answered with 200 and the report', async () => {
   await leaveEndedHolds(freshSpace(), [3]);
-  const { outcome, json, text, failed } = await invoke(lambda, FUNCTION_URL);
+  const { outcome, json, text, failed } = await lambda.sweep(FUNCTION_URL);
   assert.deepEqual([outcome, json.statusCode, json.headers['content-type']], ['response', 200, 'application/json'], text);
   assertReport(JSON.parse(json.body), { freed: 1, spaces: 1 }, failed);
 });
 
 test('what is not JSON is a failed invocation, and the next one is served', async () => {
   assert.equal((await lambda.invoke('not json')).outcome, 'error');
-  assert.equal((await invoke(lambda)).outcome, 'response');
+  assert.equal((await lambda.sweep()).outcome, 'response');
 });
 
 test('invocations share one connection, and a lost one is made again', async () => {
   const connectionsMade = async () => Number(/total_connections_received:(\d+)/.exec(await redis.command('INFO', 'stats'))[1]);
   const measure = async () => {
-    await invoke(lambda);
+    await lambda.sweep();
     const before = await connectionsMade();
-    for (let round = 0; round < 5; round += 1) assert.equal((await invoke(lambda)).outcome, 'response');
+    for (let round = 0; round < 5; round += 1) assert.equal((await lambda.sweep()).outcome, 'response');
     return (await connectionsMade()) - before;
   };
   // The one that asks.
@@ -100,7 +89,7 @@ test('invocations share one connection, and a lost one is made again', async () 
   lambda.child.kill('SIGSTOP');
   await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
   lambda.child.kill('SIGCONT');
-  const thawed = await invoke(lambda);
+  const thawed = await lambda.sweep();
   assert.equal(thawed.outcome, 'response', thawed.text);
 });
 
@@ -134,7 +123,7 @@ test('logs are JSON, name the request, and have no secret', async () => {
   const url = `redis://sweeper:a-password-for-redis@127.0.0.1:${redis.port}`;
   const started = await startFunction({ REDIS_URL: url, SLOTCAST_LOG: 'debug' });
   try {
-    const first = await invoke(started);
+    const first = await started.sweep();
     assert.equal(first.outcome, 'response');
     await redis.command('ACL', 'SETUSER', 'sweeper', 'resetpass', '>another');
     await redis.command('CLIENT', 'KILL', 'USER', 'sweeper');
@@ -154,7 +143,7 @@ test('where INFO is refused in scripts, the function and the command sweep all t
   const started = await startFunction({ REDIS_URL: url });
   try {
     await leaveEndedHolds(freshSpace(), [1]);
-    const answer = await invoke(started);
+    const answer = await started.sweep();
     assert.equal(answer.outcome, 'response', answer.text);
     assertReport(answer.json, { freed: 1, spaces: 1 }, answer.failed);
     await leaveEndedHolds(freshSpace(), [1, 2]);

@@ -7,7 +7,8 @@ import { createServer } from 'node:http';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { DEADLINE_MS, within } from './waiting.mjs';
+import { STALLED } from './stalls.mjs';
+import { DEADLINE_MS, eventually, within } from './waiting.mjs';
 
 const REPOSITORY = resolve(fileURLToPath(import.meta.url), '../../../..');
 
@@ -157,6 +158,17 @@ class LambdaFunction {
       throw new Error(`the function ended with ${JSON.stringify(exit)}:\n${this.log}`);
     });
     return within(Promise.race([answered, ended]), () => `an answer of the function (log: ${this.log})`, DEADLINE_MS);
+  }
+
+  /** Invokes it until a sweep is done: the answer, with how many `failed` before it because Redis did not answer in time. */
+  async sweep(event = SCHEDULED) {
+    let failed = 0;
+    return eventually(async () => {
+      const answer = await this.invoke(event);
+      const isStalled = answer.json?.statusCode === 503 || (answer.outcome === 'error' && STALLED.test(answer.text));
+      failed += isStalled ? 1 : 0;
+      return isStalled ? undefined : { ...answer, failed };
+    }, () => `a sweep (log: ${this.log})`);
   }
 
   /** The lines logged so far, each of which must be JSON. */
