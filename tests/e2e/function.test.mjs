@@ -22,8 +22,8 @@ after(async () => {
 });
 
 /** Holds slots for a second, and waits until that has passed. */
-async function leaveEndedHolds(space, slots) {
-  const held = await slotcast.userCaller(7).settled.post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }));
+async function leaveEndedHolds(space, slots, node = slotcast) {
+  const held = await node.userCaller(7).settled.post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }));
   assert.equal(held.status, 200, held.text);
   await sleep(Math.max(0, Date.parse(held.data.heldUntil) - Date.now()) + 20);
 }
@@ -137,21 +137,45 @@ test('logs are JSON, name the request, and have no secret', async () => {
   }
 });
 
-test('where INFO is refused in scripts, the function and the command sweep all the same', async () => {
+/** Lets a user do all but ask INFO; the address to use. */
+async function uninformedUrl() {
   await redis.command('ACL', 'SETUSER', 'uninformed', 'on', '>pw', '+@all', '-info', '~*', '&*');
-  const url = `redis://uninformed:pw@127.0.0.1:${redis.port}`;
-  const started = await startFunction({ REDIS_URL: url });
+  return `redis://uninformed:pw@127.0.0.1:${redis.port}`;
+}
+
+test('where INFO is refused in scripts to all, the function and the command sweep all the same', async () => {
+  const settings = { REDIS_URL: await uninformedUrl(), SLOTCAST_REDIS_PREFIX: 'uninformed' };
+  const node = await startSlotcast({ settings: { ...settings, SLOT_TIMER_INTERVAL: '0' } });
+  const started = await startFunction(settings);
   try {
-    await leaveEndedHolds(freshSpace(), [1]);
+    await leaveEndedHolds(freshSpace(), [1], node);
     const answer = await started.sweep();
     assert.equal(answer.outcome, 'response', answer.text);
     assertReport(answer.json, { freed: 1, spaces: 1 }, answer.failed);
-    await leaveEndedHolds(freshSpace(), [1, 2]);
-    const { failed, ...report } = await sweepByCommand({ REDIS_URL: url, JWT_SECRET: undefined });
+    await leaveEndedHolds(freshSpace(), [1, 2], node);
+    const { failed, ...report } = await sweepByCommand({ ...settings, JWT_SECRET: undefined });
     assertReport(report, { freed: 2, spaces: 1 }, failed);
   } finally {
     await started.stop();
+    await node.stop();
   }
+});
+
+test('where INFO is refused to the function alone, it frees nothing and says what to allow', async () => {
+  const space = freshSpace();
+  const started = await startFunction({ REDIS_URL: await uninformedUrl() });
+  try {
+    await leaveEndedHolds(space, [1]);
+    const { version } = await slotcast.board(space);
+    const answer = await started.sweep();
+    assert.equal(answer.outcome, 'error', answer.text);
+    assert.match(answer.text, /may not use INFO.*ACL SETUSER <user> \+info/);
+    assert.equal((await slotcast.board(space)).version, version);
+  } finally {
+    await started.stop();
+  }
+  const swept = await lambda.sweep();
+  assertReport(swept.json, { freed: 1, spaces: 1 }, swept.failed);
 });
 
 for (const [name, settings, expected] of [
