@@ -3,7 +3,8 @@
 -- The first three ARGV of every script:
 --   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
 --   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts, '?' when the caller does
---            not know whether it is; then an epoch that others fence is an error where INFO is refused
+--            not know whether it is; then an epoch that others fence is an error where INFO is refused.
+--            '2' as '1', and the caller has seen this server with a replica: without one now the script refuses (ALONE)
 --   ARGV[3]  what this store's clock is ahead of Redis TIME, in ms; 0 outside tests
 --
 -- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
@@ -28,7 +29,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + to
 local function fence(key)
   local known = redis.call('HMGET', key, 'epoch', 'replid')
   local info
-  if ARGV[2] == '1' then
+  if ARGV[2] == '1' or ARGV[2] == '2' then
     info = redis.call('INFO', 'replication')
   elseif ARGV[2] == '?' then
     info = redis.pcall('INFO', 'replication')
@@ -39,6 +40,11 @@ local function fence(key)
     -- Versions would go on after a failover under which those who are fenced begin an epoch.
     error({ err = 'NOPERM this user may not use INFO in scripts, by which the nodes tell whether writes were lost. '
       .. 'Allow it: ACL SETUSER <user> +info' })
+  end
+  -- A replica that is gone may have been made the primary. What this server took from now on would be lost, so that the
+  -- caller is to ask first which server is the primary.
+  if ARGV[2] == '2' and is_fenced and string.find(info, 'connected_slaves:0', 1, true) then
+    error({ err = 'ALONE this server had a replica, which may be the primary by now' })
   end
   local replid = is_fenced and string.match(info, 'master_replid:(%w+)') or ''
   if known[1] and (not is_fenced or known[2] == replid) then
