@@ -9,6 +9,7 @@ use crate::calls::acknowledged::Acknowledged;
 use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
 use crate::config::Config;
+use crate::store::health::{StoreFault, StoreHealth};
 use crate::store::{NodeReport, SlotStore};
 use crate::sweeper::timer::Deadlines;
 use crate::telemetry::metrics::Metrics;
@@ -62,10 +63,20 @@ pub struct Health {
     store_is_reachable: AtomicBool,
     feed_in_step: AtomicBool,
     draining: AtomicBool,
-    unfenced: AtomicBool,
+    store: Arc<StoreHealth>,
 }
 
 impl Health {
+    /// Of a node on a store that tells its faults in `store`.
+    pub fn of_store(store: Arc<StoreHealth>) -> Self {
+        Self { store, ..Self::default() }
+    }
+
+    /// What the store tells of itself.
+    pub fn store(&self) -> &StoreHealth {
+        &self.store
+    }
+
     /// Says whether the store answers now.
     pub fn set_store_reachable(&self, reachable: bool) {
         self.store_is_reachable.store(reachable, Ordering::Release);
@@ -94,15 +105,15 @@ impl Health {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Says that the store cannot tell when it has lost writes, in a failover or a restart, so that a version may name
-    /// two contents then. The node serves all the same.
-    pub fn note_unfenced(&self) {
-        self.unfenced.store(true, Ordering::Release);
+    /// Whether the store may lose writes without telling, so that a version may name two contents afterwards. The node
+    /// serves all the same.
+    pub fn is_unfenced(&self) -> bool {
+        self.store.is_unfenced()
     }
 
-    /// Whether the store may lose writes without telling.
-    pub fn is_unfenced(&self) -> bool {
-        self.unfenced.load(Ordering::Acquire)
+    /// Whether this node can begin to hear of changes.
+    pub fn can_subscribe(&self) -> bool {
+        !self.store.has(StoreFault::CannotSubscribe)
     }
 
     /// What is less than it could be and stands in nobody's way, one word each.
@@ -124,9 +135,15 @@ impl Health {
         if !self.feed_in_step.load(Ordering::Acquire) {
             obstacles.push("feed_behind");
         }
+        obstacles.extend(self.store.faults().iter().map(|(fault, _)| fault.as_str()));
         if self.is_draining() {
             obstacles.push("draining");
         }
         obstacles
+    }
+
+    /// Why the store's faults are there, one line each.
+    pub fn reasons(&self) -> Vec<String> {
+        self.store.faults().into_iter().map(|(_, reason)| reason).collect()
     }
 }

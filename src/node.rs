@@ -21,6 +21,7 @@ use crate::presence::{self, LocalPresence};
 use crate::realtime::Realtime;
 use crate::realtime::owners::Owners;
 use crate::realtime::sessions::Sessions;
+use crate::store::health::StoreHealth;
 use crate::store::measured::Measured;
 use crate::store::{SessionDirectory, SlotStore, Subscriptions};
 use crate::sweeper::timer::{self, Deadlines};
@@ -45,8 +46,8 @@ pub struct Stores {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// Who has which session; `None` for a store of one node.
     pub directory: Option<Arc<dyn SessionDirectory>>,
-    /// Whether the store always knows when it has lost writes; see [`Health::note_unfenced`].
-    pub is_fenced: bool,
+    /// What the store cannot do now.
+    pub health: Arc<StoreHealth>,
 }
 
 /// Where a node is reached.
@@ -130,10 +131,7 @@ impl Parts {
         let (deadlines, told) = Deadlines::new();
         let metrics = Metrics::new();
         let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
-        let health = Health::default();
-        if !stores.is_fenced {
-            health.note_unfenced();
-        }
+        let health = Health::of_store(stores.health);
         let app = Arc::new(App {
             catalog: Catalog::new(store.clone(), config.catalog.clone()),
             acknowledged: Acknowledged::default(),

@@ -58,11 +58,13 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
             let store = Arc::new(EmbeddedStore::open(folder)?);
-            Ok(Stores { store: store.clone(), subscriptions: store, directory: None, is_fenced: true })
+            let health = store.health();
+            Ok(Stores { store: store.clone(), subscriptions: store, directory: None, health })
         }
         StoreKind::Redis(url) => {
-            let Redis { store, subscriptions, is_fenced } = open_redis(url, config).await?;
-            Ok(Stores { store: store.clone(), subscriptions, directory: Some(store), is_fenced })
+            let (store, subscriptions) = open_redis(url, config).await?;
+            let health = store.health();
+            Ok(Stores { store: store.clone(), subscriptions, directory: Some(store), health })
         }
     }
 }
@@ -78,28 +80,17 @@ pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> 
     }
 }
 
-/// What a node has of Redis.
-struct Redis {
-    store: Arc<RedisStore>,
-    subscriptions: Arc<dyn Subscriptions>,
-    is_fenced: bool,
-}
-
 /// Waits until Redis answers, checks it, and says what is wrong.
-async fn open_redis(url: &str, config: &Config) -> anyhow::Result<Redis> {
+async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStore>, Arc<dyn Subscriptions>)> {
     let prefix = &config.store.redis_prefix;
     let endpoint = Endpoint::parse(url)?;
     let commands = Commands::start(&endpoint)?;
     let checked = check_until_answered(&commands, &endpoint, prefix).await;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let options =
-        RedisOptions { fence: if checked.is_fenced { Fence::Up } else { Fence::Down }, ..RedisOptions::default() };
-    Ok(Redis {
-        store: Arc::new(RedisStore::new(commands, prefix, options)?),
-        subscriptions: Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?),
-        is_fenced: checked.is_fenced,
-    })
+    let store = RedisStore::new(commands, prefix, RedisOptions::default())?;
+    store.health().set_fenced(checked.is_fenced);
+    Ok((Arc::new(store), Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?)))
 }
 
 /// Redis may be started at the same time as this node, or be away for a while. A node that ended meanwhile would be

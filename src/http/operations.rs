@@ -90,8 +90,12 @@ pub struct ProbeBody {
     /// `ok` or `unavailable`.
     #[schema(example = "ok")]
     status: &'static str,
-    /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `draining`.
+    /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `store_rights_missing`,
+    /// `store_cannot_subscribe`, `store_refuses_writes`, `data_file_gone`, `keys_never_fetched`, `draining`.
     obstacles: Vec<&'static str>,
+    /// Why, in words for the operator, where the store said so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
     /// What is less than it could be, of `/readyz` where there is any: `store_unfenced`, the store cannot tell when it
     /// has lost writes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -104,29 +108,30 @@ pub struct ProbeBody {
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
-    probe(if app.health.is_alive() { Vec::new() } else { vec![STORE_NEVER_REACHED] }, Vec::new())
+    probe(if app.health.is_alive() { Vec::new() } else { vec![STORE_NEVER_REACHED] }, Vec::new(), Vec::new())
 }
 
-/// Whether the node is ready to serve: the store can be reached now, the feed is in step, and it is not draining.
+/// Whether the node is ready to serve: the store can be reached now and does all that it must, the feed is in step, and
+/// the node is not draining.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
-    probe(app.health.obstacles(), app.health.notes())
+    probe(app.health.obstacles(), app.health.reasons(), app.health.notes())
 }
 
 /// The answers of a node that waits for its store: alive to nobody yet, and to be asked again.
 pub fn starting_router() -> Router {
-    let not_yet = async || probe(vec![STORE_NEVER_REACHED], Vec::new());
+    let not_yet = async || probe(vec![STORE_NEVER_REACHED], Vec::new(), Vec::new());
     Router::new()
         .route("/healthz", get(not_yet))
         .route("/readyz", get(not_yet))
         .fallback(async || ApiError::from(Refusal::because(Code::Unavailable, "the store has not answered yet")))
 }
 
-fn probe(obstacles: Vec<&'static str>, notes: Vec<&'static str>) -> impl IntoResponse {
+fn probe(obstacles: Vec<&'static str>, reasons: Vec<String>, notes: Vec<&'static str>) -> impl IntoResponse {
     let (code, status) =
         if obstacles.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    (code, axum::Json(ProbeBody { status, obstacles, notes }))
+    (code, axum::Json(ProbeBody { status, obstacles, reasons, notes }))
 }

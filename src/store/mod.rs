@@ -1,7 +1,7 @@
 //! Where state lives. [`SlotStore`] states what every store guarantees; `embedded` is one process on one durable file,
 //! `redis` any number of nodes.
 //!
-//! [`measured`] puts figures to either. [`hub`] is how a node hears them.
+//! [`measured`] puts figures to either. [`hub`] is how a node hears them. [`health`] is what one cannot do now.
 //!
 //! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
 //! store, as every other node does, through [`Subscriptions`].
@@ -9,6 +9,7 @@
 #[cfg(feature = "server")]
 pub mod embedded;
 pub mod finding;
+pub mod health;
 pub mod hub;
 #[cfg(feature = "server")]
 pub mod measured;

@@ -37,7 +37,8 @@ impl Node {
         let mut config = default_config(folder.path());
         change(&mut config);
         let store = Arc::new(EmbeddedStore::open(folder.path()).unwrap());
-        let stores = Stores { store: store.clone(), subscriptions: store.clone(), directory: None, is_fenced: true };
+        let health = store.health();
+        let stores = Stores { store: store.clone(), subscriptions: store.clone(), directory: None, health };
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = public.local_addr().unwrap();
         let shutdown = CancellationToken::new();

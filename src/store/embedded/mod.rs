@@ -46,6 +46,7 @@ pub use self::open::OpenError;
 use self::open::{Absent, Opened};
 use self::reads::Snapshot;
 use self::writer::{Queue, Writer};
+use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
@@ -68,6 +69,7 @@ pub struct EmbeddedStore {
 /// What the writer and the readers share.
 struct Shared {
     folder: PathBuf,
+    health: Arc<StoreHealth>,
     clock: StoreClock,
     hub: Hub,
     commits: AtomicU64,
@@ -95,6 +97,7 @@ impl EmbeddedStore {
         let Opened { database, epoch, commits, mark } = opened;
         let shared = Arc::new(Shared {
             folder: folder.into(),
+            health: Arc::default(),
             clock,
             hub: Hub::default(),
             commits: AtomicU64::new(commits),
@@ -104,6 +107,11 @@ impl EmbeddedStore {
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(|| writer.run());
         let thread = thread.map_err(|error| OpenError::Io { file: folder.into(), cause: error.to_string() })?;
         Ok(Self { shared, queue: Some(queue), writer: Some(thread), nodes: Mutex::default() })
+    }
+
+    /// What this store cannot do now.
+    pub fn health(&self) -> Arc<StoreHealth> {
+        self.shared.health.clone()
     }
 
     /// How many commits, each with its fsync, the file has seen since it was made.

@@ -4,7 +4,7 @@
 //! recognised, and a deadline in the store's time, after which it does nothing: who was told that it failed knows, a
 //! second later, that it will not happen any more.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
@@ -16,6 +16,7 @@ use super::scripts::{self, Script};
 use crate::clock;
 use crate::domain::Bucket;
 use crate::store::StoreError;
+use crate::store::health::StoreHealth;
 
 /// How long a call may take, its repeats included. Less than the second after which a 503 is final.
 const CALL_TIME: Duration = Duration::from_millis(900);
@@ -68,6 +69,7 @@ pub(super) struct Runner {
     commands: Commands,
     fence: Fence,
     shift_millis: i64,
+    health: Arc<StoreHealth>,
     /// One a bucket: on a Cluster each may be on another server, whose clock is another.
     clocks: Vec<StoreClock>,
     /// Of whichever server answered last: good enough for the first act in a bucket.
@@ -75,9 +77,9 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64) -> Self {
+    pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64, health: Arc<StoreHealth>) -> Self {
         let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        Self { commands, fence, shift_millis, clocks, any_clock: StoreClock::default() }
+        Self { commands, fence, shift_millis, health, clocks, any_clock: StoreClock::default() }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -165,13 +167,20 @@ impl Runner {
         self.clocks.get(usize::from(bucket.get()))
     }
 
+    fn fence(&self) -> Fence {
+        match self.fence {
+            Fence::Up if self.health.is_unfenced() => Fence::Down,
+            fence => fence,
+        }
+    }
+
     async fn send(&self, call: &Call, extra: &[String]) -> Result<Reply, Failure> {
         // New each time: a script that runs twice must not make the same epoch twice.
         let candidate = random_hex().map_err(|error| Failure::Final(error.0))?;
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
             command.arg(script).arg(call.keys.len()).arg(&call.keys);
-            command.arg(&candidate).arg(self.fence.arg()).arg(self.shift_millis);
+            command.arg(&candidate).arg(self.fence().arg()).arg(self.shift_millis);
             command.arg(extra).arg(&call.args);
             command
         };

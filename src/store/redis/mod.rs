@@ -36,6 +36,7 @@ mod scripts;
 pub mod subscriptions;
 mod sweep;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,6 +48,7 @@ use self::keys::Keys;
 use self::nodes::LastReport;
 #[cfg(feature = "server")]
 pub use self::subscriptions::RedisSubscriptions;
+use super::health::StoreHealth;
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
@@ -57,6 +59,7 @@ use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, 
 
 /// The store in Redis.
 pub struct RedisStore {
+    health: Arc<StoreHealth>,
     runner: Runner,
     keys: Keys,
     last_report: LastReport,
@@ -74,7 +77,8 @@ pub struct RedisOptions {
 /// Whether the epoch follows the server's history, by which a failover that lost writes cannot reissue versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// Always: where INFO is refused in scripts, they fail.
+    /// Always: where INFO is refused in scripts, they fail. Unless the store's health says that it was refused when the node
+    /// began, and for as long as it says so.
     Up,
     /// Never: an epoch changes only when it is missing. For a node that found INFO refused, and says so.
     Down,
@@ -107,8 +111,14 @@ impl RedisStore {
         let keys = Keys::new(prefix).ok_or_else(|| {
             StoreError(format!("the prefix of keys in Redis is {prefix:?}, and must have no brace: choose another"))
         })?;
-        let runner = Runner::new(commands, options.fence, options.clock_shift_millis);
-        Ok(Self { runner, keys, last_report: LastReport::default() })
+        let health = Arc::new(StoreHealth::default());
+        let runner = Runner::new(commands, options.fence, options.clock_shift_millis, health.clone());
+        Ok(Self { health, runner, keys, last_report: LastReport::default() })
+    }
+
+    /// What this store cannot do now.
+    pub fn health(&self) -> Arc<StoreHealth> {
+        self.health.clone()
     }
 
     /// The store that a `REDIS_URL` names. Nothing is sent yet, so that its server may come later.
