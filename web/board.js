@@ -10,6 +10,9 @@ const MAX_CHOSEN = 32;
 const MAX_LOG_LINES = 200;
 const TOAST_MS = 6_000;
 const DEFAULT_ZONE = 'Europe/Rome';
+/** What is remembered, and where: with the tab, or longer. */
+const TAB_TOKEN = { store: 'tab', key: 'slotcast.token' };
+const LAST_PLACE = { store: 'browser', key: 'slotcast.place' };
 const STAFF_ROLES = new Set(['responsabile', 'gestore', 'amministratore', 'admin', 'servizio']);
 
 /** Each status by a sign and a word, never by its colour alone. */
@@ -42,7 +45,8 @@ const page = {
   board: undefined,
   zone: DEFAULT_ZONE,
   place: { sedeId: 1, spazioId: 1, date: undefined },
-  chosen: new Set(),
+  /** Read by {@link choice} alone, which makes it anew for another space or day. */
+  lastChoice: undefined,
   /** Slot number to its card. */
   cards: new Map(),
   /** `number until` to how long that hold had left when it was first seen here: the full length of its bar. */
@@ -55,7 +59,9 @@ const page = {
 start();
 
 function start() {
-  readLocation();
+  const hash = readHash();
+  takePlace(hash);
+  takeFirstToken(hash);
   addListeners();
   setInterval(tick, 1_000);
   if (page.token) {
@@ -68,17 +74,79 @@ function start() {
 
 // Place and token
 
-/** Takes `#token=…&sede=…&spazio=…&giorno=…`; the token goes to this tab's storage and out of the address bar. */
-function readLocation() {
-  const hash = new URLSearchParams(location.hash.slice(1));
-  const remembered = JSON.parse(localStorage.getItem('slotcast.place') ?? '{}');
-  page.token = hash.get('token') || sessionStorage.getItem('slotcast.token') || undefined;
-  if (page.token) sessionStorage.setItem('slotcast.token', page.token);
-  page.place.sedeId = idFrom(hash.get('sede')) ?? remembered.sedeId ?? 1;
-  page.place.spazioId = idFrom(hash.get('spazio')) ?? remembered.spazioId ?? 1;
+/** What the address says: `#token=…&sede=…&spazio=…&giorno=…`. */
+function readHash() {
+  return new URLSearchParams(location.hash.slice(1));
+}
+
+function takePlace(hash) {
+  const remembered = recallPlace();
+  page.place.sedeId = idFrom(hash.get('sede')) ?? idFrom(remembered.sedeId) ?? 1;
+  page.place.spazioId = idFrom(hash.get('spazio')) ?? idFrom(remembered.spazioId) ?? 1;
   const date = hash.get('giorno');
   page.place.date = isDate(date) ? date : todayIn(DEFAULT_ZONE);
   showPlace();
+}
+
+/** The tab's token, else that of the link. A link for another user than the tab's has to be confirmed. */
+function takeFirstToken(hash) {
+  const own = recall(TAB_TOKEN);
+  const linked = hash.get('token') || undefined;
+  page.token = own ?? linked;
+  if (linked) offerToken(linked);
+}
+
+/** Takes the token of a link: at once for nobody or the same user, else when the person says so. */
+function offerToken(linked) {
+  const { id_utente: user } = readClaims(linked);
+  const { id_utente: present } = readClaims(page.token ?? '');
+  if (!page.token || String(user) === String(present)) {
+    useToken(linked);
+    return;
+  }
+  setText(element('switch-from'), String(present ?? '?'));
+  for (const id of ['switch-to', 'switch-button']) setText(element(id), String(user ?? '?'));
+  element('switch-accept').onclick = () => {
+    element('switch-dialog').close();
+    useToken(linked);
+    connect(linked);
+  };
+  if (!element('switch-dialog').open) element('switch-dialog').showModal();
+}
+
+function useToken(token) {
+  page.token = token;
+  remember(TAB_TOKEN, token);
+}
+
+// The browser may refuse to remember anything, and what it remembers may be anything: the page goes on without.
+
+function storageOf({ store }) {
+  return store === 'tab' ? sessionStorage : localStorage;
+}
+
+function remember(what, text) {
+  try {
+    storageOf(what).setItem(what.key, text);
+  } catch {
+    // The next visit begins as the first one.
+  }
+}
+
+function recall(what) {
+  try {
+    return storageOf(what).getItem(what.key) || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function recallPlace() {
+  try {
+    return Object(JSON.parse(recall(LAST_PLACE) ?? '{}'));
+  } catch {
+    return {};
+  }
 }
 
 function idFrom(text) {
@@ -98,7 +166,7 @@ function showPlace() {
   const name = day.toLocaleDateString('it-IT', { dateStyle: 'full', timeZone: 'UTC' });
   element('day-name').textContent = `${name} · ora locale di ${page.zone}`;
   history.replaceState(null, '', `#sede=${sedeId}&spazio=${spazioId}&giorno=${date}`);
-  localStorage.setItem('slotcast.place', JSON.stringify({ sedeId, spazioId }));
+  remember(LAST_PLACE, JSON.stringify({ sedeId, spazioId }));
 }
 
 function todayIn(timeZone) {
@@ -125,7 +193,6 @@ async function goTo(place) {
   const before = page.place;
   page.place = { ...before, ...place };
   const sameSpace = page.place.sedeId === before.sedeId && page.place.spazioId === before.spazioId;
-  page.chosen.clear();
   showPlace();
   showEmpty('');
   if (!page.client) return;
@@ -162,6 +229,11 @@ function connect(token) {
   before?.close();
   page.token = token;
   page.claims = readClaims(token);
+  // Nothing of another user is shown, not even until the first answer.
+  page.lastChoice = undefined;
+  page.holdLengths.clear();
+  page.holds = [];
+  drawHolds();
   page.tokenEndsSoon = false;
   page.socket = io({ auth: { token }, forceNew: true });
   page.client = new SlotcastClient(page.socket, { fetchBoard });
@@ -252,7 +324,7 @@ async function takeToken(event) {
   event.preventDefault();
   const token = element('token').value.trim();
   if (!token) return;
-  sessionStorage.setItem('slotcast.token', token);
+  remember(TAB_TOKEN, token);
   element('token').value = '';
   element('token-dialog').close();
   const sameUser = String(readClaims(token).id_utente) === String(page.claims.id_utente);
@@ -293,10 +365,8 @@ function drawSlots() {
   const board = page.board;
   if (!board) return;
   const slots = board.slots;
-  for (const slot of slots) {
-    // While an act is under way its slots are in between: held, and not yet known as own.
-    if (!page.isActing && !mayChoose(slot)) page.chosen.delete(slot.number);
-  }
+  // While an act is under way its slots are in between: held, and not yet known as own.
+  if (!page.isActing) noticeLostSlots(slots);
   const numbers = new Set(slots.map((slot) => slot.number));
   for (const [number, card] of page.cards) {
     if (numbers.has(number)) continue;
@@ -344,7 +414,7 @@ function drawCard(card, slot) {
   button.dataset.slot = slot.number;
   button.dataset.mine = slot.mine;
   button.title = slot.title;
-  button.setAttribute('aria-pressed', page.chosen.has(slot.number));
+  button.setAttribute('aria-pressed', choice().slots.has(slot.number));
   button.setAttribute('aria-disabled', !mayChoose(slot));
   setText(card.time, slot.orario);
   setText(card.number, `slot ${slot.number}`);
@@ -416,70 +486,120 @@ function mayChoose(slot) {
   return isStaff() || slot.status === 'available' || (slot.status === 'occupied' && slot.mine);
 }
 
+/**
+ * What is chosen of the space and day that are shown: `slots`, and in `lost` those that somebody else took since. Of
+ * any other space or day nothing is chosen.
+ */
+function choice() {
+  const { sedeId, spazioId, date } = page.place;
+  const where = `${sedeId} ${spazioId} ${date}`;
+  if (page.lastChoice?.where !== where) page.lastChoice = { where, slots: new Set(), lost: new Set() };
+  return page.lastChoice;
+}
+
+function chooseNone() {
+  choice().slots.clear();
+  choice().lost.clear();
+}
+
 function toggleChosen(number) {
   const slot = page.board.slots.find((slot) => slot.number === number);
   if (!slot || !mayChoose(slot)) return;
-  if (page.chosen.has(number)) page.chosen.delete(number);
-  else if (page.chosen.size < MAX_CHOSEN) page.chosen.add(number);
+  const { slots, lost } = choice();
+  if (slots.has(number)) slots.delete(number);
+  else if (slots.size < MAX_CHOSEN) slots.add(number);
   else toast(`Al massimo ${MAX_CHOSEN} slot alla volta.`, 'notice');
+  if (slots.size === 0) lost.clear();
   drawSlots();
 }
 
+/** A choice that lost a slot says so, and nothing is sent until the person has seen it. */
+function noticeLostSlots(slots) {
+  const { slots: chosen, lost } = choice();
+  const gone = slots.filter((slot) => chosen.has(slot.number) && !mayChoose(slot)).map((slot) => slot.number);
+  if (gone.length === 0) return;
+  for (const number of gone) {
+    chosen.delete(number);
+    lost.add(number);
+  }
+  if (chosen.size > 0) return;
+  toast(`Non più disponibile: ${slotNames([...lost])}`, 'notice');
+  lost.clear();
+}
+
+/** Each button has its place and keeps it: where one was pressed, no other appears. */
 function drawActions(slots) {
-  const chosen = slots.filter((slot) => page.chosen.has(slot.number));
-  const all = (allows) => chosen.length > 0 && chosen.every(allows);
+  const { slots: numbers, lost } = choice();
+  const chosen = slots.filter((slot) => numbers.has(slot.number));
+  const all = (allows) => chosen.length > 0 && lost.size === 0 && chosen.every(allows);
   const isFree = (slot) => slot.status === 'available';
   const isOwnHold = (slot) => slot.status === 'occupied' && slot.mine;
-  element('actions').hidden = chosen.length === 0;
   for (const button of document.querySelectorAll('[data-act]')) {
-    button.hidden = !all(button.dataset.act === 'hold' ? isFree : isOwnHold);
+    setEnabled(button, all(button.dataset.act === 'hold' ? isFree : isOwnHold));
   }
+  for (const button of document.querySelectorAll('[data-staff-status]')) setEnabled(button, all(() => true));
   element('actions').querySelector('[data-staff]').hidden = !isStaff();
+  setEnabled(element('choose-none'), chosen.length > 0);
+  element('choose-rest').hidden = lost.size === 0;
+  if (lost.size > 0) setText(element('choose-rest'), `Continua con ${slotNames([...numbers])}`);
+  setText(element('chosen'), describeChoice(chosen, lost, all(isFree) || all(isOwnHold)));
+}
+
+function describeChoice(chosen, lost, mayAct) {
+  if (lost.size > 0) return `Non più disponibile: ${slotNames([...lost])}. Resta: ${slotNames([...choice().slots])}.`;
+  if (chosen.length === 0) return 'Scegli uno o più slot';
   const count = chosen.length === 1 ? '1 slot scelto' : `${chosen.length} slot scelti`;
-  const mixed = !isStaff() && !all(isFree) && !all(isOwnHold) ? ' · scegli o liberi o tuoi, non insieme' : '';
-  setText(element('chosen'), `${count}${mixed}`);
+  return mayAct || isStaff() ? count : `${count} · scegli o liberi o tuoi, non insieme`;
+}
+
+/** Not `disabled`, which would take the focus away from who uses the keyboard. */
+function setEnabled(button, isEnabled) {
+  button.setAttribute('aria-disabled', !isEnabled || page.isActing);
+}
+
+function isEnabled(button) {
+  return button.getAttribute('aria-disabled') !== 'true';
 }
 
 async function act(name) {
-  const slots = [...page.chosen].sort((a, b) => a - b);
-  await guard(async () => {
-    await page.board[name](slots);
-    toast(`${ACT_LABELS[name]}: ${slotNames(slots)}`, 'done');
-    if (name !== 'hold') page.chosen.clear();
+  const numbers = [...choice().slots].sort((a, b) => a - b);
+  await guard(async (chosen) => {
+    await page.board[name](numbers);
+    toast(`${ACT_LABELS[name]}: ${slotNames(numbers)}`, 'done');
+    if (name !== 'hold') chosen.slots.clear();
   });
 }
 
 async function updateAsStaff(status) {
   const { sedeId, spazioId: idSpazio, date } = page.place;
-  await guard(async () => {
-    for (const slot of [...page.chosen].sort((a, b) => a - b)) {
+  await guard(async (chosen) => {
+    for (const slot of [...chosen.slots].sort((a, b) => a - b)) {
       await call('PUT', `/api/slots/${slot}`, { idSpazio, sedeId, date, status });
-      page.chosen.delete(slot);
+      chosen.slots.delete(slot);
     }
   });
 }
 
-/** Runs an act with its buttons off, shows its refusal, and draws what came of it. */
+/** Runs an act on the present choice with the buttons off, shows its refusal, and draws what came of it. */
 async function guard(run) {
-  const buttons = [...element('actions').querySelectorAll('button')];
-  for (const button of buttons) button.disabled = true;
   page.isActing = true;
+  drawSlots();
   try {
-    await run();
+    await run(choice());
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     showRefusal(error);
   } finally {
     page.isActing = false;
-    for (const button of buttons) button.disabled = false;
     drawSlots();
     refreshHolds();
   }
 }
 
 function slotNames(numbers) {
-  const byNumber = new Map(page.board.slots.map((slot) => [slot.number, slot.orario]));
-  return numbers.map((number) => byNumber.get(number) ?? `slot ${number}`).join(', ');
+  const byNumber = new Map((page.board?.slots ?? []).map((slot) => [slot.number, slot.orario]));
+  const inOrder = [...numbers].sort((a, b) => a - b);
+  return inOrder.map((number) => byNumber.get(number) ?? `slot ${number}`).join(', ');
 }
 
 // Own holds
@@ -490,8 +610,10 @@ let holdsTimer;
 function refreshHolds() {
   clearTimeout(holdsTimer);
   holdsTimer = setTimeout(async () => {
+    const client = page.client;
     const answer = await call('GET', '/api/holds').catch(() => undefined);
-    if (!answer) return;
+    // The answer to another user's question is nobody's business here.
+    if (!answer || client !== page.client) return;
     page.holds = answer.holds;
     drawHolds();
   }, 250);
@@ -633,28 +755,46 @@ function addListeners() {
   onClick('change-token', () => askForToken());
   onClick('token-cancel', () => element('token-dialog').close());
   onClick('choose-none', () => {
-    page.chosen.clear();
+    chooseNone();
     drawSlots();
     element('slots').focus();
   });
+  onClick('choose-rest', () => {
+    choice().lost.clear();
+    drawSlots();
+    element('slots').focus();
+  });
+  onClick('switch-cancel', () => element('switch-dialog').close());
   element('token-form').addEventListener('submit', takeToken);
   // Without a connection there is nothing behind the dialog.
   element('token-dialog').addEventListener('cancel', (event) => {
     if (page.client?.state !== 'online') event.preventDefault();
   });
   for (const button of document.querySelectorAll('[data-act]')) {
-    button.addEventListener('click', () => act(button.dataset.act));
+    button.addEventListener('click', () => isEnabled(button) && act(button.dataset.act));
   }
   for (const button of document.querySelectorAll('[data-staff-status]')) {
-    button.addEventListener('click', () => updateAsStaff(button.dataset.staffStatus));
+    button.addEventListener('click', () => isEnabled(button) && updateAsStaff(button.dataset.staffStatus));
   }
   document.addEventListener('visibilitychange', () => {
     if (document.hidden || page.client?.state !== 'online') return;
     page.board?.refreshOwners();
     refreshHolds();
   });
-  window.addEventListener('hashchange', () => {
-    readLocation();
-    if (page.token) connect(page.token);
-  });
+  window.addEventListener('hashchange', followLink);
+}
+
+/** A link that is opened in this tab: to another space or day, or with a token. */
+function followLink() {
+  const hash = readHash();
+  const before = { ...page.place };
+  const linked = hash.get('token');
+  takePlace(hash);
+  const after = page.place;
+  page.place = before;
+  goTo(after);
+  if (!linked) return;
+  const token = page.token;
+  offerToken(linked);
+  if (page.token !== token) connect(page.token);
 }
