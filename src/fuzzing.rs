@@ -31,6 +31,7 @@ use crate::http::slots::BoardQuery;
 use crate::http::spaces::ChangesQuery;
 use crate::realtime::connect::carries_token;
 use crate::realtime::events::is_well_formed;
+use crate::realtime::request::is_one_reading;
 
 /// A parser under test.
 pub type Target = fn(&[u8]) -> bool;
@@ -148,7 +149,8 @@ pub fn request_lines(input: &[u8]) -> bool {
     let in_query = text.parse::<Uri>().is_ok_and(|uri| {
         Query::<BoardQuery>::try_from_uri(&uri).is_ok() | Query::<ChangesQuery>::try_from_uri(&uri).is_ok()
     });
-    in_path | in_query | HeaderValue::from_bytes(input).is_ok_and(is_good_header)
+    let of_a_session = text.parse::<Uri>().is_ok_and(|uri| uri.query().is_some_and(is_one_reading));
+    in_path | in_query | of_a_session | HeaderValue::from_bytes(input).is_ok_and(is_good_header)
 }
 
 fn is_good_header(value: HeaderValue) -> bool {

@@ -6,21 +6,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 
 use super::Realtime;
 use super::owners::{Owners, Place};
+use super::request::{self, Asked, Unfit};
 use super::session::Session;
 use crate::domain::Code;
 use crate::http::error::ApiError;
 use crate::net::connection::ConnectionHandle;
 use crate::net::proxy::FORWARDED;
 
-/// The headers of a handshake that the library and the session read.
-const KEPT_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCKET_KEY];
+/// The headers of a websocket's handshake that the library and the session read.
+const WEBSOCKET_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCKET_KEY];
 
 /// How long a client may take to send a body of events. The library itself would wait for the rest for ever.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,40 +34,57 @@ const HANDSHAKE_BYTES: usize = 4_096;
 
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, next: Next) -> Response {
+    let asked = match request::read(&request) {
+        Ok(asked) => asked,
+        Err(unfit) => return unfit.into_response(),
+    };
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
-    let is_poll = request.method() == Method::GET && !request.headers().contains_key(header::UPGRADE);
+    let is_poll = matches!(asked, Asked::BeginPolling | Asked::Poll { .. });
     let _polled = connection.as_ref().filter(|_| is_poll).map(ConnectionHandle::begin_poll);
-    let response = answer(&realtime, request, next).await;
-    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-        connection.mark_websocket();
+    let subprotocol = request::subprotocol(request.headers());
+    let mut response = answer(&realtime, asked, request, next).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(connection) = connection {
+            connection.mark_websocket();
+        }
+        if let Some(subprotocol) = subprotocol {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
     }
     response
 }
 
-async fn answer(realtime: &Realtime, request: Request, next: Next) -> Response {
-    match session_id(&request) {
-        None if realtime.0.app.health.is_draining() => {
+async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next) -> Response {
+    match &asked {
+        Asked::BeginPolling | Asked::BeginWebsocket if realtime.0.app.health.is_draining() => {
             realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();
             not_now(Code::Draining)
         }
-        None => begin_session(realtime, request, next).await,
-        Some(engine_id) => pass_session(realtime, &engine_id, request, next).await,
+        Asked::BeginPolling => begin_polling(realtime, request, next).await,
+        Asked::BeginWebsocket => begin_websocket(request, next).await,
+        Asked::Poll { sid } | Asked::Post { sid } | Asked::Upgrade { sid } => {
+            pass_session(realtime, sid, &asked, request, next).await
+        }
     }
 }
 
-/// A handshake. One by polling is claimed before the client learns the session's id, and may use it anywhere.
-async fn begin_session(realtime: &Realtime, request: Request, next: Next) -> Response {
-    let is_polling = !request.headers().contains_key(header::UPGRADE);
-    let connection = request.extensions().get::<ConnectionHandle>().cloned();
-    let response = next.run(trim_head(request)).await;
-    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-        // A session that begins as a websocket is told its id at once.
-        connection.gather_handshake();
-    }
+/// A handshake by polling. The session is claimed before the client learns its id, and may use it anywhere.
+async fn begin_polling(realtime: &Realtime, request: Request, next: Next) -> Response {
+    let response = next.run(trim_head(request, &[])).await;
     match &realtime.0.owners {
-        Some(owners) if is_polling && response.status() == StatusCode::OK => claim(owners, response).await,
+        Some(owners) if response.status() == StatusCode::OK => claim(owners, response).await,
         _ => response,
     }
+}
+
+/// A handshake on a websocket, which is told its id at once.
+async fn begin_websocket(request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    let response = next.run(trim_head(request, &WEBSOCKET_HEADERS)).await;
+    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        connection.gather_handshake();
+    }
+    response
 }
 
 async fn claim(owners: &Owners, response: Response) -> Response {
@@ -90,15 +108,15 @@ fn engine_id_of(packet: &str) -> Option<String> {
     serde_json::from_str::<Open>(packet.strip_prefix('0')?).ok().map(|open| open.sid)
 }
 
-async fn pass_session(realtime: &Realtime, engine_id: &str, request: Request, next: Next) -> Response {
-    let Some(owners) = &realtime.0.owners else { return pass_here(realtime, engine_id, request, next).await };
+async fn pass_session(realtime: &Realtime, engine_id: &str, asked: &Asked, request: Request, next: Next) -> Response {
+    let Some(owners) = &realtime.0.owners else { return pass_here(realtime, engine_id, asked, request, next).await };
     if realtime.0.sessions.of_engine_id(engine_id).is_some() && !owners.is_own(engine_id) {
         // It began on a websocket: nobody else asks for it.
-        return pass_here(realtime, engine_id, request, next).await;
+        return pass_here(realtime, engine_id, asked, request, next).await;
     }
     let is_forwarded = request.headers().contains_key(FORWARDED);
     match owners.place(&realtime.0.app, engine_id, is_forwarded).await {
-        Ok(Place::Here) => pass_here(realtime, engine_id, request, next).await,
+        Ok(Place::Here) => pass_here(realtime, engine_id, asked, request, next).await,
         Ok(Place::Elsewhere(address)) => owners.forward(request, &address).await.unwrap_or_else(unknown_session),
         Err(error) => {
             tracing::warn!(%error, "a session's node cannot be found");
@@ -107,29 +125,35 @@ async fn pass_session(realtime: &Realtime, engine_id: &str, request: Request, ne
     }
 }
 
-async fn pass_here(realtime: &Realtime, engine_id: &str, request: Request, next: Next) -> Response {
+async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, request: Request, next: Next) -> Response {
     let session = realtime.0.sessions.of_engine_id(engine_id);
-    if let Some(session) = &session {
-        if session.is_broken() {
-            // It lost an event for lack of reading: it must not get a later one. The client starts anew.
-            return unknown_session();
+    if session.as_ref().is_some_and(|session| session.is_broken()) {
+        // It lost an event for lack of reading: it must not get a later one. The client starts anew.
+        return unknown_session();
+    }
+    match asked {
+        Asked::Post { .. } => {
+            if let Some(session) = &session {
+                session.inbox.wait_for_room().await;
+            }
+            tokio::time::timeout(POST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| too_slow())
         }
-        if request.method() == Method::POST {
-            session.inbox.wait_for_room().await;
+        Asked::Upgrade { .. } => upgrade(realtime, engine_id, session, request, next).await,
+        _ => {
+            let response = next.run(without_upgrade(request)).await;
+            // It may have begun while the poll waited.
+            match realtime.0.sessions.of_engine_id(engine_id) {
+                Some(session) => note_polled(&session, response).await,
+                None => response,
+            }
         }
     }
-    if request.method() == Method::POST {
-        return tokio::time::timeout(POST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| too_slow());
-    }
-    if request.headers().contains_key(header::UPGRADE) {
-        return upgrade(realtime, engine_id, session, request, next).await;
-    }
-    let response = next.run(request).await;
-    // It may have begun while the poll waited.
-    match realtime.0.sessions.of_engine_id(engine_id) {
-        Some(session) => note_polled(&session, response).await,
-        None => response,
-    }
+}
+
+/// A poll is answered as one, whatever protocol its client would rather speak.
+fn without_upgrade(mut request: Request) -> Request {
+    request.headers_mut().remove(header::UPGRADE);
+    request
 }
 
 async fn upgrade(
@@ -163,11 +187,6 @@ async fn note_polled(session: &Session, response: Response) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-fn session_id(request: &Request) -> Option<String> {
-    let query = request.uri().query()?;
-    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sid").map(|(_, value)| value.into_owned())
-}
-
 /// Not an error that the client gives up on.
 fn not_now(code: Code) -> Response {
     ApiError::from(code).into_response()
@@ -179,15 +198,14 @@ fn too_slow() -> Response {
 }
 
 fn unknown_session() -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    (StatusCode::BAD_REQUEST, headers, r#"{"code":1,"message":"Session ID unknown"}"#).into_response()
+    Unfit::Session.into_response()
 }
 
 /// Copies the few parts of the head that are needed. The library keeps the head of a session's first request for life,
 /// and each header and the URI would keep the connection's whole 8 KiB read buffer with it.
-fn trim_head(request: Request) -> Request {
+fn trim_head(request: Request, kept: &[HeaderName]) -> Request {
     let (mut head, body): (Parts, Body) = request.into_parts();
-    head.headers = copy_headers(&head.headers);
+    head.headers = copy_headers(&head.headers, kept);
     head.extensions = move_extensions(&mut head.extensions);
     if let Some(Ok(uri)) = head.uri.path_and_query().map(|path| Uri::try_from(path.as_str())) {
         head.uri = uri;
@@ -195,11 +213,11 @@ fn trim_head(request: Request) -> Request {
     Request::from_parts(head, body)
 }
 
-fn copy_headers(headers: &HeaderMap) -> HeaderMap {
-    let mut copies = HeaderMap::with_capacity(KEPT_HEADERS.len());
-    for name in KEPT_HEADERS {
-        if let Some(Ok(value)) = headers.get(&name).map(|value| HeaderValue::from_bytes(value.as_bytes())) {
-            copies.insert(name, value);
+fn copy_headers(headers: &HeaderMap, kept: &[HeaderName]) -> HeaderMap {
+    let mut copies = HeaderMap::with_capacity(kept.len());
+    for name in kept {
+        if let Some(Ok(value)) = headers.get(name).map(|value| HeaderValue::from_bytes(value.as_bytes())) {
+            copies.insert(name.clone(), value);
         }
     }
     copies

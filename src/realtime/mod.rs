@@ -1,6 +1,7 @@
 //! Sockets: who is connected, what they may, what they ask, and what they are told.
 //!
-//! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure.
+//! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure. `request`:
+//!   what a request asks for, read once.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all of this node.
 //! - [`inbox`]: the events of one socket, in order, through a bounded queue; `outbox`: the bounded way to it.
@@ -20,6 +21,7 @@ pub mod inbox;
 pub mod notifications;
 mod outbox;
 pub mod owners;
+pub(crate) mod request;
 pub mod session;
 pub mod sessions;
 pub mod statistics;
