@@ -1,0 +1,187 @@
+//! What sockets ask of a space's task: to join, to be brought up to date, to leave.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::{Command, SpaceTask, Watcher, unavailable};
+use crate::domain::event::Position;
+use crate::domain::refusal::Code;
+use crate::domain::{Day, Refusal};
+use crate::feed::payload::joined_space;
+use crate::feed::{Interest, Joined, Member, MemberId};
+use crate::store::{LogRead, Message, MessageKind, Topic};
+
+/// How many commands are done before events are looked at again.
+const COMMANDS_AT_ONCE: usize = 256;
+
+/// What a socket is to be sent after `joined_space`.
+enum Prepared {
+    Nothing,
+    Snapshot(Arc<RawValue>),
+    Replay(Vec<Message>),
+}
+
+impl SpaceTask {
+    /// Does a command and those that already wait behind it: a crowd that joins shares its reads.
+    ///
+    /// What comes meanwhile is left for the next time: its sender may know of a newer version than a read that was
+    /// made before it came. And events get their turn, however many join.
+    pub(super) async fn obey_all(&mut self, first: Command, commands: &mut mpsc::UnboundedReceiver<Command>) {
+        let mut waiting = vec![first];
+        while waiting.len() < COMMANDS_AT_ONCE
+            && let Ok(next) = commands.try_recv()
+        {
+            waiting.push(next);
+        }
+        self.begin_batch();
+        for command in waiting {
+            self.obey(command).await;
+        }
+        self.end_batch();
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Join { member, interest, answer } => {
+                let joined = self.join(member, interest).await;
+                let _ = answer.send(joined);
+            }
+            Command::Sync { member, interest, answer } => {
+                let synced = self.sync(member, interest).await;
+                let _ = answer.send(synced);
+            }
+            Command::Leave { member, answer } => {
+                self.remove(member);
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    async fn join(&mut self, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
+        let id = member.id();
+        let prepared = self.prepare(&member, &interest).await?;
+        let joined = Joined { at: self.follower.at().clone(), recovered: matches!(prepared, Prepared::Replay(_)) };
+        member.send("joined_space", &joined_space(self.space, &joined, self.store_now()));
+        self.feed.shared().app.metrics.count_event_out("joined_space", 1);
+        self.place(id, member, interest.day, prepared);
+        Ok(joined)
+    }
+
+    async fn sync(&mut self, id: MemberId, interest: Interest) -> Result<Joined, Refusal> {
+        let Some(member) = self.watchers.get(&id).map(|watcher| watcher.member.clone()) else {
+            return Err(not_joined());
+        };
+        let prepared = self.prepare(&member, &interest).await?;
+        let recovered = matches!(prepared, Prepared::Replay(_));
+        self.place(id, member, interest.day, prepared);
+        Ok(Joined { at: self.follower.at().clone(), recovered })
+    }
+
+    /// Puts a member where `prepared` brings it, and sends it that. From here on it gets every event.
+    fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared) {
+        let before = self.watchers.remove(&id);
+        if before.is_none() {
+            self.member_count.fetch_add(1, Ordering::Relaxed);
+        }
+        let (day_before, was_behind) = before.map_or((None, false), |watcher| (watcher.day, watcher.is_behind));
+        let day = day.or(day_before);
+        // Asked for before it is given up, so that a start of a slot that is due stays due.
+        if let Some(day) = day {
+            // As of the beginning: a slot that has started since may not be past yet in what was shown.
+            self.days.ask_for(day, self.schedule.as_deref(), self.batch.begun);
+        }
+        if let Some(before) = day_before {
+            self.days.give_up(before);
+        }
+        // One that waits for a snapshot and joins again without asking for anything still waits for it.
+        let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
+        self.watchers.insert(id, Watcher { member, day, is_behind });
+        self.send_prepared(id, prepared);
+    }
+
+    /// Reads what a socket is to be sent, and brings everybody else to the same position.
+    async fn prepare(&mut self, member: &Arc<dyn Member>, interest: &Interest) -> Result<Prepared, Refusal> {
+        if interest.day.is_some() {
+            self.learn_schedule().await?;
+        }
+        if interest.since.as_ref() == Some(self.follower.at()) && self.is_confirmed() {
+            return Ok(Prepared::Replay(Vec::new()));
+        }
+        if let Some(since) = &interest.since
+            && let Some(replay) = self.read_replay(since).await?
+            && member.admits_replay(replay.len(), replay.iter().map(|message| message.payload.get().len()).sum())
+        {
+            if interest.day.is_some() {
+                // What came with the replay may have made it forgotten, and the day's slot starts follow from it.
+                self.learn_schedule().await?;
+            }
+            return Ok(Prepared::Replay(replay));
+        }
+        if interest.since.is_none() && interest.day.is_none() {
+            self.bring_to_head().await?;
+            return Ok(Prepared::Nothing);
+        }
+        let known = self.watchers.get(&member.id()).and_then(|watcher| watcher.day);
+        let day = match interest.day.or(known) {
+            Some(day) => day,
+            None => self.today().await?,
+        };
+        Ok(Prepared::Snapshot(self.snapshot(day).await?))
+    }
+
+    /// The missed updates, or `None` when they are not all in the log, or not all that was missed is an update.
+    async fn read_replay(&mut self, since: &Position) -> Result<Option<Vec<Message>>, Refusal> {
+        let store = self.feed.shared().app.store.clone();
+        let read = store.read_log(Topic::Space(self.space), since).await.map_err(unavailable)?;
+        let messages = match read {
+            LogRead::Messages(messages) => messages,
+            LogRead::Gone(head) => {
+                // The store may have lost writes: what the task knows is not to be shown for what there is.
+                self.bring_to(&head).await?;
+                return Ok(None);
+            }
+        };
+        let target = messages.last().map_or(since, |message| &message.at).clone();
+        self.bring_to(&target).await?;
+        let is_exact = *self.follower.at() == target;
+        let all_updates = messages.iter().all(|message| message.kind == MessageKind::SlotUpdate);
+        Ok((is_exact && all_updates).then_some(messages))
+    }
+
+    fn send_prepared(&mut self, member: MemberId, prepared: Prepared) {
+        let Some(watcher) = self.watchers.get(&member) else { return };
+        let metrics = &self.feed.shared().app.metrics;
+        match prepared {
+            Prepared::Nothing => {}
+            Prepared::Snapshot(payload) => {
+                watcher.member.send("slots_status_update", &payload);
+                metrics.feed_snapshots.inc();
+                metrics.count_event_out("slots_status_update", 1);
+            }
+            Prepared::Replay(messages) => {
+                messages.iter().for_each(|message| watcher.member.send("slot_update", &message.payload));
+                metrics.count_event_out("slot_update", messages.len() as u64);
+            }
+        }
+    }
+}
+
+pub(super) fn refuse_waiting(commands: &mut mpsc::UnboundedReceiver<Command>) {
+    while let Ok(command) = commands.try_recv() {
+        match command {
+            Command::Join { answer, .. } | Command::Sync { answer, .. } => {
+                let _ = answer.send(Err(Code::Unavailable.into()));
+            }
+            Command::Leave { answer, .. } => {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+fn not_joined() -> Refusal {
+    Refusal::because(Code::NotFound, "join_space first")
+}

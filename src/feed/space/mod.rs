@@ -1,0 +1,266 @@
+//! One task a watched space. It owns the members and is the only one that sends them the space's events.
+//!
+//! Whatever a member is sent — an event, a snapshot, a replay — is sent at the task's position: before a snapshot of
+//! version `v` goes out, the task has brought everybody else to `v`. So no socket sees an old state after a new one.
+//!
+//! Here are the task and the events; `commands` has what sockets ask, `snapshots` the boards, `batch` what is done together.
+
+mod batch;
+mod commands;
+mod snapshots;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::boards::Boards;
+use super::clock::BoardClock;
+use super::days::Days;
+use super::follower::{Follower, Step};
+use super::payload::age_of;
+use super::{Feed, Interest, Joined, Member, MemberId};
+use crate::domain::refusal::Code;
+use crate::domain::{Day, Refusal, Schedule, SpaceKey, StoreTime};
+use crate::store::{Message, MessageKind, ShowBoard, StoreError, Topic};
+use batch::Batch;
+use commands::refuse_waiting;
+use snapshots::random_step;
+
+/// How long the task outlives its last member, so that a page that is loaded again finds it.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Over how long the snapshots that everybody needs at once are spread.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// How many members are sent an event before other tasks may run.
+const FAN_OUT_CHUNK: usize = 256;
+
+/// What sockets ask of the task.
+pub(super) enum Command {
+    Join { member: Arc<dyn Member>, interest: Interest, answer: oneshot::Sender<Result<Joined, Refusal>> },
+    Sync { member: MemberId, interest: Interest, answer: oneshot::Sender<Result<Joined, Refusal>> },
+    Leave { member: MemberId, answer: oneshot::Sender<()> },
+}
+
+struct Watcher {
+    member: Arc<dyn Member>,
+    /// The day that it last asked for.
+    day: Option<Day>,
+    /// It needs a snapshot before any further event.
+    is_behind: bool,
+}
+
+pub(super) struct SpaceTask {
+    feed: Feed,
+    space: SpaceKey,
+    follower: Follower,
+    watchers: HashMap<MemberId, Watcher>,
+    member_count: Arc<AtomicUsize>,
+    /// Snapshots to send, by when.
+    snapshots: BTreeMap<Instant, Vec<MemberId>>,
+    /// Days that staff wants shown to the room.
+    to_show: Vec<Day>,
+    days: Days,
+    boards: Boards,
+    empty_since: Instant,
+    /// The schedule as of the last read; slot starts follow from it.
+    schedule: Option<Arc<Schedule>>,
+    clock: BoardClock,
+    batch: Batch,
+}
+
+impl SpaceTask {
+    /// Runs until nobody watches the space any more.
+    pub(super) async fn run(
+        feed: Feed,
+        space: SpaceKey,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        member_count: Arc<AtomicUsize>,
+    ) {
+        let follower = loop {
+            match Follower::start(feed.shared().clone(), Topic::Space(space)).await {
+                Ok(follower) => break follower,
+                Err(error) => {
+                    tracing::warn!(space = %space, %error, "cannot watch a space");
+                    refuse_waiting(&mut commands);
+                    if feed.retire(space, &mut commands) {
+                        return;
+                    }
+                }
+            }
+        };
+        // From here on it hears of changes; what was read before may be old.
+        feed.shared().app.catalog.forget_unless_at(space, follower.at());
+        feed.shared().app.metrics.feed_topics.inc();
+        let mut task = Self {
+            feed,
+            space,
+            follower,
+            watchers: HashMap::new(),
+            member_count,
+            snapshots: BTreeMap::new(),
+            to_show: Vec::new(),
+            days: Days::default(),
+            boards: Boards::new(space),
+            schedule: None,
+            empty_since: Instant::now(),
+            clock: BoardClock::default(),
+            batch: Batch::none(),
+        };
+        while task.step(&mut commands).await {}
+    }
+
+    /// Waits for one thing and does it; `false` when the task has ended.
+    async fn step(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
+        let due = self.next_due();
+        let linger_end = self.linger_end();
+        tokio::select! {
+            () = sleep_until(due) => self.do_what_is_due().await,
+            heard = self.follower.hear() => {
+                let steps = self.follower.take(heard).await;
+                self.take(steps).await;
+                self.show_boards().await;
+            }
+            command = commands.recv() => match command {
+                Some(command) => self.obey_all(command, commands).await,
+                None => return false,
+            },
+            () = sleep_until(linger_end) => return !self.feed.retire(self.space, commands),
+        }
+        true
+    }
+
+    // --- Events
+
+    /// Sends on what the follower says.
+    async fn take(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Deliver(message) => self.deliver(&message).await,
+                Step::Restarted => {
+                    self.forget_schedule();
+                    self.put_all_behind(SPREAD);
+                }
+            }
+        }
+    }
+
+    async fn deliver(&mut self, message: &Message) {
+        match message.kind {
+            MessageKind::SlotUpdate => {
+                self.boards.apply(&message.payload);
+                self.send_to_room(message).await;
+            }
+            MessageKind::SpaceChanged => {
+                self.forget_schedule();
+                self.put_all_behind(Duration::ZERO);
+            }
+            MessageKind::ShowBoard => match serde_json::from_str::<ShowBoard>(message.payload.get()) {
+                Ok(show) => self.to_show.push(show.date),
+                Err(error) => tracing::error!(space = %self.space, %error, "an unreadable command in the feed"),
+            },
+            other => tracing::error!(space = %self.space, kind = other.name(), "not a message of a space"),
+        }
+    }
+
+    async fn send_to_room(&mut self, message: &Message) {
+        let mut recipients = 0;
+        for watcher in self.watchers.values().filter(|watcher| !watcher.is_behind) {
+            watcher.member.send("slot_update", &message.payload);
+            recipients += 1;
+            if recipients % FAN_OUT_CHUNK == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let metrics = &self.feed.shared().app.metrics;
+        metrics.count_event_out("slot_update", recipients as u64);
+        if let Some(seconds) = age_of(&message.payload) {
+            metrics.feed_lag_seconds.observe(seconds);
+        }
+        tracing::info!(
+            event.name = "slot_update",
+            room = self.space.room(),
+            recipients,
+            version = message.at.version,
+            "broadcast"
+        );
+    }
+
+    // --- Time
+
+    fn next_due(&self) -> Option<Instant> {
+        let snapshot = self.snapshots.keys().next().copied();
+        let start = self.days.next_start().map(|start| self.instant_of(start));
+        snapshot.into_iter().chain(start).min()
+    }
+
+    async fn do_what_is_due(&mut self) {
+        self.start_slots();
+        let later = self.snapshots.split_off(&(Instant::now() + Duration::from_nanos(1)));
+        let due = std::mem::replace(&mut self.snapshots, later);
+        let members = due.into_values().flatten().collect::<Vec<_>>();
+        if !members.is_empty() {
+            self.send_snapshots(members).await;
+        }
+    }
+
+    /// Plans a snapshot for everybody who asked for a day of which a slot has started.
+    fn start_slots(&mut self) {
+        let now = self.store_now();
+        for day in self.days.take_started(self.schedule.as_deref(), now) {
+            for (id, _) in self.watchers.iter().filter(|(_, watcher)| watcher.day == Some(day)) {
+                self.snapshots.entry(Instant::now() + random_step(SPREAD)).or_default().push(*id);
+            }
+        }
+    }
+
+    /// When an instant of the store's clock comes, on this node's. A little later than exactly, so that a snapshot read
+    /// then shows the slot as past.
+    fn instant_of(&self, time: StoreTime) -> Instant {
+        Instant::now() + self.store_now().until(time) + Duration::from_millis(2)
+    }
+
+    // --- Members
+
+    fn remove(&mut self, member: MemberId) {
+        let Some(watcher) = self.watchers.remove(&member) else { return };
+        self.member_count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(day) = watcher.day {
+            self.days.give_up(day);
+        }
+        if self.watchers.is_empty() {
+            self.empty_since = Instant::now();
+        }
+    }
+
+    fn linger_end(&self) -> Option<Instant> {
+        self.watchers.is_empty().then(|| self.empty_since + LINGER)
+    }
+}
+
+impl Drop for SpaceTask {
+    /// However the task ends, nobody is left who believes to be watching: after a panic the members are closed.
+    fn drop(&mut self) {
+        self.feed.shared().app.metrics.feed_topics.dec();
+        self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);
+        for watcher in self.watchers.values() {
+            watcher.member.abandon();
+        }
+    }
+}
+
+fn unavailable(error: StoreError) -> Refusal {
+    tracing::warn!(%error, "the store could not be read");
+    Code::Unavailable.into()
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
