@@ -90,7 +90,8 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     refuse_what_is_unsafe(&checked, config.environment)?;
     let store = RedisStore::new(commands, prefix, RedisOptions::default())?;
     store.health().set_fenced(checked.is_fenced);
-    Ok((Arc::new(store), Arc::new(RedisSubscriptions::connect(&endpoint, prefix)?)))
+    let subscriptions = RedisSubscriptions::connect(&endpoint, prefix, store.formats())?;
+    Ok((Arc::new(store), Arc::new(subscriptions)))
 }
 
 /// Redis may be started at the same time as this node, or be away for a while. A node that ended meanwhile would be

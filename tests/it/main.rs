@@ -18,6 +18,7 @@ mod layering;
 mod openapi;
 mod polling;
 mod redis_agreement;
+mod redis_formats;
 mod redis_moving_slots;
 mod redis_store;
 mod redis_subscriptions;

@@ -12,6 +12,7 @@ use slotcast::store::finding::Severity;
 use slotcast::store::hub::Watch;
 use slotcast::store::redis::checks::{self, Checked};
 use slotcast::store::redis::connect::was_not_sent;
+use slotcast::store::redis::formats::Formats;
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
 use slotcast::store::{Message, Signal, Subscriptions, Topic};
 
@@ -599,7 +600,7 @@ impl Node {
 
     fn connect(url: &str) -> Self {
         let endpoint = Endpoint::parse(url).unwrap();
-        let subscriptions = RedisSubscriptions::connect(&endpoint, PREFIX).unwrap();
+        let subscriptions = RedisSubscriptions::connect(&endpoint, PREFIX, Formats::default()).unwrap();
         Self { commands: Commands::start(&endpoint).unwrap(), subscriptions: subscriptions.into() }
     }
 

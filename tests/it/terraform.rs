@@ -13,6 +13,7 @@ use slotcast::domain::{Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber,
 use slotcast::store::finding::Severity;
 use slotcast::store::redis::checks;
 use slotcast::store::redis::endpoint::{Endpoint, Topology};
+use slotcast::store::redis::formats::Formats;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{SessionDirectory, SlotStore, Subscriptions, Topic};
 use slotcast::{clock, sweeper};
@@ -265,8 +266,12 @@ async fn work_as_a_node(url: &str) {
     let findings = checks::check_url(url, "slotcast").await;
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:?}");
-    let subscriptions =
-        slotcast::store::redis::RedisSubscriptions::connect(&Endpoint::parse(url).unwrap(), "slotcast").unwrap();
+    let subscriptions = slotcast::store::redis::RedisSubscriptions::connect(
+        &Endpoint::parse(url).unwrap(),
+        "slotcast",
+        Formats::default(),
+    )
+    .unwrap();
     let mut watch = subscriptions.watch(Topic::Space(space(1))).await.unwrap();
     let store = open(url);
     let held = store.apply(hold(1, 60_000)).await.unwrap();

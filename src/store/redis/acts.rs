@@ -38,7 +38,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         SlotActKind::Update { .. } => &scripts::UPDATE,
     };
     let mut call = Call::new(script)
-        .key(keys.epoch(bucket))
+        .fence(bucket)
         .key(keys.head(of_space))
         .key(keys.log(of_space))
         .key(keys.day(space, act.day))

@@ -11,6 +11,8 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 use super::Fence;
 use super::connect::{Commands, was_not_sent};
+use super::formats::{Formats, is_not_open};
+use super::keys::Keys;
 use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
@@ -27,13 +29,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_m
 /// One run of a script, but for what every script gets.
 pub(super) struct Call {
     script: &'static Script,
+    /// Whose fence is the first key.
+    fence: Option<Bucket>,
     keys: Vec<String>,
     args: Vec<String>,
 }
 
 impl Call {
     pub(super) fn new(script: &'static Script) -> Self {
-        Self { script, keys: Vec::new(), args: Vec::new() }
+        Self { script, fence: None, keys: Vec::new(), args: Vec::new() }
+    }
+
+    /// Makes the fence of a bucket the first key.
+    pub(super) fn fence(mut self, bucket: Bucket) -> Self {
+        self.fence = Some(bucket);
+        self
     }
 
     pub(super) fn key(mut self, key: String) -> Self {
@@ -67,6 +77,8 @@ impl Budget {
 /// Runs scripts and commands.
 pub(super) struct Runner {
     commands: Commands,
+    pub(super) keys: Keys,
+    pub(super) formats: Formats,
     fence: Fence,
     shift_millis: i64,
     health: Arc<StoreHealth>,
@@ -77,9 +89,16 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(commands: Commands, fence: Fence, shift_millis: i64, health: Arc<StoreHealth>) -> Self {
+    pub(super) fn new(
+        commands: Commands,
+        keys: Keys,
+        fence: Fence,
+        shift_millis: i64,
+        health: Arc<StoreHealth>,
+    ) -> Self {
         let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        Self { commands, fence, shift_millis, health, clocks, any_clock: StoreClock::default() }
+        let (formats, any_clock) = (Formats::default(), StoreClock::default());
+        Self { commands, keys, formats, fence, shift_millis, health, clocks, any_clock }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
@@ -93,15 +112,14 @@ impl Runner {
         }
     }
 
-    /// Runs a script that must not run twice, whose first key is the epoch of the bucket. It gets the act's id, the deadline
+    /// Runs a script that must not run twice, whose first key is the fence of the bucket. It gets the act's id, the deadline
     /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late` and `unknown` as `act.lua` says, with the
     /// store's time second.
     pub(super) async fn once(&self, bucket: Bucket, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         let act_id = random_hex()?;
         if self.time(bucket).is_none() {
-            let epoch = call.keys.first().cloned().unwrap_or_default();
-            self.learn_time(bucket, epoch, budget).await?;
+            self.learn_time(bucket, budget).await?;
         }
         loop {
             let deadline = self.time(bucket).unwrap_or_default().saturating_add(as_millis(budget.left()));
@@ -144,9 +162,9 @@ impl Runner {
     }
 
     /// Asks the time of the server that has a bucket.
-    pub(super) async fn learn_time(&self, bucket: Bucket, epoch: String, budget: Budget) -> Result<i64, StoreError> {
+    pub(super) async fn learn_time(&self, bucket: Bucket, budget: Budget) -> Result<i64, StoreError> {
         let sent = clock::instant();
-        let reply = self.repeatable(&Call::new(&scripts::PING).key(epoch), budget).await?;
+        let reply = self.repeatable(&Call::new(&scripts::PING).fence(bucket), budget).await?;
         let now = reply.number_at(0)?;
         self.learn(bucket, now, sent);
         Ok(now)
@@ -174,12 +192,33 @@ impl Runner {
         }
     }
 
+    /// Sends a call with the fence of its bucket. Where the fence is elsewhere or missing, the script has done nothing: the
+    /// bucket is opened, and the call is sent again.
     async fn send(&self, call: &Call, extra: &[String]) -> Result<Reply, Failure> {
+        let Some(bucket) = call.fence else { return Ok(self.send_plain(call, None, extra).await?) };
+        let (key, format) = self.fence_key(bucket);
+        match self.send_plain(call, Some(&key), extra).await {
+            Err(Refused::ByServer(error)) if is_not_open(&error, format) => {
+                Box::pin(self.open_bucket(bucket, false)).await?;
+                let (key, _) = self.fence_key(bucket);
+                Ok(self.send_plain(call, Some(&key), extra).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Sends a call as it is, after the key of a fence if it has one.
+    pub(super) async fn send_plain(
+        &self,
+        call: &Call,
+        fence: Option<&str>,
+        extra: &[String],
+    ) -> Result<Reply, Refused> {
         // New each time: a script that runs twice must not make the same epoch twice.
-        let candidate = random_hex().map_err(|error| Failure::Final(error.0))?;
+        let candidate = random_hex().map_err(|error| Refused::Other(error.0))?;
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
-            command.arg(script).arg(call.keys.len()).arg(&call.keys);
+            command.arg(script).arg(call.keys.len() + usize::from(fence.is_some())).arg(fence).arg(&call.keys);
             command.arg(&candidate).arg(self.fence().arg()).arg(self.shift_millis);
             command.arg(extra).arg(&call.args);
             command
@@ -193,7 +232,30 @@ impl Runner {
         };
         Vec::from_redis_value(value)
             .map(|values| Reply::new(call.script.name, values))
-            .map_err(|error| Failure::Final(format!("a reply that is no array: {error}")))
+            .map_err(|error| Refused::Other(format!("a reply that is no array: {error}")))
+    }
+}
+
+/// Why a call has no reply.
+pub(super) enum Refused {
+    /// The connection or the server says so.
+    ByServer(RedisError),
+    /// It would be the same at another try.
+    Other(String),
+}
+
+impl From<RedisError> for Refused {
+    fn from(error: RedisError) -> Self {
+        Refused::ByServer(error)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByServer(error) => error.into(),
+            Refused::Other(cause) => Failure::Final(cause),
+        }
     }
 }
 
@@ -232,13 +294,20 @@ impl Tries {
 
 /// Why a try failed, and so whether there is another. Each says the cause.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// Nothing was done; it may be different in a moment.
     NotDone(String),
     /// It may have been done: the connection broke, or there was no answer.
     Unknown(String),
     /// Another try would fail as well.
     Final(String),
+}
+
+impl Failure {
+    pub(super) fn cause(&self) -> &str {
+        let (Failure::NotDone(cause) | Failure::Unknown(cause) | Failure::Final(cause)) = self;
+        cause
+    }
 }
 
 impl From<RedisError> for Failure {

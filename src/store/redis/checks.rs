@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, PushInfo, RedisError, RedisResult, ServerErrorKind,
 };
 
 use super::connect::{Commands, Connector};
 use super::endpoint::{Endpoint, Topology};
-use super::keys::channel;
+use super::keys::{channel, channel_prefix};
 use crate::domain::Bucket;
 use crate::store::finding::{Finding, Severity};
 use crate::store::{StoreError, Topic};
@@ -231,10 +231,14 @@ async fn run_script(
     ["hash", "string", "zset", "stream"].iter().for_each(|kind| {
         command.arg(format!("{name}:{kind}"));
     });
-    channels(prefix).iter().for_each(|channel| {
+    channels(&channel_prefix(prefix, database_of(commands))).iter().for_each(|channel| {
         command.arg(channel);
     });
     query(commands, &command).await
+}
+
+fn database_of(commands: &Commands) -> u8 {
+    u8::try_from(commands.get_db()).unwrap_or_default()
 }
 
 /// The channel of a bucket, and one of the kind that spaces have: a space's numbers begin with 1.
@@ -253,7 +257,7 @@ async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Chec
     let connector = Connector::new(endpoint)?;
     let subscribing = async {
         let mut connection = open_any(&connector).await?;
-        for channel in channels(prefix) {
+        for channel in channels(&channel_prefix(prefix, endpoint.database)) {
             connection.subscribe(&channel).await?;
             connection.unsubscribe(&channel).await?;
         }

@@ -10,8 +10,14 @@
 //! | `P:{bN}:t:S:X` | changes of a space |
 //! | `P:{bN}:t` | freed slots, messages to users and commands of a bucket; messages to everyone in bucket 0 |
 //!
-//! A payload is five parts, a line end (`\n`) between two: the format's version, `1`; the epoch; the version in decimal; the
-//! kind; and JSON, which is all that follows the fourth line end. The kinds are the names of [`MessageKind`]:
+//! With a database number N other than 0 in `REDIS_URL`, `P@N` stands in place of `P` in the names of channels (not of
+//! keys): Redis has one space of channels for all its databases.
+//!
+//! A payload is six parts, a line end (`\n`) between two: the format, `2`; the epoch; the version in decimal; the kind; one
+//! line of JSON for nodes, an object that has `at`, the store's time in ms, and may get more members (a reader ignores
+//! those that it does not know); and JSON, which is all that follows the fifth line end. Format 1, which 0.1 publishes,
+//! and 0.2 while a node of 0.1 lives, has five parts: `1` in the first line, and no line for nodes. The kinds are the names
+//! of [`MessageKind`]:
 //!
 //! | kind | JSON |
 //! |---|---|
@@ -30,7 +36,8 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `P:{bN}:epoch` | hash | `epoch`, and `replid`: the server's `master_replid` when it began |
+//! | `P:{bN}:fence` | hash | `format` of the bucket, `epoch`, and `replid`: the server's `master_replid` when it began. Only from format 2 on |
+//! | `P:{bN}:epoch` | | in format 1 the fence: a hash with `epoch` and `replid`. From format 2 on a string, so that each script of 0.1 fails |
 //! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON. Never expires |
 //! | `P:{bN}:log`, `P:{bN}:log:S:X` | stream | of a topic: entry `<version>-0` with `e` epoch, `k` kind, `p` JSON, `t` instant in ms; the last of an act also `a` the act's id and `r` its answer (token and end, a line each). The last 1,024, for 24 h after the last |
 //! | `P:{bN}:day:S:X:YYYYMMDD` | hash | slot number to record (below). Until 32 days after the day |
@@ -43,6 +50,7 @@
 //! | `P:{bN}:user:U` | hash | `sent`, `received`: sequences of the user's messages. Never expires |
 //! | `P:{bN}:mail:U` | stream | the user's messages: entry `<sequence>-0` with `j` JSON and `ends` instant in ms. The last 100, for 24 h |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
+//! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room; and `stamp`, new with each change |
 //! | `P:session:ID` | string | the node that has this Engine.IO session; expires with the claim |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, a line, and until when, in ms; expires then |
@@ -62,15 +70,17 @@ use crate::domain::ids::parse_id;
 use crate::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, UserId};
 use crate::store::{Message, MessageKind, Topic};
 
-/// The version of the payloads' format.
-const FORMAT: &str = "1";
+/// What the names of all channels begin with: the prefix, and a database number other than 0.
+pub fn channel_prefix(prefix: &str, database: u8) -> String {
+    if database == 0 { prefix.to_owned() } else { format!("{prefix}@{database}") }
+}
 
-/// The channel of a topic.
+/// The channel of a topic. `prefix` is a [`channel_prefix`].
 pub fn channel(prefix: &str, topic: Topic) -> String {
     of_topic(prefix, "t", topic)
 }
 
-/// The topic of a channel; `None` when it is no channel under the prefix.
+/// The topic of a channel; `None` when it is no channel under the [`channel_prefix`].
 pub fn topic_of_channel(prefix: &str, channel: &str) -> Option<Topic> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{b")?;
     let (bucket, rest) = rest.split_once("}:t")?;
@@ -87,13 +97,19 @@ pub fn topic_of_channel(prefix: &str, channel: &str) -> Option<Topic> {
 
 /// Reads a payload; `None` when it is of another format.
 pub fn parse_message(payload: &[u8]) -> Option<Message> {
-    let mut parts = std::str::from_utf8(payload).ok()?.splitn(5, '\n');
-    if parts.next()? != FORMAT {
-        return None;
-    }
+    let (format, rest) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
+    let has_line_for_nodes = match format {
+        "1" => false,
+        "2" => true,
+        _ => return None,
+    };
+    let mut parts = rest.splitn(if has_line_for_nodes { 5 } else { 4 }, '\n');
     let epoch = parts.next()?.into();
     let version = parts.next()?.parse().ok()?;
     let kind = parse_kind(parts.next()?)?;
+    if has_line_for_nodes {
+        parts.next()?;
+    }
     let payload = RawValue::from_string(parts.next()?.into()).ok()?.into();
     Some(Message { at: Position { epoch, version }, kind, payload })
 }
@@ -113,19 +129,28 @@ pub(super) fn space_key(site: &str, space: &str) -> Option<SpaceKey> {
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Arc<str>,
+    channel_prefix: Arc<str>,
 }
 
 impl Keys {
-    /// `None` when the prefix has a brace: it would take the place of the hash tags.
-    pub(super) fn new(prefix: &str) -> Option<Self> {
-        (!prefix.contains(['{', '}'])).then(|| Self { prefix: prefix.into() })
+    /// The names in a database. `None` when the prefix has a brace, which would take the place of the hash tags, or ends
+    /// like the name of a database's channels.
+    pub(super) fn new(prefix: &str, database: u8) -> Option<Self> {
+        let names_database = prefix.rsplit_once('@').is_some_and(|(_, number)| number.parse::<u8>().is_ok());
+        let channel_prefix = channel_prefix(prefix, database).into();
+        (!prefix.contains(['{', '}']) && !names_database).then(|| Self { prefix: prefix.into(), channel_prefix })
     }
 
     pub(super) fn channel(&self, topic: Topic) -> String {
-        channel(&self.prefix, topic)
+        channel(&self.channel_prefix, topic)
     }
 
-    pub(super) fn epoch(&self, bucket: Bucket) -> String {
+    pub(super) fn fence(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "fence")
+    }
+
+    /// The fence of format 1.
+    pub(super) fn old_fence(&self, bucket: Bucket) -> String {
         self.of_bucket(bucket, "epoch")
     }
 
@@ -176,6 +201,11 @@ impl Keys {
 
     pub(super) fn leases(&self) -> String {
         format!("{}:{{nodes}}:leases", self.prefix)
+    }
+
+    /// The leases of the nodes that know a format.
+    pub(super) fn leases_knowing(&self, format: u8) -> String {
+        format!("{}:{{nodes}}:knows:{format}", self.prefix)
     }
 
     pub(super) fn node(&self, id: &str) -> String {
@@ -248,13 +278,30 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_five_parts() {
+    fn a_database_has_channels_of_its_own() {
+        let names = |database| channel(&channel_prefix("slotcast", database), Topic::Bucket(Bucket::EVERYONE));
+        assert_eq!((names(0), names(3)), ("slotcast:{b0}:t".into(), "slotcast@3:{b0}:t".into()));
+        assert_eq!(topic_of_channel("slotcast", &names(3)), None);
+        assert_eq!(topic_of_channel("slotcast@3", &names(0)), None);
+        assert!(Keys::new("slotcast@3", 0).is_none() && Keys::new("slotcast@eu", 0).is_some());
+    }
+
+    #[test]
+    fn a_payload_of_format_2_has_a_line_for_nodes() {
+        let message = parse_message(b"2\nabc\n17\nfreed\n{\"at\":5,\"new\":1}\n{\"a\":\n 1.0}").unwrap();
+        assert_eq!(message.at, Position { epoch: "abc".into(), version: 17 });
+        assert_eq!((message.kind, message.payload.get()), (MessageKind::Freed, "{\"a\":\n 1.0}"));
+        assert!(parse_message(b"2\nabc\n17\nfreed\n{}").is_none());
+    }
+
+    #[test]
+    fn a_payload_of_format_1_is_five_parts() {
         let message = parse_message(b"1\nabc\n17\nslot_update\n{\"a\":\n 1.0}").unwrap();
         assert_eq!(message.at, Position { epoch: "abc".into(), version: 17 });
         assert_eq!((message.kind, message.payload.get()), (MessageKind::SlotUpdate, "{\"a\":\n 1.0}"));
         for bad in [
             "",
-            "2\nabc\n17\nslot_update\n{}",
+            "3\nabc\n17\nslot_update\n{}\n{}",
             "1\nabc\nx\nslot_update\n{}",
             "1\nabc\n17\nnothing\n{}",
             "1\nabc\n17\nfreed\n{",
@@ -265,7 +312,7 @@ mod tests {
 
     #[test]
     fn keys_of_a_bucket_share_its_tag() {
-        let keys = Keys::new("slotcast").unwrap();
+        let keys = Keys::new("slotcast", 0).unwrap();
         let day = Day::parse("0987-01-02").unwrap();
         let tag = format!("{{b{}}}", space().bucket().get());
         for key in [keys.head(Topic::Space(space())), keys.day(space(), day), keys.ends(space().bucket())] {
@@ -276,6 +323,6 @@ mod tests {
         let (one, other) = (UserId::new("a").unwrap(), UserId::new("a:b").unwrap());
         let bucket = space().bucket();
         assert_ne!(keys.answer(bucket, &one, "b:c"), keys.answer(bucket, &other, "c"));
-        assert!(Keys::new("a{b}").is_none());
+        assert!(Keys::new("a{b}", 0).is_none());
     }
 }

@@ -17,7 +17,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
             let keys = &store.keys;
             let topic = Topic::Bucket(user.bucket());
             let call = Call::new(&scripts::NOTIFY)
-                .key(keys.epoch(user.bucket()))
+                .fence(user.bucket())
                 .key(keys.head(topic))
                 .key(keys.log(topic))
                 .key(keys.user(&user))
@@ -31,7 +31,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
         Publication::ToEveryone(message) => {
             let topic = Topic::Bucket(Bucket::EVERYONE);
             let call = Call::new(&scripts::PUBLISH)
-                .key(store.keys.epoch(Bucket::EVERYONE))
+                .fence(Bucket::EVERYONE)
                 .key(store.keys.head(topic))
                 .key(store.keys.log(topic))
                 .arg(store.keys.channel(topic))
@@ -55,7 +55,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
 /// What may be announced twice does no harm: boards are shown again, and sockets that are closed stay so.
 fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &str) -> Call {
     Call::new(&scripts::ANNOUNCE)
-        .key(store.keys.epoch(topic.bucket()))
+        .fence(topic.bucket())
         .key(store.keys.head(topic))
         .arg(store.keys.channel(topic))
         .arg(kind.name())
@@ -105,7 +105,7 @@ pub(super) async fn put_space(
 ) -> Result<Position, ApplyError> {
     let (keys, topic) = (&store.keys, Topic::Space(space));
     let call = Call::new(&scripts::PUT_SPACE)
-        .key(keys.epoch(space.bucket()))
+        .fence(space.bucket())
         .key(keys.head(topic))
         .key(keys.log(topic))
         .key(keys.spaces(space.bucket()))

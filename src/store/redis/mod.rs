@@ -4,7 +4,7 @@
 //! - [`endpoint`]: what `REDIS_URL` says. [`connect`]: the connection that commands take.
 //! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
 //!   a node is about to stand on.
-//! - `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading what comes back.
+//! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading what comes back.
 //! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees. `directory`:
 //!   which node has which session.
 //!
@@ -23,6 +23,7 @@ pub mod connect;
 #[cfg(feature = "server")]
 mod directory;
 pub mod endpoint;
+pub mod formats;
 pub mod keys;
 #[cfg(feature = "server")]
 mod link;
@@ -40,10 +41,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::aio::ConnectionLike;
 
 use self::call::{Budget, Runner};
 pub use self::connect::Commands;
 pub use self::endpoint::Endpoint;
+use self::formats::Formats;
 use self::keys::Keys;
 use self::nodes::LastReport;
 #[cfg(feature = "server")]
@@ -60,7 +63,7 @@ use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, 
 /// The store in Redis.
 pub struct RedisStore {
     health: Arc<StoreHealth>,
-    runner: Runner,
+    runner: Arc<Runner>,
     keys: Keys,
     last_report: LastReport,
 }
@@ -106,13 +109,18 @@ impl Default for RedisOptions {
 
 impl RedisStore {
     /// A store under a prefix of all keys and channels. Nothing is sent yet; an error when the prefix has a brace, which
-    /// would take the place of the hash tags.
+    /// would take the place of the hash tags, or ends with `@` and a number, as the channels of a database do.
     pub fn new(commands: Commands, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        let keys = Keys::new(prefix).ok_or_else(|| {
-            StoreError(format!("the prefix of keys in Redis is {prefix:?}, and must have no brace: choose another"))
+        let database = u8::try_from(commands.get_db()).unwrap_or_default();
+        let keys = Keys::new(prefix, database).ok_or_else(|| {
+            StoreError(format!(
+                "the prefix of keys in Redis is {prefix:?}: it must have no brace, and not end with @ and a number; choose \
+                 another"
+            ))
         })?;
         let health = Arc::new(StoreHealth::default());
-        let runner = Runner::new(commands, options.fence, options.clock_shift_millis, health.clone());
+        let (fence, shift) = (options.fence, options.clock_shift_millis);
+        let runner = Arc::new(Runner::new(commands, keys.clone(), fence, shift, health.clone()));
         Ok(Self { health, runner, keys, last_report: LastReport::default() })
     }
 
@@ -127,10 +135,14 @@ impl RedisStore {
         Self::new(Commands::start(&endpoint)?, prefix, options)
     }
 
+    /// What this process knows of the formats of the buckets, kept up as it learns more.
+    pub fn formats(&self) -> Formats {
+        self.runner.formats.clone()
+    }
+
     /// The time, of the server that has bucket 0.
     async fn now(&self) -> Result<StoreTime, StoreError> {
-        let millis =
-            self.runner.learn_time(Bucket::EVERYONE, self.keys.epoch(Bucket::EVERYONE), Budget::of_a_call()).await?;
+        let millis = self.runner.learn_time(Bucket::EVERYONE, Budget::of_a_call()).await?;
         Ok(StoreTime::from_millis(millis))
     }
 }

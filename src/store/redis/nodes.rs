@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::RedisStore;
 use super::call::{Budget, Call};
 use super::scripts;
+use super::{RedisStore, formats};
 use crate::store::{NodeReport, StoreError};
 
 /// What a room's field begins with.
@@ -52,6 +52,8 @@ pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: D
             continue;
         }
         store.last_report.put(Written { id, stamp, fields });
+        store.runner.formats.learn_old_nodes(reply.number_at(2)?);
+        formats::tend(&store.runner);
         return Ok(());
     }
 }
@@ -71,6 +73,7 @@ fn call_of(
     let mut call = Call::new(&scripts::REPORT_NODE)
         .key(store.keys.leases())
         .key(store.keys.node(id))
+        .key(store.keys.leases_knowing(formats::NEWEST))
         .arg(id)
         .arg(lease.as_millis())
         .arg(written.map_or_else(String::new, |written| written.stamp.to_string()))

@@ -18,7 +18,7 @@ use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, StoreError,
 pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
     let keys = &store.keys;
     let call = Call::new(&scripts::READ_DAY)
-        .key(keys.epoch(space.bucket()))
+        .fence(space.bucket())
         .key(keys.head(Topic::Space(space)))
         .key(keys.day(space, day));
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
@@ -38,7 +38,7 @@ pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<Sp
     let mut days: Vec<Day> = Vec::new();
     loop {
         let mut call = Call::new(&scripts::READ_SPACE)
-            .key(keys.epoch(space.bucket()))
+            .fence(space.bucket())
             .key(keys.head(Topic::Space(space)))
             .key(keys.days(space));
         for day in &days {
@@ -139,7 +139,7 @@ async fn lex_ranges(
 pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
     let keys = &store.keys;
     let call = Call::new(&scripts::READ_LOG)
-        .key(keys.epoch(topic.bucket()))
+        .fence(topic.bucket())
         .key(keys.head(topic))
         .key(keys.log(topic))
         .arg(&since.epoch)
@@ -169,7 +169,7 @@ pub(super) async fn heads(store: &RedisStore, topics: &[Topic]) -> Result<Vec<Po
         by_bucket.entry(topic.bucket()).or_default().push(index);
     }
     let reads = by_bucket.into_iter().map(|(bucket, indexes)| {
-        let mut call = Call::new(&scripts::HEADS).key(store.keys.epoch(bucket));
+        let mut call = Call::new(&scripts::HEADS).fence(bucket);
         for topic in indexes.iter().filter_map(|index| topics.get(*index)) {
             call = call.key(store.keys.head(*topic));
         }

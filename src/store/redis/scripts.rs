@@ -61,6 +61,8 @@ scripts! {
     NODES = &[COMMON], "nodes";
     LEASE = &[COMMON], "lease";
     PING = &[COMMON], "ping";
+    OPEN_BUCKET = &[COMMON], "open_bucket";
+    OLD_NODES = &[COMMON], "old_nodes";
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connect::Connector;
 use super::endpoint::{Endpoint, Node, Topology};
-use super::keys::{channel, parse_message, topic_of_channel};
+use super::formats::{self, Formats};
+use super::keys::{channel, channel_prefix, parse_message, topic_of_channel};
 use super::link::{Link, config_of, tls_of};
 use crate::store::hub::{Hub, Watch};
 use crate::store::{StoreError, Subscriptions, Topic};
@@ -63,12 +64,13 @@ enum Wish {
 }
 
 impl RedisSubscriptions {
-    /// Starts to connect, in the background of the current runtime. `prefix` begins the names of all channels.
+    /// Starts to connect, in the background of the current runtime. `prefix` begins the names of all channels; `formats` are
+    /// those of the store that is heard.
     ///
     /// # Errors
     ///
     /// The file of certificates cannot be used.
-    pub fn connect(endpoint: &Endpoint, prefix: &str) -> Result<Self, StoreError> {
+    pub fn connect(endpoint: &Endpoint, prefix: &str, formats: Formats) -> Result<Self, StoreError> {
         let (unwatched, unwatched_receiver) = mpsc::unbounded_channel();
         let (wishes, wish_receiver) = mpsc::unbounded_channel();
         let (hub, link_number) = (Hub::telling_unwatched(unwatched), Arc::new(AtomicU64::new(0)));
@@ -80,7 +82,7 @@ impl RedisSubscriptions {
                 known: Vec::new(),
                 last: None,
             },
-            prefix: prefix.into(),
+            names: Names::new(prefix, endpoint.database, formats),
             wishes: wish_receiver,
             unwatched: unwatched_receiver,
             link_number: link_number.clone(),
@@ -116,7 +118,7 @@ impl Subscriptions for RedisSubscriptions {
 struct Task {
     hub: Hub,
     nodes: Nodes,
-    prefix: Arc<str>,
+    names: Names,
     wishes: mpsc::UnboundedReceiver<Wish>,
     unwatched: mpsc::UnboundedReceiver<Topic>,
     link_number: Arc<AtomicU64>,
@@ -183,7 +185,7 @@ impl Task {
             Ok(opened) => opened?,
             Err(_) => return Err(StoreError("no answer".into())),
         };
-        let reader = tokio::spawn(hand_on(messages, link.received.clone(), self.hub.clone(), self.prefix.clone()));
+        let reader = tokio::spawn(hand_on(messages, link.received.clone(), self.hub.clone(), self.names.clone()));
         Ok((link, reader))
     }
 
@@ -268,7 +270,7 @@ impl Task {
     }
 
     fn channels(&self, topics: &[Topic]) -> Vec<String> {
-        topics.iter().map(|topic| channel(&self.prefix, *topic)).collect()
+        topics.iter().flat_map(|topic| self.names.of(*topic)).collect()
     }
 
     fn answer_waiting(&mut self) {
@@ -286,7 +288,7 @@ impl Task {
 
 /// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
 /// told when the rest has been handed on: told at once, reading the logs would make it worse.
-async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<AtomicU64>, hub: Hub, prefix: Arc<str>) {
+async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<AtomicU64>, hub: Hub, names: Names) {
     let mut missed_since: Option<Instant> = None;
     loop {
         if missed_since.is_some_and(|since| messages.is_empty() || since.elapsed() >= LAG_DELAY) {
@@ -296,7 +298,7 @@ async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<Ato
         match messages.recv().await {
             Ok(message) => {
                 received.fetch_add(1, Ordering::Relaxed);
-                announce(&message, &hub, &prefix);
+                announce(&message, &hub, &names);
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 if missed_since.is_none() {
@@ -309,15 +311,56 @@ async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<Ato
     }
 }
 
-fn announce(delivered: &Delivered, hub: &Hub, prefix: &str) {
+fn announce(delivered: &Delivered, hub: &Hub, names: &Names) {
     let Some(bytes) = delivered.value.as_bytes() else { return };
     // The checks at start publish nothing, to see whether they may.
     if bytes.is_empty() {
         return;
     }
-    match (topic_of_channel(prefix, &delivered.channel), parse_message(bytes)) {
+    if names.is_of_another_database(&delivered.channel, bytes) {
+        return;
+    }
+    match (names.topic(&delivered.channel), parse_message(bytes)) {
         (Some(topic), Some(message)) => hub.announce(topic, message),
         _ => tracing::error!(channel = %delivered.channel, "not a message of slotcast"),
+    }
+}
+
+/// The names of the channels that a node listens to.
+///
+/// In a database other than 0 the channels have another name than nodes of 0.1 gave them. While a bucket has format 1, both
+/// names are heard; the old one is that of database 0, too.
+#[derive(Clone)]
+struct Names {
+    prefix: Arc<str>,
+    /// `None` in database 0.
+    old_prefix: Option<Arc<str>>,
+    formats: Formats,
+}
+
+impl Names {
+    fn new(prefix: &str, database: u8, formats: Formats) -> Self {
+        let old_prefix = (database > 0).then(|| prefix.into());
+        Self { prefix: channel_prefix(prefix, database).into(), old_prefix, formats }
+    }
+
+    fn of(&self, topic: Topic) -> impl Iterator<Item = String> {
+        let hears_old = self.formats.of(topic.bucket()) != Some(formats::NEWEST);
+        let old = self.old_prefix.as_ref().filter(|_| hears_old).map(|prefix| channel(prefix, topic));
+        std::iter::once(channel(&self.prefix, topic)).chain(old)
+    }
+
+    fn topic(&self, channel: &str) -> Option<Topic> {
+        let old = || topic_of_channel(self.old_prefix.as_ref()?, channel);
+        topic_of_channel(&self.prefix, channel).or_else(old)
+    }
+
+    /// Whether what came under the old name cannot be of this database: a bucket of format 2 does not use that name.
+    fn is_of_another_database(&self, channel: &str, message: &[u8]) -> bool {
+        let Some(topic) = self.old_prefix.as_ref().and_then(|prefix| topic_of_channel(prefix, channel)) else {
+            return false;
+        };
+        !message.starts_with(b"1\n") || self.formats.of(topic.bucket()) == Some(formats::NEWEST)
     }
 }
 

@@ -39,7 +39,7 @@ async fn free(
 ) -> Result<SweepBatch, StoreError> {
     let keys = &store.keys;
     let mut call = Call::new(&scripts::EXPIRE)
-        .key(keys.epoch(bucket))
+        .fence(bucket)
         .key(keys.ends(bucket))
         .key(keys.holds(bucket))
         .key(keys.head(Topic::Bucket(bucket)))

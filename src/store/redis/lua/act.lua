@@ -1,6 +1,6 @@
 -- What the five acts on slots share; `scripts.rs` puts it before each of them, after `common.lua`.
 --
--- KEYS[1]   the bucket's epoch
+-- KEYS[1]   the bucket's fence
 -- KEYS[2]   the space's head
 -- KEYS[3]   the space's log
 -- KEYS[4]   the day's slots

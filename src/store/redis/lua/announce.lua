@@ -1,7 +1,7 @@
 #!lua
 -- Announces a message that is not kept: it takes no version, and bears the topic's head.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head
 -- ARGV[4]  the topic's channel
 -- ARGV[5]  the message's kind

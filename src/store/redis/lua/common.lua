@@ -24,10 +24,14 @@ end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
 
--- The epoch that `key` holds, or a new one when there is none or the server's history is not provably the one that it
--- was made under. Made of what the caller brought and the instant, so that a script that runs twice makes two.
-local function fence(key)
-  local known = redis.call('HMGET', key, 'epoch', 'replid')
+-- The newest format of a bucket that these scripts know; `keys.rs` says what each format is.
+local NEWEST_FORMAT = 2
+
+-- The format of the bucket that this script works in: `fence` reads it. The script writes records and messages in it.
+local format = NEWEST_FORMAT
+
+-- The server's `master_replid`, and true where the caller may compare it. `known` is the one that the fence has, or nil.
+local function replication_id(known)
   local info
   if ARGV[2] == '1' or ARGV[2] == '2' then
     info = redis.call('INFO', 'replication')
@@ -36,7 +40,7 @@ local function fence(key)
   end
   -- No text, but a table with an error, where it was refused.
   local is_fenced = type(info) == 'string'
-  if ARGV[2] == '?' and not is_fenced and (known[2] or '') ~= '' then
+  if ARGV[2] == '?' and not is_fenced and (known or '') ~= '' then
     -- Versions would go on after a failover under which those who are fenced begin an epoch.
     error({ err = 'NOPERM this user may not use INFO in scripts, by which the nodes tell whether writes were lost. '
       .. 'Allow it: ACL SETUSER <user> +info' })
@@ -46,13 +50,36 @@ local function fence(key)
   if ARGV[2] == '2' and is_fenced and string.find(info, 'connected_slaves:0', 1, true) then
     error({ err = 'ALONE this server had a replica, which may be the primary by now' })
   end
-  local replid = is_fenced and string.match(info, 'master_replid:(%w+)') or ''
-  if known[1] and (not is_fenced or known[2] == replid) then
-    return known[1]
-  end
-  local epoch = string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
+  return is_fenced and string.match(info, 'master_replid:(%w+)') or '', is_fenced
+end
+
+-- An epoch that was never there before. Made of what the caller brought and the instant, so that a script that runs twice
+-- makes two.
+local function new_epoch(replid)
+  return string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
+end
+
+-- The epoch of the bucket whose fence is `key`; a new one when the server's history is not provably the one that it was
+-- made under. Where the fence is missing, this script has done nothing yet: it fails with FENCE, the caller runs
+-- `open_bucket.lua`, which makes it, and repeats the call. A format that these scripts do not know fails with FORMAT.
+local function fence(key)
+  local known = redis.call('HMGET', key, 'epoch', 'replid', 'format')
+  format = tonumber(known[3] or '1')
+  if format > NEWEST_FORMAT then error({ err = 'FORMAT ' .. known[3] }) end
+  if not known[1] then error({ err = 'FENCE this bucket has none' }) end
+  local replid, is_fenced = replication_id(known[2])
+  if not is_fenced or known[2] == replid then return known[1] end
+  local epoch = new_epoch(replid)
   redis.call('HSET', key, 'epoch', epoch, 'replid', replid)
   return epoch
+end
+
+-- How many nodes live that do not say that they know the newest format, by the leases of all and of those that do.
+local function count_old_nodes(leases, leases_of_knowing)
+  local function count(key)
+    return #redis.call('ZRANGEBYSCORE', key, '(' .. text(now), '+inf')
+  end
+  return math.max(count(leases) - count(leases_of_knowing), 0)
 end
 
 -- The version in a topic's head.
@@ -60,8 +87,17 @@ local function version_of(head)
   return tonumber(redis.call('HGET', head, 'v') or '0')
 end
 
+-- Publishes a message in the format of the bucket. In a bucket of format 1, nodes of 0.1 listen to the name of the channel
+-- that has no database in it: there the message goes to both names.
 local function publish(channel, epoch, version, kind, payload)
-  redis.call('PUBLISH', channel, '1\n' .. epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n' .. payload)
+  local head = epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n'
+  if format >= 2 then
+    redis.call('PUBLISH', channel, '2\n' .. head .. '{"at":' .. text(now) .. '}\n' .. payload)
+    return
+  end
+  redis.call('PUBLISH', channel, '1\n' .. head .. payload)
+  local before, after = string.match(channel, '^(.*)@%d+(:{b%d+}:t.*)$')
+  if before then redis.call('PUBLISH', before .. after, '1\n' .. head .. payload) end
 end
 
 -- Appends a version to a log and publishes it. The last entry of an act bears the act's id and its answer.

@@ -2,7 +2,7 @@
 -- Frees slots of a bucket, each only if it is a hold that has ended; announces each in its space, and those of one day
 -- together in the bucket. What another sweeper or an act was quicker to free is left alone.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's holds by their end
 -- KEYS[3]  the bucket's holds by their user
 -- KEYS[4]  the bucket's head

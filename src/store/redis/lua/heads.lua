@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Where topics of one bucket stand.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2] and on: the heads of the topics
 --
 -- Reply: an array of texts: epoch, then the version of each topic ...

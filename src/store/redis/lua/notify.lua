@@ -1,7 +1,7 @@
 #!lua
 -- Keeps a message for a user, and announces it in the user's bucket.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
 -- KEYS[3]  the bucket's log
 -- KEYS[4]  how far the user's messages were sent and received

@@ -1,7 +1,7 @@
 #!lua
 -- Appends a message to a bucket's topic and announces it.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
 -- KEYS[3]  the bucket's log
 -- ARGV[4]  the act's id

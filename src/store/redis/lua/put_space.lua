@@ -1,7 +1,7 @@
 #!lua
 -- Registers a space, changes its schedule, or removes it; takes a version, and tells everyone who watches.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
 -- KEYS[3]  the space's log
 -- KEYS[4]  the bucket's registered spaces

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- The slots of one day of a space, with the version that they are at.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
 -- KEYS[3]  the day's slots
 --

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- What a topic's log has after a position: all of it, or nothing.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head
 -- KEYS[3]  the topic's log
 -- ARGV[4]  the epoch of the position

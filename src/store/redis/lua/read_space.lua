@@ -2,7 +2,7 @@
 -- A space: its schedule, and the slots of the future that somebody has. The days that it has slots on must be named in
 -- KEYS; a caller that does not name them all is told them, and asks again.
 --
--- KEYS[1]  the bucket's epoch
+-- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
 -- KEYS[3]  the space's days
 -- KEYS[4] and on: the slots of the days, in the order of the days in ARGV

@@ -3,6 +3,7 @@
 --
 -- KEYS[1]  the leases of the nodes
 -- KEYS[2]  the node's report
+-- KEYS[3]  the leases of the nodes that know format 2
 -- ARGV[4]  the node's id
 -- ARGV[5]  how long the lease lasts, in ms
 -- ARGV[6]  '' to write the report anew, else the stamp that it must bear for the changes to fit
@@ -10,7 +11,8 @@
 -- ARGV[8]  how many of the following ARGV are fields and values to set; the others are fields to remove
 -- ARGV[9] and on: field, value, field, value ..., then fields
 --
--- Reply: an array of texts: 'done' or 'anew' (the report is not the one that the changes are of), and now in ms.
+-- Reply: an array of texts: 'done', now in ms, how many nodes live that do not know format 2; or 'anew' (the report is not
+-- the one that the changes are of) and now.
 
 local known = {}
 if ARGV[6] == '' then
@@ -34,4 +36,6 @@ end
 redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[5]) + 60000)
 redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[5])), ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))
-return { 'done', text(now) }
+redis.call('ZADD', KEYS[3], text(now + tonumber(ARGV[5])), ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now))
+return { 'done', text(now), text(count_old_nodes(KEYS[1], KEYS[3])) }

@@ -1,0 +1,223 @@
+//! The formats of what is stored and published, and the move from one to the next.
+//!
+//! Each bucket has a format of its own, in its fence: a key of the whole deployment cannot be read by a bucket's script on a
+//! Cluster.
+//!
+//! | format | since | fence | records | messages |
+//! |---|---|---|---|---|
+//! | 1 | 0.1 | hash `P:{bN}:epoch` | twelve lines | five parts |
+//! | 2 | 0.2 | hash `P:{bN}:fence` with `format`; `P:{bN}:epoch` is a string | JSON | six parts |
+//!
+//! A node reads both. It writes a bucket's own format, and moves the bucket when every node that lives says in its lease
+//! that it knows the next one. A process without a lease (the function, cron) moves nothing.
+//!
+//! **Invariant:** no script of 0.1 does anything in a bucket of format 2: it fails at its fence, before it writes.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::RedisError;
+
+use super::call::{Call, Failure, Runner};
+use super::scripts;
+use crate::clock;
+use crate::domain::Bucket;
+
+/// The newest format that this program knows.
+pub const NEWEST: u8 = 2;
+
+/// The oldest format that this program knows.
+const OLDEST: u8 = 1;
+
+/// How long an answer about the leases holds.
+const LEASES_HOLD: Duration = Duration::from_secs(1);
+
+/// How long no node of 0.1 may have been seen before a bucket moves, once one was seen: longer than a lease. A Redis that has
+/// lost its leases gets them back within that time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What this process knows of the buckets' formats. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Formats(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// One a bucket: its format, 0 while it is unknown.
+    buckets: Vec<AtomicU8>,
+    /// Held for a copy, never across an await.
+    old_nodes: Mutex<OldNodes>,
+    is_tended: AtomicBool,
+}
+
+/// Whether nodes live that do not know the newest format.
+#[derive(Clone, Copy, Debug, Default)]
+struct OldNodes {
+    told: Option<(Instant, bool)>,
+    last_seen: Option<Instant>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let buckets = Bucket::all().map(|_| AtomicU8::new(0)).collect();
+        Self { buckets, old_nodes: Mutex::default(), is_tended: AtomicBool::new(false) }
+    }
+}
+
+impl Formats {
+    /// The format of a bucket; `None` while this process has not asked.
+    pub fn of(&self, bucket: Bucket) -> Option<u8> {
+        let format = self.0.buckets.get(usize::from(bucket.get()))?.load(Ordering::Acquire);
+        (format != 0).then_some(format)
+    }
+
+    fn set(&self, bucket: Bucket, format: u8) {
+        if let Some(known) = self.0.buckets.get(usize::from(bucket.get())) {
+            known.store(format, Ordering::Release);
+        }
+    }
+
+    /// Takes what the leases say.
+    pub(super) fn learn_old_nodes(&self, count: u64) {
+        let now = clock::instant();
+        let mut old_nodes = self.0.old_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        old_nodes.told = Some((now, count > 0));
+        if count > 0 {
+            old_nodes.last_seen = Some(now);
+        }
+    }
+
+    fn old_nodes(&self) -> OldNodes {
+        *self.0.old_nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether buckets of format 1 may move now.
+    fn may_move(&self) -> bool {
+        let OldNodes { told, last_seen } = self.old_nodes();
+        told.is_some_and(|(_, lives)| !lives) && last_seen.is_none_or(|seen| age(seen) > QUIET)
+    }
+
+    /// Whether there is anything to open or to move.
+    fn wants_tending(&self) -> bool {
+        let may_move = self.may_move();
+        Bucket::all().any(|bucket| self.of(bucket).is_none_or(|format| may_move && format < NEWEST))
+    }
+}
+
+fn age(instant: Instant) -> Duration {
+    clock::instant().saturating_duration_since(instant)
+}
+
+/// Why a bucket's format cannot be used, in one line for the operator.
+pub(super) fn refusal(found: &str) -> String {
+    let is_newer = found.parse::<u32>().is_ok_and(|found| found > u32::from(NEWEST));
+    let (word, advice) = if is_newer {
+        ("newer", "run the version of slotcast that wrote it, or a later one")
+    } else {
+        ("older", "run `slotcast migrate` of the version between")
+    };
+    format!(
+        "what is stored in Redis has format {found}, which is {word} than this version of slotcast knows ({OLDEST} to \
+         {NEWEST}): {advice}"
+    )
+}
+
+/// Whether an error of a script says that the bucket's fence is not where it was looked for. The script has done nothing.
+pub(super) fn is_not_open(error: &RedisError, format: u8) -> bool {
+    match error.code() {
+        Some("FENCE" | "FORMAT") => true,
+        Some("WRONGTYPE") => format < NEWEST,
+        _ => false,
+    }
+}
+
+impl Runner {
+    /// The key of a bucket's fence, as far as its format is known.
+    pub(super) fn fence_key(&self, bucket: Bucket) -> (String, u8) {
+        match self.formats.of(bucket) {
+            Some(1) => (self.keys.old_fence(bucket), 1),
+            format => (self.keys.fence(bucket), format.unwrap_or(NEWEST)),
+        }
+    }
+
+    /// Finds out a bucket's format, makes its fence where there is none, and with `is_moving` moves it to the newest format.
+    /// Tells whether it was moved.
+    pub(super) async fn open_bucket(&self, bucket: Bucket, is_moving: bool) -> Result<bool, Failure> {
+        let as_flag = |flag| if flag { "1" } else { "0" };
+        let call = Call::new(&scripts::OPEN_BUCKET)
+            .key(self.keys.fence(bucket))
+            .key(self.keys.old_fence(bucket))
+            .arg(as_flag(self.old_nodes_live().await))
+            .arg(as_flag(is_moving));
+        let reply = self.send_plain(&call, None, &[]).await?;
+        let text = |index| reply.text_at(index).map_err(|error| Failure::Final(error.0));
+        if text(0)? != "open" {
+            return Err(Failure::Final(refusal(text(1)?)));
+        }
+        self.formats.set(bucket, text(1)?.parse().unwrap_or(NEWEST));
+        Ok(text(2)? == "1")
+    }
+
+    /// Where that cannot be asked, they may live: then a new bucket has the old format, and moves later.
+    async fn old_nodes_live(&self) -> bool {
+        if let Some((told, lives)) = self.formats.old_nodes().told
+            && age(told) < LEASES_HOLD
+        {
+            return lives;
+        }
+        match self.ask_old_nodes().await {
+            Ok(count) => count > 0,
+            Err(_) => true,
+        }
+    }
+
+    async fn ask_old_nodes(&self) -> Result<u64, Failure> {
+        let call = Call::new(&scripts::OLD_NODES).key(self.keys.leases()).key(self.keys.leases_knowing(NEWEST));
+        let reply = self.send_plain(&call, None, &[]).await?;
+        let count = reply.number_at(0).map_err(|error| Failure::Final(error.0))?;
+        self.formats.learn_old_nodes(count);
+        Ok(count)
+    }
+}
+
+/// Opens the buckets that are not open, and moves those that may move, in the background; for a node, with each of its
+/// reports.
+pub(super) fn tend(runner: &Arc<Runner>) {
+    let formats = &runner.formats;
+    if formats.wants_tending() && !formats.0.is_tended.swap(true, Ordering::AcqRel) {
+        let runner = runner.clone();
+        tokio::spawn(async move {
+            tend_all(&runner).await;
+            runner.formats.0.is_tended.store(false, Ordering::Release);
+        });
+    }
+}
+
+async fn tend_all(runner: &Runner) {
+    let mut moved = 0;
+    for bucket in Bucket::all() {
+        let is_moving = runner.formats.may_move();
+        if runner.formats.of(bucket).is_some_and(|format| format == NEWEST || !is_moving) {
+            continue;
+        }
+        match runner.open_bucket(bucket, is_moving).await {
+            Ok(true) => moved += 1,
+            Ok(false) => {}
+            Err(failure) => {
+                tracing::warn!(
+                    bucket = bucket.get(),
+                    error = failure.cause(),
+                    "a bucket cannot be opened; will try again"
+                );
+                break;
+            }
+        }
+    }
+    if moved > 0 {
+        tracing::info!(
+            buckets = moved,
+            format = NEWEST,
+            "moved buckets to a new format, since every live node knows it: nodes of slotcast 0.1 cannot use them any more"
+        );
+    }
+}
