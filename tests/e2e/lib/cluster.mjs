@@ -28,9 +28,10 @@ class Cluster {
     this.turn = 0;
   }
 
-  /** Starts one more node, on a port of its own or on `port`. */
-  async addNode(settings = {}, port = undefined) {
-    const node = await startSlotcast({ settings: { REDIS_URL: this.redis.url, ...this.settings, ...settings }, port });
+  /** Starts one more node, on a port of its own or on `port`; of another version where `binary` names one. */
+  async addNode(settings = {}, port = undefined, binary = undefined) {
+    const all = { REDIS_URL: this.redis.url, ...this.settings, ...settings };
+    const node = await startSlotcast({ settings: all, port, binary });
     this.nodes.push(node);
     return node;
   }

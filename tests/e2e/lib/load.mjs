@@ -3,11 +3,9 @@
 import { randomUUID } from 'node:crypto';
 
 import { callerOf } from './http.mjs';
+import { Dice, seeded } from './random.mjs';
 import { staffToken, userToken } from './tokens.mjs';
 import { sleep } from './waiting.mjs';
-
-export const pick = (list) => list[Math.floor(Math.random() * list.length)];
-const chance = (probability) => Math.random() < probability;
 
 /** What an act that was done leaves its slots in. */
 export const BECOMES = { hold: 'occupied', book: 'booked', release: 'available', extend: 'occupied' };
@@ -26,7 +24,13 @@ const PATIENCE_MS = 4_000;
  * connected client's socket.
  */
 export class Load {
-  constructor({ nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false, patience = PATIENCE_MS }) {
+  /**
+   * With a `seed` each user chooses as that seed says. `repeats` is the share of the done calls, from 0 to 1, that the user
+   * makes once more as they were.
+   */
+  constructor(options) {
+    const { nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false } = options;
+    const { patience = PATIENCE_MS, seed = undefined, repeats = 0 } = options;
     /** A function, since nodes come and go. */
     this.nodes = nodes;
     this.spaces = spaces;
@@ -37,6 +41,8 @@ export class Load {
     /** Whether a 503 is repeated until it is settled. */
     this.settle = settle;
     this.patience = patience;
+    this.seed = seed;
+    this.repeats = repeats;
     this.records = [];
     this.clock = 0;
     /** By room: the highest version that an answer has told. */
@@ -46,7 +52,8 @@ export class Load {
   }
 
   #person(id) {
-    return { id, token: userToken(id), holds: [] };
+    const next = this.seed === undefined ? Math.random : seeded(`${this.seed} ${id}`);
+    return { id, token: userToken(id), holds: [], dice: new Dice(next) };
   }
 
   /** So many acts in all, from all users at once. */
@@ -56,7 +63,7 @@ export class Load {
       while (left > 0 && !this.stopped) {
         left -= 1;
         await this.#act(user);
-        if (this.pause > 0) await sleep(this.pause * Math.random() * 2);
+        if (this.pause > 0) await sleep(this.pause * user.dice.between(0, 2));
       }
     };
     await Promise.all(this.users.map(work));
@@ -86,32 +93,32 @@ export class Load {
     const wanted = this.#choose(user);
     const record = await this.#perform(user, wanted);
     if (this.settle && record.unknown && wanted.act !== 'update') await this.#repeat(user, record);
+    if (record.ok && wanted.act !== 'update' && user.dice.chance(this.repeats)) await this.#again(user, record);
+  }
+
+  /** The same call once more, after it was answered: under its key, or else where a plain repeat is answered as the first. */
+  async #again(user, first) {
+    const { key, wanted } = first;
+    if (key === undefined && wanted.act !== 'book') return;
+    await this.#perform(user, wanted, undefined, { key, again: true });
   }
 
   /** Mostly what may succeed, sometimes what cannot. */
   #choose(user) {
+    const { dice } = user;
+    const chance = (probability) => dice.chance(probability);
+    const pick = (list) => dice.pick(list);
     const space = pick(this.spaces);
-    if (chance(0.15)) return { act: 'update', space, slots: [this.#slot()], status: pick(STAFF_SETS) };
+    if (chance(0.15)) return { act: 'update', space, slots: [slotBy(dice)], status: pick(STAFF_SETS) };
     const own = user.holds.length > 0 && chance(0.7) ? user.holds.splice(0, 1)[0] : undefined;
     if (own === undefined) {
       const holdSeconds = chance(this.shortHolds) ? pick([1, 2]) : 600;
-      return { act: chance(0.9) ? 'hold' : pick(['book', 'release', 'extend']), space, slots: this.#slots(), holdSeconds };
+      return { act: chance(0.9) ? 'hold' : pick(['book', 'release', 'extend']), space, slots: slotsBy(dice), holdSeconds };
     }
     const holdToken = chance(0.5) ? own.holdToken : undefined;
     const act = pick(['book', 'release', 'release', 'release', 'extend', 'hold']);
     const slots = chance(0.2) && act !== 'hold' ? own.slots.slice(0, 1) : own.slots;
     return { act, space: own.space, slots, holdSeconds: 600, ...(act === 'hold' ? {} : { holdToken }) };
-  }
-
-  #slot() {
-    return 1 + Math.floor(Math.random() * 9);
-  }
-
-  #slots() {
-    const count = pick([1, 1, 1, 2, 3]);
-    const slots = new Set();
-    while (slots.size < count) slots.add(this.#slot());
-    return [...slots].sort((left, right) => left - right);
   }
 
   async #repeat(user, first) {
@@ -125,10 +132,11 @@ export class Load {
     }
   }
 
-  async #perform(user, wanted, first = undefined) {
+  async #perform(user, wanted, first = undefined, again = undefined) {
     const { act, space, slots } = wanted;
-    const onSocket = act !== 'update' && this.sockets.get(user.id);
-    const key = first ? first.key : !onSocket && act !== 'update' && chance(0.5) ? randomUUID() : undefined;
+    const known = first ?? again;
+    const onSocket = act !== 'update' && known?.key === undefined && this.#socketOf(user);
+    const key = known ? known.key : !onSocket && act !== 'update' && user.dice.chance(0.5) ? randomUUID() : undefined;
     const record = {
       wanted,
       act,
@@ -140,6 +148,7 @@ export class Load {
       holdToken: wanted.holdToken,
       holdSeconds: wanted.holdSeconds,
       first,
+      again: again?.again,
       sent: (this.clock += 1),
       sentAt: Date.now(),
       low: this.known.get(space.room) ?? 0,
@@ -155,7 +164,7 @@ export class Load {
 
   /** Over HTTP: `{ok, status, code, conflicts, data}`, status undefined when there was no answer. */
   async #call(user, { act, space, slots, status, holdSeconds, holdToken }, key) {
-    const node = pick(this.nodes());
+    const node = user.dice.pick(this.nodes());
     const headers = key === undefined ? {} : { 'idempotency-key': key };
     const time = { hold: { holdSeconds }, extend: { holdSeconds } }[act];
     const body = space.body({ ...time, ...(holdToken === undefined ? {} : { holdToken }) });
@@ -179,10 +188,18 @@ export class Load {
     }
   }
 
+  /** The connected socket of a user who has one: what is emitted before it is connected would be sent whenever it is. */
+  #socketOf({ id }) {
+    const client = this.sockets.get(id);
+    return client?.socket.connected ? client : undefined;
+  }
+
   async #emit(client, { act, space, slots, holdSeconds, holdToken }) {
     const time = { hold: { holdSeconds }, extend: { holdSeconds } }[act];
     const payload = space.event({ slots, ...time, ...(holdToken === undefined ? {} : { holdToken }) });
-    const { ok, error, ...data } = await client.call(EVENTS[act], payload);
+    const answered = await client.call(EVENTS[act], payload).catch((late) => ({ late }));
+    if (answered.late) return { node: 'socket', ok: false, text: answered.late.message };
+    const { ok, error, ...data } = answered;
     const status = ok ? 200 : error.code === 'unavailable' ? 503 : 400;
     const text = JSON.stringify(error ?? data);
     return { node: 'socket', ok, status, code: error?.code, conflicts: error?.conflicts, data, text };
@@ -193,4 +210,13 @@ export class Load {
     this.known.set(space.room, Math.max(this.known.get(space.room) ?? 0, data.version));
     if (act === 'hold' || act === 'extend') user.holds.push({ space, slots, holdToken: data.holdToken });
   }
+}
+
+const slotBy = (dice) => 1 + Math.floor(dice.between(0, 9));
+
+function slotsBy(dice) {
+  const count = dice.pick([1, 1, 1, 2, 3]);
+  const slots = new Set();
+  while (slots.size < count) slots.add(slotBy(dice));
+  return [...slots].sort((left, right) => left - right);
 }

@@ -9,17 +9,17 @@ const CLOCK_MS = 2;
 /** How long after a 503 its act may still be done, in ms. */
 const UNKNOWN_MS = 1_000;
 
-const FREE = Object.freeze({ status: 'available' });
+export const FREE = Object.freeze({ status: 'available' });
 
 /** The state of a slot at an instant: a hold that has ended is free. */
-const at = (slot, time) => (slot.status === 'occupied' && slot.until <= time ? FREE : slot);
+export const atInstant = (slot, time) => (slot.status === 'occupied' && slot.until <= time ? FREE : slot);
 
 /**
  * What an act comes to in a state of the day (slot number to what is stored) at an instant: `{code, conflicts}` of a
  * refusal, `{version}` of a repeat, or nothing when it writes.
  */
 export function decide(state, { act, slots, user, holdToken }, time) {
-  const of = (number) => at(state[number], time);
+  const of = (number) => atInstant(state[number], time);
   const isMine = (slot) => slot.status === 'occupied' && slot.user === user;
   const refuse = (code, stands) => {
     const conflicts = slots.filter((number) => stands(of(number)));
@@ -43,12 +43,25 @@ export function decide(state, { act, slots, user, holdToken }, time) {
 
 /** The violations, as texts, of a space's history: all its `events` from version 1 on, in order, and all `records`. */
 export function checkHistory(records, events) {
-  return new History(records, events).check();
+  return replayHistory(records, events).violations;
+}
+
+/**
+ * A space's history as `checkHistory` takes it, with what it comes to: `{violations, expiries, state}`. `expiries` are the
+ * versions that ended a hold, `state` is the day after the last event. Two clocks may be `clock` ms apart. An event with
+ * `isElsewhere` is none of the day. A record that is `lenient` may have been answered by another branch of the store's
+ * past: it explains events, but need not be explained.
+ */
+export function replayHistory(records, events, { clock = CLOCK_MS } = {}) {
+  const history = new History(records, events, clock);
+  return { violations: history.check(), expiries: history.expiries, state: history.states.at(-1) };
 }
 
 class History {
-  constructor(records, events) {
+  constructor(records, events, clock) {
     this.events = events;
+    this.clock = clock;
+    this.expiries = [];
     this.violations = [];
     this.records = [...records].sort((left, right) => left.sent - right.sent);
     this.head = events.length;
@@ -62,7 +75,7 @@ class History {
     this.#replay(writers);
     const isWriter = new Set(writers.values());
     for (const record of this.records) {
-      if (!record.unknown && !isWriter.has(record)) this.#fits(record);
+      if (!record.unknown && !record.lenient && !isWriter.has(record)) this.#fits(record);
     }
     return this.violations;
   }
@@ -79,7 +92,7 @@ class History {
    */
   #boundFromAbove() {
     const starts = this.records
-      .filter((record) => record.ok && !record.first)
+      .filter((record) => record.ok && !record.first && !record.lenient)
       .map(({ sent, sentAt, low, data, slots }) => ({ sent, sentAt, low, before: data.version - slots.length }))
       // An answer that is a repeat names an old version, and bounds nothing.
       .filter(({ before, low }) => before >= low);
@@ -104,6 +117,11 @@ class History {
 
   #replay(writers) {
     for (let version = 1; version <= this.head; ) {
+      if (this.events[version - 1].isElsewhere) {
+        this.states[version] = this.#stateAt(version - 1);
+        version += 1;
+        continue;
+      }
       const record = writers.get(version) ?? this.#unknownWriter(version);
       const taken = record ? this.#write(version, record) : this.#expire(version);
       version += taken;
@@ -128,7 +146,7 @@ class History {
     const couldHave = (record) => {
       if (!record.unknown || record.settled || record.written) return false;
       if (version <= record.low || version - 1 > record.high) return false;
-      if (instant(event) < record.sentAt - CLOCK_MS) return false;
+      if (instant(event) < record.sentAt - this.clock) return false;
       if (record.act === 'hold' && lengthOf(event) !== record.holdSeconds * 1_000) return false;
       const covered = this.events.slice(version - 1, version - 1 + record.slots.length);
       const same = covered.every(({ slotId, status }, index) => slotId === record.slots[index] && status === record.becomes);
@@ -152,6 +170,7 @@ class History {
       const before = this.#stateAt(version - 1)[event.slotId];
       this.violations.push(`version ${version} was written by no act: ${JSON.stringify(event)} after ${JSON.stringify(before)}`);
     }
+    if (this.#isExpiry(event, version)) this.expiries.push(version);
     this.#set(version, event.slotId, { ...FREE, version });
     return 1;
   }
@@ -200,7 +219,7 @@ class History {
     const seen = [];
     for (const version of range(low, high)) {
       const state = this.#stateAt(version);
-      for (const time of instantsOf(record, state)) {
+      for (const time of instantsOf(record, state, this.clock)) {
         const decision = decide(state, record, time);
         if (isAnswer(decision, record)) return;
         seen.push(JSON.stringify(decision));
@@ -220,8 +239,8 @@ const isFirstOf = (other, record) =>
   other !== record && other.ok && other.key === record.key && other.data.version === record.data.version;
 
 /** The instants that differ for an act: its two ends, and where a hold that it names ends between. */
-function instantsOf(record, state) {
-  const [from, to] = [(record.first ?? record).sentAt - CLOCK_MS, record.receivedAt + CLOCK_MS];
+function instantsOf(record, state, clock) {
+  const [from, to] = [(record.first ?? record).sentAt - clock, record.receivedAt + clock];
   const ends = state.map((slot) => slot.until).filter((until) => until > from && until <= to);
   return [from, ...ends, to];
 }

@@ -1,4 +1,4 @@
-// A Redis Cluster of three primaries, whose hash slots can be moved from one to another while it is used.
+// A Redis Cluster of three primaries, with replicas where they are wanted, whose hash slots can be moved from one to another while it is used.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -16,14 +16,17 @@ const AGREEMENT_MS = 60_000;
 /** How long a server may be silent before the others take it for dead, in ms. */
 const NODE_TIMEOUT_MS = 2_000;
 
-/** Starts three primaries that share the hash slots, without replicas, and waits until each knows that all is well. */
-export async function startRedisCluster() {
-  const servers = await Promise.all(range(1, 3).map(() => startPrimary()));
+/**
+ * Starts three primaries that share the hash slots, each with so many replicas, and waits until each knows that all is well.
+ */
+export async function startRedisCluster({ replicas = 0 } = {}) {
+  const servers = await Promise.all(range(1, 3 * (1 + replicas)).map(() => startMember()));
   const cluster = new RedisCluster(servers);
   try {
     const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
-    await run('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes']);
+    await run('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-replicas', String(replicas), '--cluster-yes']);
     await cluster.agree();
+    if (replicas > 0) await cluster.replicated(3 * replicas);
     for (const server of servers) server.id = await server.command('-e', 'CLUSTER', 'MYID');
   } catch (error) {
     await cluster.kill();
@@ -32,13 +35,15 @@ export async function startRedisCluster() {
   return cluster;
 }
 
-async function startPrimary() {
+async function startMember() {
   const options = {
     'cluster-enabled': 'yes',
     'cluster-port': await freePort(),
     'cluster-node-timeout': NODE_TIMEOUT_MS,
     // What is lost with one server is not to hide what becomes of the others.
     'cluster-require-full-coverage': 'no',
+    // A replica is to be in step at once: nobody else comes with whom to share the first copy.
+    'repl-diskless-sync-delay': 0,
   };
   return startRedis({ options });
 }
@@ -58,6 +63,27 @@ class RedisCluster {
       return infos.every((info) => parts.every((part) => info.includes(part))) && new Set(owners).size === 1;
     };
     await eventually(() => isWell().catch(() => false), 'servers of a cluster that agree', AGREEMENT_MS);
+  }
+
+  /** Waits until so many replicas are in step with their primaries. */
+  async replicated(count) {
+    const inStep = async () => {
+      const infos = await Promise.all(this.servers.map((server) => server.command('INFO', 'replication')));
+      return infos.filter((info) => info.includes('master_link_status:up')).length === count;
+    };
+    await eventually(() => inStep().catch(() => false), `${count} replicas in step`, AGREEMENT_MS);
+  }
+
+  /** The servers that are primaries by their own word. */
+  async primaries() {
+    const roles = await Promise.all(this.servers.map((server) => server.ask('ROLE').catch(() => [])));
+    return this.servers.filter((_, index) => roles[index][0] === 'master');
+  }
+
+  /** The replicas of a server, by their own word. */
+  async replicasOf({ port }) {
+    const roles = await Promise.all(this.servers.map((server) => server.ask('ROLE').catch(() => [])));
+    return this.servers.filter((_, index) => roles[index][0] === 'slave' && roles[index][2] === port);
   }
 
   #askEach(...words) {
@@ -131,7 +157,9 @@ class Move {
   /** Moves what is left, and tells all servers whose the hash slot is now: the new one first, so that it is always one's. */
   async finish() {
     await this.moveKeys();
-    const others = this.cluster.servers.filter((server) => server !== this.to && server !== this.from);
+    // A replica follows its primary.
+    const primaries = await this.cluster.primaries();
+    const others = primaries.filter((server) => server !== this.to && server !== this.from);
     for (const server of [this.to, this.from, ...others]) {
       await server.command('-e', 'CLUSTER', 'SETSLOT', this.slot, 'NODE', this.to.id);
     }

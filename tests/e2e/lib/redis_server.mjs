@@ -24,13 +24,13 @@ const SAFE = { save: '', appendonly: 'yes', appendfsync: 'always' };
 
 /**
  * Starts a Redis that loses nothing that it acknowledged, and waits until it answers. `options` are those of its
- * configuration, which override these.
+ * configuration, which override these; `environment` is what its process gets besides.
  */
-export async function startRedis({ port = undefined, folder = temporaryFolder(), options = {} } = {}) {
+export async function startRedis({ port = undefined, folder = temporaryFolder(), options = {}, environment = {} } = {}) {
   const redisAt = (at) => {
     const all = { port: at, bind: '127.0.0.1', dir: folder, ...SAFE, ...options };
     const words = Object.entries(all).flatMap(([name, value]) => [`--${name}`, ...[value].flat().map(String)]);
-    return new Redis(at, folder, words);
+    return new Redis(at, folder, words, environment);
   };
   if (port === undefined) return startOnFreePort(redisAt);
   const redis = redisAt(port);
@@ -66,7 +66,8 @@ export async function serves(child, port, password) {
 const isRunning = ({ exitCode, signalCode }) => exitCode === null && signalCode === null;
 
 class Redis {
-  constructor(port, folder, words) {
+  constructor(port, folder, words, environment = {}) {
+    this.environment = environment;
     this.port = port;
     this.folder = folder;
     this.words = words;
@@ -75,7 +76,7 @@ class Redis {
 
   /** Starts it, also again after its end, with what it had on disk. */
   async start() {
-    this.child = spawn(SERVER, this.words, { stdio: 'ignore' });
+    this.child = spawn(SERVER, this.words, { stdio: 'ignore', env: { ...process.env, ...this.environment } });
     this.forget = killAtExit(this.child);
     this.exited = new Promise((done, failed) => {
       this.child.once('error', failed);

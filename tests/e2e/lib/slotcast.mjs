@@ -78,12 +78,12 @@ export function temporaryFolder() {
 /**
  * Starts a node on the embedded store and waits until it is ready. `settings` are its environment variables (`undefined`
  * leaves one out); `dataDir` and `port` serve to start it again where another one was. `openFiles` is how many it may have
- * open at most. Its admin listener is on `adminPort`.
+ * open at most, `binary` another program than the one under test. Its admin listener is on `adminPort`.
  */
-export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port, openFiles } = {}) {
+export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port, openFiles, binary = BINARY } = {}) {
   for (let attempt = 1; ; attempt += 1) {
     const ports = { port: port ?? (await freePort()), adminPort: await freePort() };
-    const node = new Slotcast(settings, dataDir, ports, openFiles);
+    const node = new Slotcast(settings, dataDir, ports, { openFiles, binary });
     try {
       await node.ready();
       return node;
@@ -98,7 +98,7 @@ export async function startSlotcast({ settings = {}, dataDir = temporaryFolder()
 let started = 0;
 
 class Slotcast {
-  constructor(settings, dataDir, { port, adminPort }, openFiles) {
+  constructor(settings, dataDir, { port, adminPort }, { openFiles, binary }) {
     started += 1;
     mkdirSync(LOGS, { recursive: true });
     this.logFile = join(LOGS, `${basename(process.argv[1] ?? 'e2e', '.mjs')}-${process.pid}-${started}.log`);
@@ -108,8 +108,8 @@ class Slotcast {
     this.url = `http://127.0.0.1:${port}`;
     this.clients = [];
     const log = openSync(this.logFile, 'w');
-    const limited = ['sh', '-c', 'ulimit -n "$1" && exec "$2" serve', 'sh', String(openFiles), BINARY];
-    const [program, ...words] = openFiles === undefined ? [BINARY, 'serve'] : limited;
+    const limited = ['sh', '-c', 'ulimit -n "$1" && exec "$2" serve', 'sh', String(openFiles), binary];
+    const [program, ...words] = openFiles === undefined ? [binary, 'serve'] : limited;
     this.child = spawn(program, words, {
       cwd: dataDir,
       env: environmentOf({
