@@ -1,0 +1,293 @@
+// What must hold of a recorded history, whatever failed meanwhile. Each check is a function of the record alone, so that
+// the self-test can give it a record that was broken by hand. `history.mjs` makes the record.
+
+import { FREE, atInstant, replayHistory } from '../lib/model.mjs';
+
+/** A hold's end may be this far from the instant at which a board was read, in ms, for the board to show either. */
+const BOARD_MS = 2_000;
+
+/** How many changes before and after a violation are shown. */
+const AROUND = 3;
+
+/** Fields that only the slot's own user is sent. */
+const PRIVATE = ['mine', 'holdToken', 'heldAt', 'extendableUntil', 'cancelUntil'];
+
+/**
+ * All violations of a record: `[{name, text, room, version}]`. What the store itself may have lost (`record.loses`) is
+ * counted in `lost`, and is no violation.
+ */
+export function check(record) {
+  const found = new Findings(record);
+  const paths = new Map(record.spaces.map((space) => [space.room, pathOf(record, space)]));
+  const ends = new Map();
+  for (const space of record.spaces) {
+    const path = paths.get(space.room);
+    checkPath(found, space, path);
+    if (record.loses) checkPast(found, space);
+    ends.set(space.room, checkSlots(found, space, path));
+    checkContents(found, space);
+  }
+  for (const viewer of record.viewers) checkViewer(found, viewer, paths);
+  checkFreed(found, ends);
+  checkRepeats(found);
+  checkMessages(found);
+  for (const problem of record.problems) found.add(problem.name, problem.text);
+  return { violations: found.violations, lost: found.lost };
+}
+
+class Findings {
+  constructor(record) {
+    this.record = record;
+    this.violations = [];
+    /** Acknowledged acts that are not in the store's past. */
+    this.lost = 0;
+  }
+
+  add(name, text, at = {}) {
+    this.violations.push({ name, text, ...at });
+  }
+}
+
+/** The changes of a space by a log: `[{version, epoch, kind, payload, slotId, ..., isElsewhere}]`. */
+function pathOf({ logs }, { room, date }) {
+  return logs[room].map((entry) => {
+    const isElsewhere = entry.kind !== 'slot_update' || entry.payload.data.date !== date;
+    return { ...entry.payload, ...entry, isElsewhere };
+  });
+}
+
+/** The log is whole, and ends where the board does. */
+function checkPath(found, { room }, path) {
+  const gap = path.findIndex(({ version }, index) => version !== index + 1);
+  if (gap >= 0) found.add('log-gap', `version ${path[gap].version} is entry ${gap + 1} of the log`, { room, version: gap + 1 });
+  const board = found.record.boards[room];
+  if (board.version !== path.length) {
+    found.add('head-differs', `the board is of version ${board.version}, the log ends with ${path.length}`, { room });
+  }
+}
+
+/** Each answer fits some order of the acts, nothing acknowledged is lost, and the board is what the acts come to. */
+function checkSlots(found, space, path) {
+  const { room } = space;
+  const { record } = found;
+  const here = record.records.filter((one) => one.room === room);
+  const known = here.filter((one) => isInPast(found, one, path));
+  raiseLows(known, path);
+  // Before, another past may have been answered from; `checkPast` looks at that.
+  for (const one of known) one.lenient = record.loses && one.sentAt <= record.workAt;
+  const { violations, expiries, state } = replayHistory(known, path, { clock: record.clock });
+  for (const text of violations) found.add(nameOf(text), text, { room, version: versionIn(text) });
+  checkBoard(found, space, state);
+  checkEnded(found, space, state);
+  return expiries.map((version) => path[version - 1]);
+}
+
+/** What was answered before a fault that may lose it fits the log as it was then. */
+function checkPast(found, space) {
+  const { room } = space;
+  const { before, records, clock } = found.record;
+  const path = pathOf(before, space);
+  const isOfThen = ({ ok, data }) => !ok || path[data.version - 1]?.epoch === data.epoch;
+  const here = records.filter((one) => one.room === room && one.sentAt < before.readAt && isOfThen(one)).map((one) => ({ ...one }));
+  const copies = new Map(here.map((one) => [one.sent, one]));
+  for (const one of here) {
+    one.first = one.first && copies.get(one.first.sent);
+    one.lenient = one.receivedAt >= before.at;
+  }
+  raiseLows(here, path);
+  for (const text of replayHistory(here, path, { clock }).violations) found.add(nameOf(text), `before the fault: ${text}`, { room });
+}
+
+/** Whether an answer is of the store's present past. One that is not was lost, which is a violation where nothing may be. */
+function isInPast(found, one, path) {
+  if (!one.ok) return true;
+  const { room } = one;
+  const { version, epoch } = one.data;
+  const event = path[version - 1];
+  if (event?.epoch === epoch) return true;
+  const isTold = event !== undefined && !event.isElsewhere && one.slots.includes(event.slotId);
+  if (!found.record.loses && isTold) {
+    found.add('no-such-position', `answered ${epoch} ${version}, which is of ${event.epoch}: ${brief(one)}`, { room, version });
+    return true;
+  }
+  found.lost += 1;
+  if (!found.record.loses) found.add('act-lost', `answered ${epoch} ${version}, which no log has: ${brief(one)}`, { room, version });
+  return false;
+}
+
+/** What an act knew when it was sent: the highest version of the past that an answer before it has told. */
+function raiseLows(records, path) {
+  const told = records.filter(({ ok }) => ok).sort((left, right) => left.received - right.received);
+  const sent = [...records].sort((left, right) => left.sent - right.sent);
+  let next = 0;
+  let low = 0;
+  for (const one of sent) {
+    for (; next < told.length && told[next].received < one.sent; next += 1) low = Math.max(low, told[next].data.version);
+    one.low = Math.min(low, path.length);
+  }
+}
+
+/** Whether an answer may have come from a past that was lost. */
+const overlaps = ({ sentAt, receivedAt }, { injectAt, workAt }) => receivedAt >= injectAt && sentAt <= workAt;
+
+const nameOf = (text) => {
+  if (/written by no act: .*"status":"available".* after \{"status":"available"/.test(text)) return 'end-announced-twice';
+  if (/written by no act/.test(text)) return 'change-of-no-act';
+  if (/should be .*slot_unavailable/.test(text)) return 'double-hold';
+  if (/should be/.test(text)) return 'act-against-the-rule';
+  if (/came after/.test(text)) return 'act-too-late';
+  if (/no order/.test(text)) return 'answer-unexplained';
+  return 'model';
+};
+
+const versionIn = (text) => Number(/(?:version |"version":)(\d+)/.exec(text)?.[1]) || undefined;
+
+function checkBoard(found, { room }, state) {
+  const board = found.record.boards[room];
+  for (const { id_slot: slot, status } of board.slots) {
+    const allowed = [-BOARD_MS, BOARD_MS].map((off) => atInstant(state?.[slot] ?? FREE, board.at + off).status);
+    if (!allowed.includes(status)) {
+      found.add('board-differs', `slot ${slot} is ${status}, by its acts ${allowed[0]}`, { room, version: board.version });
+    }
+  }
+}
+
+function checkEnded(found, { room }, state) {
+  const { endedBefore } = found.record;
+  for (const [slot, { status, until, version }] of (state ?? []).entries()) {
+    if (status === 'occupied' && until < endedBefore) {
+      found.add('end-not-announced', `the hold of slot ${slot} ended at ${new Date(until).toISOString()}`, { room, version });
+    }
+  }
+}
+
+/** No epoch and version name two contents, whoever tells them. */
+function checkContents(found, { room }) {
+  const contents = new Map();
+  const told = [
+    ...found.record.logs[room].filter(({ kind }) => kind === 'slot_update').map(({ payload }) => payload),
+    ...found.record.viewers.flatMap(({ rooms }) => rooms[room].updates),
+  ];
+  for (const update of told) {
+    const at = `${update.epoch} ${update.version}`;
+    const text = JSON.stringify(publicPart(update));
+    const other = contents.get(at) ?? text;
+    contents.set(at, other);
+    if (other !== text) found.add('two-contents', `${at} is ${other} and ${text}`, { room, version: update.version });
+  }
+}
+
+function publicPart({ data, ...update }) {
+  const shown = Object.entries(data).filter(([name]) => !PRIVATE.includes(name));
+  return { ...update, data: Object.fromEntries(shown) };
+}
+
+/** A viewer missed nothing, heard nothing that never was, and shows in the end what is stored. */
+function checkViewer(found, { name, faults, rooms }, paths) {
+  for (const fault of faults) found.add('gap', `${name}: ${fault}`, { room: fault.split(':')[0], version: versionIn(fault.replace(/.*"version":/, 'version ')) });
+  for (const [room, { position, statuses, updates }] of Object.entries(rooms)) {
+    const board = found.record.boards[room];
+    const isThere = position?.epoch === board.epoch && position.version === board.version;
+    const wrong = board.slots.filter(({ id_slot: slot, status }) => statuses[slot] !== status);
+    if (!isThere || wrong.length > 0) {
+      const shown = wrong.map(({ id_slot: slot, status }) => `slot ${slot} ${statuses[slot]} for ${status}`);
+      const at = `${JSON.stringify(position)} for ${board.epoch} ${board.version}`;
+      found.add('viewer-differs', `${name} shows ${at} ${shown}`, { room, version: board.version });
+    }
+    if (found.record.loses) continue;
+    const path = paths.get(room);
+    const unknown = updates.find(({ epoch, version }) => path[version - 1]?.epoch !== epoch);
+    if (unknown) {
+      const { epoch, version } = unknown;
+      found.add('event-of-no-act', `${name} heard ${epoch} ${version}, which no log has`, { room, version });
+    }
+  }
+}
+
+/** What each client that stayed connected heard of freed slots sums up to what ended. */
+function checkFreed(found, ends) {
+  const { record } = found;
+  const due = new Map();
+  const always = new Map();
+  for (const space of record.spaces) {
+    for (const event of ends.get(space.room)) {
+      const key = `${space.site}/${space.number}/${event.slotId}`;
+      due.set(key, (due.get(key) ?? 0) + 1);
+      // Where the store lost its past, what ended before is told as far as anybody knows of it.
+      if (Date.parse(event.timestamp) > record.workAt) always.set(key, (always.get(key) ?? 0) + 1);
+    }
+  }
+  for (const { name, stayed, freed } of record.viewers) {
+    if (!stayed) continue;
+    const heard = new Map();
+    for (const { count, spaces, truncated } of freed) {
+      const keys = spaces.flatMap(({ spazioId, sedeId, slots }) => slots.map((slot) => `${sedeId}/${spazioId}/${slot}`));
+      if (count !== keys.length && !truncated) found.add('freed-count', `${name}: count ${count} of ${keys.length} slots`);
+      for (const key of keys) heard.set(key, (heard.get(key) ?? 0) + 1);
+    }
+    const off = differences(heard, due, record.loses ? always : due, record.loses ? Number.POSITIVE_INFINITY : 0);
+    if (off.length > 0) found.add('freed-sum', `${name} heard of ended holds (site/space/slot): ${off.slice(0, 8).join(', ')}`);
+  }
+}
+
+/** Where `heard` is below `least` or above `most` by more than `spare`. */
+function differences(heard, most, least, spare) {
+  const keys = new Set([...heard.keys(), ...most.keys()]);
+  return [...keys].flatMap((key) => {
+    const [count, upper, lower] = [heard, most, least].map((counts) => counts.get(key) ?? 0);
+    return count < lower || count > upper + spare ? [`${key} ${count} of ${count < lower ? lower : upper}`] : [];
+  });
+}
+
+/** What was called again under its key is answered as the first time. */
+function checkRepeats(found) {
+  const firsts = new Map();
+  const done = found.record.records.filter(({ ok, key }) => ok && key !== undefined);
+  for (const one of done.sort((left, right) => left.received - right.received)) {
+    const first = firsts.get(one.key) ?? one;
+    firsts.set(one.key, first);
+    // Where the first answer was lost with the store's past, the repeat is another act.
+    const isAs = same(first.data, one.data) || (found.record.loses && overlaps({ ...one, sentAt: first.sentAt }, found.record));
+    if (isAs) continue;
+    const [before, now] = [first.data, one.data].map(({ epoch, version, holdToken }) => `${epoch} ${version} ${holdToken ?? ''}`);
+    found.add('repeat-differs', `answered ${now}, before ${before}: ${brief(one)}`, { room: one.room, version: one.data.version });
+  }
+}
+
+const same = (left, right) =>
+  left.epoch === right.epoch && left.version === right.version && left.holdToken === right.holdToken;
+
+/** What was acknowledged was received: at least once, and in order. */
+function checkMessages(found) {
+  for (const { what, sent, clients, isToAll } of found.record.messages) {
+    const kept = sent.filter(({ ok, receivedAt, sentAt }) => ok && !(found.record.loses && overlaps({ sentAt, receivedAt }, found.record)));
+    for (const { name, stayed, got } of clients) {
+      if (isToAll && !stayed) continue;
+      const missing = kept.filter(({ n }) => !got.includes(n)).map(({ n }) => n);
+      if (missing.length > 0) found.add(isToAll ? 'broadcast-lost' : 'notification-lost', `${name} missed ${missing.length} of ${kept.length} of ${what}: ${missing.slice(0, 10)}`);
+      const firsts = [...new Set(got)].filter((n) => kept.some((one) => one.n === n));
+      const at = firsts.findIndex((n, index) => index > 0 && n < firsts[index - 1]);
+      if (at > 0) found.add('message-order', `${name} heard ${firsts[at]} of ${what} after ${firsts[at - 1]}`);
+    }
+  }
+}
+
+const brief = ({ act, slots, user, key, again, holdToken, data, code, status, sentAt }) =>
+  JSON.stringify({ act, slots, user, status, code, version: data?.version, key: key !== undefined, again, token: holdToken !== undefined, at: new Date(sentAt).toISOString().slice(11, 23) });
+
+/** A violation as a few lines: what it is, and, unless `isBrief`, what happened around it. */
+export function explain(record, { name, text, room, version }, isBrief = false) {
+  const lines = [`${name}: ${text.length > 400 ? `${text.slice(0, 400)} ...` : text}`];
+  if (isBrief || room === undefined || version === undefined || record.logs[room] === undefined) return lines.join('\n');
+  const near = (one) => one !== undefined && Math.abs(one - version) <= AROUND;
+  const changes = record.logs[room].filter((entry) => near(entry.version)).map((entry) => ({
+    at: entry.version,
+    text: `${entry.version} ${entry.epoch.slice(0, 8)} ${entry.kind} ${entry.payload?.slotId ?? ''} ${entry.payload?.status ?? ''} ${entry.payload?.timestamp ?? ''}`,
+  }));
+  const acts = record.records.filter((one) => one.room === room && near(one.data?.version)).map((one) => ({
+    at: one.data.version + 0.5,
+    text: `    answered: ${brief(one)}`,
+  }));
+  const all = [...changes, ...acts].sort((left, right) => left.at - right.at);
+  return [...lines, `  ${room}:`, ...all.map((one) => `    ${one.text}`)].join('\n');
+}
