@@ -31,7 +31,7 @@ if (values.child && values.server) [process.env.SLOTCAST_TEST_REDIS_SERVER] = va
 
 const { ALL_FAULTS, FAULTS, faultOf } = await import('./faults/index.mjs');
 const { runApart, runHere, told } = await import('./apart.mjs');
-const { tableOf } = await import('./table.mjs');
+const { pageOf } = await import('./table.mjs');
 
 if (values.list) {
   process.stdout.write(`${ALL_FAULTS.map(({ name, on }) => `${name} (${on})`).join('\n')}\n`);
@@ -54,6 +54,6 @@ if (values.list) {
     results.push(result);
     process.stdout.write(`${told(result)}\n`);
   });
-  if (values.table) writeFileSync(values.table, tableOf(results, ALL_FAULTS));
+  if (values.table) writeFileSync(values.table, pageOf(results, ALL_FAULTS));
   if (results.some(({ counts }) => Object.keys(counts).length > 0)) process.exitCode = 1;
 }

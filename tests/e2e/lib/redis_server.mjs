@@ -176,21 +176,21 @@ class Sentinels {
     this.url = `redis-sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/main`;
   }
 
-  /** The server that is the primary by a sentinel's word and by its own; undefined while there is none. */
-  async primary() {
+  /**
+   * The server that is the primary by a sentinel's word and by its own; undefined while there is none, or while it is `old`,
+   * which is not asked: it may be frozen.
+   */
+  async primary(old = undefined) {
     const told = await this.sentinels[0].ask('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'main');
     const server = this.servers.find(({ port }) => String(port) === told?.[1]);
+    if (server === old) return undefined;
     const role = await server?.ask('ROLE').catch(() => undefined);
     return role?.[0] === 'master' ? server : undefined;
   }
 
   /** Waits until another server than `old` is the primary, and gives it. */
   async primaryAfter(old) {
-    const other = async () => {
-      const now = await this.primary();
-      return now !== old && now;
-    };
-    return eventually(other, 'another primary', SENTINELS_MS);
+    return eventually(() => this.primary(old), 'another primary', SENTINELS_MS);
   }
 
   /** Ends all of them. */

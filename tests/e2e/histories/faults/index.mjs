@@ -36,6 +36,7 @@ const OPEN = new Set([
   'right-taken-info',
   'right-taken-channels',
   'sentinel-failover',
+  'sentinel-failover-with-min-replicas',
   'sentinel-primary-killed',
   'sentinel-primary-killed-and-back',
   'sentinel-primary-frozen-and-back',

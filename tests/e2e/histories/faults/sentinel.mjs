@@ -39,6 +39,21 @@ export const SENTINEL = [
     },
   },
   {
+    name: 'sentinel-failover-with-min-replicas',
+    on: 'sentinel',
+    sizes: { lasts: 1_000, warmUp: 40 },
+    prepare: async ({ store }) => {
+      for (const server of store.servers) await server.command('CONFIG', 'SET', 'min-replicas-to-write', 1);
+    },
+    inject: async (world) => {
+      await remember(world);
+      await world.store.sentinels[0].command('SENTINEL', 'FAILOVER', 'main');
+      await anotherTookOver(world);
+    },
+    // The new primary takes no write before its replica is in step.
+    heal: isSettled,
+  },
+  {
     name: 'sentinel-primary-killed',
     on: 'sentinel',
     loses: LAG,
