@@ -90,12 +90,4 @@ export const CLUSTER = [
       await move.finish();
     },
   },
-  {
-    name: 'cluster-link-held-of-one',
-    on: 'cluster',
-    world: { links: true },
-    sizes: { lasts: 3_000 },
-    inject: async (world) => world.links[1].hold(),
-    heal: async (world) => world.links[1].heal(),
-  },
 ];

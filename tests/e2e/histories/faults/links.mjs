@@ -5,11 +5,11 @@ const world = { links: true };
 
 /** A fault that begins with one call on each wire, and ends with `heal`. */
 function ofWires(name, begin, more = {}) {
-  const { one = false, ...rest } = more;
+  const { one = false, on = 'standalone', ...rest } = more;
   const links = ({ links: all }) => (one ? all.slice(1, 2) : all);
   return {
     name,
-    on: 'standalone',
+    on,
     world,
     inject: async (here) => links(here).forEach(begin),
     heal: async (here) => links(here).forEach((link) => link.heal()),
@@ -27,4 +27,9 @@ export const LINKS = [
   ofWires('link-swallowed', (link) => link.swallow()),
   ofWires('link-dropped-of-one', (link) => link.drop(), { one: true, sizes: { lasts: 4_000 } }),
   ofWires('link-held-of-one', (link) => link.hold(), { one: true, sizes: { lasts: 4_000 } }),
+  ofWires('sentinel-link-held-of-one', (link) => link.hold(), { one: true, on: 'sentinel', sizes: { lasts: 3_000 } }),
+  ofWires('sentinel-link-cut', (link) => link.cut(), { on: 'sentinel' }),
+  ofWires('cluster-link-held-of-one', (link) => link.hold(), { one: true, on: 'cluster', sizes: { lasts: 3_000 } }),
+  ofWires('cluster-link-halved', (link) => link.halve(), { on: 'cluster' }),
+  ofWires('cluster-link-swallowed-of-one', (link) => link.swallow(), { one: true, on: 'cluster' }),
 ];

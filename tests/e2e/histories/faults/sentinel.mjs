@@ -102,12 +102,4 @@ export const SENTINEL = [
     },
     heal: isSettled,
   },
-  {
-    name: 'sentinel-link-held-of-one',
-    on: 'sentinel',
-    world: { links: true },
-    sizes: { lasts: 3_000 },
-    inject: async (world) => world.links[1].hold(),
-    heal: async (world) => world.links[1].heal(),
-  },
 ];
