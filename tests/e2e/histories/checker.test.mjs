@@ -138,9 +138,13 @@ const BREAKS = {
       freed.push(freed[0]);
     },
   },
-  'a count of freed slots that is wrong': {
-    found: ['freed-count'],
+  'a count of freed slots that is too high': {
+    found: ['freed-sum'],
     break: (record) => (last(record.viewers, ({ freed }) => freed.length > 0).freed[0].count += 1),
+  },
+  'a count of freed slots that is too low': {
+    found: ['freed-count'],
+    break: (record) => (last(record.viewers, ({ freed }) => freed.length > 0).freed[0].count = 0),
   },
   'a repeat with another version': {
     found: ['repeat-differs'],
@@ -170,11 +174,21 @@ const BREAKS = {
     found: ['log-gap', 'head-differs'],
     break: (record) => record.logs[room(record)].splice(2, 1),
   },
+  'a node that is ready while it refuses everything': {
+    found: ['ready-while-refusing'],
+    break: (record) => {
+      const { node, at } = record.readiness[0];
+      const refused = { ...last(record.records, isDone('hold')), node, ok: false, unknown: true, status: 503, data: undefined, key: undefined };
+      for (const after of [0, 1_000, 4_000]) record.records.push({ ...refused, sentAt: at - 5_000 + after, receivedAt: at - 4_999 + after });
+      record.readiness.push({ node, at: at - 3_000, status: 200 });
+    },
+  },
   'a change that nobody made': {
     found: ['change-of-no-act'],
     break: (record) => {
-      const done = last(record.records, isDone('update'));
-      record.records.splice(record.records.indexOf(done), 1);
+      const { room: name, data } = last(record.records, isDone('hold'));
+      // Nor is there a repeat that could have been the act.
+      record.records = record.records.filter((one) => !(one.ok && one.room === name && one.data.version === data.version));
     },
   },
 };

@@ -28,8 +28,11 @@ const SHORT_HOLD_MS = 60_000;
 /** Ended holds that are not announced this long after their end are forgotten, in ms. */
 const ANNOUNCED_MS = 10_000;
 
+/** How often each node is asked whether it is ready, in ms. */
+const READY_MS = 250;
+
 /** Of the sizes of a history, what `fault` may override. */
-const SIZES = { spaces: 4, users: 10, sockets: 3, pause: 120, shortHolds: 0.35, warmUp: 60, afterwards: 40, lasts: 2_000, clock: 2, breaks: false };
+const SIZES = { spaces: 4, users: 10, sockets: 3, pause: 120, shortHolds: 0.5, warmUp: 60, afterwards: 40, lasts: 2_000, clock: 2, breaks: false };
 
 /** Runs a fault once with a seed: `{name, seed, violations, lost, loses, acts, workMs, equalMs, record}`. */
 export async function runHistory(fault, seed, { note = () => {} } = {}) {
@@ -52,6 +55,7 @@ class History {
     Object.assign(this, { world, fault, sizes, seed, note });
     this.spaces = range(1, sizes.spaces).map((index) => spaceOf(1000 + index));
     this.problems = [];
+    this.readiness = [];
   }
 
   async run() {
@@ -65,8 +69,10 @@ class History {
     this.sockets = [...sockets.values()];
     await Promise.all(this.sockets.map((client) => client.connected()));
     const { users, pause, shortHolds } = sizes;
-    this.load = new Load({ nodes: () => world.nodes, spaces, users, sockets, pause, shortHolds, settle: true, seed, repeats: 0.15 });
+    const often = { repeats: 0.15, forgets: 0.7 };
+    this.load = new Load({ nodes: () => world.nodes, spaces, users, sockets, pause, shortHolds, settle: true, seed, ...often });
     world.load = this.load.start();
+    this.watching = this.#watchReadiness();
     await this.#acts(sizes.warmUp);
     await this.#fail();
     await this.#recover();
@@ -102,6 +108,20 @@ class History {
       reconnectionDelay: 100,
       reconnectionDelayMax: 500,
     });
+  }
+
+  /** Asks each node again and again whether it is ready. */
+  async #watchReadiness() {
+    while (!this.ended) {
+      await Promise.all(this.world.nodes.map(({ url }) => this.#askReadiness(url)));
+      await sleep(READY_MS);
+    }
+  }
+
+  async #askReadiness(node) {
+    const at = Date.now();
+    const answer = await fetch(`${node}/readyz`, { signal: AbortSignal.timeout(PROBE_MS) }).catch(() => undefined);
+    this.readiness.push({ node, at, status: answer?.status });
   }
 
   /** Waits until so many acts more are done. */
@@ -196,6 +216,7 @@ class History {
       before,
       viewers: this.viewers.map((viewer) => recordOf(viewer, this.spaces)),
       messages: this.messages.record(),
+      readiness: this.readiness,
       problems: this.problems,
     };
     // Records are linked to each other: those of the copy are to be, too.
@@ -250,6 +271,8 @@ class History {
   }
 
   async end() {
+    this.ended = true;
+    await this.watching;
     this.messages?.close();
     for (const { follower } of this.viewers ?? []) follower.close();
     for (const client of this.sockets ?? []) client.close();

@@ -16,6 +16,9 @@ const STAFF_SETS = ['available', 'available', 'available', 'available', 'blocked
 /** The socket event of an act. */
 const EVENTS = { hold: 'hold_slot', book: 'book_slot', release: 'release_slot', extend: 'extend_hold' };
 
+/** How long most holds last. */
+const LONG_SECONDS = 600;
+
 /** How long a call may take before the load gives it up, in ms, unless it is told otherwise. */
 const PATIENCE_MS = 4_000;
 
@@ -26,11 +29,11 @@ const PATIENCE_MS = 4_000;
 export class Load {
   /**
    * With a `seed` each user chooses as that seed says. `repeats` is the share of the done calls, from 0 to 1, that the user
-   * makes once more as they were.
+   * makes once more as they were, `forgets` the share of the short holds that the user lets end.
    */
   constructor(options) {
     const { nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false } = options;
-    const { patience = PATIENCE_MS, seed = undefined, repeats = 0 } = options;
+    const { patience = PATIENCE_MS, seed = undefined, repeats = 0, forgets = 0 } = options;
     /** A function, since nodes come and go. */
     this.nodes = nodes;
     this.spaces = spaces;
@@ -43,6 +46,7 @@ export class Load {
     this.patience = patience;
     this.seed = seed;
     this.repeats = repeats;
+    this.forgets = forgets;
     this.records = [];
     this.clock = 0;
     /** By room: the highest version that an answer has told. */
@@ -112,13 +116,13 @@ export class Load {
     if (chance(0.15)) return { act: 'update', space, slots: [slotBy(dice)], status: pick(STAFF_SETS) };
     const own = user.holds.length > 0 && chance(0.7) ? user.holds.splice(0, 1)[0] : undefined;
     if (own === undefined) {
-      const holdSeconds = chance(this.shortHolds) ? pick([1, 2]) : 600;
+      const holdSeconds = chance(this.shortHolds) ? pick([1, 2]) : LONG_SECONDS;
       return { act: chance(0.9) ? 'hold' : pick(['book', 'release', 'extend']), space, slots: slotsBy(dice), holdSeconds };
     }
     const holdToken = chance(0.5) ? own.holdToken : undefined;
     const act = pick(['book', 'release', 'release', 'release', 'extend', 'hold']);
     const slots = chance(0.2) && act !== 'hold' ? own.slots.slice(0, 1) : own.slots;
-    return { act, space: own.space, slots, holdSeconds: 600, ...(act === 'hold' ? {} : { holdToken }) };
+    return { act, space: own.space, slots, holdSeconds: LONG_SECONDS, ...(act === 'hold' ? {} : { holdToken }) };
   }
 
   async #repeat(user, first) {
@@ -205,9 +209,10 @@ export class Load {
     return { node: 'socket', ok, status, code: error?.code, conflicts: error?.conflicts, data, text };
   }
 
-  #learn(user, { act, space, slots, ok, data }) {
+  #learn(user, { act, space, slots, ok, data, holdSeconds }) {
     if (!ok) return;
     this.known.set(space.room, Math.max(this.known.get(space.room) ?? 0, data.version));
+    if (holdSeconds < LONG_SECONDS && user.dice.chance(this.forgets)) return;
     if (act === 'hold' || act === 'extend') user.holds.push({ space, slots, holdToken: data.holdToken });
   }
 }

@@ -23,7 +23,12 @@ function withoutRight(name, rights) {
   return {
     name,
     on: 'standalone',
-    inject: (world) => world.store.command('ACL', 'SETUSER', 'default', ...rights),
+    sizes: { lasts: 4_000 },
+    inject: async ({ store }) => {
+      await store.command('ACL', 'SETUSER', 'default', ...rights);
+      // Rights are asked for when a node subscribes.
+      if (rights.includes('-subscribe')) await store.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    },
     heal: (world) => world.store.command('ACL', 'SETUSER', 'default', ...others),
   };
 }
@@ -112,6 +117,7 @@ export const STORE = [
   {
     name: 'right-taken-channels',
     on: 'standalone',
+    sizes: { lasts: 4_000 },
     inject: (world) => world.store.command('ACL', 'SETUSER', 'default', 'resetchannels'),
     heal: (world) => world.store.command('ACL', 'SETUSER', 'default', 'allchannels'),
   },
