@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::event::Position;
 use crate::domain::{Code, Refusal, SpaceKey};
-use crate::store::{LogRead, Message, MessageKind, Topic};
+use crate::store::{LogRead, Message, MessageKind, Topic, read_whole_log};
 
 /// What changed, and where that leads.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -43,8 +43,8 @@ pub async fn list_changes(
     since: Position,
 ) -> Result<ChangesAnswer, Refusal> {
     require_staff_of(caller, space)?;
-    let log = app.store.read_log(Topic::Space(space), &since).await.map_err(|error| unavailable(&error))?;
-    let LogRead::Messages(messages) = log else { return Err(Code::Gone.into()) };
+    let log = read_whole_log(app.store.as_ref(), Topic::Space(space), &since).await;
+    let LogRead::Messages(messages) = log.map_err(|error| unavailable(&error))? else { return Err(Code::Gone.into()) };
     let head = messages.last().map_or(since, |message| message.at.clone());
     app.acknowledged.note(space, &head);
     Ok(ChangesAnswer {

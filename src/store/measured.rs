@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::told::{BucketRead, BucketStart, Told};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
@@ -28,6 +29,9 @@ const OPERATIONS: &[&str] = &[
     "holds_of",
     "messages_of",
     "read_log",
+    "start_bucket",
+    "read_bucket",
+    "end_epoch",
     "heads",
     "report_node",
     "nodes",
@@ -132,6 +136,18 @@ impl SlotStore for Measured {
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
         self.measure("read_log", self.store.read_log(topic, since)).await
+    }
+
+    async fn start_bucket(&self, bucket: Bucket) -> Result<BucketStart, StoreError> {
+        self.measure("start_bucket", self.store.start_bucket(bucket)).await
+    }
+
+    async fn read_bucket(&self, bucket: Bucket, told: &Told) -> Result<BucketRead, StoreError> {
+        self.measure("read_bucket", self.store.read_bucket(bucket, told)).await
+    }
+
+    async fn end_epoch(&self, topic: Topic, epoch: &str) -> Result<Position, StoreError> {
+        self.measure("end_epoch", self.store.end_epoch(topic, epoch)).await
     }
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {

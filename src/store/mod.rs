@@ -11,9 +11,11 @@ pub mod embedded;
 pub mod finding;
 pub mod health;
 pub mod hub;
+mod log;
 #[cfg(feature = "server")]
 pub mod measured;
 pub mod redis;
+pub mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+pub use log::{LOG_PORTION, LogRead, is_portion, read_whole_log};
 
 use crate::domain::event::Position;
 use crate::domain::rule::HoldAnswer;
@@ -90,8 +94,40 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The user's messages after `since`, or without it those that no socket of the user has received.
     async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
 
-    /// What a topic's log has after `since`, all of it or none.
+    /// What a topic's log has after `since`, from there on without a gap, or nothing. A read of [`LOG_PORTION`] or more
+    /// may not be all: see [`is_portion`].
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
+
+    /// Where a bucket's topic stands, for a node that begins to follow it.
+    async fn start_bucket(&self, bucket: Bucket) -> Result<told::BucketStart, StoreError> {
+        let now = self.ping().await?;
+        let at = self.head_of(Topic::Bucket(bucket)).await?;
+        Ok(told::BucketStart { told: told::Told::begin(now, at, None), freed: None })
+    }
+
+    /// What a bucket's log has that a node was not told, under whichever epochs it was written; each once. A read of
+    /// [`LOG_PORTION`] or more may not be all. A store that has one epoch for as long as it is open needs no more than its
+    /// log for this.
+    async fn read_bucket(&self, bucket: Bucket, told: &told::Told) -> Result<told::BucketRead, StoreError> {
+        let (head, messages) = match self.read_log(Topic::Bucket(bucket), &told.at).await? {
+            LogRead::Messages(messages) => (messages.last().map_or(&told.at, |message| &message.at).clone(), messages),
+            LogRead::Gone(head) => (head, Vec::new()),
+        };
+        Ok(told::BucketRead { head, freed: None, messages })
+    }
+
+    /// Ends an epoch under which the store has gone back, as a node has seen: a copy was restored into the running store.
+    /// Does nothing when the topic's bucket has another epoch by now. Answers where the topic stands then. A store that
+    /// cannot go back under one epoch never does anything.
+    async fn end_epoch(&self, topic: Topic, _epoch: &str) -> Result<Position, StoreError> {
+        self.head_of(topic).await
+    }
+
+    /// Where one topic stands.
+    async fn head_of(&self, topic: Topic) -> Result<Position, StoreError> {
+        let heads = self.heads(&[topic]).await?;
+        heads.into_iter().next().ok_or_else(|| StoreError("the store gave no head for a topic".into()))
+    }
 
     /// Where topics stand, in the order asked.
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
@@ -348,15 +384,6 @@ pub struct UserBacklog {
     pub after: u64,
     /// Oldest first.
     pub messages: Vec<UserMessage>,
-}
-
-/// What a log has after a position.
-#[derive(Clone, Debug)]
-pub enum LogRead {
-    /// Every kept message after the position, ascending, the last at the head; empty when the position is the head.
-    Messages(Vec<Message>),
-    /// The log does not reach back that far, or the position is of another epoch or never was.
-    Gone(Position),
 }
 
 /// What one bounded sweep of a bucket did.

@@ -13,7 +13,7 @@ use slotcast::domain::event::Position;
 use slotcast::domain::{Day, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime};
 use slotcast::store::embedded::open::{FILE_NAME, MARK_NAME};
 use slotcast::store::embedded::{EmbeddedStore, OpenError};
-use slotcast::store::{ActOutcome, LogRead, SlotStore, Topic};
+use slotcast::store::{ActOutcome, LogRead, SlotStore, Topic, read_whole_log};
 use tempfile::TempDir;
 
 use crate::store_conformance;
@@ -447,7 +447,7 @@ async fn every_acknowledged_act_survives_a_kill() {
             // State, version and log are of one moment.
             assert_eq!(read.taken.first().map_or(0, |(_, _, record)| record.version), read.at.version);
             let since = Position { version: read.at.version.saturating_sub(1_000), ..read.at.clone() };
-            match store.read_log(Topic::Space(space(in_space)), &since).await.unwrap() {
+            match read_whole_log(store.as_ref(), Topic::Space(space(in_space)), &since).await.unwrap() {
                 LogRead::Messages(messages) => assert_eq!(messages.len() as u64, read.at.version - since.version),
                 LogRead::Gone(_) => panic!("the log is gone"),
             }

@@ -12,7 +12,7 @@ use slotcast::domain::{
     StoreTime, UserId,
 };
 use slotcast::store::embedded::EmbeddedStore;
-use slotcast::store::{ActOutcome, ApplyError, LogRead, MessageKind, SlotStore, Topic};
+use slotcast::store::{ActOutcome, ApplyError, LogRead, MessageKind, SlotStore, Topic, read_whole_log};
 
 use crate::support::redis::{RedisServer, store_at};
 
@@ -218,7 +218,7 @@ async fn log(store: &dyn SlotStore) -> Vec<String> {
     for topic in topics {
         let head = store.heads(&[topic]).await.unwrap().remove(0);
         let since = slotcast::domain::event::Position { version: 0, ..head };
-        let LogRead::Messages(messages) = store.read_log(topic, &since).await.unwrap() else { panic!("gone") };
+        let LogRead::Messages(messages) = read_whole_log(store, topic, &since).await.unwrap() else { panic!("gone") };
         for message in messages {
             let text = match message.kind {
                 MessageKind::SlotUpdate => without_instants(message.payload.get(), &message.at.epoch),

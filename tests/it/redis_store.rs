@@ -19,7 +19,7 @@ use slotcast::domain::{
     SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
-use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic};
+use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic, read_whole_log};
 
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
@@ -140,7 +140,7 @@ async fn head(store: &RedisStore, topic: Topic) -> Position {
 }
 
 async fn messages(store: &RedisStore, topic: Topic, since: &Position) -> Vec<Message> {
-    match store.read_log(topic, since).await.unwrap() {
+    match read_whole_log(store, topic, since).await.unwrap() {
         LogRead::Messages(messages) => messages,
         LogRead::Gone(head) => panic!("gone at {head:?}"),
     }

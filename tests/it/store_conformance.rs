@@ -20,8 +20,9 @@ use slotcast::domain::{
     SpaceKey, Status, StoreTime, UserId,
 };
 use slotcast::store::{
-    ActOutcome, ApplyError, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LogRead, Message, MessageKind,
-    NodeReport, Publication, ShowBoard, Signal, SlotStore, Subscriptions, Topic, USER_LOG_LENGTH, UserMessage,
+    ActOutcome, ApplyError, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LOG_PORTION, LogRead, Message,
+    MessageKind, NodeReport, Publication, ShowBoard, Signal, SlotStore, Subscriptions, Topic, USER_LOG_LENGTH,
+    UserMessage, is_portion, read_whole_log,
 };
 
 /// Makes stores for the cases.
@@ -99,6 +100,8 @@ macro_rules! conformance_cases {
             taken_slots_are_those_of_the_future,
             a_log_is_exact_or_gone,
             a_log_keeps_its_last_changes,
+            a_log_of_large_changes_is_read_in_portions,
+            a_node_goes_on_with_a_bucket_where_it_was,
             two_sweepers_free_each_hold_once,
             a_sweep_is_bounded_and_tells_what_is_left,
             an_extended_hold_is_swept_at_its_new_end,
@@ -240,7 +243,7 @@ impl Bench {
     /// The log after a version of the current epoch, which must reach back that far.
     async fn log(&self, topic: Topic, since: u64) -> Vec<Message> {
         let since = Position { version: since, ..self.head(topic).await };
-        match self.store.read_log(topic, &since).await.unwrap() {
+        match read_whole_log(self.store.as_ref(), topic, &since).await.unwrap() {
             LogRead::Messages(messages) => messages,
             LogRead::Gone(head) => panic!("gone at {head:?}"),
         }
@@ -930,6 +933,59 @@ pub async fn a_log_keeps_its_last_changes(factory: impl StoreFactory) {
         let since = Position { version, ..head.clone() };
         let read = bench.store.read_log(topic, &since).await.unwrap();
         assert!(matches!(read, LogRead::Gone(at) if at == head), "{version}");
+    }
+}
+
+pub async fn a_log_of_large_changes_is_read_in_portions(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let topic = Topic::Space(space(1));
+    let start = bench.space_head(space(1)).await;
+    let filler = |bytes: usize| format!("{{\"filler\":\"{}\"}}", "x".repeat(bytes));
+    for number in 0..40 {
+        let data = Some(SlotData::new(serde_json::from_str(&filler(1_000 + 300 * number)).unwrap()));
+        let kind = SlotActKind::Update { to: StaffStatus::Blocked, data };
+        bench.apply(space(1), &[1], kind).await.unwrap();
+    }
+    let (mut at, mut portions) = (start.clone(), 0);
+    while at.version < 40 {
+        let LogRead::Messages(portion) = bench.store.read_log(topic, &at).await.unwrap() else { panic!("gone") };
+        let bytes: Vec<usize> = portion.iter().map(|message| message.payload.get().len()).collect();
+        let (last, before) = bytes.split_last().expect("each read makes progress");
+        assert!(before.iter().sum::<usize>() < LOG_PORTION, "{bytes:?}");
+        assert_eq!(is_portion(&portion), before.iter().sum::<usize>() + last >= LOG_PORTION);
+        assert!(is_portion(&portion) || portion.last().unwrap().at.version == 40);
+        for message in portion {
+            assert_eq!(message.at, Position { version: at.version + 1, ..at.clone() });
+            at = message.at;
+        }
+        portions += 1;
+    }
+    assert!(portions >= 4, "{portions}");
+    assert!(matches!(bench.store.read_log(topic, &at).await.unwrap(), LogRead::Messages(none) if none.is_empty()));
+}
+
+pub async fn a_node_goes_on_with_a_bucket_where_it_was(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let bucket = space(1).bucket();
+    let user = (1..).map(|n: u64| UserId::new(&n.to_string()).unwrap()).find(|user| user.bucket() == bucket).unwrap();
+    let notify = |event: &str| {
+        let data = RawValue::from_string("1".into()).unwrap();
+        bench.store.publish(Publication::ToUser { user: user.clone(), event: event.into(), data })
+    };
+    notify("before").await.unwrap();
+    let mut told = bench.store.start_bucket(bucket).await.unwrap().told;
+    assert_eq!(told.at, bench.store.head_of(Topic::Bucket(bucket)).await.unwrap());
+    assert!(bench.store.read_bucket(bucket, &told).await.unwrap().messages.is_empty());
+    for round in 0..3 {
+        for event in ["one", "two"] {
+            notify(event).await.unwrap();
+        }
+        let read = bench.store.read_bucket(bucket, &told).await.unwrap();
+        let events: Vec<String> =
+            read.messages.iter().map(|message| json(&message.payload)["event"].to_string()).collect();
+        assert_eq!(events, ["\"one\"", "\"two\""], "{round}");
+        assert_eq!(read.head, read.messages[1].at);
+        read.messages.into_iter().for_each(|message| told.note(message.at));
     }
 }
 

@@ -16,7 +16,7 @@ use super::tables::{
 use crate::domain::event::Position;
 use crate::domain::slot::Status;
 use crate::domain::{Day, SiteId, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
-use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, Topic, UserBacklog};
+use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, Topic, UserBacklog};
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -130,15 +130,19 @@ impl Snapshot {
             return Ok(LogRead::Gone(head));
         }
         let log = open_for_reading(&self.transaction, LOG)?;
-        let mut messages = Vec::new();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         for row in log.range((tag, first, second, since.version + 1)..=(tag, first, second, version))? {
             let (key, row) = row?;
             let (kind, payload) = row.value();
+            bytes += payload.len();
             messages.push(Message {
                 at: self.position(key.value().3),
                 kind: parse(kind, "log", key.value())?,
                 payload: raw_json(payload.to_owned())?,
             });
+            if bytes >= LOG_PORTION {
+                return Ok(LogRead::Messages(messages));
+            }
         }
         if messages.len() as u64 != version - since.version {
             return Err(Failure::BadRow(format!(

@@ -34,6 +34,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .fence(Bucket::EVERYONE)
                 .key(store.keys.head(topic))
                 .key(store.keys.log(topic))
+                .key(store.keys.everyone())
                 .arg(store.keys.channel(topic))
                 .arg(MessageKind::Everyone.name())
                 .arg(to_json(&message));

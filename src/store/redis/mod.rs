@@ -27,6 +27,7 @@ pub mod formats;
 pub mod keys;
 #[cfg(feature = "server")]
 mod link;
+mod logs;
 mod messages;
 mod nodes;
 mod reads;
@@ -52,6 +53,7 @@ use self::nodes::LastReport;
 #[cfg(feature = "server")]
 pub use self::subscriptions::RedisSubscriptions;
 use super::health::StoreHealth;
+use super::told::{BucketRead, BucketStart, Told};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
@@ -196,6 +198,18 @@ impl SlotStore for RedisStore {
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
         reads::read_log(self, topic, since).await
+    }
+
+    async fn start_bucket(&self, bucket: Bucket) -> Result<BucketStart, StoreError> {
+        logs::start_bucket(self, bucket).await
+    }
+
+    async fn read_bucket(&self, bucket: Bucket, told: &Told) -> Result<BucketRead, StoreError> {
+        logs::read_bucket(self, bucket, told).await
+    }
+
+    async fn end_epoch(&self, topic: Topic, epoch: &str) -> Result<Position, StoreError> {
+        logs::end_epoch(self, topic, epoch).await
     }
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {

@@ -13,7 +13,7 @@ use super::scripts;
 use crate::domain::event::Position;
 use crate::domain::ids::parse_id;
 use crate::domain::{Bucket, Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
-use crate::store::{DayState, HeldSlot, LogRead, Message, SpaceState, StoreError, Topic};
+use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
 
 pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
     let keys = &store.keys;
@@ -143,7 +143,8 @@ pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position)
         .key(keys.head(topic))
         .key(keys.log(topic))
         .arg(&since.epoch)
-        .arg(since.version);
+        .arg(since.version)
+        .arg(LOG_PORTION);
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
     let head = reply.position_at(1)?;
     if reply.text_at(0)? == "gone" {

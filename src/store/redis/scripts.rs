@@ -51,6 +51,8 @@ scripts! {
     READ_DAY = &[COMMON], "read_day";
     READ_SPACE = &[COMMON], "read_space";
     READ_LOG = &[COMMON], "read_log";
+    READ_BUCKET = &[COMMON], "read_bucket";
+    END_EPOCH = &[COMMON], "end_epoch";
     HEADS = &[COMMON], "heads";
     NOTIFY = &[COMMON], "notify";
     PUBLISH = &[COMMON], "publish";

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use slotcast::domain::event::Position;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
@@ -44,6 +45,9 @@ pass_on! {
     holds_of(user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
     messages_of(user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
     read_log(topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
+    start_bucket(bucket: Bucket) -> Result<BucketStart, StoreError>;
+    read_bucket(bucket: Bucket, told: &Told) -> Result<BucketRead, StoreError>;
+    end_epoch(topic: Topic, epoch: &str) -> Result<Position, StoreError>;
     heads(topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;

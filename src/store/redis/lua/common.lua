@@ -87,6 +87,11 @@ local function version_of(head)
   return tonumber(redis.call('HGET', head, 'v') or '0')
 end
 
+-- Counts freed slots in a bucket's head, so that a node whose log does not reach back far enough knows how many it missed.
+local function count_freed(head, count)
+  redis.call('HINCRBY', head, 'f', count)
+end
+
 -- Publishes a message in the format of the bucket. In a bucket of format 1, nodes of 0.1 listen to the name of the channel
 -- that has no database in it: there the message goes to both names.
 local function publish(channel, epoch, version, kind, payload)

@@ -18,7 +18,7 @@
 local epoch = fence(KEYS[1])
 local reply = { text(now), '', '0' }
 local oldest_late, bucket_version = 0, version_of(KEYS[4])
-local announcements = {}
+local announcements, freed_count = {}, 0
 
 -- An entry of the index whose hold is gone, with its day: nothing is left to free.
 local function forget_entry(member, place, number)
@@ -65,6 +65,7 @@ local function free(place, members)
   if #numbers > 0 then
     redis.call('HSET', place.head, 'v', text(version))
     bucket_version = bucket_version + 1
+    freed_count = freed_count + #numbers
     announcements[#announcements + 1] = { KEYS[5], ARGV[4], epoch, bucket_version, 'freed', freed_slots(place, numbers) }
   end
   reply[#reply + 1] = text(#numbers)
@@ -82,7 +83,10 @@ while arg <= #ARGV do
   free(place, members)
 end
 
-if #announcements > 0 then redis.call('HSET', KEYS[4], 'v', text(bucket_version)) end
+if #announcements > 0 then
+  redis.call('HSET', KEYS[4], 'v', text(bucket_version))
+  count_freed(KEYS[4], freed_count)
+end
 local logs = {}
 for _, announcement in ipairs(announcements) do
   append(unpack(announcement))

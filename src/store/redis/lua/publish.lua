@@ -1,9 +1,11 @@
 #!lua
--- Appends a message to a bucket's topic and announces it.
+-- Appends a message to everyone to the topic of its bucket and announces it. A log of its own keeps it for nodes that are
+-- further behind than the bucket's log.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
 -- KEYS[3]  the bucket's log
+-- KEYS[4]  the log of messages to everyone
 -- ARGV[4]  the act's id
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
@@ -24,4 +26,9 @@ local version = version_of(KEYS[2]) + 1
 redis.call('HSET', KEYS[2], 'v', text(version))
 append(KEYS[3], ARGV[7], epoch, version, ARGV[8], ARGV[9], ARGV[4], '')
 keep(KEYS[3])
+-- Not an error where it is refused: the message is kept and published by now, and only a node that is very far behind
+-- would read it here.
+redis.pcall('XADD', KEYS[4], 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0',
+  'e', epoch, 'k', ARGV[8], 'p', ARGV[9], 't', text(now))
+keep(KEYS[4])
 return { 'done', text(now) }

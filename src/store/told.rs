@@ -1,0 +1,105 @@
+//! What a node was told of a bucket's topic, and what it reads to go on: across epochs, so that nothing is lost or told
+//! twice when the store restarts, fails over or goes back.
+
+use std::sync::Arc;
+
+use super::Message;
+use crate::domain::StoreTime;
+use crate::domain::event::Position;
+
+/// How many epochs a node remembers of a bucket.
+const EPOCHS: usize = 8;
+
+/// Up to where a node was told a bucket's messages, under each epoch that they were written under.
+///
+/// A log keeps its messages in the order in which they were written, through all epochs. So the last message that was
+/// told parts it in two: what is before it was told, or is older than the node; what is after it was not.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When the node began to follow the bucket, in the store's time. A message of an epoch that is not in `up_to` was
+    /// told if it is not younger.
+    pub began: StoreTime,
+    /// The last position that was told: everything up to it was told, or is lost.
+    pub at: Position,
+    /// The last versions that were told, each under its epoch; the epoch that was met last is last.
+    up_to: Vec<Position>,
+}
+
+impl Told {
+    /// Of a node that begins at `at`, where the store's time is `began`. `last` is the last message of the log: an epoch
+    /// that is over may be the one that it was written under.
+    pub fn begin(began: StoreTime, at: Position, last: Option<Position>) -> Self {
+        let mut told = Self { began, at: at.clone(), up_to: Vec::new() };
+        last.into_iter().chain([at]).for_each(|position| told.note(position));
+        told
+    }
+
+    /// Everything that has to be told up to `at` was.
+    pub fn note(&mut self, at: Position) {
+        let before = self.up_to.iter().position(|known| known.epoch == at.epoch).map(|index| self.up_to.remove(index));
+        let version = before.map_or(0, |before| before.version).max(at.version);
+        self.up_to.push(Position { epoch: at.epoch.clone(), version });
+        if self.up_to.len() > EPOCHS {
+            self.up_to.remove(0);
+        }
+        self.at = at;
+    }
+
+    /// The store has gone back: what it now has under `epoch` from `version` on was not told.
+    pub fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
+        for known in self.up_to.iter_mut().filter(|known| known.epoch == *epoch) {
+            known.version = known.version.min(version.saturating_sub(1));
+        }
+    }
+
+    /// The last versions that were told, each under its epoch.
+    pub fn up_to(&self) -> &[Position] {
+        &self.up_to
+    }
+}
+
+/// What a bucket's log has for a node that was told a part of it.
+#[derive(Clone, Debug)]
+pub struct BucketRead {
+    /// Where the bucket's topic stands.
+    pub head: Position,
+    /// How many slots were ever freed in the bucket by then; `None` when the store does not count them.
+    pub freed: Option<u64>,
+    /// Kept messages that were not told, in order, each at the position that it was written under. Versions may be left
+    /// out where the log does not reach back far enough. The read may stop before the head, as that of a log does.
+    pub messages: Vec<Message>,
+}
+
+/// Where a bucket stands, for a node that begins to follow it.
+#[derive(Clone, Debug)]
+pub struct BucketStart {
+    /// What the node is to say that it was told.
+    pub told: Told,
+    /// How many slots were ever freed in the bucket; `None` when the store does not count them.
+    pub freed: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: &str, version: u64) -> Position {
+        Position { epoch: epoch.into(), version }
+    }
+
+    #[test]
+    fn each_epoch_is_remembered_by_its_last_version() {
+        let mut told = Told::begin(StoreTime::from_millis(5), at("b", 9), Some(at("a", 9)));
+        assert_eq!(told.up_to(), [at("a", 9), at("b", 9)]);
+        told.note(at("b", 10));
+        assert_eq!((told.up_to(), &told.at), (&[at("a", 9), at("b", 10)][..], &at("b", 10)));
+        // The store lost two messages, and took their versions again.
+        told.note(at("c", 8));
+        told.note(at("c", 9));
+        assert_eq!(told.up_to(), [at("a", 9), at("b", 10), at("c", 9)]);
+        told.forget_from(&"b".into(), 4);
+        assert_eq!(told.up_to(), [at("a", 9), at("b", 3), at("c", 9)]);
+        (0..10).for_each(|number| told.note(at(&number.to_string(), 1)));
+        assert_eq!((told.up_to().len(), told.up_to().last()), (EPOCHS, Some(&at("9", 1))));
+    }
+}
