@@ -85,3 +85,15 @@ impl Boards {
         Ok(Some(payload))
     }
 }
+
+/// A day's snapshot of what the store has of it, at the position of that.
+pub(super) fn show_once(
+    space: SpaceKey,
+    day: Day,
+    schedule: Option<&Schedule>,
+    state: DayState,
+) -> Result<Arc<RawValue>, Refusal> {
+    let slots: PublicDay =
+        state.records.into_iter().map(|(number, record)| (number, PublicSlot::from(record))).collect();
+    raw(event::slots_status_update(space, day, schedule, &slots, &state.at, state.now))
+}

@@ -41,8 +41,10 @@ pub trait Audience: Send + Sync + 'static {
 /// What was freed within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FreedSummary {
-    /// How many slots in all.
+    /// How many slots in all, those included of which only the number is known.
     pub count: u64,
+    /// Of how many nothing tells which they are: this node was cut off for longer than the log of their bucket reaches.
+    pub unnamed: u64,
     /// Where, ascending: one entry a space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
 }
@@ -60,12 +62,7 @@ impl Feed {
     }
 }
 
-async fn follow_bucket(
-    feed: Feed,
-    bucket: Bucket,
-    audience: Arc<dyn Audience>,
-    freed: mpsc::UnboundedSender<FreedSlots>,
-) {
+async fn follow_bucket(feed: Feed, bucket: Bucket, audience: Arc<dyn Audience>, freed: mpsc::UnboundedSender<Freed>) {
     let mut follower = loop {
         match Follower::start(feed.shared().clone(), Topic::Bucket(bucket)).await {
             Ok(follower) => break follower,
@@ -81,18 +78,20 @@ async fn follow_bucket(
         let heard = follower.hear().await;
         for step in follower.take(heard).await {
             match step {
-                Step::Deliver(message) => deliver(&message, audience.as_ref(), &freed),
+                Step::Deliver(message) | Step::Missed(message) => deliver(&message, audience.as_ref(), &freed),
+                // The receiver lives as long as this task does.
+                Step::FreedUnnamed(count) => drop(freed.send(Freed::Unnamed(count))),
                 Step::Restarted => audience.tell_user_messages_missed(bucket),
             }
         }
     }
 }
 
-fn deliver(message: &Message, audience: &dyn Audience, freed: &mpsc::UnboundedSender<FreedSlots>) {
+fn deliver(message: &Message, audience: &dyn Audience, freed: &mpsc::UnboundedSender<Freed>) {
     match message.kind {
         MessageKind::Freed => read(message).into_iter().for_each(|slots| {
             // The receiver lives as long as this task does.
-            let _ = freed.send(slots);
+            let _ = freed.send(Freed::Slots(slots));
         }),
         MessageKind::User => read(message).into_iter().for_each(|message| audience.tell_user(message)),
         MessageKind::Everyone => read(message).into_iter().for_each(|message| audience.tell_everyone(message)),
@@ -108,7 +107,7 @@ fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
 }
 
 /// Merges what comes within a window that begins with the first.
-async fn gather_freed(mut freed: mpsc::UnboundedReceiver<FreedSlots>, audience: Arc<dyn Audience>) {
+async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<dyn Audience>) {
     while let Some(first) = freed.recv().await {
         let mut gathered = Gathered::default();
         gathered.add(first);
@@ -127,14 +126,30 @@ async fn gather_freed(mut freed: mpsc::UnboundedReceiver<FreedSlots>, audience: 
     }
 }
 
+/// What was freed.
+enum Freed {
+    Slots(FreedSlots),
+    /// So many slots that nothing names.
+    Unnamed(u64),
+}
+
 #[derive(Default)]
 struct Gathered {
     count: u64,
+    unnamed: u64,
     slots: BTreeMap<(SpaceKey, Day), BTreeSet<SlotNumber>>,
 }
 
 impl Gathered {
-    fn add(&mut self, freed: FreedSlots) {
+    fn add(&mut self, freed: Freed) {
+        let freed = match freed {
+            Freed::Slots(freed) => freed,
+            Freed::Unnamed(count) => {
+                self.count += count;
+                self.unnamed += count;
+                return;
+            }
+        };
         self.count += freed.slots.len() as u64;
         let space = SpaceKey { site: freed.site, space: freed.space };
         self.slots.entry((space, freed.date)).or_default().extend(freed.slots);
@@ -145,7 +160,7 @@ impl Gathered {
             let slots = slots.into_iter().collect();
             (space, FreedSlots { space: space.space, site: space.site, date, slots })
         });
-        FreedSummary { count: self.count, spaces: spaces.collect() }
+        FreedSummary { count: self.count, unnamed: self.unnamed, spaces: spaces.collect() }
     }
 }
 
@@ -166,11 +181,12 @@ mod tests {
     #[test]
     fn the_same_day_of_a_space_is_listed_once() {
         let mut gathered = Gathered::default();
-        gathered.add(freed(2, &[5]));
-        gathered.add(freed(1, &[1]));
-        gathered.add(freed(2, &[3, 4]));
+        gathered.add(Freed::Slots(freed(2, &[5])));
+        gathered.add(Freed::Slots(freed(1, &[1])));
+        gathered.add(Freed::Unnamed(7));
+        gathered.add(Freed::Slots(freed(2, &[3, 4])));
         let summary = gathered.summary();
-        assert_eq!(summary.count, 4);
+        assert_eq!((summary.count, summary.unnamed), (11, 7));
         let listed: Vec<_> = summary.spaces.into_iter().map(|(_, slots)| slots).collect();
         assert_eq!(listed, [freed(1, &[1]), freed(2, &[3, 4, 5])]);
     }

@@ -1,9 +1,15 @@
 //! Follows one topic: turns what a subscription happens to bring into every message once, in order.
 //!
-//! The next version is delivered, an older one dropped, a gap read from the log. A message of another epoch is only a
-//! hint: the store is asked, and what it does not confirm is dropped. When the log cannot fill the gap, the follower says
-//! [`Step::Restarted`] and goes on from the head.
+//! The next version is delivered, an older one dropped, a gap read from the log, portion by portion. A message of another
+//! epoch is only a hint: the store is asked, and what it does not confirm is dropped. When the log cannot fill the gap, the
+//! follower says [`Step::Restarted`] and goes on from the head. In a bucket it first says what the log still has, through
+//! all epochs, and how many slots were freed that it does not have.
+//!
+//! A head that goes back under the same epoch is proof that the store was replaced by a copy from before. The follower
+//! then ends the epoch, so that no version of it names two contents.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +17,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::bucket_memory::BucketMemory;
 use super::heads::Head;
+use crate::domain::Bucket;
 use crate::domain::event::Position;
 use crate::store::hub::Watch;
-use crate::store::{LogRead, Message, Signal, StoreError, Topic};
+use crate::store::told::BucketRead;
+use crate::store::{LogRead, Message, Signal, StoreError, Topic, is_portion};
 
 /// How many times a head may be beyond a subscription that stays silent: one may just have overtaken its message.
 const UNHEARD_HEADS: u32 = 2;
@@ -22,11 +31,21 @@ const UNHEARD_HEADS: u32 = 2;
 /// How long the store's word about the head is good for: it is asked every few seconds, and one that was missed is no harm.
 const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 
+/// How many missed messages are one turn's: who joins meanwhile has the next one.
+const TURN: usize = 16;
+
+/// How many of the last messages are known again by their content.
+const RECOGNISED: usize = 64;
+
 /// What happened in the topic.
 #[derive(Debug)]
 pub enum Step {
-    /// The next message.
+    /// The next message, as the subscription brought it.
     Deliver(Message),
+    /// The next message that has to be told; the log had it.
+    Missed(Message),
+    /// In a bucket: so many slots were freed, and nothing tells which.
+    FreedUnnamed(u64),
     /// Continuity is lost: what is known is void, messages go on after the follower's position.
     Restarted,
 }
@@ -38,6 +57,8 @@ pub enum Heard {
     Signal(Signal),
     /// The store's head, read from time to time.
     Head(Head),
+    /// A portion of the log was taken, and there is more.
+    More,
 }
 
 /// One followed topic.
@@ -48,22 +69,59 @@ pub struct Follower {
     id: u64,
     heads: mpsc::UnboundedReceiver<Head>,
     at: Position,
-    /// A catch-up failed: nothing is delivered until one succeeds.
+    /// Of a bucket's topic.
+    bucket: Option<(Bucket, BucketMemory)>,
+    /// A catch-up failed, or is not at its end: nothing is delivered until one succeeds.
     is_behind: bool,
+    /// What was read of the log and is still to be delivered, after `at`.
+    ready: VecDeque<Message>,
+    /// The log has more than that.
+    has_more: bool,
     /// When the store last showed that nothing was missed.
     confirmed: Instant,
+    /// When the log, or the head, was asked for last.
+    asked: Instant,
     /// How many times a head was beyond what the subscription had brought, which was silent since.
     unheard_heads: u32,
+    /// The last version that the subscription brought, or that it cannot bring any more. It brings none twice.
+    heard_to: u64,
+    /// A version that was heard although it was heard before, while it is looked into.
+    suspected: Option<u64>,
+    /// What the last messages up to `at` were, the newest last.
+    recognised: VecDeque<u64>,
 }
 
 impl Follower {
     /// Starts listening, then reads where the topic stands: nothing after that is missed.
     pub(crate) async fn start(shared: Arc<Shared>, topic: Topic) -> Result<Self, StoreError> {
         let watch = shared.subscriptions.watch(topic).await?;
-        let at = head(&shared, topic).await?;
+        let (at, bucket) = match topic {
+            Topic::Space(_) => (shared.app.store.head_of(topic).await?, None),
+            Topic::Bucket(bucket) => {
+                let memory = BucketMemory::new(shared.app.store.start_bucket(bucket).await?);
+                (memory.at().clone(), Some((bucket, memory)))
+            }
+        };
         let (id, heads) = shared.followed.insert(topic);
-        let confirmed = Instant::now();
-        Ok(Self { shared, topic, watch, id, heads, at, is_behind: false, confirmed, unheard_heads: 0 })
+        Ok(Self {
+            shared,
+            topic,
+            watch,
+            id,
+            heads,
+            // What comes of a bucket first may have been published before its head was read.
+            heard_to: if bucket.is_some() { 0 } else { at.version },
+            at,
+            bucket,
+            is_behind: false,
+            ready: VecDeque::new(),
+            has_more: false,
+            confirmed: Instant::now(),
+            asked: Instant::now(),
+            unheard_heads: 0,
+            suspected: None,
+            recognised: VecDeque::new(),
+        })
     }
 
     /// Where it stands: everything up to here was delivered.
@@ -78,6 +136,10 @@ impl Follower {
 
     /// The next thing to look at. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
+        if self.has_more || !self.ready.is_empty() {
+            // What the subscription brings meanwhile waits, and is known by then.
+            return Heard::More;
+        }
         tokio::select! {
             signal = self.watch.next() => Heard::Signal(signal),
             Some(head) = self.heads.recv() => Heard::Head(head),
@@ -90,13 +152,24 @@ impl Follower {
             self.unheard_heads = 0;
         }
         match heard {
-            Heard::Signal(Signal::Lagged) => self.catch_up("lagged").await,
+            Heard::Signal(Signal::Lagged) => {
+                if self.bucket.is_some() {
+                    // Another connection may bring again what the one before brought.
+                    self.heard_to = 0;
+                }
+                self.catch_up("lagged").await
+            }
             Heard::Signal(Signal::Message(message)) => self.take_message(message).await,
             Heard::Head(head) => self.take_head(&head).await,
+            Heard::More => self.catch_up("more").await,
         }
     }
 
     async fn take_head(&mut self, head: &Head) -> Vec<Step> {
+        if head.at.epoch == self.at.epoch && head.at.version < self.at.version {
+            // It may have been asked before the last message came: a read from here tells.
+            return self.catch_up("back").await;
+        }
         if !self.is_beyond(&head.at) {
             self.confirmed = self.confirmed.max(head.asked);
             return if self.is_behind { self.catch_up("head").await } else { Vec::new() };
@@ -125,70 +198,203 @@ impl Follower {
             return self.catch_up("epoch").await;
         }
         if message.at.version <= self.at.version {
-            return Vec::new();
+            return self.take_old(&message).await;
         }
+        self.heard_to = message.at.version;
         if message.at.version > self.at.version + 1 {
             return self.catch_up("gap").await;
         }
-        self.at = message.at.clone();
+        self.note_delivered(&message);
         vec![Step::Deliver(message)]
     }
 
-    /// Delivers from the log up to exactly `target`, a position that the store has just shown.
-    pub async fn bring_to(&mut self, target: &Position) -> Result<Vec<Step>, StoreError> {
-        let steps = if *target == self.at {
-            Vec::new()
-        } else {
-            let read = self.shared.app.store.read_log(self.topic, &self.at).await?;
-            self.take_log(read, Some(target))
-        };
-        self.confirm();
-        Ok(steps)
+    /// A version that was delivered already. That is what the log had before the subscription brought it; or the store has
+    /// gone back, and gives its versions a second time.
+    async fn take_old(&mut self, message: &Message) -> Vec<Step> {
+        let is_another = self.recognise(message.at.version).is_some_and(|known| known != content_of(message));
+        // Two of a bucket may well say the same. But one connection brings no message twice.
+        let is_second = self.bucket.is_some() && message.at.version <= self.heard_to;
+        if !is_another && message.at.version > self.heard_to {
+            self.heard_to = message.at.version;
+            return Vec::new();
+        }
+        self.suspected = Some(message.at.version);
+        let steps = if is_another || is_second { self.end_epoch().await } else { self.catch_up("back").await };
+        self.suspected = None;
+        steps
     }
 
-    /// Reads everything that was missed. A store that cannot be asked leaves the follower behind; the next head or
-    /// message tries again.
+    /// Delivers from the log towards `target`, a position that the store has just shown: a portion of it. `true` when there
+    /// is no more to deliver before it.
+    pub async fn bring_towards(&mut self, target: &Position) -> Result<(Vec<Step>, bool), StoreError> {
+        if *target == self.at {
+            self.asked = Instant::now();
+            self.note_rest();
+            return Ok((Vec::new(), true));
+        }
+        if self.ready.is_empty() {
+            self.asked = Instant::now();
+            let read = self.shared.app.store.read_log(self.topic, &self.at).await?;
+            let steps = self.take_log(read).await;
+            if !steps.is_empty() || self.ready.is_empty() {
+                return Ok((steps, true));
+            }
+        }
+        let steps = self.deliver_ready(Some(target));
+        let is_done = steps.is_empty() || *target == self.at;
+        Ok((steps, is_done))
+    }
+
+    /// Reads what was missed, or its first portion. A store that cannot be asked leaves the follower behind; the next head
+    /// or message tries again.
     pub async fn catch_up(&mut self, cause: &'static str) -> Vec<Step> {
+        if !self.ready.is_empty() {
+            return self.deliver_ready(None);
+        }
+        self.has_more = false;
         self.shared.app.metrics.feed_catch_ups.with_label_values(&[cause]).inc();
-        match self.shared.app.store.read_log(self.topic, &self.at).await {
-            Ok(read) => {
-                self.confirm();
-                self.take_log(read, None)
+        let store = self.shared.app.store.clone();
+        self.asked = Instant::now();
+        let read = match &self.bucket {
+            Some((bucket, memory)) => store.read_bucket(*bucket, memory.told()).await.map(Read::Bucket),
+            None => store.read_log(self.topic, &self.at).await.map(Read::Log),
+        };
+        match read {
+            Ok(Read::Log(read)) => {
+                let steps = self.take_log(read).await;
+                if steps.is_empty() { self.deliver_ready(None) } else { steps }
             }
-            Err(error) => {
-                tracing::warn!(topic = ?self.topic, %error, "cannot read what was missed; will try again");
-                self.set_behind(true);
-                Vec::new()
-            }
+            Ok(Read::Bucket(read)) if self.has_gone_back(&read.head) => self.end_epoch().await,
+            Ok(Read::Bucket(read)) => self.take_bucket(read),
+            Err(error) => self.stay_behind(&error),
         }
     }
 
-    fn take_log(&mut self, read: LogRead, up_to: Option<&Position>) -> Vec<Step> {
+    fn take_bucket(&mut self, read: BucketRead) -> Vec<Step> {
+        let is_more = is_portion(&read.messages);
+        self.has_more = is_more;
+        self.note_rest();
+        let Some((_, memory)) = &mut self.bucket else { return Vec::new() };
+        let steps = memory.take(read, is_more);
+        let at = memory.at().clone();
+        self.move_to(at);
+        steps
+    }
+
+    /// Makes ready what was read; or says that it was in vain.
+    async fn take_log(&mut self, read: LogRead) -> Vec<Step> {
         match read {
             LogRead::Messages(messages) => {
-                let wanted = |message: &Message| {
-                    up_to.is_none_or(|target| message.at.epoch == target.epoch && message.at.version <= target.version)
-                };
-                let messages: Vec<Message> = messages.into_iter().take_while(wanted).collect();
-                if let Some(last) = messages.last() {
-                    self.at = last.at.clone();
-                }
-                messages.into_iter().map(Step::Deliver).collect()
+                self.has_more = is_portion(&messages);
+                self.ready = messages.into();
+                self.note_rest();
+                Vec::new()
             }
+            LogRead::Gone(head) if self.has_gone_back(&head) => self.end_epoch().await,
             LogRead::Gone(head) => {
-                self.at = head;
-                vec![Step::Restarted]
+                self.confirm();
+                self.restart(head)
             }
         }
+    }
+
+    /// The next turn of what is ready, up to `target`.
+    fn deliver_ready(&mut self, target: Option<&Position>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let is_wanted = |message: &Message| {
+            target.is_none_or(|target| message.at.epoch == target.epoch && message.at.version <= target.version)
+        };
+        while steps.len() < TURN
+            && self.ready.front().is_some_and(is_wanted)
+            && let Some(message) = self.ready.pop_front()
+        {
+            self.note_delivered(&message);
+            steps.push(Step::Missed(message));
+        }
+        self.note_rest();
+        steps
+    }
+
+    /// The store is not the one that was followed: a copy of it from before has taken its place.
+    async fn end_epoch(&mut self) -> Vec<Step> {
+        tracing::warn!(topic = ?self.topic, at = self.at.version, "the store has gone back: its epoch ends");
+        let store = self.shared.app.store.clone();
+        self.asked = Instant::now();
+        let head = match store.end_epoch(self.topic, &self.at.epoch).await {
+            Ok(head) => head,
+            Err(error) => return self.stay_behind(&error),
+        };
+        let Some((bucket, memory)) = &mut self.bucket else {
+            self.confirm();
+            return self.restart(head);
+        };
+        if let Some(version) = self.suspected {
+            memory.forget_from(&self.at.epoch, version);
+        }
+        match store.read_bucket(*bucket, memory.told()).await {
+            Ok(read) => self.take_bucket(read),
+            Err(error) => self.stay_behind(&error),
+        }
+    }
+
+    fn restart(&mut self, head: Position) -> Vec<Step> {
+        self.move_to(head);
+        vec![Step::Restarted]
+    }
+
+    fn move_to(&mut self, at: Position) {
+        if at.epoch != self.at.epoch {
+            // What the subscription still brings of the new epoch may be anything up to here.
+            self.heard_to = 0;
+        }
+        self.at = at;
+        self.ready.clear();
+        self.recognised.clear();
+    }
+
+    fn stay_behind(&mut self, error: &StoreError) -> Vec<Step> {
+        tracing::warn!(topic = ?self.topic, %error, "cannot read what was missed; will try again");
+        self.set_behind(true);
+        Vec::new()
+    }
+
+    fn note_delivered(&mut self, message: &Message) {
+        self.at = message.at.clone();
+        if self.recognised.len() == RECOGNISED {
+            self.recognised.pop_front();
+        }
+        self.recognised.push_back(content_of(message));
+        if let Some((_, memory)) = &mut self.bucket {
+            memory.note(message);
+        }
+    }
+
+    /// What a version was, if it is one of the last.
+    fn recognise(&self, version: u64) -> Option<u64> {
+        let back = usize::try_from(self.at.version.checked_sub(version)?).ok()?;
+        self.recognised.get(self.recognised.len().checked_sub(back + 1)?).copied()
+    }
+
+    fn has_gone_back(&self, head: &Position) -> bool {
+        head.epoch == self.at.epoch && head.version < self.at.version
     }
 
     fn is_beyond(&self, head: &Position) -> bool {
         head.epoch != self.at.epoch || head.version > self.at.version
     }
 
-    /// The store has just shown all that there is.
+    /// What the store has shown is all that there is once all of it is delivered.
+    fn note_rest(&mut self) {
+        if self.has_more || !self.ready.is_empty() {
+            self.set_behind(true);
+        } else {
+            self.confirm();
+        }
+    }
+
+    /// Everything is delivered that the store had when it was asked last.
     fn confirm(&mut self) {
-        self.confirmed = Instant::now();
+        self.confirmed = self.confirmed.max(self.asked);
         self.set_behind(false);
     }
 
@@ -200,6 +406,11 @@ impl Follower {
     }
 }
 
+enum Read {
+    Log(LogRead),
+    Bucket(BucketRead),
+}
+
 impl Drop for Follower {
     fn drop(&mut self) {
         self.set_behind(false);
@@ -207,7 +418,8 @@ impl Drop for Follower {
     }
 }
 
-async fn head(shared: &Shared, topic: Topic) -> Result<Position, StoreError> {
-    let heads = shared.app.store.heads(&[topic]).await?;
-    heads.into_iter().next().ok_or_else(|| StoreError("the store gave no head for a topic".into()))
+fn content_of(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (message.kind.name(), message.payload.get()).hash(&mut hasher);
+    hasher.finish()
 }

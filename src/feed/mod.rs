@@ -3,13 +3,15 @@
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
 //!   which days they look at; `boards`: what is known of these, `clock`: and when; `payload`: what the feed says itself.
-//! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
+//! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands;
+//!   `bucket_memory`: what lets a node go on with one through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!
 //! **Invariant:** an event reaches a socket only through the task of its space, after everything older. No handler
 //! emits what it did.
 
 mod boards;
+mod bucket_memory;
 pub mod buckets;
 mod clock;
 mod days;
@@ -49,6 +51,10 @@ pub trait Member: Send + Sync {
     /// Whether it has room for so many missed events at once, of so many bytes in all; counted as sent when it has. If
     /// not, it gets a snapshot.
     fn admits_replay(&self, events: usize, bytes: usize) -> bool;
+
+    /// Whether one more missed event, of so many bytes, finds room beside what waits for it already. If not, it gets a
+    /// snapshot.
+    fn has_room(&self, bytes: usize) -> bool;
 
     /// Closes it, because events to it may be lost from here on: its client comes back and starts anew.
     fn abandon(&self);

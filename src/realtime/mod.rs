@@ -143,7 +143,7 @@ impl Audience for Realtime {
         match self.0.app.config.holds.freed_to {
             FreedTo::Everyone => {
                 let all = freed.spaces.iter().map(|(_, slots)| slots).collect();
-                self.send_to_all("slots_freed", &slots_freed(freed.count, all, now));
+                self.send_to_all("slots_freed", &slots_freed(freed.count, all, freed.unnamed > 0, now));
             }
             FreedTo::Rooms => {
                 let freed: HashMap<SpaceKey, Vec<&FreedSlots>> =
@@ -156,7 +156,7 @@ impl Audience for Realtime {
                     let own: Vec<&FreedSlots> = own.copied().collect();
                     if !own.is_empty() {
                         let count = own.iter().map(|slots| slots.slots.len() as u64).sum();
-                        session.emit("slots_freed", &slots_freed(count, own, now));
+                        session.emit("slots_freed", &slots_freed(count, own, false, now));
                     }
                 }
             }
@@ -196,8 +196,8 @@ impl Realtime {
     }
 }
 
-/// The payload of `slots_freed`; what is beyond the longest list counts, and is not listed.
-fn slots_freed(count: u64, mut spaces: Vec<&FreedSlots>, now: StoreTime) -> Box<RawValue> {
+/// The payload of `slots_freed`; what is beyond the longest list counts, and is not listed. Nor is what nothing names.
+fn slots_freed(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: StoreTime) -> Box<RawValue> {
     #[derive(Serialize)]
     struct SlotsFreed<'a> {
         r#type: &'static str,
@@ -207,7 +207,7 @@ fn slots_freed(count: u64, mut spaces: Vec<&FreedSlots>, now: StoreTime) -> Box<
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         truncated: bool,
     }
-    let truncated = spaces.len() > FREED_SPACES;
+    let truncated = has_unnamed || spaces.len() > FREED_SPACES;
     spaces.truncate(FREED_SPACES);
     json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated })
 }
@@ -232,7 +232,7 @@ mod tests {
         };
         let told = |spaces: u64| {
             let freed: Vec<FreedSlots> = (1..=spaces).map(freed).collect();
-            let json = slots_freed(spaces, freed.iter().collect(), StoreTime::from_millis(0));
+            let json = slots_freed(spaces, freed.iter().collect(), false, StoreTime::from_millis(0));
             let json: serde_json::Value = serde_json::from_str(json.get()).unwrap();
             (json["count"].as_u64(), json["spaces"].as_array().map(Vec::len), json["truncated"].as_bool())
         };

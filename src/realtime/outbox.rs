@@ -155,6 +155,11 @@ impl Outbox {
         queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
     }
 
+    /// Whether a missed event of so many bytes finds room beside what waits, with some left for what happens meanwhile.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting_bytes(self.queued.load(Ordering::Relaxed)) + bytes as u64 <= REPLAY_BYTES as u64
+    }
+
     /// Whether the client has much to read before its next event is done; `false` when it is not coming back for it. Only
     /// of a websocket, which is closed when nothing is read of it: a client that polls may ask for what waits only when
     /// what it sent was taken.

@@ -246,6 +246,10 @@ impl Member for Session {
         matches!(self.replays.check_n(events), Ok(Ok(())))
     }
 
+    fn has_room(&self, bytes: usize) -> bool {
+        self.outbox.has_room(bytes)
+    }
+
     fn abandon(&self) {
         self.close_to_start_anew();
     }

@@ -11,8 +11,11 @@ use tokio::sync::mpsc;
 
 use super::{Message, Signal, Topic};
 
-/// How many messages a watcher may be behind.
+/// How many messages a watcher of a space may be behind.
 const CAPACITY: usize = 1_024;
+
+/// The same of a bucket: more than its log has, so that a burst that this node itself made or heard is not lost to it.
+const BUCKET_CAPACITY: usize = 16_384;
 
 /// Who watches what on this node. At most one watcher a topic: a second one replaces the first.
 #[derive(Clone, Default)]
@@ -47,7 +50,10 @@ impl Hub {
 
     /// Starts watching; messages announced after the return are received.
     pub fn watch(&self, topic: Topic) -> Watch {
-        let (sender, receiver) = mpsc::channel(CAPACITY);
+        let (sender, receiver) = mpsc::channel(match topic {
+            Topic::Space(_) => CAPACITY,
+            Topic::Bucket(_) => BUCKET_CAPACITY,
+        });
         let lagged = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(tokio::sync::Notify::new());
         let watcher = Watcher { sender, lagged: lagged.clone(), wake: wake.clone() };

@@ -49,6 +49,10 @@ impl Member for Socket {
         true
     }
 
+    fn has_room(&self, _: usize) -> bool {
+        true
+    }
+
     fn abandon(&self) {}
 }
 

@@ -9,6 +9,7 @@
 
 mod embedded_store;
 mod feed;
+mod feed_epochs;
 mod fuzz_parsers;
 #[cfg(feature = "lambda")]
 mod function;

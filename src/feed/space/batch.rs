@@ -1,7 +1,10 @@
 //! What a space's task does together, and what it must have reached before it shows anything to those who asked.
 
+use std::collections::HashMap;
+
+use super::snapshots::Shown;
 use crate::domain::event::Position;
-use crate::domain::{SpaceKey, StoreTime};
+use crate::domain::{Day, SpaceKey, StoreTime};
 use crate::feed::Shared;
 use crate::feed::follower::Follower;
 
@@ -12,17 +15,33 @@ pub(super) struct Batch {
     acknowledged: Vec<Position>,
     /// Whether the head was read, and reached, since then.
     pub(super) is_at_head: bool,
+    /// The head that was read in it, and that everybody else has not reached.
+    pub(super) head: Option<Position>,
+    /// Snapshots that were read in it, of what everybody else has not reached.
+    pub(super) ahead: HashMap<Day, Shown>,
 }
 
 impl Batch {
     /// Nothing has begun yet.
     pub(super) fn none() -> Self {
-        Self { begun: StoreTime::from_millis(0), acknowledged: Vec::new(), is_at_head: false }
+        Self {
+            begun: StoreTime::from_millis(0),
+            acknowledged: Vec::new(),
+            is_at_head: false,
+            head: None,
+            ahead: HashMap::new(),
+        }
     }
 
     /// Begins at an instant of the store's clock.
     pub(super) fn begin(shared: &Shared, space: SpaceKey, begun: StoreTime) -> Self {
-        Self { begun, acknowledged: shared.app.acknowledged.last(space), is_at_head: false }
+        Self {
+            begun,
+            acknowledged: shared.app.acknowledged.last(space),
+            is_at_head: false,
+            head: None,
+            ahead: HashMap::new(),
+        }
     }
 
     /// Whether the follower's position may pass for the head: the store has confirmed it lately, and nothing that this

@@ -12,7 +12,7 @@ use crate::domain::refusal::Code;
 use crate::domain::{Day, Refusal};
 use crate::feed::payload::joined_space;
 use crate::feed::{Interest, Joined, Member, MemberId};
-use crate::store::{LogRead, Message, MessageKind, Topic};
+use crate::store::{LogRead, Message, MessageKind, Topic, is_portion};
 
 /// How many commands are done before events are looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -62,11 +62,11 @@ impl SpaceTask {
 
     async fn join(&mut self, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
         let id = member.id();
-        let prepared = self.prepare(&member, &interest).await?;
-        let joined = Joined { at: self.follower.at().clone(), recovered: matches!(prepared, Prepared::Replay(_)) };
+        let (prepared, at) = self.prepare(&member, &interest).await?;
+        let joined = Joined { at, recovered: matches!(prepared, Prepared::Replay(_)) };
         member.send("joined_space", &joined_space(self.space, &joined, self.store_now()));
         self.feed.shared().app.metrics.count_event_out("joined_space", 1);
-        self.place(id, member, interest.day, prepared);
+        self.place(id, member, interest.day, prepared, &joined.at);
         Ok(joined)
     }
 
@@ -74,14 +74,14 @@ impl SpaceTask {
         let Some(member) = self.watchers.get(&id).map(|watcher| watcher.member.clone()) else {
             return Err(not_joined());
         };
-        let prepared = self.prepare(&member, &interest).await?;
+        let (prepared, at) = self.prepare(&member, &interest).await?;
         let recovered = matches!(prepared, Prepared::Replay(_));
-        self.place(id, member, interest.day, prepared);
-        Ok(Joined { at: self.follower.at().clone(), recovered })
+        self.place(id, member, interest.day, prepared, &at);
+        Ok(Joined { at, recovered })
     }
 
-    /// Puts a member where `prepared` brings it, and sends it that. From here on it gets every event.
-    fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared) {
+    /// Puts a member at `at`, where `prepared` brings it, and sends it that. It gets every event after that.
+    fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared, at: &Position) {
         let before = self.watchers.remove(&id);
         if before.is_none() {
             self.member_count.fetch_add(1, Ordering::Relaxed);
@@ -98,57 +98,79 @@ impl SpaceTask {
         }
         // One that waits for a snapshot and joins again without asking for anything still waits for it.
         let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
-        self.watchers.insert(id, Watcher { member, day, is_behind });
+        let ahead = self.ahead_at(at);
+        self.watchers.insert(id, Watcher { member, day, is_behind, ahead });
         self.send_prepared(id, prepared);
     }
 
-    /// Reads what a socket is to be sent, and brings everybody else to the same position.
-    async fn prepare(&mut self, member: &Arc<dyn Member>, interest: &Interest) -> Result<Prepared, Refusal> {
+    /// Reads what a socket is to be sent, and where that brings it: where everybody else stands, or ahead of that.
+    async fn prepare(
+        &mut self,
+        member: &Arc<dyn Member>,
+        interest: &Interest,
+    ) -> Result<(Prepared, Position), Refusal> {
         if interest.day.is_some() {
             self.learn_schedule().await?;
         }
         if interest.since.as_ref() == Some(self.follower.at()) && self.is_confirmed() {
-            return Ok(Prepared::Replay(Vec::new()));
+            return Ok((Prepared::Replay(Vec::new()), self.follower.at().clone()));
         }
         if let Some(since) = &interest.since
-            && let Some(replay) = self.read_replay(since).await?
-            && member.admits_replay(replay.len(), replay.iter().map(|message| message.payload.get().len()).sum())
+            && let Some((replay, at)) = self.read_replay(member, since).await?
+            && member.admits_replay(replay.len(), bytes_of(&replay))
         {
             if interest.day.is_some() {
                 // What came with the replay may have made it forgotten, and the day's slot starts follow from it.
                 self.learn_schedule().await?;
             }
-            return Ok(Prepared::Replay(replay));
+            return Ok((Prepared::Replay(replay), at));
         }
+        let is_ahead = self.watchers.get(&member.id()).is_some_and(|watcher| watcher.ahead.is_some());
         if interest.since.is_none() && interest.day.is_none() {
-            self.bring_to_head().await?;
-            return Ok(Prepared::Nothing);
+            let at = self.find_head(!is_ahead).await?;
+            return Ok((Prepared::Nothing, at));
         }
         let known = self.watchers.get(&member.id()).and_then(|watcher| watcher.day);
         let day = match interest.day.or(known) {
             Some(day) => day,
             None => self.today().await?,
         };
-        Ok(Prepared::Snapshot(self.snapshot(day).await?))
+        let shown = if is_ahead { self.read_snapshot(day).await? } else { self.snapshot(day).await? };
+        Ok((Prepared::Snapshot(shown.payload), shown.at))
     }
 
-    /// The missed updates, or `None` when they are not all in the log, or not all that was missed is an update.
-    async fn read_replay(&mut self, since: &Position) -> Result<Option<Vec<Message>>, Refusal> {
+    /// The missed updates and where they lead, or `None` when they are not all in the log, or not all that was missed is an update.
+    async fn read_replay(
+        &mut self,
+        member: &Arc<dyn Member>,
+        since: &Position,
+    ) -> Result<Option<(Vec<Message>, Position)>, Refusal> {
         let store = self.feed.shared().app.store.clone();
-        let read = store.read_log(Topic::Space(self.space), since).await.map_err(unavailable)?;
-        let messages = match read {
-            LogRead::Messages(messages) => messages,
-            LogRead::Gone(head) => {
-                // The store may have lost writes: what the task knows is not to be shown for what there is.
-                self.bring_to(&head).await?;
-                return Ok(None);
+        let mut messages = Vec::new();
+        loop {
+            let from = messages.last().map_or(since, |message: &Message| &message.at).clone();
+            match store.read_log(Topic::Space(self.space), &from).await.map_err(unavailable)? {
+                LogRead::Messages(portion) => {
+                    let is_more = is_portion(&portion);
+                    messages.extend(portion);
+                    if !is_more {
+                        break;
+                    }
+                    if !member.admits_replay(0, bytes_of(&messages)) {
+                        return Ok(None);
+                    }
+                }
+                LogRead::Gone(head) => {
+                    // The store may have lost writes: what the task knows is not to be shown for what there is.
+                    self.meet(&head).await?;
+                    return Ok(None);
+                }
             }
-        };
+        }
         let target = messages.last().map_or(since, |message| &message.at).clone();
-        self.bring_to(&target).await?;
-        let is_exact = *self.follower.at() == target;
+        let is_exact = self.meet(&target).await? == target;
         let all_updates = messages.iter().all(|message| message.kind == MessageKind::SlotUpdate);
-        Ok((is_exact && all_updates).then_some(messages))
+        Ok((is_exact && all_updates).then_some((messages, target)))
     }
 
     fn send_prepared(&mut self, member: MemberId, prepared: Prepared) {
@@ -180,6 +202,10 @@ pub(super) fn refuse_waiting(commands: &mut mpsc::UnboundedReceiver<Command>) {
             }
         }
     }
+}
+
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.payload.get().len()).sum()
 }
 
 fn not_joined() -> Refusal {

@@ -1,7 +1,8 @@
 //! One task a watched space. It owns the members and is the only one that sends them the space's events.
 //!
 //! Whatever a member is sent — an event, a snapshot, a replay — is sent at the task's position: before a snapshot of
-//! version `v` goes out, the task has brought everybody else to `v`. So no socket sees an old state after a new one.
+//! version `v` goes out, the task has brought everybody else to `v`. So no socket sees an old state after a new one. Where
+//! that would take long, who asks is shown what the store has and is *ahead*: it gets no event up to there.
 //!
 //! Here are the task and the events; `commands` has what sockets ask, `snapshots` the boards, `batch` what is done together.
 
@@ -14,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::boards::Boards;
 use super::clock::BoardClock;
 use super::days::Days;
-use super::follower::{Follower, Step};
+use super::follower::{Follower, Heard, Step};
 use super::payload::age_of;
 use super::{Feed, Interest, Joined, Member, MemberId};
 use crate::domain::refusal::Code;
@@ -36,6 +38,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Over how long the snapshots that everybody needs at once are spread.
 const SPREAD: Duration = Duration::from_secs(2);
 
+/// How long a member that has no room for what was missed has to read, before it is sent a snapshot.
+const ROOM_AFTER: Duration = Duration::from_millis(250);
+
 /// How many members are sent an event before other tasks may run.
 const FAN_OUT_CHUNK: usize = 256;
 
@@ -46,12 +51,23 @@ pub(super) enum Command {
     Leave { member: MemberId, answer: oneshot::Sender<()> },
 }
 
+/// How events come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// As they happen.
+    Live,
+    /// Together, since they were missed.
+    Burst,
+}
+
 struct Watcher {
     member: Arc<dyn Member>,
     /// The day that it last asked for.
     day: Option<Day>,
     /// It needs a snapshot before any further event.
     is_behind: bool,
+    /// It was shown everything up to this version of the task's epoch, which the others are still to get.
+    ahead: Option<u64>,
 }
 
 pub(super) struct SpaceTask {
@@ -62,8 +78,8 @@ pub(super) struct SpaceTask {
     member_count: Arc<AtomicUsize>,
     /// Snapshots to send, by when.
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
-    /// Days that staff wants shown to the room.
-    to_show: Vec<Day>,
+    /// Days that staff wants shown, and who was in the room then.
+    to_show: Vec<(Day, Vec<MemberId>)>,
     days: Days,
     boards: Boards,
     empty_since: Instant,
@@ -121,12 +137,20 @@ impl SpaceTask {
         tokio::select! {
             () = sleep_until(due) => self.do_what_is_due().await,
             heard = self.follower.hear() => {
-                let steps = self.follower.take(heard).await;
-                self.take(steps).await;
-                self.show_boards().await;
+                self.take_heard(heard).await;
+                // Who asks has a turn for each of the events', however many of these there are.
+                if let Ok(command) = commands.try_recv() {
+                    self.obey_all(command, commands).await;
+                }
             }
             command = commands.recv() => match command {
-                Some(command) => self.obey_all(command, commands).await,
+                Some(command) => {
+                    self.obey_all(command, commands).await;
+                    // And the other way round.
+                    if let Some(heard) = self.follower.hear().now_or_never() {
+                        self.take_heard(heard).await;
+                    }
+                }
                 None => return false,
             },
             () = sleep_until(linger_end) => return !self.feed.retire(self.space, commands),
@@ -136,40 +160,67 @@ impl SpaceTask {
 
     // --- Events
 
+    async fn take_heard(&mut self, heard: Heard) {
+        let steps = self.follower.take(heard).await;
+        self.take(steps).await;
+        self.show_boards().await;
+    }
+
     /// Sends on what the follower says.
     async fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Deliver(message) => self.deliver(&message).await,
+                Step::Deliver(message) => self.deliver(&message, Pace::Live).await,
+                Step::Missed(message) => self.deliver(&message, Pace::Burst).await,
+                Step::FreedUnnamed(_) => tracing::error!(space = %self.space, "not a message of a space"),
                 Step::Restarted => {
                     self.forget_schedule();
-                    self.put_all_behind(SPREAD);
+                    self.put_all_behind(SPREAD, None);
                 }
             }
         }
     }
 
-    async fn deliver(&mut self, message: &Message) {
+    async fn deliver(&mut self, message: &Message, pace: Pace) {
         match message.kind {
             MessageKind::SlotUpdate => {
                 self.boards.apply(&message.payload);
+                if pace == Pace::Burst {
+                    self.put_behind_without_room(message.payload.get().len());
+                }
                 self.send_to_room(message).await;
             }
             MessageKind::SpaceChanged => {
                 self.forget_schedule();
-                self.put_all_behind(Duration::ZERO);
+                self.put_all_behind(Duration::ZERO, Some(message.at.version));
             }
             MessageKind::ShowBoard => match serde_json::from_str::<ShowBoard>(message.payload.get()) {
-                Ok(show) => self.to_show.push(show.date),
+                Ok(show) => self.to_show.push((show.date, self.watchers.keys().copied().collect())),
                 Err(error) => tracing::error!(space = %self.space, %error, "an unreadable command in the feed"),
             },
             other => tracing::error!(space = %self.space, kind = other.name(), "not a message of a space"),
         }
     }
 
+    /// What was missed comes all at once: a member who reads as fast as ever gets a snapshot of where it leads instead of
+    /// being closed for the burst.
+    fn put_behind_without_room(&mut self, bytes: usize) {
+        let hears = |watcher: &Watcher| !watcher.is_behind && watcher.ahead.is_none();
+        for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| hears(watcher)) {
+            if !watcher.member.has_room(bytes) {
+                watcher.is_behind = true;
+                self.snapshots.entry(Instant::now() + ROOM_AFTER + random_step(SPREAD)).or_default().push(*id);
+            }
+        }
+    }
+
     async fn send_to_room(&mut self, message: &Message) {
         let mut recipients = 0;
-        for watcher in self.watchers.values().filter(|watcher| !watcher.is_behind) {
+        for watcher in self.watchers.values_mut().filter(|watcher| !watcher.is_behind) {
+            if let Some(ahead) = watcher.ahead {
+                watcher.ahead = Some(ahead).filter(|ahead| *ahead > message.at.version);
+                continue;
+            }
             watcher.member.send("slot_update", &message.payload);
             recipients += 1;
             if recipients % FAN_OUT_CHUNK == 0 {

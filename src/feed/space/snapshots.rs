@@ -14,7 +14,7 @@ use crate::calls::catalog::Board;
 use crate::domain::event::Position;
 use crate::domain::refusal::Code;
 use crate::domain::{Day, Refusal, Schedule, StoreTime};
-use crate::feed::MemberId;
+use crate::feed::{MemberId, boards};
 use crate::store::Topic;
 
 /// After how long a snapshot that the store could not give is tried again.
@@ -26,35 +26,66 @@ const ATTEMPTS: u32 = 8;
 /// In how many steps snapshots that everybody needs at once are spread: at most one read a step and day.
 const SPREAD_STEPS: u32 = 20;
 
+/// How many changes everybody is brought along for one who asks.
+const NEAR: u64 = 16;
+
+/// A snapshot, and the position that it shows.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) payload: Arc<RawValue>,
+    pub(super) at: Position,
+}
+
 impl SpaceTask {
-    /// A day's snapshot at the task's position: of what the task knows, or else of what the store has. One that was made
-    /// in this batch is shared.
-    pub(super) async fn snapshot(&mut self, day: Day) -> Result<Arc<RawValue>, Refusal> {
-        if let Some(payload) = self.boards.shared(day) {
-            return Ok(payload);
+    /// A day's snapshot: of what the task knows, or else of what the store has. One that was made in this batch is shared.
+    pub(super) async fn snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
+        let known = self.boards.shared(day);
+        let known = if known.is_none() && self.is_current() { self.show(day)? } else { known };
+        match known {
+            Some(payload) => Ok(Shown { payload, at: self.follower.at().clone() }),
+            None => self.read_snapshot(day).await,
         }
-        if self.is_current()
-            && let Some(payload) = self.show(day)?
-        {
-            return Ok(payload);
+    }
+
+    /// A day's snapshot of what the store has. Where the task is far behind that, only who asked is shown it.
+    pub(super) async fn read_snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
+        if let Some(shown) = self.batch.ahead.get(&day).filter(|shown| self.is_ahead(&shown.at)) {
+            return Ok(shown.clone());
         }
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
             // At once: what follows takes its time, and the store's clock would seem to be behind by that much.
             self.clock.learn(state.now);
-            self.bring_to(&state.at).await?;
-            if *self.follower.at() != state.at {
+            let at = self.meet(&state.at).await?;
+            if at != state.at {
                 continue;
+            }
+            if at != *self.follower.at() {
+                let payload = boards::show_once(self.space, day, schedule.as_deref(), state)?;
+                let shown = Shown { payload, at };
+                self.batch.ahead.insert(day, shown.clone());
+                return Ok(shown);
             }
             self.batch.reach(self.feed.shared(), self.space);
             // Only now: a change of the schedule on the way there made the task forget what it knew.
             self.learn(schedule);
             self.boards.learn(day, state);
             if let Some(payload) = self.show(day)? {
-                return Ok(payload);
+                return Ok(Shown { payload, at });
             }
         }
         Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
+    }
+
+    /// Whether a position is one that the task will reach by the events to come.
+    pub(super) fn is_ahead(&self, at: &Position) -> bool {
+        self.ahead_at(at).is_some()
+    }
+
+    /// The version of a position that is ahead of the task.
+    pub(super) fn ahead_at(&self, at: &Position) -> Option<u64> {
+        let task = self.follower.at();
+        (at.epoch == task.epoch && at.version > task.version).then_some(at.version)
     }
 
     /// The snapshot of a day that the task knows.
@@ -103,35 +134,61 @@ impl SpaceTask {
         self.clock.now().unwrap_or_else(|| self.feed.shared().app.catalog.store_now())
     }
 
-    pub(super) async fn bring_to_head(&mut self) -> Result<(), Refusal> {
-        if self.batch.is_at_head || self.is_confirmed() {
-            return Ok(());
+    /// Where the space stands; by the task's own position if it `may_remember`, and that may pass for it.
+    pub(super) async fn find_head(&mut self, may_remember: bool) -> Result<Position, Refusal> {
+        if may_remember && (self.batch.is_at_head || self.is_confirmed()) {
+            return Ok(self.follower.at().clone());
+        }
+        if let Some(head) = self.batch.head.as_ref().filter(|head| self.is_ahead(head)) {
+            return Ok(head.clone());
         }
         let store = self.feed.shared().app.store.clone();
-        let heads = store.heads(&[Topic::Space(self.space)]).await.map_err(unavailable)?;
-        match heads.first() {
-            Some(head) => self.bring_to(head).await?,
-            None => return Err(Code::Unavailable.into()),
+        let head = store.head_of(Topic::Space(self.space)).await.map_err(unavailable)?;
+        let at = self.meet(&head).await?;
+        if at == *self.follower.at() {
+            self.batch.is_at_head = true;
+            self.batch.reach(self.feed.shared(), self.space);
         }
-        self.batch.is_at_head = true;
-        self.batch.reach(self.feed.shared(), self.space);
-        Ok(())
+        self.batch.head = Some(at.clone());
+        Ok(at)
+    }
+
+    /// Brings everybody to a position that the store has just shown. Where that would take long, it is for who asked
+    /// alone: the events up to there are then for the others, who would otherwise all be waited for. Answers where who asked
+    /// stands.
+    pub(super) async fn meet(&mut self, target: &Position) -> Result<Position, Refusal> {
+        let is_far = self.ahead_at(target).is_some_and(|version| version > self.follower.at().version + NEAR);
+        if is_far {
+            return Ok(target.clone());
+        }
+        self.bring_to(target).await?;
+        Ok(self.follower.at().clone())
     }
 
     /// Delivers to the members what they lack up to `target`. A position that is not reached means that continuity was
     /// lost on the way, and everybody is to get a snapshot.
     pub(super) async fn bring_to(&mut self, target: &Position) -> Result<(), Refusal> {
-        let steps = self.follower.bring_to(target).await.map_err(unavailable)?;
-        self.take(steps).await;
-        Ok(())
+        loop {
+            let (steps, is_done) = self.follower.bring_towards(target).await.map_err(unavailable)?;
+            self.take(steps).await;
+            if is_done {
+                return Ok(());
+            }
+        }
     }
 
-    /// Lets no member have an event before a snapshot, and spreads these over a time.
-    pub(super) fn put_all_behind(&mut self, spread: Duration) {
+    /// Lets no member have an event before a snapshot, and spreads these over a time; but for those who have been shown
+    /// what `version` brought already.
+    pub(super) fn put_all_behind(&mut self, spread: Duration, version: Option<u64>) {
         self.snapshots.clear();
         let now = Instant::now();
         for (id, watcher) in &mut self.watchers {
-            watcher.is_behind = true;
+            if version.is_some() && watcher.ahead >= version {
+                watcher.ahead = watcher.ahead.filter(|ahead| Some(*ahead) > version);
+            } else {
+                watcher.is_behind = true;
+                watcher.ahead = None;
+            }
             self.snapshots.entry(now + random_step(spread)).or_default().push(*id);
         }
     }
@@ -140,8 +197,13 @@ impl SpaceTask {
         self.begin_batch();
         let mut by_day: BTreeMap<Option<Day>, Vec<MemberId>> = BTreeMap::new();
         for id in members {
-            if let Some(watcher) = self.watchers.get(&id) {
-                by_day.entry(watcher.day).or_default().push(id);
+            match self.watchers.get(&id) {
+                // It was shown something newer than what would be shown now.
+                Some(watcher) if watcher.ahead.is_some() => {
+                    self.snapshots.entry(Instant::now() + RETRY).or_default().push(id);
+                }
+                Some(watcher) => by_day.entry(watcher.day).or_default().push(id),
+                None => {}
             }
         }
         for (day, members) in by_day {
@@ -153,7 +215,7 @@ impl SpaceTask {
                 },
             };
             match read {
-                Ok(payload) => self.send_snapshot(&members, &payload),
+                Ok(shown) => self.send_snapshot(&members, &shown),
                 Err(refusal) => {
                     tracing::warn!(space = %self.space, %refusal, "cannot read a snapshot; will try again");
                     self.snapshots.entry(Instant::now() + RETRY).or_default().extend(members);
@@ -163,34 +225,56 @@ impl SpaceTask {
         self.end_batch();
     }
 
-    fn send_snapshot(&mut self, members: &[MemberId], payload: &RawValue) {
+    fn send_snapshot(&mut self, members: &[MemberId], shown: &Shown) {
+        let ahead = self.ahead_at(&shown.at);
         for id in members {
             if let Some(watcher) = self.watchers.get_mut(id) {
-                watcher.member.send("slots_status_update", payload);
+                watcher.member.send("slots_status_update", &shown.payload);
                 watcher.is_behind = false;
+                watcher.ahead = ahead;
             }
         }
         self.count_snapshots(members.len());
     }
 
-    /// Sends the boards that staff wants shown to the whole room.
+    /// Sends the boards that staff wants shown to the whole room: to those who were shown something newer when the others
+    /// are there, too.
     pub(super) async fn show_boards(&mut self) {
         if self.to_show.is_empty() {
             return;
         }
         self.begin_batch();
-        for day in std::mem::take(&mut self.to_show) {
-            let payload = match self.snapshot(day).await {
-                Ok(payload) => payload,
-                Err(refusal) => {
-                    tracing::warn!(space = %self.space, %refusal, "cannot show a board");
-                    continue;
-                }
-            };
-            self.watchers.values().for_each(|watcher| watcher.member.send("slots_status_update", &payload));
-            self.count_snapshots(self.watchers.len());
+        for (day, members) in std::mem::take(&mut self.to_show) {
+            let is_ahead = |id: &MemberId| self.watchers.get(id).is_some_and(|watcher| watcher.ahead.is_some());
+            let (later, now): (Vec<MemberId>, Vec<MemberId>) = members.into_iter().partition(is_ahead);
+            if !later.is_empty() {
+                self.to_show.push((day, later));
+            }
+            if now.is_empty() {
+                continue;
+            }
+            match self.snapshot(day).await {
+                Ok(shown) => self.send_board(&now, &shown),
+                Err(refusal) => tracing::warn!(space = %self.space, %refusal, "cannot show a board"),
+            }
         }
         self.end_batch();
+    }
+
+    /// A board that was not asked for by its members: one that waits for a snapshot waits for it still.
+    fn send_board(&mut self, members: &[MemberId], shown: &Shown) {
+        let ahead = self.ahead_at(&shown.at);
+        for watcher in members.iter().filter_map(|id| self.watchers.get(id)) {
+            watcher.member.send("slots_status_update", &shown.payload);
+        }
+        if ahead.is_some() {
+            members.iter().for_each(|id| {
+                if let Some(watcher) = self.watchers.get_mut(id) {
+                    watcher.ahead = ahead;
+                }
+            });
+        }
+        self.count_snapshots(members.len());
     }
 
     fn count_snapshots(&self, recipients: usize) {

@@ -1,0 +1,70 @@
+// A node behind a narrow link catches up with a thousand large changes, and closes no viewer for it.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { startCluster } from './lib/cluster.mjs';
+import { day, freshSpace, range } from './lib/fixtures.mjs';
+import { startLinks } from './lib/links.mjs';
+import { inLanes } from './lib/waiting.mjs';
+
+const CHANGES = 1_000;
+const DATA = 'x'.repeat(8_192);
+
+/** How long all of it may take on a machine with much else to do; over the link alone it takes seconds. */
+const DEADLINE_MS = 180_000;
+
+const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
+const cluster = await startCluster({ nodes: 1, settings });
+after(() => cluster.stop());
+
+for (const bytesPerSecond of [8_000_000, 4_000_000, 1_000_000]) {
+  test(`a thousand missed changes of 8 KiB come over ${bytesPerSecond / 1e6} MB/s`, async (t) => {
+    const links = await startLinks([cluster.redis.port]);
+    const node = await cluster.addNode({ REDIS_URL: links.urlOf(cluster.redis.url) });
+    t.after(async () => {
+      links.close();
+      await cluster.killNode(node);
+    });
+    const space = freshSpace({ date: day(3) });
+    const viewer = await node.user(7);
+    const joined = await viewer.join(space, { date: space.date });
+    await viewer.first('slots_status_update');
+
+    links.cut();
+    const staff = cluster.nodes[0].staffCaller();
+    await inLanes(8, range(1, CHANGES), async (change) => {
+      const body = space.body({ status: change % 2 ? 'booked' : 'blocked', data: { filler: DATA } });
+      const { status, text } = await staff.settled.put(`/api/slots/${1 + (change % 9)}`, body);
+      assert.equal(status, 200, text);
+    });
+    const start = Date.now();
+    links.throttle(bytesPerSecond);
+    const last = await staff.settled.put('/api/slots/5', space.body({ status: 'available' }));
+    const shows = (event) => event.version >= last.data.version;
+    await Promise.race([
+      viewer.first('slot_update', shows, DEADLINE_MS),
+      viewer.first('slots_status_update', shows, DEADLINE_MS),
+    ]);
+    t.diagnostic(`caught up after ${Date.now() - start} ms`);
+    assert.deepEqual(viewer.disconnects, [], 'the viewer was not closed for the burst');
+    assertInOrder(viewer, joined);
+
+    const changes = await node.staffCaller().settled.get(
+      `${space.path}/changes?epoch=${joined.epoch}&version=${last.data.version - 1_000}`,
+    );
+    assert.equal(changes.status, 200, changes.text.slice(0, 200));
+    assert.equal(changes.data.changes.length, 1_000);
+    await node.ready();
+  });
+}
+
+/** Every update follows the one before it, or a snapshot. */
+function assertInOrder(viewer, joined) {
+  let at = joined.version;
+  for (const { name, payload } of viewer.events) {
+    if (name === 'slot_update') assert.equal(payload.version, at + 1);
+    if (name === 'slots_status_update') assert.ok(payload.version >= at);
+    if (payload.version !== undefined) at = payload.version;
+  }
+}
