@@ -35,6 +35,7 @@ const OPEN = new Set([
   'right-taken-pexpire',
   'right-taken-info',
   'right-taken-channels',
+  'right-taken-write',
   'sentinel-failover',
   'sentinel-failover-with-min-replicas',
   'sentinel-primary-killed',
