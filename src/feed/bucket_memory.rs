@@ -85,3 +85,73 @@ fn freed_in(message: &Message) -> u64 {
     }
     serde_json::from_str::<FreedSlots>(message.payload.get()).map_or(0, |freed| freed.slots.len() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::domain::StoreTime;
+
+    fn at(epoch: &str, version: u64) -> Position {
+        Position { epoch: epoch.into(), version }
+    }
+
+    /// A message that frees so many slots.
+    fn freeing(at: Position, slots: u64) -> Message {
+        let slots: Vec<u64> = (1..=slots).collect();
+        let json = format!(r#"{{"spazioId":1,"sedeId":1,"date":"2026-11-23","slots":{slots:?}}}"#);
+        let payload: Arc<RawValue> = RawValue::from_string(json).unwrap().into();
+        Message { at, kind: MessageKind::Freed, payload, written: None }
+    }
+
+    fn read(head: Position, freed: u64, messages: Vec<Message>) -> BucketRead {
+        BucketRead { head, freed: Some(freed), messages }
+    }
+
+    fn of(steps: Vec<Step>) -> Vec<String> {
+        let text = |step| match step {
+            Step::Missed(message) | Step::Deliver(message) => format!("{} {}", message.at.epoch, message.at.version),
+            Step::FreedUnnamed(count) => format!("{count} unnamed"),
+            Step::Restarted => "restarted".into(),
+        };
+        steps.into_iter().map(text).collect()
+    }
+
+    fn memory() -> BucketMemory {
+        let told = Told::begin(StoreTime::from_millis(0), at("a", 9), None);
+        BucketMemory::new(BucketStart { told, freed: Some(100) })
+    }
+
+    #[test]
+    fn what_goes_on_through_an_epoch_is_told_and_nothing_else() {
+        let mut memory = memory();
+        let messages = vec![freeing(at("a", 10), 2), freeing(at("b", 11), 3)];
+        assert_eq!(of(memory.take(read(at("b", 11), 105, messages), false)), ["a 10", "b 11"]);
+        assert_eq!(memory.at(), &at("b", 11));
+        assert_eq!(of(memory.take(read(at("b", 11), 105, Vec::new()), false)), [""; 0]);
+        assert_eq!(of(memory.take(read(at("c", 11), 105, Vec::new()), false)), ["restarted"]);
+    }
+
+    #[test]
+    fn what_the_log_lacks_is_counted_at_its_end() {
+        let mut memory = memory();
+        let steps = memory.take(read(at("b", 31), 150, vec![freeing(at("b", 30), 4)]), true);
+        assert_eq!(of(steps), ["restarted", "b 30"], "there is more to read");
+        let steps = memory.take(read(at("b", 31), 150, vec![freeing(at("b", 31), 1)]), false);
+        assert_eq!(of(steps), ["b 31", "45 unnamed"]);
+        assert_eq!(of(memory.take(read(at("b", 31), 150, Vec::new()), false)), [""; 0]);
+    }
+
+    #[test]
+    fn a_store_that_lost_what_was_told_owes_nothing() {
+        let mut memory = memory();
+        memory.note(&freeing(at("a", 10), 6));
+        let steps = memory.take(read(at("b", 10), 106, vec![freeing(at("b", 10), 6)]), false);
+        assert_eq!(of(steps), ["restarted", "b 10"], "freed once more");
+        memory.note(&freeing(at("b", 11), 1));
+        assert_eq!(of(memory.take(read(at("b", 12), 109, vec![freeing(at("b", 12), 2)]), false)), ["b 12"]);
+    }
+}

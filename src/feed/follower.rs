@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use super::Shared;
 use super::bucket_memory::BucketMemory;
 use super::heads::Head;
-use crate::domain::Bucket;
 use crate::domain::event::Position;
+use crate::domain::{Bucket, StoreTime};
 use crate::store::hub::Watch;
 use crate::store::told::BucketRead;
 use crate::store::{LogRead, Message, Signal, StoreError, Topic, is_portion};
@@ -87,8 +87,8 @@ pub struct Follower {
     heard_to: u64,
     /// A version that was heard although it was heard before, while it is looked into.
     suspected: Option<u64>,
-    /// What the last messages up to `at` were, the newest last.
-    recognised: VecDeque<u64>,
+    /// What the last messages of this epoch were, the newest last.
+    recognised: VecDeque<Known>,
 }
 
 impl Follower {
@@ -109,8 +109,7 @@ impl Follower {
             watch,
             id,
             heads,
-            // What comes of a bucket first may have been published before its head was read.
-            heard_to: if bucket.is_some() { 0 } else { at.version },
+            heard_to: at.version,
             at,
             bucket,
             is_behind: false,
@@ -152,13 +151,7 @@ impl Follower {
             self.unheard_heads = 0;
         }
         match heard {
-            Heard::Signal(Signal::Lagged) => {
-                if self.bucket.is_some() {
-                    // Another connection may bring again what the one before brought.
-                    self.heard_to = 0;
-                }
-                self.catch_up("lagged").await
-            }
+            Heard::Signal(Signal::Lagged) => self.catch_up("lagged").await,
             Heard::Signal(Signal::Message(message)) => self.take_message(message).await,
             Heard::Head(head) => self.take_head(&head).await,
             Heard::More => self.catch_up("more").await,
@@ -211,15 +204,14 @@ impl Follower {
     /// A version that was delivered already. That is what the log had before the subscription brought it; or the store has
     /// gone back, and gives its versions a second time.
     async fn take_old(&mut self, message: &Message) -> Vec<Step> {
-        let is_another = self.recognise(message.at.version).is_some_and(|known| known != content_of(message));
-        // Two of a bucket may well say the same. But one connection brings no message twice.
-        let is_second = self.bucket.is_some() && message.at.version <= self.heard_to;
+        let known = self.recognised.iter().rev().find(|known| known.version == message.at.version);
+        let is_another = known.is_some_and(|known| !known.is(message));
         if !is_another && message.at.version > self.heard_to {
             self.heard_to = message.at.version;
             return Vec::new();
         }
         self.suspected = Some(message.at.version);
-        let steps = if is_another || is_second { self.end_epoch().await } else { self.catch_up("back").await };
+        let steps = if is_another { self.end_epoch().await } else { self.catch_up("back").await };
         self.suspected = None;
         steps
     }
@@ -231,6 +223,10 @@ impl Follower {
             self.asked = Instant::now();
             self.note_rest();
             return Ok((Vec::new(), true));
+        }
+        if target.epoch != self.at.epoch || target.version < self.at.version {
+            // What was read is not what the store has now.
+            self.ready.clear();
         }
         if self.ready.is_empty() {
             self.asked = Instant::now();
@@ -278,6 +274,13 @@ impl Follower {
         let steps = memory.take(read, is_more);
         let at = memory.at().clone();
         self.move_to(at);
+        for step in &steps {
+            if let Step::Missed(message) = step
+                && message.at.epoch == self.at.epoch
+            {
+                self.remember(message);
+            }
+        }
         steps
     }
 
@@ -346,10 +349,10 @@ impl Follower {
         if at.epoch != self.at.epoch {
             // What the subscription still brings of the new epoch may be anything up to here.
             self.heard_to = 0;
+            self.recognised.clear();
         }
         self.at = at;
         self.ready.clear();
-        self.recognised.clear();
     }
 
     fn stay_behind(&mut self, error: &StoreError) -> Vec<Step> {
@@ -360,19 +363,17 @@ impl Follower {
 
     fn note_delivered(&mut self, message: &Message) {
         self.at = message.at.clone();
-        if self.recognised.len() == RECOGNISED {
-            self.recognised.pop_front();
-        }
-        self.recognised.push_back(content_of(message));
+        self.remember(message);
         if let Some((_, memory)) = &mut self.bucket {
             memory.note(message);
         }
     }
 
-    /// What a version was, if it is one of the last.
-    fn recognise(&self, version: u64) -> Option<u64> {
-        let back = usize::try_from(self.at.version.checked_sub(version)?).ok()?;
-        self.recognised.get(self.recognised.len().checked_sub(back + 1)?).copied()
+    fn remember(&mut self, message: &Message) {
+        if self.recognised.len() == RECOGNISED {
+            self.recognised.pop_front();
+        }
+        self.recognised.push_back(Known::new(message));
     }
 
     fn has_gone_back(&self, head: &Position) -> bool {
@@ -418,8 +419,24 @@ impl Drop for Follower {
     }
 }
 
-fn content_of(message: &Message) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (message.kind.name(), message.payload.get()).hash(&mut hasher);
-    hasher.finish()
+/// What a message was.
+struct Known {
+    version: u64,
+    content: u64,
+    written: Option<StoreTime>,
+}
+
+impl Known {
+    fn new(message: &Message) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (message.kind.name(), message.payload.get()).hash(&mut hasher);
+        Self { version: message.at.version, content: hasher.finish(), written: message.written }
+    }
+
+    /// Whether a message is this one, heard again.
+    fn is(&self, message: &Message) -> bool {
+        let other = Self::new(message);
+        let is_of_one_instant = self.written.is_none() || other.written.is_none() || self.written == other.written;
+        self.content == other.content && is_of_one_instant
+    }
 }

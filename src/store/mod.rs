@@ -208,6 +208,8 @@ pub struct Message {
     pub kind: MessageKind,
     /// Ready JSON, its shape given by the kind.
     pub payload: Arc<RawValue>,
+    /// When it was written, by the store's clock, where that is known: by this two that say the same are told apart.
+    pub written: Option<StoreTime>,
 }
 
 /// What a message is about, and so what its payload is.

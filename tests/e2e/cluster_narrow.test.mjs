@@ -23,8 +23,9 @@ for (const bytesPerSecond of [8_000_000, 4_000_000, 1_000_000]) {
     const links = await startLinks([cluster.redis.port]);
     const node = await cluster.addNode({ REDIS_URL: links.urlOf(cluster.redis.url) });
     t.after(async () => {
-      links.close();
       await cluster.killNode(node);
+      links.heal();
+      links.close();
     });
     const space = freshSpace({ date: day(3) });
     const viewer = await node.user(7);

@@ -98,7 +98,7 @@ impl<'txn> Batch<'txn> {
             tables.log.remove((tag, first, second, version))?;
         }
         tables.heads.insert(key, (at.version, now, keep_from))?;
-        self.announce(topic, Message { at: at.clone(), kind, payload });
+        self.announce(topic, Message { at: at.clone(), kind, payload, written: None });
         Ok(at)
     }
 

@@ -139,6 +139,7 @@ impl Snapshot {
                 at: self.position(key.value().3),
                 kind: parse(kind, "log", key.value())?,
                 payload: raw_json(payload.to_owned())?,
+                written: None,
             });
             if bytes >= LOG_PORTION {
                 return Ok(LogRead::Messages(messages));

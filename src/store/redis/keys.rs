@@ -68,7 +68,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::event::Position;
 use crate::domain::ids::parse_id;
-use crate::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, UserId};
+use crate::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::{Message, MessageKind, Topic};
 
 /// What the names of all channels begin with: the prefix, and a database number other than 0.
@@ -108,11 +108,18 @@ pub fn parse_message(payload: &[u8]) -> Option<Message> {
     let epoch = parts.next()?.into();
     let version = parts.next()?.parse().ok()?;
     let kind = parse_kind(parts.next()?)?;
-    if has_line_for_nodes {
-        parts.next()?;
-    }
+    let written = if has_line_for_nodes { written_in(parts.next()?) } else { None };
     let payload = RawValue::from_string(parts.next()?.into()).ok()?.into();
-    Some(Message { at: Position { epoch, version }, kind, payload })
+    Some(Message { at: Position { epoch, version }, kind, payload, written })
+}
+
+/// The instant in the line for nodes.
+fn written_in(line: &str) -> Option<StoreTime> {
+    #[derive(Deserialize)]
+    struct ForNodes {
+        at: i64,
+    }
+    serde_json::from_str::<ForNodes>(line).ok().map(|line| StoreTime::from_millis(line.at))
 }
 
 /// The kind of a name.
@@ -297,6 +304,7 @@ mod tests {
         let message = parse_message(b"2\nabc\n17\nfreed\n{\"at\":5,\"new\":1}\n{\"a\":\n 1.0}").unwrap();
         assert_eq!(message.at, Position { epoch: "abc".into(), version: 17 });
         assert_eq!((message.kind, message.payload.get()), (MessageKind::Freed, "{\"a\":\n 1.0}"));
+        assert_eq!(message.written, Some(StoreTime::from_millis(5)));
         assert!(parse_message(b"2\nabc\n17\nfreed\n{}").is_none());
     }
 

@@ -8,8 +8,8 @@ use super::keys::parse_kind;
 use super::reads::bad_value;
 use super::reply::Reply;
 use super::scripts;
-use crate::domain::Bucket;
 use crate::domain::event::Position;
+use crate::domain::{Bucket, StoreTime};
 use crate::store::told::{BucketRead, BucketStart, Told};
 use crate::store::{LOG_PORTION, Message, StoreError, Topic};
 
@@ -49,14 +49,15 @@ fn read_call(store: &RedisStore, bucket: Bucket) -> Call {
 fn messages_of(reply: &Reply) -> Option<Vec<Message>> {
     let parts = reply.texts_from(6).ok()?;
     let message = |part: &[&str]| match part {
-        [version, epoch, kind, payload] => Some(Message {
+        [version, epoch, written, kind, payload] => Some(Message {
             at: Position { epoch: (*epoch).into(), version: version.parse().ok()? },
             kind: parse_kind(kind)?,
             payload: RawValue::from_string((*payload).into()).ok()?.into(),
+            written: Some(StoreTime::from_millis(written.parse().ok()?)),
         }),
         _ => None,
     };
-    parts.chunks(4).map(message).collect()
+    parts.chunks(5).map(message).collect()
 }
 
 pub(super) async fn end_epoch(store: &RedisStore, topic: Topic, epoch: &str) -> Result<Position, StoreError> {

@@ -155,7 +155,7 @@ pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position)
         if let [kind, payload] = part {
             let message = parse_kind(kind).and_then(|kind| {
                 let payload = RawValue::from_string((*payload).into()).ok()?.into();
-                Some(Message { at: Position { epoch: head.epoch.clone(), version }, kind, payload })
+                Some(Message { at: Position { epoch: head.epoch.clone(), version }, kind, payload, written: None })
             });
             messages.push(message.ok_or_else(|| bad_value(&keys.log(topic)))?);
         }

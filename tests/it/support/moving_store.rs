@@ -448,7 +448,7 @@ fn read_entry(store: &MovingStore, topic: Topic, entry: &redis::streams::StreamI
     let epoch: Arc<str> = field("e").expect("an epoch").into();
     let kind = serde_json::from_value(field("k").expect("a kind").into()).expect("a kind");
     let payload = RawValue::from_string(field("p").expect("a payload")).expect("JSON").into();
-    let message = Message { at: Position { epoch, version }, kind, payload };
+    let message = Message { at: Position { epoch, version }, kind, payload, written: None };
     store.ledger.meet(topic, &message);
     let answer = field("a").and_then(|_| field("r"));
     Entry { version, message, answer }

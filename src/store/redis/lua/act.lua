@@ -136,8 +136,7 @@ local function write(epoch, last_version, becomes, with_hold)
   local bucket_version
   if #freed > 0 then
     bucket_version = version_of(KEYS[8]) + 1
-    redis.call('HSET', KEYS[8], 'v', text(bucket_version))
-    count_freed(KEYS[8], #freed)
+    redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + #freed))
   end
 
   local answer = token .. '\n' .. (ends and text(ends) or '')

@@ -87,9 +87,10 @@ local function version_of(head)
   return tonumber(redis.call('HGET', head, 'v') or '0')
 end
 
--- Counts freed slots in a bucket's head, so that a node whose log does not reach back far enough knows how many it missed.
-local function count_freed(head, count)
-  redis.call('HINCRBY', head, 'f', count)
+-- How many slots were ever freed in a bucket, by its head: a node whose log does not reach back far enough knows by this
+-- how many it missed.
+local function freed_of(head)
+  return tonumber(redis.call('HGET', head, 'f') or '0')
 end
 
 -- Publishes a message in the format of the bucket. In a bucket of format 1, nodes of 0.1 listen to the name of the channel

@@ -84,8 +84,7 @@ while arg <= #ARGV do
 end
 
 if #announcements > 0 then
-  redis.call('HSET', KEYS[4], 'v', text(bucket_version))
-  count_freed(KEYS[4], freed_count)
+  redis.call('HSET', KEYS[4], 'v', text(bucket_version), 'f', text(freed_of(KEYS[4]) + freed_count))
 end
 local logs = {}
 for _, announcement in ipairs(announcements) do

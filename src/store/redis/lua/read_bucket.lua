@@ -13,7 +13,7 @@
 --
 -- Reply: an array of texts: now in ms, epoch, version of the head, how many slots were ever freed in the bucket, epoch and
 -- version of the last entry that was told ('' for both when there is none), then for each entry after it its version, epoch,
--- kind and payload ...
+-- instant in ms, kind and payload ...
 
 -- How many entries are read at a time, so that no more are read than are told, but for a few.
 local AT_ONCE = 32
@@ -58,7 +58,7 @@ local function add(log, after, up_to)
     local entries = redis.call('XRANGE', log, from, text(up_to) .. '-0', 'COUNT', AT_ONCE)
     for _, entry in ipairs(entries) do
       local fields = fields_of(entry)
-      for _, part in ipairs({ text(version_in(entry)), fields.e, fields.k, fields.p }) do reply[#reply + 1] = part end
+      for _, part in ipairs({ text(version_in(entry)), fields.e, fields.t, fields.k, fields.p }) do reply[#reply + 1] = part end
       bytes = bytes + #fields.p
       if bytes >= portion then return end
       from = '(' .. entry[1]
