@@ -16,6 +16,7 @@ mod function;
 mod feed_renewal;
 mod http_api;
 mod layering;
+mod library_faults;
 mod openapi;
 mod polling;
 mod redis_agreement;
