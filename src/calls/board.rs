@@ -26,7 +26,10 @@ pub async fn read_board(
         None => only_site_of(app, space).await?,
     };
     let space = SpaceKey { site, space };
-    let board = app.catalog.read_board(space, day).await?;
+    let board = match caller {
+        None => app.catalog.shared.read(&app.catalog, space, day).await?,
+        Some(_) => app.catalog.read_board(space, day).await?,
+    };
     app.acknowledged.note(space, &board.state.at);
     show(app, &board, viewer_of(caller, space), space, day)
 }

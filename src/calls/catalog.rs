@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::shared_boards::SharedBoards;
 use super::{ATTEMPTS, unavailable, unsettled};
 use crate::clock;
 use crate::config::CatalogConfig;
@@ -23,6 +24,8 @@ pub struct Catalog {
     config: CatalogConfig,
     /// What spaces without a registration have.
     default: Arc<Schedule>,
+    /// The boards that callers without a token are reading.
+    pub(super) shared: SharedBoards,
     /// Held for a map access only, never across an await.
     known: Mutex<HashMap<SpaceKey, Known>>,
     /// When the store last told its time. Held for a copy only.
@@ -65,7 +68,14 @@ struct Known {
 impl Catalog {
     /// Knows nothing yet.
     pub fn new(store: Arc<dyn SlotStore>, config: CatalogConfig) -> Self {
-        Self { store, config, default: Arc::default(), known: Mutex::default(), anchor: Mutex::default() }
+        Self {
+            store,
+            config,
+            default: Arc::default(),
+            shared: SharedBoards::default(),
+            known: Mutex::default(),
+            anchor: Mutex::default(),
+        }
     }
 
     /// The space's schedule with its revision. A space that nobody registered has the default schedule where the

@@ -21,6 +21,7 @@ pub mod stats;
 pub mod spaces;
 pub mod messages;
 pub mod catalog;
+pub mod shared_boards;
 pub mod acknowledged;
 pub mod rates;
 

@@ -99,6 +99,7 @@ mod tests {
         NodeReport {
             id: id.into(),
             address: "127.0.0.1:3000".into(),
+            proof: None,
             version: "0.1.0".into(),
             started_at: "2026-11-23T12:00:00.000Z".into(),
             sockets,

@@ -5,6 +5,7 @@
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
 //! - [`error`]: how refusals look. [`answer`]: how successes look.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
+//! - `anonymous`: how often an address may call without a token.
 //! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
 //! - [`schemas`]: what the OpenAPI document says where the types themselves cannot.
 
@@ -18,11 +19,14 @@ pub mod error;
 pub mod answer;
 pub mod body;
 pub mod layers;
+mod anonymous;
 pub mod schemas;
 
 pub use layers::cors_layer;
 
-use axum::Router;
+use std::sync::Arc;
+
+use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -30,11 +34,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::AppState;
+use anonymous::AnonymousLimit;
 
 /// All calls, ready to serve: with their limits, CORS and request ids.
 pub fn router(app: AppState) -> Router {
     let (api, _) = api_routes().split_for_parts();
     let (probes, _) = probe_routes().split_for_parts();
+    let limit = Arc::new(AnonymousLimit::new(&app.config));
+    let api = api.layer(middleware::from_fn_with_state(limit, anonymous::limit));
     let routes = layers::limit_load(api, layers::MAX_IN_FLIGHT, layers::TIMEOUT)
         .merge(probes)
         .fallback(error::answer_unknown_path)
