@@ -10,20 +10,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState, Health};
-use crate::auth::Verifier;
+use crate::auth::{NodeKey, Verifier};
 use crate::calls::acknowledged::Acknowledged;
 use crate::calls::catalog::Catalog;
 use crate::calls::rates::UserRates;
-use crate::config::Config;
+use crate::config::{AuthConfig, Config};
 use crate::feed::{Feed, Rooms};
 use crate::net::connection::{ConnectionHandle, Connections};
 use crate::presence::{self, LocalPresence};
 use crate::realtime::Realtime;
-use crate::realtime::owners::Owners;
+use crate::realtime::engine_ids::EngineIds;
+use crate::realtime::owners::{self, Owners};
 use crate::realtime::sessions::Sessions;
 use crate::store::health::StoreHealth;
 use crate::store::measured::Measured;
-use crate::store::{SessionDirectory, SlotStore, Subscriptions};
+use crate::store::{SlotStore, Subscriptions};
 use crate::sweeper::timer::{self, Deadlines};
 use crate::telemetry::metrics::Metrics;
 use crate::{http, net, telemetry};
@@ -44,8 +45,8 @@ pub struct Stores {
     pub store: Arc<dyn SlotStore>,
     /// What it announces.
     pub subscriptions: Arc<dyn Subscriptions>,
-    /// Who has which session; `None` for a store of one node.
-    pub directory: Option<Arc<dyn SessionDirectory>>,
+    /// Whether other nodes may be on the store.
+    pub is_shared: bool,
     /// What the store cannot do now.
     pub health: Arc<StoreHealth>,
 }
@@ -117,17 +118,19 @@ impl Parts {
             config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
         let verifier = Verifier::new(auth)?;
         let (sessions, rooms) = (Arc::new(Sessions::default()), Arc::new(Rooms::default()));
+        let (node_id, node_key) = (new_node_id()?, Arc::new(node_key_of(auth, stores.is_shared)?));
+        let address = match &config.listen.advertise {
+            Some(address) => address.clone(),
+            None => listeners.public.local_addr()?.to_string(),
+        };
         let presence = LocalPresence {
-            id: new_node_id()?,
-            address: match &config.listen.advertise {
-                Some(address) => address.clone(),
-                None => listeners.public.local_addr()?.to_string(),
-            },
+            id: node_id.clone(),
+            proof: owners::prove_address(&node_key, &node_id, &address),
+            address,
             started_at: crate::clock::wall(),
             sessions: sessions.clone(),
             rooms: rooms.clone(),
         };
-        let node_id = presence.id.clone();
         let (deadlines, told) = Deadlines::new();
         let metrics = Metrics::new();
         let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
@@ -147,8 +150,10 @@ impl Parts {
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
         let room = net::descriptors::room_for_connections();
         let connections = Connections::limited(room, app.metrics.tcp_refused.clone());
-        let owners = stores.directory.map(|directory| Owners::new(directory, node_id.clone()));
-        let realtime = Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, background);
+        let owners = stores.is_shared.then(|| Owners::new(node_key.clone()));
+        let ids = EngineIds::new(node_id.clone(), node_key);
+        let realtime =
+            Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
         background.spawn(feed.compare_heads());
         background.spawn(presence::run(app.clone()));
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
@@ -162,6 +167,20 @@ impl Parts {
         let sockets = self.realtime.routes().layer(http::cors_layer(&self.app.config));
         http::router(AppState(self.app.clone())).merge(sockets).merge(http::page::routes())
     }
+}
+
+/// The key that nodes sign with. Where they share none, what one says of its address is taken on trust.
+fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeKey> {
+    if let Some(secret) = &auth.node_secret {
+        return Ok(NodeKey::shared(secret));
+    }
+    if has_other_nodes {
+        tracing::warn!(
+            "JWT_SECRET is not set: nodes cannot prove their addresses to each other, so that whoever can write to Redis can \
+             be sent the tokens of clients that poll; set it on all nodes, besides JWT_JWKS_URL"
+        );
+    }
+    NodeKey::own().map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))
 }
 
 fn new_node_id() -> anyhow::Result<String> {

@@ -21,6 +21,8 @@ pub struct LocalPresence {
     pub id: String,
     /// Where other nodes reach it.
     pub address: String,
+    /// The node's own signature of its address; `None` where nodes share no key.
+    pub proof: Option<String>,
     /// When it started, by its own clock.
     pub started_at: StoreTime,
     /// Who is connected.
@@ -35,6 +37,7 @@ impl Presence for LocalPresence {
         NodeReport {
             id: self.id.clone(),
             address: self.address.clone(),
+            proof: self.proof.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: self.started_at.rfc3339(),
             sockets,

@@ -4,12 +4,15 @@
 //! - [`verifier`]: whether a token holds.
 //! - [`jwks`]: the public keys of an issuer, fetched and kept.
 //! - [`mod@issue`]: signing a token, for `slotcast token` and for tests.
+//! - [`NodeKey`]: what nodes sign for each other.
 
 pub mod verifier;
 pub mod jwks;
 pub mod issue;
+mod node_key;
 
 pub use issue::{IssueError, issue};
+pub use node_key::NodeKey;
 pub use verifier::{TokenError, Verifier};
 
 use std::collections::BTreeSet;

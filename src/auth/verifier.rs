@@ -246,7 +246,7 @@ mod tests {
 
     fn config() -> AuthConfig {
         let keys = KeySource::Secret(SECRET.to_vec());
-        AuthConfig { keys, issuer: None, audience: None, secret_is_random: false }
+        AuthConfig { keys, issuer: None, audience: None, secret_is_random: false, node_secret: None }
     }
 
     fn sign(claims: &Value) -> String {

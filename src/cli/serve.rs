@@ -59,12 +59,12 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
         StoreKind::Embedded(folder) => {
             let store = Arc::new(EmbeddedStore::open(folder)?);
             let health = store.health();
-            Ok(Stores { store: store.clone(), subscriptions: store, directory: None, health })
+            Ok(Stores { store: store.clone(), subscriptions: store, is_shared: false, health })
         }
         StoreKind::Redis(url) => {
             let (store, subscriptions) = open_redis(url, config).await?;
             let health = store.health();
-            Ok(Stores { store: store.clone(), subscriptions, directory: Some(store), health })
+            Ok(Stores { store, subscriptions, is_shared: true, health })
         }
     }
 }

@@ -11,8 +11,8 @@ use super::parse::{self, Parsed};
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
 use super::strings::Strings;
 use super::{
-    AuthConfig, CatalogConfig, Config, Environment, FreedTo, HoldConfig, KeySource, LimitConfig, ListenConfig,
-    StoreConfig, StoreKind,
+    AuthConfig, CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, KeySource, LimitConfig,
+    ListenConfig, StoreConfig, StoreKind,
 };
 
 /// The longest text of a value that an error or a report shows, in characters.
@@ -135,6 +135,11 @@ fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
     let admin_is_explicit = reader.is_set("SLOTCAST_ADMIN_ADDR");
     let advertise = reader.read_optional("SLOTCAST_ADVERTISE_ADDR", parse::advertised);
     let cors_origins = reader.read("CORS_ORIGIN", parse::origins);
+    let trusted_proxies = reader.read_optional("SLOTCAST_TRUSTED_PROXIES", parse::networks);
+    let forwarded_header = reader.read(
+        "SLOTCAST_FORWARDED_HEADER",
+        parse::word(&[("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)]),
+    );
     let drain_times = read_drain_times(reader);
     let address = SocketAddr::new(host?, port?);
     let admin = admin?;
@@ -148,6 +153,8 @@ fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
         admin_is_explicit,
         advertise: advertise?,
         cors_origins: cors_origins?,
+        trusted_proxies: trusted_proxies?.unwrap_or_default(),
+        forwarded_header: forwarded_header?,
         drain_time,
         drain_grace,
     })
@@ -219,7 +226,8 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
     let audience = reader.read_optional("JWT_AUDIENCE", |text| Ok(text.to_string()));
     let (algorithm, secret, url, issuer, audience) = (algorithm?, secret?, url?, issuer?, audience?);
 
-    let auth = |keys, secret_is_random| AuthConfig { keys, issuer, audience, secret_is_random };
+    let auth =
+        |keys, secret_is_random, node_secret| AuthConfig { keys, issuer, audience, secret_is_random, node_secret };
     match algorithm {
         Algorithm::HS256 => {
             if url.is_some() {
@@ -230,12 +238,14 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
                 Some(secret) => (Some(secret), false),
                 None => (missing_secret(reader, environment)?, true),
             };
-            Some(secret.map(|secret| auth(KeySource::Secret(secret), is_random)))
+            Some(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
         }
         algorithm => {
             if secret.is_some() {
                 let name = reader.text("JWT_ALGORITHM");
-                reader.layers.warnings.push(format!("JWT_SECRET is not used, because JWT_ALGORITHM is {name}"));
+                let warning =
+                    format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it");
+                reader.layers.warnings.push(warning);
             }
             if reader.needs.keys == KeyNeed::Sign {
                 let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
@@ -245,7 +255,7 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
                 reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL");
                 return None;
             };
-            Some(Some(auth(KeySource::Jwks { algorithm, url }, false)))
+            Some(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
         }
     }
 }
@@ -311,10 +321,12 @@ fn read_catalog(reader: &mut Reader) -> Option<CatalogConfig> {
 
 fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
     let user_rate = reader.read("SLOTCAST_USER_RATE", parse::number(0..=1_000_000));
+    let anonymous_rate = reader.read("SLOTCAST_ANONYMOUS_RATE", parse::number(0..=1_000_000));
     let event_rate = reader.read("SLOTCAST_EVENT_RATE", parse::number(0..=1_000_000));
     let max_rooms = reader.read("SLOTCAST_MAX_ROOMS", parse::number(1..=65_536));
     Some(LimitConfig {
         user_rate: NonZeroU32::new(user_rate?),
+        anonymous_rate: NonZeroU32::new(anonymous_rate?),
         event_rate: NonZeroU32::new(event_rate?),
         max_rooms: max_rooms?,
     })

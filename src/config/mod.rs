@@ -18,6 +18,8 @@ pub mod error;
 pub mod strings;
 #[cfg(feature = "server")]
 mod parse;
+#[cfg(feature = "server")]
+mod proxies;
 mod redis;
 #[cfg(all(test, feature = "server"))]
 mod tests;
@@ -27,6 +29,8 @@ pub use error::{ConfigError, EXIT_CODE, Problem};
 pub use load::{KeyNeed, Loaded, Needs, Setting};
 #[cfg(feature = "server")]
 pub use node::*;
+#[cfg(feature = "server")]
+pub use proxies::{ForwardedHeader, Network};
 #[cfg(feature = "server")]
 pub use source::Source;
 pub use strings::{ProcessEnvironment, Strings};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::proxies::{ForwardedHeader, Network};
 use crate::telemetry::log;
 
 /// Everything, checked. One struct a concern; each field names its variable and default.
@@ -60,6 +61,10 @@ pub struct ListenConfig {
     pub advertise: Option<String>,
     /// `CORS_ORIGIN`, comma separated. Default: the six of the origin.
     pub cors_origins: Vec<String>,
+    /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: whose word for an address of a caller is taken.
+    pub trusted_proxies: Vec<Network>,
+    /// `SLOTCAST_FORWARDED_HEADER`. Default `x-forwarded-for`: where they say it.
+    pub forwarded_header: ForwardedHeader,
     /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: from SIGTERM or SIGINT to exit 0.
     pub drain_time: Duration,
     /// `SLOTCAST_DRAIN_GRACE` in seconds, a part of the drain time. Default 0, in production 5: from SIGTERM or SIGINT,
@@ -105,6 +110,8 @@ pub struct AuthConfig {
     pub audience: Option<String>,
     /// Whether the secret was made at start, so that ready tokens are printed.
     pub secret_is_random: bool,
+    /// `JWT_SECRET`, whatever tokens are checked with: what nodes tell each other is signed with a key derived from it.
+    pub node_secret: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for AuthConfig {
@@ -168,6 +175,8 @@ pub struct CatalogConfig {
 pub struct LimitConfig {
     /// `SLOTCAST_USER_RATE`. Default 20 acts a second of one user, burst twice that.
     pub user_rate: Option<std::num::NonZeroU32>,
+    /// `SLOTCAST_ANONYMOUS_RATE`. Default 50 calls without a token a second of one address, burst ten times that.
+    pub anonymous_rate: Option<std::num::NonZeroU32>,
     /// `SLOTCAST_EVENT_RATE`. Default 50 events a second of one socket, burst 512.
     pub event_rate: Option<std::num::NonZeroU32>,
     /// `SLOTCAST_MAX_ROOMS`. Default 256 rooms of one socket.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
+use super::proxies::Network;
 pub(super) use super::redis::{Parsed, redis_prefix, redis_url};
 use super::source::nearest;
 
@@ -81,6 +82,18 @@ pub(super) fn advertised(text: &str) -> Parsed<String> {
         Some((host, port)) if is_whole(host, port) => Ok(text.into()),
         _ => Err("must be HOST:PORT, such as 10.0.0.7:3000".into()),
     }
+}
+
+/// Networks, comma separated.
+pub(super) fn networks(text: &str) -> Parsed<Vec<Network>> {
+    let named = text.split(',').map(str::trim).filter(|network| !network.is_empty());
+    named
+        .map(|network| {
+            network
+                .parse()
+                .map_err(|_| format!("must be networks such as 10.0.0.0/8, comma separated; {network:?} is none"))
+        })
+        .collect()
 }
 
 /// Origins, comma separated, each as a browser sends it.

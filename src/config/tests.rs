@@ -230,6 +230,10 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("SLOTCAST_FREED_TO", "nobody"),
         ("SLOTCAST_OPEN_CATALOG", "yes"),
         ("SLOTCAST_USER_RATE", "0.5"),
+        ("SLOTCAST_ANONYMOUS_RATE", "-1"),
+        ("SLOTCAST_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("SLOTCAST_TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
+        ("SLOTCAST_FORWARDED_HEADER", "x-real-ip"),
         ("SLOTCAST_MAX_ROOMS", "0"),
         ("SLOTCAST_LOG", "slotcast=loud"),
         ("SLOTCAST_LOG", "inof"),
@@ -261,6 +265,9 @@ fn each_variable_takes_what_it_should() {
         ("SLOT_TIMER_INTERVAL", "0"),
         ("SLOT_MAX_HOLDS", "0"),
         ("SLOTCAST_USER_RATE", "0"),
+        ("SLOTCAST_ANONYMOUS_RATE", "0"),
+        ("SLOTCAST_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,127.0.0.1"),
+        ("SLOTCAST_FORWARDED_HEADER", "forwarded"),
         ("SLOTCAST_FREED_TO", "rooms"),
         ("SLOTCAST_LOG", "info,slotcast::feed=debug"),
         ("SLOTCAST_LOG", "WARN"),
@@ -277,12 +284,14 @@ fn zero_means_none_where_the_contract_says_so() {
         ("SLOT_TIMER_INTERVAL", "0"),
         ("SLOT_MAX_HOLDS", "0"),
         ("SLOTCAST_USER_RATE", "0"),
+        ("SLOTCAST_ANONYMOUS_RATE", "0"),
         ("SLOTCAST_EVENT_RATE", "0"),
     ];
     let config = load(&pairs, Needs::SERVE).unwrap().config;
     assert_eq!(config.holds.timer_interval, None);
     assert_eq!(config.holds.max_holds, None);
     assert_eq!(config.limits.user_rate, None);
+    assert_eq!(config.limits.anonymous_rate, None);
     assert_eq!(config.limits.event_rate, None);
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -43,6 +43,10 @@ struct Control {
     gathers: AtomicBool,
     /// Bytes that the kernel has taken so far.
     written: AtomicU64,
+    /// Sessions that began over it and have shown no token yet.
+    strangers: AtomicUsize,
+    /// It is gone.
+    is_closed: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -96,6 +100,21 @@ impl ConnectionHandle {
 
     fn carries_socket(&self) -> bool {
         self.0.is_websocket.load(Ordering::Acquire) || self.0.is_polled.load(Ordering::Acquire)
+    }
+
+    /// Counts one more session without a token that began over it, and tells how many there were.
+    pub fn begin_stranger(&self) -> usize {
+        self.0.strangers.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// One of them is gone, or has shown its token.
+    pub fn end_stranger(&self) {
+        self.0.strangers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether the connection is gone: nobody holds its stream any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed.load(Ordering::Acquire)
     }
 
     /// How much was written to the peer so far; the kernel may hold the last of it.
@@ -170,6 +189,8 @@ impl Connections {
             is_polled: AtomicBool::new(false),
             gathers: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            strangers: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }));
@@ -271,6 +292,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
 
 impl<S> Drop for Guarded<S> {
     fn drop(&mut self) {
+        self.handle.0.is_closed.store(true, Ordering::Release);
         let Some(registry) = self.registry.upgrade() else { return };
         let mut open = registry.open.lock().unwrap_or_else(PoisonError::into_inner);
         let id = self.handle.0.id;

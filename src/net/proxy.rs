@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::uri::{Authority, Scheme};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, StatusCode, Uri, header};
 use axum::response::Response;
 use futures_util::future::{Either, select};
 use hyper::upgrade::OnUpgrade;
@@ -17,6 +17,42 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// Marks a request that one node has sent to another, so that it is never sent on again.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
+
+/// The headers of a request that another node needs: of a body, and of a websocket.
+const SENT_ON: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+];
+
+/// The headers of an answer that a client needs.
+const SENT_BACK: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::UPGRADE,
+    header::RETRY_AFTER,
+    header::SEC_WEBSOCKET_ACCEPT,
+    header::SEC_WEBSOCKET_PROTOCOL,
+];
+
+/// What a node answers to an Engine.IO request, besides switching protocols.
+const STATUSES: [StatusCode; 6] = [
+    StatusCode::OK,
+    StatusCode::BAD_REQUEST,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UPGRADE_REQUIRED,
+    StatusCode::SERVICE_UNAVAILABLE,
+];
+
+/// Of which kinds the bodies of these answers are. None of them is shown as a page.
+const CONTENT_TYPES: [&[u8]; 4] =
+    [b"text/plain; charset=UTF-8", b"text/plain; charset=utf-8", b"application/octet-stream", b"application/json"];
+
+/// How long another node may take to answer: longer than any poll waits, and any body.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long another node may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,6 +73,12 @@ pub enum ProxyError {
     /// Its address cannot be called.
     #[error("{0:?} is no address of a node")]
     Address(String),
+    /// Its answer is none that a node gives.
+    #[error("what answered {0} there is no node")]
+    Answer(StatusCode),
+    /// It accepted the request, and said nothing.
+    #[error("another node said nothing for {} s", ANSWER_TIMEOUT.as_secs())]
+    Silent,
     /// It could not be reached, or broke off.
     #[error("another node did not answer: {0}")]
     Request(#[from] Error),
@@ -56,35 +98,62 @@ impl Default for Proxy {
 }
 
 impl Proxy {
-    /// Sends the request to the node at `address` (host and port) and answers its answer. After an upgrade the two
-    /// connections are one, until either ends.
+    /// Sends a request with this path and query to the node at `address` (host and port) and answers its answer: of the
+    /// headers, the few that an Engine.IO request and its answer have. Tokens, cookies and what an operator's proxy adds stay
+    /// here. After an upgrade the two connections are one, until either ends.
     ///
     /// # Errors
     ///
     /// [`ProxyError`]; nothing was answered then.
-    pub async fn forward(&self, mut request: Request, address: &str) -> Result<Response, ProxyError> {
-        let near = request.extensions_mut().remove::<OnUpgrade>();
-        *request.uri_mut() = uri_at(address, request.uri())?;
-        request.extensions_mut().clear();
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
-        let mut response = self.0.request(request).await?;
-        if let (StatusCode::SWITCHING_PROTOCOLS, Some(near)) = (response.status(), near) {
-            tokio::spawn(join(near, hyper::upgrade::on(&mut response)));
+    pub async fn forward(&self, request: Request, path: &str, address: &str) -> Result<Response, ProxyError> {
+        let (mut head, body) = request.into_parts();
+        let near = head.extensions.remove::<OnUpgrade>();
+        let uri = uri_at(address, path)?;
+        let mut onward = Request::builder().method(head.method).uri(uri).header(FORWARDED, "1");
+        for name in SENT_ON {
+            for value in head.headers.get_all(&name) {
+                onward = onward.header(&name, value);
+            }
         }
-        // Of the other node's CORS headers this node's own layer replaces all but this one, to which it adds its own.
-        response.headers_mut().remove(header::VARY);
-        Ok(response.map(Body::new))
+        if head.headers.contains_key(header::UPGRADE) {
+            onward = onward.header(header::CONNECTION, "Upgrade");
+        }
+        let onward = onward.body(body).map_err(|_| ProxyError::Address(address.to_owned()))?;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.0.request(onward)).await;
+        let mut answer = answer.map_err(|_| ProxyError::Silent)??;
+        let fits = match answer.status() {
+            StatusCode::SWITCHING_PROTOCOLS => near.is_some(),
+            status => {
+                STATUSES.contains(&status)
+                    && answer
+                        .headers()
+                        .get(header::CONTENT_TYPE)
+                        .is_none_or(|kind| CONTENT_TYPES.contains(&kind.as_bytes()))
+            }
+        };
+        if !fits {
+            return Err(ProxyError::Answer(answer.status()));
+        }
+        let mut response = Response::builder().status(answer.status());
+        for name in SENT_BACK {
+            if let Some(value) = answer.headers().get(&name) {
+                response = response.header(&name, value);
+            }
+        }
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(near)) = (answer.status(), near) {
+            response = response.header(header::CONNECTION, "Upgrade");
+            let far = hyper::upgrade::on(&mut answer);
+            tokio::spawn(join(near, far));
+        }
+        let status = answer.status();
+        response.body(Body::new(answer.into_body())).map_err(|_| ProxyError::Answer(status))
     }
 }
 
-fn uri_at(address: &str, uri: &Uri) -> Result<Uri, ProxyError> {
+fn uri_at(address: &str, path: &str) -> Result<Uri, ProxyError> {
     let no_address = || ProxyError::Address(address.to_owned());
     let authority: Authority = address.parse().map_err(|_| no_address())?;
-    let mut parts = uri.clone().into_parts();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority);
-    Uri::from_parts(parts).map_err(|_| no_address())
+    Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().map_err(|_| no_address())
 }
 
 /// Copies between two upgraded connections until either ends, and then a little longer what the other still sends: a

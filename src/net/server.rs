@@ -28,6 +28,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the kernel tries to deliver what the peer does not acknowledge.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The largest head of a request, and how much is read ahead: a token of 8 KiB, and as many cookies, fit three times. It is
+/// what a stranger can pin with one connection for [`HEAD_TIMEOUT`].
+const HEAD_BYTES: usize = 48 * 1024;
+
 /// The kernel's send buffer: what a peer that stopped reading can pin besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -121,6 +125,7 @@ async fn serve_connection(guarded: Guarded<TcpStream>, peer: SocketAddr, router:
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(guarded), service)
         .with_upgrades();
     tokio::pin!(connection);

@@ -3,11 +3,13 @@
 //! Handlers are registered in the connect middleware, before the client hears that it is connected: registered later,
 //! an event that it sends at once would be dropped by the library.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::header;
 use serde::{Deserialize, Serialize};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
@@ -15,16 +17,20 @@ use socketioxide::handler::{FromConnectParts, MessageHandler};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
+use super::engine_sessions::EngineSession;
 use super::inbox::{self, Incoming};
 use super::session::Session;
-use super::sessions::Sessions;
 use super::{Realtime, json, notifications};
 use crate::auth::Claims;
 use crate::domain::{StoreTime, UserId};
-use crate::net::connection::{ConnectionHandle, Connections};
+use crate::feed::MemberId;
+use crate::net::connection::ConnectionHandle;
 
 /// How long a connection may stay open after its socket has left.
 const LEFT_OPEN: Duration = Duration::from_secs(5);
+
+/// How often sessions are compared with the sockets that there are.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
 /// A socket that asks to be let in, with what it sent along.
 pub(super) struct Connecting {
@@ -45,6 +51,7 @@ impl FromConnectParts<LocalAdapter> for Connecting {
 pub(super) enum Rejection {
     NoToken,
     BadToken,
+    NoNamespace,
 }
 
 impl fmt::Display for Rejection {
@@ -52,6 +59,7 @@ impl fmt::Display for Rejection {
         f.write_str(match self {
             Rejection::NoToken => "Token di autenticazione richiesto",
             Rejection::BadToken => "Token non valido",
+            Rejection::NoNamespace => "Invalid namespace",
         })
     }
 }
@@ -62,15 +70,37 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
         let outcome = match rejection {
             Rejection::NoToken => "no_token",
             Rejection::BadToken => "bad_token",
+            Rejection::NoNamespace => "foreign_namespace",
         };
         realtime.0.app.metrics.connects.with_label_values(&[outcome]).inc();
     })?;
     let shared = &realtime.0;
     let id = shared.sessions.next_id();
     let socket = connecting.socket;
+    if let Some(session) = socket.req_parts().extensions.get::<Arc<EngineSession>>() {
+        session.note_known();
+    }
     let session = Session::new(id, &socket, claims, shared.connections.clone(), shared.app.clone());
     register_handlers(realtime, &socket, Arc::new(session));
     Ok(())
+}
+
+/// Ends the connection of a client that asks for a namespace which does not exist. The library would keep such a connection,
+/// and a copy of each name until the client reads it.
+pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> Rejection {
+    let shared = &realtime.0;
+    shared.app.metrics.connects.with_label_values(&["foreign_namespace"]).inc();
+    let socket = &connecting.socket;
+    realtime.close_connection(&socket.id.to_string(), websocket_of(socket));
+    // The library has made it for this client, and would keep it.
+    realtime.forget_namespace(socket.ns());
+    Rejection::NoNamespace
+}
+
+/// The connection of a session that began as a websocket.
+fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
+    let request = socket.req_parts();
+    request.extensions.get::<ConnectionHandle>().filter(|_| request.headers.contains_key(header::UPGRADE)).cloned()
 }
 
 async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<Claims, Rejection> {
@@ -123,8 +153,23 @@ impl MessageHandler<LocalAdapter, Receive> for Receive {
     }
 }
 
+/// Held by the library's socket and nobody else: with it ends the session, whatever becomes of the library's own calls. The
+/// library removes sockets by their engine's id, which a later socket of the same connection bears, too.
+struct Tie {
+    realtime: Realtime,
+    session: Arc<Session>,
+}
+
+impl Drop for Tie {
+    fn drop(&mut self) {
+        if !self.session.has_ended() && tokio::runtime::Handle::try_current().is_ok() {
+            end_lost(&self.realtime, &self.session);
+        }
+    }
+}
+
 fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Session>) {
-    socket.extensions.insert(session.clone());
+    socket.extensions.insert(Arc::new(Tie { realtime: realtime.clone(), session: session.clone() }));
     socket.on_fallback(Receive { realtime: realtime.clone(), session: session.clone() });
     let realtime = realtime.clone();
     socket.on_disconnect(async move |reason: DisconnectReason| end(&realtime, &session, reason));
@@ -132,7 +177,7 @@ fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Ses
 
 /// Tells the client that it is connected, then what was kept for its user; then its events take effect.
 pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
-    let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
+    let Some(session) = socket.extensions.get::<Arc<Tie>>().map(|tie| tie.session.clone()) else { return };
     if !realtime.0.sessions.add(&session) {
         // It has ended already; what it sent before takes effect all the same.
         return inbox::open(realtime, &session);
@@ -167,7 +212,9 @@ fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::valu
 
 /// Forgets the session. Leaving its rooms goes on by itself, so that the library's own clean-up does not wait for it.
 fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
-    session.end();
+    if !session.end() {
+        return;
+    }
     let shared = &realtime.0;
     if shared.sessions.remove(session) {
         shared.app.metrics.connections.dec();
@@ -177,9 +224,35 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
     tokio::spawn(leave_all(realtime.clone(), session.clone()));
     if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
-        let connections = shared.connections.clone();
         let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
-        tokio::spawn(close_connection_left_open(shared.sessions.clone(), connections, engine_id, connection));
+        tokio::spawn(close_connection_left_open(realtime.clone(), engine_id, connection));
+    }
+}
+
+/// Ends a session whose socket the library has lost. Its client may believe that it is connected: it is to start anew.
+fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
+    let was_in = realtime.0.sessions.get(session.id()).is_some();
+    let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
+    end(realtime, session, DisconnectReason::TransportClose);
+    if was_in {
+        realtime.0.app.metrics.sockets_lost.inc();
+        realtime.close_connection(&engine_id, connection);
+    }
+}
+
+/// Looks every few seconds for sessions whose socket or connection is gone, and ends those that it finds twice running:
+/// nobody else does, whatever the reason. Goes on while the node lives.
+pub(super) async fn reconcile(realtime: Realtime) {
+    let mut suspects: HashSet<MemberId> = HashSet::new();
+    loop {
+        tokio::time::sleep(RECONCILE_EVERY).await;
+        let gone: Vec<Arc<Session>> =
+            realtime.0.sessions.all().into_iter().filter(|session| session.is_without_socket()).collect();
+        for session in gone.iter().filter(|session| suspects.contains(&session.id())) {
+            tracing::warn!(session = session.id(), "ended: its socket is gone, and nobody said so");
+            end_lost(&realtime, session);
+        }
+        suspects = gone.iter().map(|session| session.id()).collect();
     }
 }
 
@@ -191,20 +264,11 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
 
 /// Stock clients close a connection that has no socket any more. The library would keep it, for whoever does not. Of many
 /// that leave, each waits here: with no more than what closing takes.
-async fn close_connection_left_open(
-    sessions: Arc<Sessions>,
-    connections: Connections,
-    engine_id: String,
-    connection: Option<ConnectionHandle>,
-) {
+async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
-    if sessions.of_engine_id(&engine_id).is_some() {
-        // It has another socket.
-        return;
-    }
-    // One that left while it polled may have been upgraded since.
-    if let Some(connection) = connection.or_else(|| connections.upgraded(&engine_id)) {
-        connection.kill();
+    // Unless it has another socket.
+    if realtime.0.sessions.of_engine_id(&engine_id).is_none() {
+        realtime.close_connection(&engine_id, connection);
     }
 }
 

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 
 use super::Realtime;
-use super::owners::{Owners, Place};
+use super::engine_ids::Named;
+use super::engine_sessions::EngineSession;
+use super::owners::Owners;
 use super::request::{self, Asked, Unfit};
 use super::session::Session;
 use crate::domain::Code;
@@ -56,47 +58,75 @@ pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, nex
 
 async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next) -> Response {
     match &asked {
-        Asked::BeginPolling | Asked::BeginWebsocket if realtime.0.app.health.is_draining() => {
-            realtime.0.app.metrics.connects.with_label_values(&["draining"]).inc();
-            not_now(Code::Draining)
-        }
-        Asked::BeginPolling => begin_polling(realtime, request, next).await,
-        Asked::BeginWebsocket => begin_websocket(request, next).await,
+        Asked::BeginPolling | Asked::BeginWebsocket => begin(realtime, &asked, request, next).await,
         Asked::Poll { sid } | Asked::Post { sid } | Asked::Upgrade { sid } => {
-            pass_session(realtime, sid, &asked, request, next).await
+            match (realtime.0.engine_ids.read(sid), &realtime.0.owners) {
+                (Some(Named::Own(engine_id)), _) => pass_here(realtime, &engine_id, &asked, request, next).await,
+                // One that another node has sent on belongs here or nowhere.
+                (Some(Named::Of(node)), Some(owners)) if !request.headers().contains_key(FORWARDED) => {
+                    send_on(realtime, owners, &node, &asked, request).await
+                }
+                _ => unknown_session(),
+            }
         }
     }
 }
 
-/// A handshake by polling. The session is claimed before the client learns its id, and may use it anywhere.
-async fn begin_polling(realtime: &Realtime, request: Request, next: Next) -> Response {
-    let response = next.run(trim_head(request, &[])).await;
-    match &realtime.0.owners {
-        Some(owners) if response.status() == StatusCode::OK => claim(owners, response).await,
+/// A handshake. Nothing is known of the client yet: nothing is written anywhere, and there is room for a limited number.
+async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next) -> Response {
+    let connects = &realtime.0.app.metrics.connects;
+    if realtime.0.app.health.is_draining() {
+        connects.with_label_values(&["draining"]).inc();
+        return not_now(Code::Draining);
+    }
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    match realtime.0.engine_sessions.begin(connection.clone()) {
+        Ok(session) if *asked == Asked::BeginPolling => begin_polling(realtime, &session, request, next).await,
+        Ok(session) => begin_websocket(session, connection, request, next).await,
+        Err(full) => {
+            connects.with_label_values(&[full.outcome()]).inc();
+            not_now(Code::Unavailable)
+        }
+    }
+}
+
+async fn begin_polling(realtime: &Realtime, session: &Arc<EngineSession>, request: Request, next: Next) -> Response {
+    let mut request = trim_head(request, &[]);
+    request.extensions_mut().insert(session.clone());
+    let response = next.run(request).await;
+    match response.status() {
+        StatusCode::OK => tell_name(realtime, session, response).await,
         _ => response,
     }
 }
 
 /// A handshake on a websocket, which is told its id at once.
-async fn begin_websocket(request: Request, next: Next) -> Response {
-    let connection = request.extensions().get::<ConnectionHandle>().cloned();
-    let response = next.run(trim_head(request, &WEBSOCKET_HEADERS)).await;
+async fn begin_websocket(
+    session: Arc<EngineSession>,
+    connection: Option<ConnectionHandle>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut request = trim_head(request, &WEBSOCKET_HEADERS);
+    request.extensions_mut().insert(session);
+    let response = next.run(request).await;
     if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
         connection.gather_handshake();
     }
     response
 }
 
-async fn claim(owners: &Owners, response: Response) -> Response {
-    let (parts, body) = response.into_parts();
+/// Tells the client the id that names this node, in place of the library's.
+async fn tell_name(realtime: &Realtime, session: &Arc<EngineSession>, response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
     let Ok(body) = axum::body::to_bytes(body, HANDSHAKE_BYTES).await else { return not_now(Code::Unavailable) };
-    if let Some(engine_id) = std::str::from_utf8(&body).ok().and_then(engine_id_of)
-        && let Err(error) = owners.claim(&engine_id).await
-    {
-        tracing::warn!(%error, "a session cannot be claimed");
-        return not_now(Code::Unavailable);
-    }
-    Response::from_parts(parts, Body::from(body))
+    let packet = std::str::from_utf8(&body).unwrap_or_default();
+    let Some(engine_id) = engine_id_of(packet) else { return Response::from_parts(parts, Body::from(body)) };
+    session.register(&engine_id);
+    let packet = packet.replacen(&engine_id, &realtime.0.engine_ids.name(&engine_id), 1);
+    // Its length is another one.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(packet))
 }
 
 /// The session's id in an Engine.IO open packet, `0{"sid":"...",...}`.
@@ -108,27 +138,49 @@ fn engine_id_of(packet: &str) -> Option<String> {
     serde_json::from_str::<Open>(packet.strip_prefix('0')?).ok().map(|open| open.sid)
 }
 
-async fn pass_session(realtime: &Realtime, engine_id: &str, asked: &Asked, request: Request, next: Next) -> Response {
-    let Some(owners) = &realtime.0.owners else { return pass_here(realtime, engine_id, asked, request, next).await };
-    if realtime.0.sessions.of_engine_id(engine_id).is_some() && !owners.is_own(engine_id) {
-        // It began on a websocket: nobody else asks for it.
-        return pass_here(realtime, engine_id, asked, request, next).await;
-    }
-    let is_forwarded = request.headers().contains_key(FORWARDED);
-    match owners.place(&realtime.0.app, engine_id, is_forwarded).await {
-        Ok(Place::Here) => pass_here(realtime, engine_id, asked, request, next).await,
-        Ok(Place::Elsewhere(address)) => owners.forward(request, &address).await.unwrap_or_else(unknown_session),
+/// Sends a request on to the node that has its session. Where no node answers, the session is over.
+async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked, request: Request) -> Response {
+    let address = match owners.address_of(&realtime.0.app, node).await {
+        Ok(Some(address)) => address,
+        Ok(None) => return unknown_session(),
         Err(error) => {
             tracing::warn!(%error, "a session's node cannot be found");
-            not_now(Code::Unavailable)
+            return not_now(Code::Unavailable);
         }
-    }
+    };
+    let request = if matches!(asked, Asked::Upgrade { .. }) { request } else { without_upgrade(request) };
+    let answered = owners.proxy.forward(request, &path_of(asked, None), &address).await;
+    answered.unwrap_or_else(|error| {
+        tracing::info!(%error, "a session's node cannot be reached");
+        unknown_session()
+    })
 }
 
-async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, request: Request, next: Next) -> Response {
+/// The path and query of a session's request with nothing in it that is not needed; with `engine_id` in place of the
+/// client's.
+fn path_of(asked: &Asked, engine_id: Option<&str>) -> String {
+    let (transport, sid) = match asked {
+        Asked::BeginPolling => ("polling", None),
+        Asked::BeginWebsocket => ("websocket", None),
+        Asked::Poll { sid } | Asked::Post { sid } => ("polling", Some(sid.as_str())),
+        Asked::Upgrade { sid } => ("websocket", Some(sid.as_str())),
+    };
+    let sid = engine_id.or(sid).map(|sid| format!("&sid={sid}")).unwrap_or_default();
+    format!("/socket.io/?EIO=4&transport={transport}{sid}")
+}
+
+async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut request: Request, next: Next) -> Response {
+    let Some(engine_session) = realtime.0.engine_sessions.find(engine_id) else { return unknown_session() };
+    let Ok(uri) = Uri::try_from(path_of(asked, Some(engine_id))) else { return unknown_session() };
+    *request.uri_mut() = uri;
+    // Several at once would each be let in by a queue that has room for one.
+    let _turn = match asked {
+        Asked::Post { .. } => Some(engine_session.take_turn().await),
+        _ => None,
+    };
     let session = realtime.0.sessions.of_engine_id(engine_id);
-    if session.as_ref().is_some_and(|session| session.is_broken()) {
-        // It lost an event for lack of reading: it must not get a later one. The client starts anew.
+    if engine_session.is_over() || session.as_ref().is_some_and(|session| session.is_broken()) {
+        // It was ended, or lost an event for lack of reading: it must not get a later one. The client starts anew.
         return unknown_session();
     }
     match asked {

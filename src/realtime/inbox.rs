@@ -86,6 +86,11 @@ impl Inbox {
         }
     }
 
+    /// How many events wait.
+    pub(super) fn left(&self) -> i64 {
+        i64::try_from(self.lock().waiting.len()).unwrap_or(i64::MAX)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

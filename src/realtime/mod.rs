@@ -6,7 +6,8 @@
 //! - [`session`]: one socket; [`sessions`]: all of this node.
 //! - [`inbox`]: the events of one socket, in order, through a bounded queue; `outbox`: the bounded way to it.
 //! - [`events`]: what each event does.
-//! - [`owners`]: which node a polling session lives on.
+//! - [`engine_ids`]: how a polling client names its session, and so the node that it lives on. [`owners`]: where the nodes
+//!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
 //! - [`notifications`]: messages to one user, kept while the user is away.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - [`statistics`]: `stats` every two seconds to those who watch.
@@ -14,6 +15,8 @@
 //! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
 
 pub mod connect;
+pub mod engine_ids;
+mod engine_sessions;
 pub mod events;
 pub mod expiry;
 pub mod gate;
@@ -27,29 +30,41 @@ pub mod sessions;
 pub mod statistics;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 
 use crate::app::{App, AppState};
 use crate::config::FreedTo;
 use crate::domain::{Bucket, SpaceKey, StoreTime};
 use crate::feed::Feed;
 use crate::feed::buckets::{Audience, FreedSummary};
-use crate::net::connection::Connections;
+use crate::net::connection::{ConnectionHandle, Connections};
 use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, UserMessage};
 
 use sessions::Sessions;
 
 /// The largest event that a socket may send, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+
+/// How long a client may take from its handshake to its token. Stock clients send it with their next packet.
+const TOKEN_WAIT: Duration = Duration::from_secs(10);
+
+/// A route of the library that every namespace but `/` is on.
+const ANY_NAMESPACE: &str = "/{*name}";
+
+/// The Engine.IO packet that ends a session.
+const ENGINE_CLOSE: &str = "1";
 
 /// What each websocket reads at once, kept for its life: clients say little, and seldom.
 const READ_BUFFER_BYTES: usize = 512;
@@ -72,6 +87,16 @@ pub(crate) struct Shared {
     pub(crate) backlog_reads: Semaphore,
     /// `None` where this node is the only one.
     pub(crate) owners: Option<owners::Owners>,
+    pub(crate) engine_ids: engine_ids::EngineIds,
+    pub(crate) engine_sessions: engine_sessions::EngineSessions,
+    /// Set once, when the routes are made.
+    library: OnceLock<Library>,
+}
+
+/// The Socket.IO library, behind the gate.
+struct Library {
+    io: SocketIo,
+    routes: Router,
 }
 
 impl Realtime {
@@ -82,10 +107,12 @@ impl Realtime {
         sessions: Arc<Sessions>,
         connections: Connections,
         owners: Option<owners::Owners>,
+        engine_ids: engine_ids::EngineIds,
         background: &mut JoinSet<()>,
     ) -> Self {
         let (expiry, expired) = expiry::Timers::new();
         let (receipts, received) = notifications::Receipts::new();
+        let engine_sessions = engine_sessions::EngineSessions::new(app.metrics.clone());
         let realtime = Self(Arc::new(Shared {
             app,
             feed,
@@ -95,10 +122,14 @@ impl Realtime {
             receipts,
             backlog_reads: Semaphore::new(notifications::BACKLOG_READS),
             owners,
+            engine_ids,
+            engine_sessions,
+            library: OnceLock::new(),
         }));
         background.spawn(expiry::run(realtime.clone(), expired));
         background.spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
         background.spawn(statistics::run(realtime.clone()));
+        background.spawn(connect::reconcile(realtime.clone()));
         background.spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
         realtime
     }
@@ -110,7 +141,7 @@ impl Realtime {
             .transports([TransportType::Websocket, TransportType::Polling])
             .ping_interval(Duration::from_secs(25))
             .ping_timeout(Duration::from_secs(20))
-            .connect_timeout(Duration::from_secs(45))
+            .connect_timeout(TOKEN_WAIT)
             .max_buffer_size(outbox::OUTBOX_PACKETS)
             .max_payload(MAX_EVENT_BYTES as u64)
             .ws_max_message_size(MAX_EVENT_BYTES)
@@ -125,10 +156,41 @@ impl Realtime {
         let middleware = async move |connecting: connect::Connecting| connect::admit(&admit, connecting).await;
         // The local adapter has nothing to prepare: the result is only there for others.
         let () = io.ns("/", on_connect.with(middleware));
-        Router::new()
-            .route_service("/socket.io/", service.clone())
-            .route_service("/socket.io", service)
-            .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+        let refuse = self.clone();
+        let on_foreign = async move |_: socketioxide::extract::SocketRef| {};
+        let foreign =
+            async move |connecting: connect::Connecting| Err::<(), _>(connect::refuse_namespace(&refuse, &connecting));
+        if let Err(error) = io.dyn_ns(ANY_NAMESPACE, on_foreign.with(foreign)) {
+            tracing::error!(%error, "other namespaces are left to the library");
+        }
+        let routes = Router::new().route_service("/socket.io/", service.clone()).route_service("/socket.io", service);
+        // The routes are made once; of several, any would do.
+        let _ = self.0.library.set(Library { io, routes: routes.clone() });
+        routes.layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+    }
+
+    /// Closes the connection of an Engine.IO session, so that its client comes back by itself and starts anew. One that
+    /// polls shares its TCP connections with others: there the session alone ends.
+    pub(crate) fn close_connection(&self, engine_id: &str, websocket: Option<ConnectionHandle>) {
+        let session = self.0.engine_sessions.find(engine_id);
+        session.iter().for_each(|session| session.note_over());
+        // It may have been upgraded since.
+        if let Some(connection) = websocket.or_else(|| self.0.connections.upgraded(engine_id)) {
+            return connection.kill();
+        }
+        let close = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={engine_id}"));
+        if let (Some(_), Some(library), Ok(close)) =
+            (session, self.0.library.get(), close.body(Body::from(ENGINE_CLOSE)))
+        {
+            tokio::spawn(library.routes.clone().oneshot(close));
+        }
+    }
+
+    /// Forgets a namespace that the library has made for a client that asked for it.
+    fn forget_namespace(&self, name: &str) {
+        if let Some(library) = self.0.library.get() {
+            library.io.delete_ns(name);
+        }
     }
 
     /// The state that the HTTP side takes.

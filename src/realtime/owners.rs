@@ -1,126 +1,118 @@
-//! Which node an Engine.IO session lives on, so that polling works without sticky sessions.
+//! Where the nodes are that polling sessions live on, so that polling works without sticky sessions.
 //!
-//! A session that begins by polling is claimed in the store's directory by the node that made it, before the client
-//! learns its id. A request that reaches another node is sent on to the owner. Only addresses from the nodes' leases are
-//! called. A session that begins on a websocket needs none of this.
+//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to that one, at
+//! the address in its lease. What a client sends may be its token, so an address is called only where the node itself has
+//! signed it: whoever can write to Redis cannot have it sent elsewhere. A session that begins on a websocket needs none of
+//! this.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::Request;
-use axum::response::Response;
+use tokio::sync::Mutex;
 
 use crate::app::App;
+use crate::auth::NodeKey;
 use crate::clock;
 use crate::net::proxy::Proxy;
-use crate::store::{SessionDirectory, StoreError};
-
-/// How long a claim holds without being renewed: longer than a session lives without a request, 45 s.
-const LEASE: Duration = Duration::from_secs(90);
-
-/// How old a claim may grow before a request renews it.
-const RENEW_AFTER: Duration = Duration::from_secs(30);
+use crate::store::{NodeReport, StoreError};
 
 /// How long the other nodes' addresses are remembered.
 const ADDRESSES_LAST: Duration = Duration::from_secs(2);
 
-/// Below how many own sessions the ended ones are not looked for.
-const FORGET_FROM: usize = 1_024;
+/// How soon they are read again for a node that is not among them, which may have started since.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// What this node knows of who owns which session.
+const PURPOSE: &str = "address";
+
+/// What this node knows of where the others are.
 pub struct Owners {
-    directory: Arc<dyn SessionDirectory>,
-    node_id: String,
-    proxy: Proxy,
-    /// Own sessions that began by polling, with the last claim. Held for a map access only, never across an await.
-    own: Mutex<Own>,
-    /// Held for a map access only, never across an await.
-    addresses: Mutex<Option<(Instant, HashMap<String, String>)>>,
+    key: Arc<NodeKey>,
+    pub(super) proxy: Proxy,
+    /// Held while they are read, so that one request reads them for all.
+    known: Mutex<Option<Addresses>>,
 }
 
-struct Own {
-    claimed: HashMap<String, Instant>,
-    forget_at: usize,
+struct Addresses {
+    read: Instant,
+    of_nodes: HashMap<String, String>,
 }
 
-/// Where a request belongs.
-pub(super) enum Place {
-    /// Here, or nowhere: the library answers.
-    Here,
-    /// To the node at this address.
-    Elsewhere(String),
+/// A node's signature of its own address; `None` where nodes share no key.
+pub fn prove_address(key: &NodeKey, node_id: &str, address: &str) -> Option<String> {
+    key.is_shared().then(|| key.sign(PURPOSE, &[node_id, address]))
 }
 
 impl Owners {
-    /// Nothing is claimed yet.
-    pub fn new(directory: Arc<dyn SessionDirectory>, node_id: String) -> Self {
-        let own = Mutex::new(Own { claimed: HashMap::new(), forget_at: FORGET_FROM });
-        Self { directory, node_id, proxy: Proxy::default(), own, addresses: Mutex::default() }
+    /// Nothing is known yet.
+    pub fn new(key: Arc<NodeKey>) -> Self {
+        Self { key, proxy: Proxy::default(), known: Mutex::default() }
     }
 
-    /// Claims a session that this node has just made, or renews the claim.
-    pub(super) async fn claim(&self, engine_id: &str) -> Result<(), StoreError> {
-        self.directory.claim(engine_id, &self.node_id, LEASE).await?;
+    /// The address of a live node; `None` when there is no such node, or it has not signed its address. While the store
+    /// does not answer, what was known last.
+    pub(super) async fn address_of(&self, app: &App, node_id: &str) -> Result<Option<String>, StoreError> {
         let now = clock::instant();
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.claimed.insert(engine_id.to_owned(), now);
-        if own.claimed.len() >= own.forget_at {
-            own.claimed.retain(|_, claimed| now.saturating_duration_since(*claimed) < LEASE);
-            own.forget_at = FORGET_FROM.max(own.claimed.len() * 2);
-        }
-        Ok(())
-    }
-
-    /// Finds where a request of a session belongs, and keeps the claim of an own one. One that another node has sent on
-    /// belongs here or nowhere.
-    pub(super) async fn place(&self, app: &App, engine_id: &str, is_forwarded: bool) -> Result<Place, StoreError> {
-        if let Some(claimed) = self.last_claim(engine_id) {
-            if clock::instant().saturating_duration_since(claimed) > RENEW_AFTER
-                && let Err(error) = self.claim(engine_id).await
-            {
-                // A node without its store keeps its connections.
-                tracing::warn!(%error, "a session's claim cannot be renewed");
+        let mut known = self.known.lock().await;
+        if let Some(Addresses { read, of_nodes }) = &*known {
+            let address = of_nodes.get(node_id);
+            let lasts = if address.is_some() { ADDRESSES_LAST } else { READ_AGAIN_AFTER };
+            if now.saturating_duration_since(*read) < lasts {
+                return Ok(address.cloned());
             }
-            return Ok(Place::Here);
         }
-        if is_forwarded {
-            return Ok(Place::Here);
+        match app.store.nodes().await {
+            Ok(nodes) => {
+                let of_nodes: HashMap<String, String> =
+                    nodes.into_iter().filter(|node| self.is_proven(node)).map(|node| (node.id, node.address)).collect();
+                let address = of_nodes.get(node_id).cloned();
+                *known = Some(Addresses { read: clock::instant(), of_nodes });
+                Ok(address)
+            }
+            Err(error) => match known.as_ref().and_then(|known| known.of_nodes.get(node_id)) {
+                Some(address) => Ok(Some(address.clone())),
+                None => Err(error),
+            },
         }
-        let Some(owner) = self.directory.owner(engine_id).await? else { return Ok(Place::Here) };
-        let address = if owner == self.node_id { None } else { self.address_of(app, &owner).await? };
-        Ok(address.map_or(Place::Here, Place::Elsewhere))
     }
 
-    /// Sends a request on; `None` when the owner gives no answer, so that the session is over.
-    pub(super) async fn forward(&self, request: Request, address: &str) -> Option<Response> {
-        let answered = self.proxy.forward(request, address).await;
-        answered.inspect_err(|error| tracing::info!(%error, "a session's node cannot be reached")).ok()
+    fn is_proven(&self, node: &NodeReport) -> bool {
+        let is_proven = || {
+            let proof = node.proof.as_deref().unwrap_or_default();
+            self.key.is_signed(PURPOSE, &[&node.id, &node.address], proof)
+        };
+        !self.key.is_shared() || is_proven()
     }
+}
 
-    /// Whether the session was claimed by this node.
-    pub(super) fn is_own(&self, engine_id: &str) -> bool {
-        self.last_claim(engine_id).is_some()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn last_claim(&self, engine_id: &str) -> Option<Instant> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).claimed.get(engine_id).copied()
-    }
-
-    /// A live node's address, from its lease.
-    async fn address_of(&self, app: &App, node_id: &str) -> Result<Option<String>, StoreError> {
-        let now = clock::instant();
-        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((read, addresses)) = known
-            && now.saturating_duration_since(read) < ADDRESSES_LAST
-            && let Some(address) = addresses.get(node_id)
-        {
-            return Ok(Some(address.clone()));
-        }
-        let nodes = app.store.nodes().await?;
-        let addresses: HashMap<String, String> = nodes.into_iter().map(|node| (node.id, node.address)).collect();
-        let address = addresses.get(node_id).cloned();
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, addresses));
-        Ok(address)
+    // Attack 6.
+    #[test]
+    fn only_an_address_that_its_node_has_signed_is_believed() {
+        let key = Arc::new(NodeKey::shared(&[7; 32]));
+        let owners = Owners::new(key.clone());
+        let node = |address: &str, proof: Option<String>| NodeReport {
+            id: "a1".into(),
+            address: address.into(),
+            proof,
+            version: String::new(),
+            started_at: String::new(),
+            sockets: 0,
+            users: 0,
+            rooms: Default::default(),
+        };
+        let proof = prove_address(&key, "a1", "10.0.0.1:3000");
+        assert!(owners.is_proven(&node("10.0.0.1:3000", proof.clone())));
+        assert!(!owners.is_proven(&node("10.6.6.6:3000", proof)));
+        assert!(!owners.is_proven(&node("10.0.0.1:3000", None)));
+        assert!(
+            !owners.is_proven(&node("10.0.0.1:3000", prove_address(&NodeKey::shared(&[8; 32]), "a1", "10.0.0.1:3000")))
+        );
+        let alone = NodeKey::own().unwrap();
+        assert_eq!(prove_address(&alone, "a1", "10.0.0.1:3000"), None);
+        assert!(Owners::new(Arc::new(alone)).is_proven(&node("10.0.0.1:3000", None)));
     }
 }

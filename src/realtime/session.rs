@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Serialize;
@@ -30,6 +30,8 @@ const REPLAYED_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 pub struct Session {
     id: MemberId,
     user: UserId,
+    /// Weak: the library's socket holds the session through its handlers.
+    socket: Weak<Socket>,
     outbox: Outbox,
     app: Arc<App>,
     pub(super) inbox: Inbox,
@@ -61,6 +63,7 @@ impl Session {
         Self {
             id,
             user: claims.user.clone(),
+            socket: Arc::downgrade(socket),
             outbox: Outbox::new(socket, connections),
             inbox: Inbox::new(app.config.limits.event_rate),
             connected_at: app.catalog.store_now(),
@@ -204,12 +207,18 @@ impl Session {
         self.outbox.close();
     }
 
-    pub(super) fn end(&self) {
-        self.has_ended.store(true, Ordering::Release);
+    /// Notes that it has ended; `false` when it had before.
+    pub(super) fn end(&self) -> bool {
+        !self.has_ended.swap(true, Ordering::AcqRel)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the library's socket is gone, or the connection that it was on.
+    pub(super) fn is_without_socket(&self) -> bool {
+        self.socket.strong_count() == 0 || self.outbox.connection().is_some_and(|connection| connection.is_closed())
     }
 
     pub(super) fn connected_before(&self, instant: StoreTime) -> bool {
@@ -226,6 +235,13 @@ impl Session {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // What came to it while it was let in, and it never was.
+        self.app.metrics.queue_depth.sub(self.inbox.left());
     }
 }
 

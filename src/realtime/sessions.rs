@@ -46,7 +46,10 @@ impl Sessions {
     /// Takes a session out; `false` when it was not in.
     pub fn remove(&self, session: &Session) -> bool {
         let mut maps = self.lock();
-        maps.by_engine_id.remove(session.engine_id());
+        // By identity: a later socket of the same client bears the same id.
+        if maps.by_engine_id.get(session.engine_id()).is_some_and(|other| other.id() == session.id()) {
+            maps.by_engine_id.remove(session.engine_id());
+        }
         if let Some(of_user) = maps.by_user.get_mut(session.user()) {
             of_user.retain(|other| other.id() != session.id());
             if of_user.is_empty() {

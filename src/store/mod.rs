@@ -161,16 +161,6 @@ pub trait Subscriptions: Send + Sync + 'static {
     async fn renew(&self, _topic: Topic) {}
 }
 
-/// Which node has which Engine.IO session: for stores that several nodes share.
-#[async_trait]
-pub trait SessionDirectory: Send + Sync + 'static {
-    /// Says that `node` has the session, for `lease` from now; renews it when it has it already.
-    async fn claim(&self, engine_id: &str, node: &str, lease: std::time::Duration) -> Result<(), StoreError>;
-
-    /// The node that has the session, if any has.
-    async fn owner(&self, engine_id: &str) -> Result<Option<String>, StoreError>;
-}
-
 /// What is heard of a topic.
 #[derive(Clone, Debug)]
 pub enum Signal {
@@ -411,6 +401,8 @@ pub struct NodeReport {
     pub id: String,
     /// Where other nodes reach it.
     pub address: String,
+    /// That the node itself says so, signed with the key that nodes share; `None` where they share none.
+    pub proof: Option<String>,
     /// The version of the program.
     pub version: String,
     /// When it started, RFC 3339.

@@ -54,10 +54,17 @@ metrics! {
         rooms: IntGauge,
         /// Memberships of sockets in rooms.
         room_members: IntGauge,
-        /// Attempts to connect, by outcome: accepted, no_token, bad_token, draining.
+        /// Engine.IO sessions that are held now, also those that wait for their end.
+        engine_sessions: IntGauge,
+        /// Engine.IO sessions among them whose client has shown no token that holds.
+        strangers: IntGauge,
+        /// Attempts to connect, by outcome: accepted, no_token, bad_token, foreign_namespace, draining, node_full,
+        /// connection_full.
         connects: IntCounterVec ["outcome"],
         /// Sockets that were closed, by reason.
         disconnects: IntCounterVec ["reason"],
+        /// Sockets that the library lost without a word, and that were ended for it.
+        sockets_lost: IntCounter,
         /// Events from clients, by name; names that are not of the protocol count as other.
         events_in: IntCounterVec ["event"],
         /// Events to clients, by name, one per socket; messages of the application count as notification.
@@ -112,7 +119,9 @@ impl Metrics {
         let metrics = Self::register(Registry::new()).expect("the metrics have distinct, valid names");
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         // Series that alerts watch exist from the start: a rate over a series that appears with its first count is 0.
-        for outcome in ["accepted", "no_token", "bad_token", "draining"] {
+        for outcome in
+            ["accepted", "no_token", "bad_token", "foreign_namespace", "draining", "node_full", "connection_full"]
+        {
             metrics.connects.with_label_values(&[outcome]);
         }
         for act in ["hold", "book", "release", "extend", "update"] {

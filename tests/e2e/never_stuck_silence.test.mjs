@@ -19,7 +19,7 @@ const HEAD = 75;
 const BODY = 30;
 const UNREAD_BODY = BODY + 10;
 const PONG = 25 + 20;
-const CONNECT = 45;
+const CONNECT = 10;
 const UPGRADE = 10;
 const STALL = 10;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, Version, header};
-use axum::Router;
 use serde_json::Value;
 use socketioxide::extract::SocketRef;
 use socketioxide::{ParserConfig, SocketIo};
@@ -88,7 +88,8 @@ async fn is_over(routes: &Router, sid: &str) -> bool {
 #[tokio::test]
 async fn a_websocket_is_answered_whatever_is_asked_for() {
     let routes = with_root();
-    let key = |request: axum::http::request::Builder| request.header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+    let key =
+        |request: axum::http::request::Builder| request.header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
     for request in [
         key(Request::get(WEBSOCKET)),
         key(Request::get(WEBSOCKET)).version(Version::HTTP_10),
@@ -157,7 +158,8 @@ async fn an_event_with_an_attachment_closes_the_connection_where_none_are_taken(
 #[tokio::test]
 async fn an_event_that_comes_before_its_handler_is_dropped() {
     let (io, routes) = library();
-    let (register, registered, heard) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (register, registered, heard) =
+        (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let count = heard.clone();
     let (wait, done) = (register.clone(), registered.clone());
     io.ns("/", async move |socket: SocketRef| {

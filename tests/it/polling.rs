@@ -38,7 +38,7 @@ impl Node {
         change(&mut config);
         let store = Arc::new(EmbeddedStore::open(folder.path()).unwrap());
         let health = store.health();
-        let stores = Stores { store: store.clone(), subscriptions: store.clone(), directory: None, health };
+        let stores = Stores { store: store.clone(), subscriptions: store.clone(), is_shared: false, health };
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = public.local_addr().unwrap();
         let shutdown = CancellationToken::new();

@@ -47,6 +47,7 @@ fn report() -> NodeReport {
     NodeReport {
         id: "new".into(),
         address: "127.0.0.1:1".into(),
+        proof: None,
         version: "0.2.0".into(),
         started_at: "2090-01-01T00:00:00.000Z".into(),
         sockets: 0,

@@ -108,6 +108,7 @@ async fn a_report_is_replaced_whole_in_a_slot_that_is_about_to_move() {
     let report = |room: &str| NodeReport {
         id: "one".into(),
         address: "127.0.0.1:3000".into(),
+        proof: None,
         version: "1".into(),
         started_at: "2026-01-01T00:00:00.000Z".into(),
         sockets: 1,

@@ -602,6 +602,7 @@ async fn a_report_writes_only_what_changed() {
     let mut report = slotcast::store::NodeReport {
         id: "one".into(),
         address: "127.0.0.1:1".into(),
+        proof: None,
         version: "1".into(),
         started_at: "2026-01-01T00:00:00.000Z".into(),
         sockets: 1,

@@ -1250,6 +1250,7 @@ pub async fn nodes_are_told_until_their_lease_ends(factory: impl StoreFactory) {
     let report = |id: &str, sockets| NodeReport {
         id: id.into(),
         address: "127.0.0.1:3000".into(),
+        proof: None,
         version: "1".into(),
         started_at: "2026-01-01T00:00:00.000Z".into(),
         sockets,

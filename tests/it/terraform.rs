@@ -15,7 +15,7 @@ use slotcast::store::redis::checks;
 use slotcast::store::redis::endpoint::{Endpoint, Topology};
 use slotcast::store::redis::formats::Formats;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
-use slotcast::store::{SessionDirectory, SlotStore, Subscriptions, Topic};
+use slotcast::store::{SlotStore, Subscriptions, Topic};
 use slotcast::{clock, sweeper};
 
 use crate::support::redis_server::{Cluster, RedisServer};
@@ -287,8 +287,6 @@ async fn work_as_a_node(url: &str) {
     store.messages_of(&user, None).await.unwrap();
     store.nodes().await.unwrap();
     assert_eq!(store.take_sweep_lease("a", LEASE).await.unwrap(), None);
-    store.claim("session", "127.0.0.1:1", LEASE).await.unwrap();
-    assert_eq!(store.owner("session").await.unwrap().as_deref(), Some("127.0.0.1:1"));
     store.ping().await.unwrap();
 }
 

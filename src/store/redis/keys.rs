@@ -52,8 +52,7 @@
 //! | `P:{bN}:mail:U` | stream | the user's messages: entry `<sequence>-0` with `j` JSON and `ends` instant in ms. The last 100, for 24 h |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
-//! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room; and `stamp`, new with each change |
-//! | `P:session:ID` | string | the node that has this Engine.IO session; expires with the claim |
+//! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address; and `stamp`, new with each change |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, a line, and until when, in ms; expires then |
 //!
 //! A record is twelve lines: state (`a` available, `h` held, `b` booked, `c` blocked), version, start and end of the slot in
@@ -227,11 +226,6 @@ impl Keys {
 
     pub(super) fn sweeper(&self) -> String {
         format!("{}:{{nodes}}:sweeper", self.prefix)
-    }
-
-    #[cfg(feature = "server")]
-    pub(super) fn session(&self, engine_id: &str) -> String {
-        format!("{}:session:{engine_id}", self.prefix)
     }
 
     fn of_bucket(&self, bucket: Bucket, name: &str) -> String {

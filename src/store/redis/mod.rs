@@ -4,9 +4,9 @@
 //! - [`endpoint`]: what `REDIS_URL` says. [`connect`]: the connection that commands take.
 //! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
 //!   a node is about to stand on.
-//! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its reply. `reply`, `record`: reading what comes back.
-//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees. `directory`:
-//!   which node has which session.
+//! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
+//!   reply. `reply`, `record`: reading what comes back.
+//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
 //! conformance suite and a comparison with the embedded store on random acts hold the two together.
@@ -20,8 +20,6 @@ mod call;
 #[cfg(feature = "server")]
 pub mod checks;
 pub mod connect;
-#[cfg(feature = "server")]
-mod directory;
 pub mod endpoint;
 pub mod formats;
 pub mod keys;

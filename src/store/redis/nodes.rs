@@ -99,6 +99,7 @@ fn fields_of(report: NodeReport) -> BTreeMap<String, String> {
         ("sockets".into(), report.sockets.to_string()),
         ("users".into(), report.users.to_string()),
     ]);
+    fields.extend(report.proof.map(|proof| ("proof".into(), proof)));
     fields
 }
 
@@ -107,6 +108,7 @@ fn report_of(mut fields: BTreeMap<String, String>) -> Option<NodeReport> {
     Some(NodeReport {
         id: fields.remove("id")?,
         address: fields.remove("address")?,
+        proof: fields.remove("proof"),
         version: fields.remove("version")?,
         started_at: fields.remove("startedAt")?,
         sockets: fields.remove("sockets")?.parse().ok()?,

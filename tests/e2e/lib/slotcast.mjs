@@ -64,6 +64,8 @@ function environmentOf(settings) {
     JWT_SECRET: SECRET,
     SLOTCAST_ADMIN_ADDR: '127.0.0.1:0',
     SLOTCAST_DRAIN_TIME: '5',
+    // The tests have one address among them.
+    SLOTCAST_ANONYMOUS_RATE: '0',
     ...settings,
   };
 }

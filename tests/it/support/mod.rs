@@ -35,8 +35,8 @@ use slotcast::calls::catalog::Catalog;
 use slotcast::calls::rates::UserRates;
 use slotcast::clock;
 use slotcast::config::{
-    AuthConfig, CatalogConfig, Config, Environment, FreedTo, HoldConfig, KeySource, LimitConfig, ListenConfig,
-    StoreConfig, StoreKind,
+    AuthConfig, CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, KeySource, LimitConfig,
+    ListenConfig, StoreConfig, StoreKind,
 };
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
@@ -250,6 +250,8 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             admin_is_explicit: false,
             advertise: None,
             cors_origins: vec!["http://localhost:3000".into()],
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
             drain_time: Duration::from_secs(25),
             drain_grace: Duration::ZERO,
         },
@@ -259,6 +261,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             issuer: None,
             audience: None,
             secret_is_random: false,
+            node_secret: None,
         }),
         holds: HoldConfig {
             duration: Duration::from_secs(900),
@@ -268,7 +271,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             freed_to: FreedTo::Everyone,
         },
         catalog: CatalogConfig { open: true, max_days: 400 },
-        limits: LimitConfig { user_rate: None, event_rate: None, max_rooms: 256 },
+        limits: LimitConfig { user_rate: None, anonymous_rate: None, event_rate: None, max_rooms: 256 },
         log_filter: "info".into(),
     }
 }
@@ -281,6 +284,7 @@ impl Presence for Alone {
         NodeReport {
             id: "test".into(),
             address: "127.0.0.1:0".into(),
+            proof: None,
             version: "0".into(),
             started_at: clock::wall().rfc3339(),
             sockets: 0,

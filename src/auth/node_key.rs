@@ -1,0 +1,104 @@
+//! What nodes sign for each other: the ids of polling sessions, and the addresses at which they are reached.
+//!
+//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not: whoever can write to Redis can neither name a
+//! node that does not exist nor be sent what a client sends. Where tokens are checked by a key set and there is no
+//! `JWT_SECRET`, each process signs with a key of its own: it still knows its own sessions, and takes addresses on trust.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+
+/// What the key is derived with, so that no signature is one of a token.
+const DERIVED_FOR: &[u8] = b"slotcast: what nodes tell each other";
+
+/// The bytes of a key of this process alone.
+const OWN_KEY_BYTES: usize = 32;
+
+/// The shortest signature that is compared, in hexadecimal digits: 64 bits.
+const SHORTEST: usize = 16;
+
+/// The key of this node; its text never shows it.
+pub struct NodeKey {
+    key: Key,
+    is_shared: bool,
+}
+
+impl NodeKey {
+    /// The key that all nodes with this secret have.
+    pub fn shared(secret: &[u8]) -> Self {
+        Self { key: derive(secret), is_shared: true }
+    }
+
+    /// A key that no other process has.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes.
+    pub fn own() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; OWN_KEY_BYTES];
+        getrandom::fill(&mut secret)?;
+        Ok(Self { key: derive(&secret), is_shared: false })
+    }
+
+    /// Whether other nodes sign with the same key, so that what they say can be checked.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Signs some words for one purpose: 64 hexadecimal digits.
+    pub fn sign(&self, purpose: &str, words: &[&str]) -> String {
+        let mut message = purpose.to_owned();
+        for word in words {
+            // A length before each word: no two lists of words are one message.
+            message.push_str(&format!("\n{} {word}", word.len()));
+        }
+        hexadecimal(sign(&self.key, message.as_bytes()).as_ref())
+    }
+
+    /// Whether this is the signature of these words, or its beginning of at least 16 digits.
+    pub fn is_signed(&self, purpose: &str, words: &[&str], signature: &str) -> bool {
+        let expected = self.sign(purpose, words);
+        signature.len() >= SHORTEST
+            && expected
+                .as_bytes()
+                .get(..signature.len())
+                .is_some_and(|expected| verify_slices_are_equal(expected, signature.as_bytes()).is_ok())
+    }
+}
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeKey").field("is_shared", &self.is_shared).finish_non_exhaustive()
+    }
+}
+
+fn derive(secret: &[u8]) -> Key {
+    let derived = sign(&Key::new(HMAC_SHA256, secret), DERIVED_FOR);
+    Key::new(HMAC_SHA256, derived.as_ref())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_one_secret_check_each_other_and_nobody_else_can() {
+        let (one, other) = (NodeKey::shared(&[7; 32]), NodeKey::shared(&[7; 32]));
+        let signed = one.sign("address", &["node", "10.0.0.1:3000"]);
+        assert_eq!(signed.len(), 64);
+        assert!(other.is_signed("address", &["node", "10.0.0.1:3000"], &signed));
+        assert!(other.is_signed("address", &["node", "10.0.0.1:3000"], &signed[..16]));
+        assert!(!other.is_signed("address", &["node", "10.0.0.1:3000"], &signed[..15]), "too short");
+        assert!(!other.is_signed("address", &["node", "10.0.0.1:3000"], &format!("{signed}0")));
+        assert!(!other.is_signed("address", &["node", "10.0.0.2:3000"], &signed));
+        assert!(!other.is_signed("session", &["node", "10.0.0.1:3000"], &signed));
+        assert!(!other.is_signed("address", &["node1", "0.0.0.1:3000"], &signed));
+        assert!(!NodeKey::shared(&[8; 32]).is_signed("address", &["node", "10.0.0.1:3000"], &signed));
+        let own = NodeKey::own().unwrap();
+        assert!(own.is_signed("a", &[], &own.sign("a", &[])));
+        assert!(!NodeKey::own().unwrap().is_signed("a", &[], &own.sign("a", &[])));
+    }
+}

@@ -1,0 +1,104 @@
+//! The id by which a client names its polling session: it names the node that has the session, and is signed.
+//!
+//! The library's own id says nothing of where its session lives, and is the socket's public id as well. The gate appends
+//! the node and a signature where the client learns the id, and takes them off where the client uses it. So any node finds
+//! the session's node without asking Redis, an invented id is told from a real one at once, and who knows a socket's
+//! public id still cannot poll for it.
+
+use std::sync::Arc;
+
+use crate::auth::NodeKey;
+
+/// How long the library's id is: 96 bits in base64.
+const ENGINE_ID: usize = 16;
+
+/// How long a node's id is, in hexadecimal digits.
+const NODE_ID: usize = 16;
+
+/// How much of the signature an id carries, in hexadecimal digits.
+const SIGNATURE: usize = 24;
+
+const PURPOSE: &str = "session";
+
+/// Makes and reads the ids that clients know.
+pub struct EngineIds {
+    node_id: String,
+    key: Arc<NodeKey>,
+}
+
+/// A session as a client named it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// A session of this node, by the library's id.
+    Own(String),
+    /// A session of the node with this id.
+    Of(String),
+}
+
+impl EngineIds {
+    /// For the sessions of this node: 16 hexadecimal digits.
+    pub fn new(node_id: String, key: Arc<NodeKey>) -> Self {
+        Self { node_id, key }
+    }
+
+    /// The id that the client of a session of this node is told.
+    pub(super) fn name(&self, engine_id: &str) -> String {
+        let signature = self.key.sign(PURPOSE, &[engine_id, &self.node_id]);
+        format!("{engine_id}{}{}", self.node_id, &signature[..SIGNATURE])
+    }
+
+    /// What an id names; `None` for one that no node has made. Without a shared key the ids of other nodes are taken on
+    /// trust: the other node checks them.
+    pub(super) fn read(&self, sid: &str) -> Option<Named> {
+        if sid.len() != ENGINE_ID + NODE_ID + SIGNATURE || !sid.is_ascii() {
+            return None;
+        }
+        let (engine_id, rest) = sid.split_at(ENGINE_ID);
+        let (node_id, signature) = rest.split_at(NODE_ID);
+        let is_own = node_id == self.node_id;
+        if (is_own || self.key.is_shared()) && !self.key.is_signed(PURPOSE, &[engine_id, node_id], signature) {
+            return None;
+        }
+        Some(if is_own { Named::Own(engine_id.to_owned()) } else { Named::Of(node_id.to_owned()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(node_id: &str, key: NodeKey) -> EngineIds {
+        EngineIds::new(node_id.to_owned(), Arc::new(key))
+    }
+
+    // Attack 5: an invented id asks nobody.
+    #[test]
+    fn an_id_names_its_node_and_cannot_be_invented() {
+        let (one, other) =
+            (ids("00000000000000a1", NodeKey::shared(&[7; 32])), ids("00000000000000b2", NodeKey::shared(&[7; 32])));
+        let sid = one.name("abcdefghijklmno-");
+        assert_eq!(one.read(&sid), Some(Named::Own("abcdefghijklmno-".into())));
+        assert_eq!(other.read(&sid), Some(Named::Of("00000000000000a1".into())));
+        let forged = format!("{}{}", &sid[..32], "0".repeat(24));
+        for bad in [
+            "",
+            "abcdefghijklmno-",
+            &forged,
+            &sid[1..],
+            &format!("{sid}0"),
+            &sid.replace("abc", "abd"),
+            &"é".repeat(28),
+        ] {
+            assert_eq!((one.read(bad), other.read(bad)), (None, None), "{bad}");
+        }
+    }
+
+    #[test]
+    fn without_a_shared_key_other_nodes_are_believed_and_this_one_is_not_fooled() {
+        let (one, other) =
+            (ids("00000000000000a1", NodeKey::own().unwrap()), ids("00000000000000b2", NodeKey::own().unwrap()));
+        let sid = one.name("abcdefghijklmno-");
+        assert_eq!(other.read(&sid), Some(Named::Of("00000000000000a1".into())));
+        assert_eq!(one.read(&other.name("abcdefghijklmno-").replace("b2", "a1")), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! The Engine.IO sessions that the library holds, and how many of them have shown no token yet.
+//!
+//! A stranger's session costs memory and tasks before anything is known of its client, so such sessions are bounded, a node
+//! and a connection each. What is counted is what the library holds: each session's first request carries an
+//! [`EngineSession`] that lives as long as the library keeps the request, also while a session that has ended waits for its
+//! timers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use crate::net::connection::ConnectionHandle;
+use crate::telemetry::metrics::Metrics;
+
+/// How many sessions of strangers a node holds: about 60 MiB. A client that sends its token at once is one of them for a
+/// round trip.
+pub(super) const STRANGERS: usize = 4_096;
+
+/// How many of them may have come over one connection. Behind a proxy the clients of a whole crowd share some.
+pub(super) const STRANGERS_OF_A_CONNECTION: usize = 256;
+
+/// From how many on the strangers of a connection are a crowd. Crowds together get half of the node's room: what is left
+/// is for those who come one by one.
+const A_CROWD: usize = 8;
+
+/// Why one more stranger is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The node has as many as it may.
+    Node,
+    /// The connection has.
+    Connection,
+}
+
+impl Full {
+    /// For the metric of attempts to connect.
+    pub(super) fn outcome(self) -> &'static str {
+        match self {
+            Full::Node => "node_full",
+            Full::Connection => "connection_full",
+        }
+    }
+}
+
+/// The sessions of this node.
+#[derive(Clone)]
+pub(crate) struct EngineSessions(Arc<Registry>);
+
+struct Registry {
+    metrics: Metrics,
+    strangers: AtomicUsize,
+    /// Those that began by polling, by the library's id. Held for a map access only, never across an await.
+    polling: Mutex<HashMap<String, Weak<EngineSession>>>,
+}
+
+/// One session, as long as the library holds anything of it.
+pub(crate) struct EngineSession {
+    of: Arc<Registry>,
+    connection: Option<ConnectionHandle>,
+    /// It has shown a token that holds.
+    is_known: AtomicBool,
+    /// It was ended by this node: nothing more of its client reaches the library.
+    is_over: AtomicBool,
+    engine_id: OnceLock<String>,
+    /// Its requests with packets are handled one after the other.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl EngineSessions {
+    /// None yet.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self(Arc::new(Registry { metrics, strangers: AtomicUsize::new(0), polling: Mutex::default() }))
+    }
+
+    /// Makes room for one more session, which nothing is known of.
+    pub(super) fn begin(&self, connection: Option<ConnectionHandle>) -> Result<Arc<EngineSession>, Full> {
+        let of_connection = connection.as_ref().map_or(0, ConnectionHandle::begin_stranger);
+        let strangers = self.0.strangers.fetch_add(1, Ordering::AcqRel);
+        self.0.metrics.strangers.inc();
+        self.0.metrics.engine_sessions.inc();
+        // From here on it is counted, and its end takes it back.
+        let session = EngineSession {
+            of: self.0.clone(),
+            connection,
+            is_known: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            engine_id: OnceLock::new(),
+            turn: tokio::sync::Mutex::default(),
+        };
+        let room = if of_connection < A_CROWD { STRANGERS } else { STRANGERS / 2 };
+        match (of_connection < STRANGERS_OF_A_CONNECTION, strangers < room) {
+            (false, _) => Err(Full::Connection),
+            (_, false) => Err(Full::Node),
+            _ => Ok(Arc::new(session)),
+        }
+    }
+
+    /// A session that began by polling, by the library's id.
+    pub(super) fn find(&self, engine_id: &str) -> Option<Arc<EngineSession>> {
+        self.0.lock().get(engine_id).and_then(Weak::upgrade)
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<EngineSession>>> {
+        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_stranger(&self, connection: Option<&ConnectionHandle>) {
+        self.strangers.fetch_sub(1, Ordering::AcqRel);
+        self.metrics.strangers.dec();
+        connection.into_iter().for_each(ConnectionHandle::end_stranger);
+    }
+}
+
+impl EngineSession {
+    /// Has it found by the library's id. For those that begin by polling: the others have one connection, and no request.
+    pub(super) fn register(self: &Arc<Self>, engine_id: &str) {
+        if self.engine_id.set(engine_id.to_owned()).is_ok() {
+            self.of.lock().insert(engine_id.to_owned(), Arc::downgrade(self));
+        }
+    }
+
+    /// Its client has shown a token that holds: it is no stranger any more.
+    pub(super) fn note_known(&self) {
+        if !self.is_known.swap(true, Ordering::AcqRel) {
+            self.of.forget_stranger(self.connection.as_ref());
+        }
+    }
+
+    /// Lets nothing more of its client reach the library.
+    pub(super) fn note_over(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Resolves when no other request with packets is being handled, and keeps others waiting until it is dropped.
+    pub(super) async fn take_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+}
+
+impl Drop for EngineSession {
+    fn drop(&mut self) {
+        if let Some(engine_id) = self.engine_id.get() {
+            self.of.lock().remove(engine_id);
+        }
+        self.of.metrics.engine_sessions.dec();
+        if !*self.is_known.get_mut() {
+            self.of.forget_stranger(self.connection.as_ref());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::connection::Connections;
+
+    fn begin(sessions: &EngineSessions, handle: &ConnectionHandle, count: usize) -> Vec<Arc<EngineSession>> {
+        (0..count).map(|_| sessions.begin(Some(handle.clone())).ok().unwrap()).collect()
+    }
+
+    // Attack 1.
+    #[test]
+    fn strangers_are_bounded_and_make_room_when_they_are_known_or_gone() {
+        let (sessions, connections) = (EngineSessions::new(Metrics::new()), Connections::default());
+        let guarded: Vec<_> = (0..STRANGERS).map(|_| connections.guard(())).collect();
+        let crowd = begin(&sessions, &guarded[0].handle(), STRANGERS_OF_A_CONNECTION);
+        assert_eq!(sessions.begin(Some(guarded[0].handle())).err(), Some(Full::Connection));
+        let mut others = Vec::new();
+        for guard in &guarded[1..] {
+            if sessions.0.strangers.load(Ordering::Relaxed) < STRANGERS {
+                others.extend(begin(&sessions, &guard.handle(), 1));
+            }
+        }
+        assert_eq!(sessions.begin(Some(guarded[1].handle())).err(), Some(Full::Node));
+        assert_eq!(sessions.0.metrics.strangers.get(), STRANGERS as i64);
+        others[0].note_known();
+        others[0].note_known();
+        let one = begin(&sessions, &guarded[2].handle(), 1);
+        assert_eq!(sessions.begin(Some(guarded[3].handle())).err(), Some(Full::Node));
+        drop((crowd, others, one));
+        assert_eq!((sessions.0.metrics.strangers.get(), sessions.0.metrics.engine_sessions.get()), (0, 0));
+        assert_eq!(guarded[0].handle().begin_stranger(), 0, "the connection's own count went back, too");
+    }
+
+    #[test]
+    fn crowds_leave_room_for_those_who_come_one_by_one() {
+        let (sessions, connections) = (EngineSessions::new(Metrics::new()), Connections::default());
+        let guarded: Vec<_> = (0..STRANGERS / 32).map(|_| connections.guard(())).collect();
+        let mut held = Vec::new();
+        for guard in &guarded {
+            while let Ok(session) = sessions.begin(Some(guard.handle())) {
+                held.push(session);
+            }
+        }
+        assert!(held.len() <= STRANGERS / 2 + guarded.len() * A_CROWD, "{}", held.len());
+        let newcomer = connections.guard(());
+        assert!(sessions.begin(Some(newcomer.handle())).is_ok());
+    }
+
+    #[test]
+    fn a_polling_session_is_found_while_the_library_holds_it() {
+        let sessions = EngineSessions::new(Metrics::new());
+        let session = sessions.begin(None).ok().unwrap();
+        session.register("id");
+        assert!(sessions.find("id").is_some_and(|found| Arc::ptr_eq(&found, &session)));
+        drop(session);
+        assert!(sessions.find("id").is_none());
+        assert!(sessions.0.lock().is_empty());
+    }
+}

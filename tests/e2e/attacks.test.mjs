@@ -1,0 +1,232 @@
+// What a stranger may do before a token is known, and what nobody may do with one: each attack was seen to work once. The
+// node lives, an honest client beside keeps its board, and all that was counted goes back to where it was.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { readMetric } from './lib/cluster.mjs';
+import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
+import { POLLING, RawClient, beginPolling, frame, head } from './lib/raw_client.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { userToken } from './lib/tokens.mjs';
+import { eventually, inLanes, sleep } from './lib/waiting.mjs';
+
+/** What README allows sessions without a token: of a node, and of one connection. */
+const STRANGERS = 4_096;
+const OF_A_CONNECTION = 256;
+
+const slotcast = await startSlotcast();
+after(() => slotcast.stop());
+
+const connectPacket = (user) => `40{"token":"${userToken(user)}"}`;
+const gauges = ['slotcast_strangers', 'slotcast_engine_sessions', 'slotcast_connections', 'slotcast_queue_depth'];
+const readGauges = async () => Object.fromEntries(await Promise.all(gauges.map(async (name) => [name, await readMetric(slotcast, name)])));
+const post = (sid, body) => fetch(`${slotcast.url}${POLLING}&sid=${sid}`, { method: 'POST', body });
+
+/** Attacks while a client watches a space. It misses nothing, and afterwards there is nothing but it. */
+async function besideAWatcher(attack) {
+  const space = freshSpace();
+  const watcher = await slotcast.user(freshNumber());
+  await watcher.join(space, { date: space.date });
+  await watcher.first('slots_status_update');
+  const alone = { slotcast_strangers: 0, slotcast_engine_sessions: 1, slotcast_connections: 1, slotcast_queue_depth: 0 };
+  await eventually(async () => (await readMetric(slotcast, 'slotcast_connections')) === 1, 'one socket');
+  await attack();
+  const staff = slotcast.staffCaller();
+  const answer = await staff.put('/api/slots/1', space.body({ status: 'blocked' }));
+  await watcher.first('slot_update', ({ version }) => version === answer.data.version);
+  let seen;
+  const isAlone = async () => JSON.stringify((seen = await readGauges())) === JSON.stringify(alone);
+  await eventually(isAlone, () => `all gone but one: ${JSON.stringify(seen)}`, 60_000);
+  assert.equal((await staff.get('/api/stats')).data.totalSockets, 1);
+  assert.deepEqual(watcher.disconnects, []);
+  watcher.close();
+  await eventually(async () => (await readMetric(slotcast, 'slotcast_engine_sessions')) === 0, 'nobody');
+}
+
+/** Sends so many handshakes by polling over one connection, and counts the answers. */
+async function sendHandshakes(count) {
+  const client = await RawClient.open(slotcast.port);
+  client.write(head('GET', POLLING).repeat(count));
+  const answers = () => client.received.match(/HTTP\/1\.1 \d+/g) ?? [];
+  await eventually(() => answers().length === count, () => `${answers().length} of ${count} answers`);
+  const refused = answers().filter((line) => line.endsWith('503')).length;
+  assert.equal((client.received.match(/retry-after: /gi) ?? []).length, refused, 'a refusal says when to come back');
+  return { client, begun: (client.received.match(/"sid"/g) ?? []).length, refused };
+}
+
+// Attack 1.
+test('handshakes without a token have a bound, and who comes with one is let in beside them', async (t) => {
+  await besideAWatcher(async () => {
+    const one = await sendHandshakes(1_000);
+    assert.deepEqual([one.begun, one.refused], [OF_A_CONNECTION, 1_000 - OF_A_CONNECTION]);
+    let begun = one.begun;
+    const clients = [one.client];
+    await inLanes(8, range(1, 40), async () => {
+      const { client, begun: more } = await sendHandshakes(300);
+      clients.push(client);
+      begun += more;
+    });
+    t.diagnostic(`${begun} sessions of 13,000 handshakes`);
+    assert.ok(begun <= STRANGERS, `${begun}`);
+    assert.ok((await readMetric(slotcast, 'slotcast_strangers')) <= STRANGERS);
+    // By either transport: crowds leave room.
+    for (const transports of [['websocket'], ['polling']]) {
+      const honest = slotcast.connect({ token: userToken(freshNumber()), transports });
+      await honest.connected();
+      assert.deepEqual(honest.refusals, []);
+      honest.close();
+    }
+    for (const client of clients) client.close();
+    assert.ok((await readMetric(slotcast, 'slotcast_connects_total{outcome="connection_full"}')) > 0);
+  });
+});
+
+// Attack 1.
+test('a session that shows no token ends after ten seconds', async () => {
+  const started = Date.now();
+  const sid = await beginPolling(slotcast.url);
+  // It lives on by its pongs until then.
+  const isOver = async () => (await post(sid, '3')).status === 400;
+  await eventually(isOver, 'its end', 60_000);
+  const took = Date.now() - started;
+  assert.ok(took >= 9_900, 'not before');
+  assert.ok(took < 40_000, 'its own end, not that of one that answers no ping');
+  await eventually(async () => (await readMetric(slotcast, 'slotcast_strangers')) === 0, 'no strangers');
+});
+
+const NAMESPACES = range(1, 100).map((number) => `40/${'a'.repeat(60_000)}${number},`);
+
+/** Sends the names until the session is refused, and gives how many were taken. */
+async function askForNamespaces(sid) {
+  for (const [index, name] of NAMESPACES.entries()) if ((await post(sid, name)).status !== 200) return index;
+  return NAMESPACES.length;
+}
+
+// Attack 2.
+test('a namespace that does not exist ends the session, by polling', async () => {
+  await besideAWatcher(async () => {
+    for (const packet of [undefined, connectPacket(7)]) {
+      const sid = await beginPolling(slotcast.url);
+      if (packet) {
+        assert.equal((await post(sid, packet)).status, 200);
+        await eventually(async () => (await readMetric(slotcast, 'slotcast_connections')) === 2, 'the socket');
+      }
+      const taken = await askForNamespaces(sid);
+      assert.ok(taken < NAMESPACES.length / 2, `${taken} names were taken`);
+      assert.equal((await post(sid, '3')).status, 400);
+    }
+  });
+});
+
+// Attack 2.
+test('a namespace that does not exist ends the session, on a websocket and in one that was upgraded', async () => {
+  await besideAWatcher(async () => {
+    for (const packet of [undefined, connectPacket(7)]) {
+      for (const isUpgraded of [false, true]) {
+        const sid = isUpgraded ? await beginPolling(slotcast.url) : undefined;
+        const client = await (await RawClient.open(slotcast.port)).upgrade({ sid });
+        if (isUpgraded) {
+          client.write(frame('2probe'));
+          await client.sees('3probe');
+          client.write(frame('5'));
+        }
+        if (packet) {
+          client.write(frame(packet));
+          await client.sees('connection_confirmed');
+        }
+        client.socket.pause();
+        for (const name of NAMESPACES) client.write(frame(name));
+        client.socket.resume();
+        await eventually(() => client.hasEnded, 'the end of the connection');
+        assert.ok(client.received.length < NAMESPACES.length * 30_000, `${client.received.length} bytes came back`);
+      }
+    }
+  });
+});
+
+// Attack 3.
+test('sockets that connect and leave in a hurry leave nobody behind', async () => {
+  const sequences = [
+    ['C', '41', 'C', '41'],
+    ['C', '41', 'C'],
+    ['C', '41', 'C', '43[1]'],
+    ['C', 'C', '41', 'C', 'C', '41'],
+    ['C', '41', '42["x",{}]', 'C', '1'],
+  ];
+  await besideAWatcher(async () => {
+    await inLanes(4, range(1, 600), async (number) => {
+      const client = await (await RawClient.open(slotcast.port)).upgrade();
+      const packets = sequences[number % sequences.length];
+      for (const packet of packets) {
+        client.write(frame(packet === 'C' ? connectPacket(number) : packet));
+        // In writes of their own, each of which may find the one before half done.
+        await new Promise(setImmediate);
+      }
+      await sleep(2);
+      client.close();
+    });
+  });
+});
+
+// Attack 3.
+test('a client that comes back over its connection is connected, or told to start anew', async () => {
+  await inLanes(4, range(1, 100), async (number) => {
+    const client = await (await RawClient.open(slotcast.port)).upgrade();
+    client.pongs();
+    for (const packet of [connectPacket(number), '41', connectPacket(number)]) client.write(frame(packet));
+    // Where the library forgets the second one, nobody would tell the client.
+    const space = freshSpace();
+    await eventually(() => client.hasEnded || client.received.split('connection_confirmed').length > 2, 'a word of its second socket');
+    if (!client.hasEnded) {
+      client.write(frame(`427${JSON.stringify(['join_space', space.event()])}`));
+      await eventually(() => client.hasEnded || client.received.includes('437[{"ok":true'), 'its answer, or its end');
+    }
+    client.close();
+  });
+});
+
+// Attack 4.
+test('requests with packets of one session are handled in turn', async () => {
+  const sid = await beginPolling(slotcast.url);
+  const slow = await RawClient.open(slotcast.port);
+  slow.write(`${head('POST', `${POLLING}&sid=${sid}`, { 'content-length': 3 })}3`);
+  await sleep(300);
+  const quick = await RawClient.open(slotcast.port);
+  quick.write(`${head('POST', `${POLLING}&sid=${sid}`, { 'content-length': 1 })}3`);
+  await sleep(500);
+  assert.equal(quick.received, '', 'it waits for the one before');
+  slow.write('\x1e3');
+  await slow.sees('HTTP/1.1 200');
+  await quick.sees('HTTP/1.1 200');
+  for (const client of [slow, quick]) client.close();
+});
+
+// Attack 5.
+test('reads without a token have a limit by address, which handshakes and callers with a token have not', async () => {
+  const settings = { SLOTCAST_ANONYMOUS_RATE: '1', SLOTCAST_TRUSTED_PROXIES: '127.0.0.0/8' };
+  const node = await startSlotcast({ settings });
+  try {
+    const space = freshSpace();
+    const read = async (headers) => (await node.caller().get(space.boardPath(space.date), headers)).status;
+    const from = (address) => ({ 'x-forwarded-for': `6.6.6.6, ${address}` });
+    // Ten at once, and one more each second.
+    const statuses = [];
+    await inLanes(10, range(1, 100), async () => statuses.push(await read(from('203.0.113.7'))));
+    const refused = statuses.filter((status) => status === 429).length;
+    assert.deepEqual([...new Set(statuses)].sort(), [200, 429]);
+    assert.ok(refused >= 50, `${refused} of 100 were refused`);
+    assert.equal(await read(from('203.0.113.8')), 200, 'another address');
+    assert.equal((await read({ forwarded: 'for=203.0.113.9', ...from('203.0.113.10') })), 200);
+    const unlimited = async (ask) => {
+      for (const _ of range(1, 30)) assert.equal(await ask(), 200);
+    };
+    await unlimited(async () => (await node.userCaller(7).get(space.boardPath(space.date), from('203.0.113.7'))).status);
+    await unlimited(async () => (await fetch(`${node.url}${POLLING}`, { headers: from('203.0.113.7') })).status);
+    await unlimited(async () => (await fetch(`${node.url}/readyz`, { headers: from('203.0.113.7') })).status);
+    const answer = await node.caller().get(space.boardPath(space.date), from('203.0.113.8'));
+    assert.equal(answer.status, 200);
+  } finally {
+    await node.stop();
+  }
+});
