@@ -12,6 +12,9 @@ const BOARD_MS = 2_000;
 /** A node that refuses every act for so long, in ms, is to say that it is not ready. */
 const REFUSING_MS = 3_000;
 
+/** Fewer refusals than this in a row may each have a reason of their own. */
+const REFUSALS = 6;
+
 /** How many changes before and after a violation are shown. */
 const AROUND = 3;
 
@@ -299,8 +302,9 @@ function checkReadiness(found) {
   const nodes = new Set(readiness.map(({ node }) => node));
   for (const node of nodes) {
     const answered = records.filter((one) => one.node === node && one.status !== undefined);
-    for (const [first, last] of refusalsOf(answered.sort((left, right) => left.sentAt - right.sentAt))) {
-      if (last.receivedAt - first.sentAt < REFUSING_MS) continue;
+    for (const row of refusalsOf(answered.sort((left, right) => left.sentAt - right.sentAt))) {
+      const [first, last] = [row[0], row.at(-1)];
+      if (row.length < REFUSALS || last.receivedAt - first.sentAt < REFUSING_MS) continue;
       const meanwhile = readiness.filter((one) => one.node === node && one.at >= first.sentAt && one.at <= last.receivedAt + 1_000);
       if (meanwhile.some(({ status }) => status !== 200)) continue;
       found.add('ready-while-refusing', `${node} answered every act with 503 for ${last.receivedAt - first.sentAt} ms, and /readyz with 200`);
@@ -308,14 +312,14 @@ function checkReadiness(found) {
   }
 }
 
-/** The first and the last of each row of refusals as unavailable. */
+/** The rows of refusals as unavailable. */
 function refusalsOf(answered) {
   const rows = [];
   let row;
   for (const one of answered) {
     if (one.status !== 503) row = undefined;
-    else if (row) row[1] = one;
-    else rows.push((row = [one, one]));
+    else if (row) row.push(one);
+    else rows.push((row = [one]));
   }
   return rows;
 }
