@@ -21,7 +21,8 @@ Afterwards a checker reads every answer, every event and the store's own logs:
 
 Times are seconds from the fault's end: the middle of the runs, and the longest in brackets. *Acts work* means that an act was
 done on every node in every space. *Viewers equal* means that every viewer has heard of these acts. *Acts lost* counts
-acknowledged acts that the store itself no longer has. They are a violation wherever the last column says "nothing".
+acknowledged acts that the store itself no longer has. They are a violation wherever the last column says "nothing". A name
+under *violations* is a promise that is still broken under that fault: \`checks.mjs\` says what each name means.
 `;
 
 const CONCLUSION = `
