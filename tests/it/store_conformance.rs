@@ -102,6 +102,7 @@ macro_rules! conformance_cases {
             a_log_keeps_its_last_changes,
             a_log_of_large_changes_is_read_in_portions,
             a_node_goes_on_with_a_bucket_where_it_was,
+            a_day_of_large_slots_is_read_as_of_one_version,
             two_sweepers_free_each_hold_once,
             a_sweep_is_bounded_and_tells_what_is_left,
             an_extended_hold_is_swept_at_its_new_end,
@@ -962,6 +963,53 @@ pub async fn a_log_of_large_changes_is_read_in_portions(factory: impl StoreFacto
     }
     assert!(portions >= 4, "{portions}");
     assert!(matches!(bench.store.read_log(topic, &at).await.unwrap(), LogRead::Messages(none) if none.is_empty()));
+}
+
+pub async fn a_day_of_large_slots_is_read_as_of_one_version(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let large = || Some(SlotData::new(serde_json::from_str(&format!("{{\"x\":\"{}\"}}", "x".repeat(8_192))).unwrap()));
+    let numbers: Vec<u64> = (1..=60).collect();
+    for some in numbers.chunks(30) {
+        let kind = SlotActKind::Update { to: StaffStatus::Booked, data: large() };
+        bench.apply(space(1), some, kind).await.unwrap();
+    }
+    // Slots change, and lose their records, while the day is read.
+    let writing = async {
+        let mut written = BTreeMap::new();
+        for round in 0..90_u64 {
+            let slot = 1 + round * 7 % 60;
+            let (to, data) =
+                if round % 3 == 0 { (StaffStatus::Available, None) } else { (StaffStatus::Booked, large()) };
+            let has_record = data.is_some();
+            let at = bench.apply(space(1), &[slot], SlotActKind::Update { to, data }).await.unwrap().at;
+            written.insert(at.version, (slot, has_record));
+        }
+        written
+    };
+    let reading = async {
+        let mut reads = Vec::new();
+        for _ in 0..30 {
+            let read = bench.store.read_day(space(1), day()).await.unwrap();
+            let records = read.records.iter().map(|(number, record)| (u64::from(number.get()), record.version));
+            reads.push((read.at.version, records.collect::<BTreeMap<_, _>>()));
+        }
+        reads
+    };
+    let (written, mut reads) = futures_util::future::join(writing, reading).await;
+    let read = bench.store.read_day(space(1), day()).await.unwrap();
+    reads
+        .push((read.at.version, read.records.iter().map(|(n, record)| (u64::from(n.get()), record.version)).collect()));
+    for (at, records) in reads {
+        let mut expected: BTreeMap<u64, u64> = numbers.iter().map(|number| (*number, *number)).collect();
+        for (version, (slot, has_record)) in written.range(..=at) {
+            if *has_record {
+                expected.insert(*slot, *version);
+            } else {
+                expected.remove(slot);
+            }
+        }
+        assert_eq!(records, expected, "as of {at}");
+    }
 }
 
 pub async fn a_node_goes_on_with_a_bucket_where_it_was(factory: impl StoreFactory) {

@@ -9,27 +9,88 @@ use super::RedisStore;
 use super::call::{Budget, Call};
 use super::keys::{compact, parse_compact, parse_kind, space_key};
 use super::record::{parse_record, parse_time, parse_token};
+use super::reply::Reply;
 use super::scripts;
 use crate::domain::event::Position;
 use crate::domain::ids::parse_id;
 use crate::domain::{Bucket, Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
 
+/// How often a day is read for what changed since it was read.
+const DAY_PASSES: usize = 32;
+
 pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
     let keys = &store.keys;
-    let call = Call::new(&scripts::READ_DAY)
-        .fence(space.bucket())
-        .key(keys.head(Topic::Space(space)))
-        .key(keys.day(space, day));
-    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    let (reply, texts) = read_day_texts(store, space, day).await?;
     let mut records = BTreeMap::new();
-    for pair in reply.array_at(4)?.chunks_exact(2) {
-        if let [number, record] = pair {
-            let slot = read_slot(number, record).ok_or_else(|| bad_value(&keys.day(space, day)))?;
-            records.insert(slot.0, slot.1);
-        }
+    for (number, record) in &texts {
+        let slot = read_slot(number, record).ok_or_else(|| bad_value(&keys.day(space, day)))?;
+        records.insert(slot.0, slot.1);
     }
     Ok(DayState { at: reply.position_at(1)?, revision: reply.number_at(3)?, now: reply.time_at(0)?, records })
+}
+
+/// A day's records by the numbers of their slots, as of the position in the reply. Many large ones are read in portions,
+/// each with the time of a call of its own. What changed meanwhile is then read again, until that is one portion.
+async fn read_day_texts(
+    store: &RedisStore,
+    space: SpaceKey,
+    day: Day,
+) -> Result<(Reply, BTreeMap<String, String>), StoreError> {
+    let mut texts = BTreeMap::new();
+    // The position of which `texts` has everything.
+    let mut known: Option<Position> = None;
+    for _ in 0..DAY_PASSES {
+        let since = known.as_ref().map_or(0, |known| known.version);
+        let first = read_day_portion(store, space, day, since, "").await?;
+        let at = first.position_at(1)?;
+        if known.as_ref().is_some_and(|known| known.epoch != at.epoch) {
+            texts.clear();
+            known = None;
+            continue;
+        }
+        if known.is_some() {
+            let all = first.array_at(6)?;
+            texts.retain(|number, _| all.contains(number));
+        }
+        take_texts(&first, &mut texts)?;
+        let mut last = first.text_at(4)?.to_owned();
+        if last.is_empty() {
+            return Ok((first, texts));
+        }
+        while !last.is_empty() {
+            let portion = read_day_portion(store, space, day, since, &last).await?;
+            take_texts(&portion, &mut texts)?;
+            last = portion.text_at(4)?.to_owned();
+        }
+        known = Some(at);
+    }
+    Err(StoreError(format!("Redis: the day {day} of {space} changes faster than it can be read")))
+}
+
+async fn read_day_portion(
+    store: &RedisStore,
+    space: SpaceKey,
+    day: Day,
+    since: u64,
+    after: &str,
+) -> Result<Reply, StoreError> {
+    let call = Call::new(&scripts::READ_DAY)
+        .fence(space.bucket())
+        .key(store.keys.head(Topic::Space(space)))
+        .key(store.keys.day(space, day))
+        .arg(LOG_PORTION)
+        .arg(since)
+        .arg(after);
+    store.runner.repeatable(&call, Budget::of_a_call()).await
+}
+
+fn take_texts(reply: &Reply, texts: &mut BTreeMap<String, String>) -> Result<(), StoreError> {
+    let mut parts = reply.array_at(5)?.into_iter();
+    while let (Some(number), Some(text)) = (parts.next(), parts.next()) {
+        texts.insert(number, text);
+    }
+    Ok(())
 }
 
 pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<SpaceState, StoreError> {
