@@ -1,12 +1,13 @@
 //! Opening times of a space, and the slots of a local day that follow from them.
 //!
-//! Slots tile the time from opening to closing, each of full length: a day of 23 or 25 hours that is open around the
-//! clock has 23 or 25 one-hour slots. Numbers count from 1 at opening; labels are local times.
+//! Slots tile the time from opening to closing: a day of 23 or 25 hours that is open around the clock has 23 or 25
+//! one-hour slots. Each has the full length. Only where the clock is put forward between opening and closing, the last
+//! slot may be shorter: it ends at closing, as on every other day. Numbers count from 1 at opening; labels are local times.
 
 use std::fmt;
 
 use jiff::civil::{Date, Time, Weekday};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -38,16 +39,21 @@ impl WallTime {
         (minutes < 60 && total <= Self::MIDNIGHT_AFTER).then_some(Self(total))
     }
 
-    /// The instant of this local time on a day. A time that the day skips is moved on by the gap, one that it has
-    /// twice is the first.
+    /// The instant of this local time on a day. A time that the day skips is the instant at which the clock is put
+    /// forward: what opens then opens at that instant, and nothing starts after what closes then. Of a time that the day
+    /// has twice it is the first.
     fn on(self, date: Date, zone: &TimeZone) -> Option<StoreTime> {
         let (date, minutes) = match self.0 {
             Self::MIDNIGHT_AFTER => (date.tomorrow().ok()?, 0),
             minutes => (date, minutes),
         };
         let time = Time::new((minutes / 60) as i8, (minutes % 60) as i8, 0, 0).ok()?;
-        let zoned = date.to_datetime(time).to_zoned_datetime(zone.clone()).ok()?;
-        Some(zoned.timestamp().into())
+        let ambiguous = zone.to_ambiguous_timestamp(date.to_datetime(time));
+        let is_skipped = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
+        // Within a gap, the time by the offset after it is an instant before the gap.
+        let instant = if is_skipped { ambiguous.earlier().ok()? } else { ambiguous.compatible().ok()? };
+        let put_forward = is_skipped.then(|| zone.following(instant).next()).flatten();
+        Some(put_forward.map_or(instant, |transition| transition.timestamp()).into())
     }
 }
 
@@ -214,32 +220,41 @@ impl Schedule {
 
     /// The slots of a day in ascending order; none on a closed day.
     pub fn slots(&self, day: Day) -> Vec<SlotTime> {
-        let Some((opening, count)) = self.opening(day) else { return Vec::new() };
-        (1..=count).filter_map(|number| self.slot_at(opening, number)).collect()
+        let Some(hours) = self.hours(day) else { return Vec::new() };
+        (1..=hours.slots).filter_map(|number| self.slot_at(hours, number)).collect()
     }
 
     /// One slot of a day.
     pub fn slot(&self, day: Day, number: SlotNumber) -> Option<SlotTime> {
-        let (opening, count) = self.opening(day)?;
-        (number.get() <= count).then(|| self.slot_at(opening, number.get()))?
+        let hours = self.hours(day)?;
+        (number.get() <= hours.slots).then(|| self.slot_at(hours, number.get()))?
     }
 
-    /// The instant of opening and the number of slots.
-    fn opening(&self, day: Day) -> Option<(StoreTime, u16)> {
+    fn hours(&self, day: Day) -> Option<Hours> {
         if self.spec.closures.iter().any(|closure| closure.covers(day)) {
             return None;
         }
         let opening = self.spec.opens.on(day.date(), &self.zone)?;
         let closing = self.spec.closes.on(day.date(), &self.zone)?;
-        let count = (closing.as_millis() - opening.as_millis()) / self.slot_millis();
-        Some((opening, u16::try_from(count).ok()?))
+        let slots = self.count_slots(closing.as_millis() - opening.as_millis());
+        Some(Hours { opening, closing, slots: u16::try_from(slots).ok()? })
     }
 
-    fn slot_at(&self, opening: StoreTime, number: u16) -> Option<SlotTime> {
-        let start = opening.plus_millis(i64::from(number - 1) * self.slot_millis());
+    /// How many slots begin in so many milliseconds between opening and closing. A last slot that is cut short counts
+    /// only on a day that is shorter than others: what others leave over before closing is no slot.
+    fn count_slots(&self, open_millis: i64) -> i64 {
+        let usual = i64::from((self.spec.closes.0 - self.spec.opens.0) / self.spec.slot_minutes);
+        let whole = open_millis / self.slot_millis();
+        let begun = (open_millis + self.slot_millis() - 1) / self.slot_millis();
+        whole.max(begun.min(usual))
+    }
+
+    fn slot_at(&self, hours: Hours, number: u16) -> Option<SlotTime> {
+        let start = hours.opening.plus_millis(i64::from(number - 1) * self.slot_millis());
+        let end = start.plus_millis(self.slot_millis()).min(hours.closing);
         let label = start.timestamp().to_zoned_datetime(self.zone.clone()).strftime("%H:%M").to_string();
         let number = SlotNumber::new(u64::from(number))?;
-        Some(SlotTime { number, start, end: start.plus_millis(self.slot_millis()), label })
+        Some(SlotTime { number, start, end, label })
     }
 
     fn slot_millis(&self) -> i64 {
@@ -247,8 +262,18 @@ impl Schedule {
     }
 }
 
+/// When a space is open on one day, and in how many slots.
+#[derive(Clone, Copy)]
+struct Hours {
+    opening: StoreTime,
+    closing: StoreTime,
+    slots: u16,
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn around_the_clock() -> Schedule {
@@ -300,6 +325,75 @@ mod tests {
         assert_eq!(labels(&slots)[1..5], ["01:00", "02:00", "02:00", "03:00"]);
         assert_eq!(slots[2].start.rfc3339(), "2026-10-25T00:00:00.000Z");
         assert_eq!(slots[3].start.rfc3339(), "2026-10-25T01:00:00.000Z");
+    }
+
+    /// The slots of a day, each as its local start and its minutes.
+    fn tiles(zone: &str, hours: [&str; 2], slot_minutes: u16, date: &str) -> Vec<(String, i64)> {
+        let [opens, closes] = hours.map(|time| WallTime::parse(time).unwrap());
+        let spec = ScheduleSpec { timezone: zone.into(), opens, closes, slot_minutes, ..ScheduleSpec::default() };
+        let slots = Schedule::new(spec).unwrap().slots(day(date));
+        let minutes = |slot: &SlotTime| (slot.end.as_millis() - slot.start.as_millis()) / 60_000;
+        slots.iter().map(|slot| (slot.label.clone(), minutes(slot))).collect()
+    }
+
+    fn expected(tiles: &[(&str, i64)]) -> Vec<(String, i64)> {
+        tiles.iter().map(|(label, minutes)| (label.to_string(), *minutes)).collect()
+    }
+
+    #[test]
+    fn what_the_clock_change_cuts_short_is_a_shorter_slot() {
+        let (rome, spring) = ("Europe/Rome", "2027-03-28");
+        let whole_day = ["00:00", "24:00"];
+        assert_eq!(tiles(rome, whole_day, 1_440, spring), expected(&[("00:00", 23 * 60)]));
+        assert_eq!(tiles(rome, ["00:00", "08:00"], 480, spring), expected(&[("00:00", 7 * 60)]));
+        assert_eq!(tiles(rome, whole_day, 720, spring), expected(&[("00:00", 720), ("13:00", 660)]));
+        let lord_howe = "Australia/Lord_Howe";
+        assert_eq!(tiles(lord_howe, whole_day, 1_440, "2027-10-03"), expected(&[("00:00", 23 * 60 + 30)]));
+        let hours = tiles(lord_howe, whole_day, 60, "2027-10-03");
+        assert_eq!((hours.len(), hours.last().unwrap()), (24, &("23:30".to_string(), 30)));
+        // What no day has room for is no slot on this one either, and a longer day has no odd slot.
+        assert_eq!(tiles(rome, ["00:00", "10:00"], 540, spring), expected(&[("00:00", 540)]));
+        assert_eq!(tiles(rome, ["09:00", "18:00"], 50, spring).len(), 10);
+        assert_eq!(tiles(rome, whole_day, 1_440, "2027-10-31"), expected(&[("00:00", 1_440)]));
+    }
+
+    #[test]
+    fn a_time_that_the_day_skips_is_the_instant_of_the_change() {
+        let (rome, spring) = ("Europe/Rome", "2027-03-28");
+        let early = tiles(rome, ["00:00", "02:30"], 30, spring);
+        assert_eq!(early, expected(&[("00:00", 30), ("00:30", 30), ("01:00", 30), ("01:30", 30)]));
+        let late = tiles(rome, ["02:30", "05:00"], 30, spring);
+        assert_eq!(late, expected(&[("03:00", 30), ("03:30", 30), ("04:00", 30), ("04:30", 30)]));
+        assert_eq!(tiles(rome, ["02:15", "02:45"], 30, spring), []);
+        assert_eq!(tiles("Australia/Lord_Howe", ["02:10", "03:00"], 50, "2027-10-03"), expected(&[("02:30", 30)]));
+        // The clock is put forward at midnight: the day begins at 01:00.
+        assert_eq!(tiles("Africa/Cairo", ["00:00", "02:00"], 60, "2027-04-30"), expected(&[("01:00", 60)]));
+    }
+
+    proptest! {
+        #[test]
+        fn on_every_day_slots_tile_what_is_open(
+            zone in prop::sample::select(vec![
+                "Europe/Rome", "Australia/Lord_Howe", "America/St_Johns", "Africa/Cairo", "America/Santiago", "Asia/Gaza",
+            ]),
+            opens in 0_u16..1_440, open_for in 1_u16..=1_440, slot_minutes in 1_u16..=1_440, ahead in 0_i64..800,
+        ) {
+            let closes = (opens + open_for).min(WallTime::MIDNIGHT_AFTER);
+            prop_assume!(slot_minutes <= closes - opens);
+            let (opens, closes) = (WallTime(opens), WallTime(closes));
+            let spec = ScheduleSpec { timezone: zone.into(), opens, closes, slot_minutes, ..ScheduleSpec::default() };
+            let schedule = Schedule::new(spec).unwrap();
+            let date = jiff::civil::date(2026, 1, 1).checked_add(jiff::Span::new().days(ahead)).unwrap();
+            let slots = schedule.slots(date.into());
+            let closing = closes.on(date, &schedule.zone).unwrap();
+            for (index, slot) in slots.iter().enumerate() {
+                prop_assert!(slot.start < slot.end && slot.end <= closing);
+                prop_assert!(index == 0 || slots[index - 1].end == slot.start);
+                let is_whole = slot.end == slot.start.plus_millis(schedule.slot_millis());
+                prop_assert!(is_whole || (index == slots.len() - 1 && slot.end == closing));
+                prop_assert_eq!(schedule.slot(date.into(), slot.number), Some(slot.clone()));
+            }
+        }
     }
 
     #[test]
