@@ -26,7 +26,7 @@ pub struct Claims {
     pub user: UserId,
     /// `ruolo`, when it is a staff role.
     pub role: Option<Role>,
-    /// `sedi`: when present, only these sites may be joined or booked.
+    /// `sedi`: when present, only these sites may be joined or booked, and staff are staff there only.
     pub sites: Option<BTreeSet<SiteId>>,
     /// `exp`.
     pub expires: StoreTime,
@@ -60,9 +60,10 @@ impl Claims {
         }
     }
 
-    /// Whether it is staff beyond single sites: for what concerns all nodes or all users.
+    /// Whether it is staff beyond single sites: for what concerns all nodes or all users. Staff whose token has `sedi` are
+    /// staff there only, whatever their role.
     pub fn is_staff_everywhere(&self) -> bool {
-        matches!(self.role, Some(Role::Manager | Role::Administrator | Role::Service))
+        self.sites.is_none() && matches!(self.role, Some(Role::Manager | Role::Administrator | Role::Service))
     }
 
     /// Whether it may act for another user.
@@ -93,6 +94,35 @@ impl Role {
             Role::Manager => "gestore",
             Role::Administrator => "amministratore",
             Role::Service => "servizio",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SpaceId;
+
+    #[test]
+    fn staff_with_sites_are_staff_there_only() {
+        let site = |number| SiteId::new(number).unwrap();
+        let here = SpaceKey { site: site(1), space: SpaceId::new(5).unwrap() };
+        let there = SpaceKey { site: site(2), ..here };
+        for name in Role::NAMES {
+            let with = |sites: Option<&[u64]>| Claims {
+                user: UserId::new("7").unwrap(),
+                role: Role::parse(name),
+                sites: sites.map(|sites| sites.iter().map(|number| site(*number)).collect()),
+                expires: StoreTime::from_millis(0),
+            };
+            let everywhere = with(None);
+            assert_eq!(everywhere.is_staff_everywhere(), name != "responsabile", "{name}");
+            for sites in [&[1][..], &[]] {
+                let bound = with(Some(sites));
+                assert!(!bound.is_staff_everywhere(), "{name}");
+                assert_eq!(bound.is_staff_of(here), !sites.is_empty(), "{name}");
+                assert!(!bound.is_staff_of(there), "{name}");
+            }
         }
     }
 }

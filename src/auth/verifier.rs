@@ -15,7 +15,7 @@ use super::jwks::{KeyCache, KeyError};
 use super::{Claims, Role};
 use crate::clock;
 use crate::config::{AuthConfig, KeySource};
-use crate::domain::{SiteId, StoreTime, UserId};
+use crate::domain::{Object, SiteId, StoreTime, UserId};
 
 /// How far the clocks of issuer and node may differ. As long, a socket outlives its token before it is closed.
 pub const LEEWAY_MILLIS: i64 = 10_000;
@@ -127,8 +127,9 @@ impl Verifier {
     }
 
     fn check(&self, token: &str, key: &DecodingKey, now: StoreTime) -> Result<Claims, TokenError> {
-        let decoded = jsonwebtoken::decode::<RawClaims>(token, key, &self.validation);
-        decoded.map_err(|error| reason_of(&error))?.claims.check(now)
+        let decoded = jsonwebtoken::decode::<Object<RawClaims>>(token, key, &self.validation);
+        let Object(claims) = decoded.map_err(|error| reason_of(&error))?.claims;
+        claims.check(now)
     }
 }
 
@@ -178,10 +179,17 @@ impl From<KeyError> for TokenError {
 #[derive(Deserialize)]
 struct RawClaims {
     exp: NumericDate,
+    #[serde(default, deserialize_with = "not_null")]
     nbf: Option<NumericDate>,
     id_utente: UserId,
     ruolo: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
     sedi: Option<BTreeSet<SiteId>>,
+}
+
+/// A claim that restricts: it may be missing, but where it is, it is no `null`, which would restrict nothing.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl RawClaims {
@@ -300,6 +308,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn claims_are_an_object() {
+        // The fields in their order, which a struct could be read from.
+        for claims in [
+            json!([NOW + 60, null, 7, "admin", null]),
+            json!([NOW + 60, NOW - 60, 7, "admin", [1]]),
+            json!([]),
+            json!(null),
+            json!("7"),
+        ] {
+            let refused = verify_claims(claims.clone()).await;
+            assert!(matches!(refused, Err(TokenError::Claims | TokenError::Malformed)), "{claims}: {refused:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn only_staff_roles_are_roles() {
         let role = async |name: Value| {
             verify_claims(json!({"id_utente": 7, "exp": NOW + 60, "ruolo": name})).await.unwrap().role
@@ -322,7 +345,16 @@ mod tests {
         let two = BTreeSet::from([SiteId::new(1).unwrap(), SiteId::new(2).unwrap()]);
         assert_eq!(sites(json!([1, "2"])).await.unwrap().sites, Some(two));
         assert_eq!(sites(json!([])).await.unwrap().sites, Some(BTreeSet::new()));
-        for bad in [json!(1), json!("1"), json!([0]), json!(["01"]), json!([1.5]), json!([null]), json!({"1": true})] {
+        for bad in [
+            json!(null),
+            json!(1),
+            json!("1"),
+            json!([0]),
+            json!(["01"]),
+            json!([1.5]),
+            json!([null]),
+            json!({"1": true}),
+        ] {
             assert_eq!(sites(bad.clone()).await, Err(TokenError::Claims), "{bad}");
         }
     }
@@ -353,6 +385,7 @@ mod tests {
         assert_eq!(from(json!(NOW + 11)).await, Err(TokenError::NotYetValid));
         assert_eq!(from(json!(1e300)).await, Err(TokenError::NotYetValid));
         assert_eq!(from(json!("now")).await, Err(TokenError::Claims));
+        assert_eq!(from(json!(null)).await, Err(TokenError::Claims));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a slot is and what may happen to it. Pure: no I/O, no async, no clock.
 //!
 //! - [`ids`]: spaces, sites, users, slot numbers, and the buckets that they hash into.
+//! - [`object`]: objects of JSON that no array is read as.
 //! - [`time`]: instants of the store's clock, days.
 //! - [`schedule`]: opening times and the slots of a local day.
 //! - [`slot`]: what is stored for a slot, and the status that follows from it and the clock.
@@ -13,6 +14,7 @@
 pub mod act;
 pub mod event;
 pub mod ids;
+pub mod object;
 pub mod public;
 pub mod refusal;
 pub mod rule;
@@ -22,6 +24,7 @@ pub mod time;
 
 pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
+pub use object::Object;
 pub use public::{PublicChange, PublicDay, PublicSlot, PublicState};
 pub use refusal::{Code, Refusal};
 pub use schedule::Schedule;

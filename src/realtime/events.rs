@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{Realtime, json, statistics};
 use crate::calls;
 use crate::domain::event::Position;
-use crate::domain::{Code, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::domain::{Code, Object, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
 
 /// What an event is answered with: the object behind `ok: true`.
@@ -59,7 +59,7 @@ struct JoinRequest {
     #[serde(rename = "sedeId")]
     site: SiteId,
     date: Option<String>,
-    since: Option<Position>,
+    since: Option<Object<Position>>,
 }
 
 impl JoinRequest {
@@ -112,7 +112,7 @@ async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequ
     if let Some(day) = day {
         catalog.require_near(&resolved.schedule, day)?;
     }
-    Ok(Interest { day, since: request.since })
+    Ok(Interest { day, since: request.since.map(|Object(position)| position) })
 }
 
 #[derive(Deserialize)]

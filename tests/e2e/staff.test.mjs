@@ -5,6 +5,8 @@ import { after, test } from 'node:test';
 
 import { freshNumber, freshSpace, range, versions } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
+import { signToken, staffToken, userToken } from './lib/tokens.mjs';
+import { eventually } from './lib/waiting.mjs';
 
 const slotcast = await startSlotcast();
 after(() => slotcast.stop());
@@ -193,4 +195,70 @@ test('what is for staff is refused to users and strangers', async () => {
     assert.equal(byStranger.status, 401, `${method} ${path}: ${byStranger.text}`);
     assert.equal(byStranger.body.code, 'unauthorized');
   }
+});
+
+// Issue 10, item 10.
+test('staff with sedi are staff there only, in every call', async () => {
+  const own = freshSpace({ site: 5 });
+  for (const role of ['responsabile', 'gestore', 'amministratore', 'admin', 'servizio']) {
+    const bound = slotcast.staffCaller(role, { sedi: [5] });
+    for (const [method, path, body] of [
+      ['get', '/api/stats'],
+      ['post', '/api/broadcast', { event: 'avviso', data: {} }],
+      ['post', '/api/users/7/notify', { event: 'avviso', data: {} }],
+      ['post', '/api/users/7/disconnect', {}],
+      ['post', '/api/sweep', {}],
+      ['put', '/api/slots/1', freshSpace({ site: 6 }).body({ status: 'blocked' })],
+      ['put', freshSpace({ site: 6 }).path, { name: 'Sala' }],
+      ['post', `${freshSpace({ site: 6 }).path}/broadcast`, { date: own.date }],
+    ]) {
+      const answer = await bound[method](path, body);
+      assert.equal(answer.status, 403, `${role} ${path}: ${answer.text}`);
+      assert.equal(answer.body.code, 'forbidden');
+    }
+    assert.equal((await bound.put('/api/slots/1', own.body({ status: 'blocked' }))).status, 200, role);
+    const client = slotcast.connect({ token: staffToken(role, { sedi: [5] }) });
+    await client.connected();
+    assert.equal((await client.call('watch_stats', {})).error.code, 'forbidden', role);
+    client.close();
+  }
+});
+
+// Issue 10, item 10.
+test('a token whose sedi restrict nothing by a slip is refused', async () => {
+  const exp = Math.floor(Date.now() / 1000) + 3600;
+  for (const claims of [
+    { id_utente: 7, exp, sedi: null },
+    { id_utente: 7, exp, nbf: null },
+    [exp, null, 7, 'admin', null],
+    [exp, null, 7, 'admin', [1]],
+    [],
+  ]) {
+    const token = signToken(claims);
+    const refused = await slotcast.caller(token).get('/api/holds');
+    assert.equal(refused.status, 401, JSON.stringify(claims));
+    const client = slotcast.connect({ token });
+    assert.equal(await client.refused(), 'Token non valido', JSON.stringify(claims));
+  }
+});
+
+// Issue 10, item 10.
+test('a socket whose token has sedi hears of slots freed there only', async () => {
+  const [here, there] = [freshSpace({ site: 5 }), freshSpace({ site: 6 })];
+  const bound = slotcast.connect({ token: userToken(71, { sedi: [5] }) });
+  const elsewhere = slotcast.connect({ token: userToken(72, { sedi: [99] }) });
+  const free = await slotcast.user(73);
+  await Promise.all([bound.connected(), elsewhere.connected()]);
+  const holder = slotcast.userCaller(74);
+  for (const [space, slots] of [[here, [1, 2]], [there, [3]]]) {
+    assert.equal((await holder.post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }))).status, 200);
+  }
+  const numbers = (client) => client.all('slots_freed').flatMap(({ spaces }) => spaces.map(({ spazioId }) => spazioId));
+  await eventually(() => [here, there].every(({ number }) => numbers(free).includes(number)), 'both are heard of');
+  // What is sent to everyone afterwards comes after.
+  assert.equal((await slotcast.staffCaller().post('/api/broadcast', { event: 'fine', data: {} })).status, 200);
+  await Promise.all([bound.first('fine'), elsewhere.first('fine')]);
+  assert.deepEqual(numbers(bound), [here.number]);
+  assert.equal(bound.all('slots_freed').reduce((sum, { count }) => sum + count, 0), 2);
+  assert.deepEqual(elsewhere.all('slots_freed'), []);
 });
