@@ -10,6 +10,7 @@
 //!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
 //! - [`notifications`]: messages to one user, kept while the user is away.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
+//! - `freed`: `slots_freed`, for everyone, for sites, for rooms.
 //! - [`statistics`]: `stats` every two seconds to those who watch.
 //!
 //! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
@@ -19,6 +20,7 @@ pub mod engine_ids;
 mod engine_sessions;
 pub mod events;
 pub mod expiry;
+mod freed;
 pub mod gate;
 pub mod inbox;
 pub mod notifications;
@@ -29,7 +31,6 @@ pub mod session;
 pub mod sessions;
 pub mod statistics;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,12 +46,11 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::app::{App, AppState};
-use crate::config::FreedTo;
-use crate::domain::{Bucket, SpaceKey, StoreTime};
+use crate::domain::Bucket;
 use crate::feed::Feed;
 use crate::feed::buckets::{Audience, FreedSummary};
 use crate::net::connection::{ConnectionHandle, Connections};
-use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, UserMessage};
+use crate::store::{DisconnectUser, EveryoneMessage, UserMessage};
 
 use sessions::Sessions;
 
@@ -68,9 +68,6 @@ const ENGINE_CLOSE: &str = "1";
 
 /// What each websocket reads at once, kept for its life: clients say little, and seldom.
 const READ_BUFFER_BYTES: usize = 512;
-
-/// How many spaces and days one `slots_freed` lists.
-const FREED_SPACES: usize = 500;
 
 /// Everything that sockets need; shared by all of them.
 #[derive(Clone)]
@@ -201,28 +198,7 @@ impl Realtime {
 
 impl Audience for Realtime {
     fn tell_freed(&self, freed: FreedSummary) {
-        let now = self.0.app.catalog.store_now();
-        match self.0.app.config.holds.freed_to {
-            FreedTo::Everyone => {
-                let all = freed.spaces.iter().map(|(_, slots)| slots).collect();
-                self.send_to_all("slots_freed", &slots_freed(freed.count, all, freed.unnamed > 0, now));
-            }
-            FreedTo::Rooms => {
-                let freed: HashMap<SpaceKey, Vec<&FreedSlots>> =
-                    freed.spaces.iter().fold(HashMap::new(), |mut days, (space, slots)| {
-                        days.entry(*space).or_default().push(slots);
-                        days
-                    });
-                for session in self.0.sessions.all() {
-                    let own = session.spaces().into_iter().filter_map(|space| freed.get(&space)).flatten();
-                    let own: Vec<&FreedSlots> = own.copied().collect();
-                    if !own.is_empty() {
-                        let count = own.iter().map(|slots| slots.slots.len() as u64).sum();
-                        session.emit("slots_freed", &slots_freed(count, own, false, now));
-                    }
-                }
-            }
-        }
+        freed::tell(&self.0, &freed);
     }
 
     fn tell_user(&self, message: UserMessage) {
@@ -258,47 +234,7 @@ impl Realtime {
     }
 }
 
-/// The payload of `slots_freed`; what is beyond the longest list counts, and is not listed. Nor is what nothing names.
-fn slots_freed(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: StoreTime) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct SlotsFreed<'a> {
-        r#type: &'static str,
-        count: u64,
-        timestamp: String,
-        spaces: Vec<&'a FreedSlots>,
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        truncated: bool,
-    }
-    let truncated = has_unnamed || spaces.len() > FREED_SPACES;
-    spaces.truncate(FREED_SPACES);
-    json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated })
-}
-
 /// The JSON of what cannot fail to be written: structs of numbers, text and valid JSON.
 pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Day, SiteId, SlotNumber, SpaceId};
-
-    #[test]
-    fn the_list_is_cut_at_500_and_the_count_is_not() {
-        let freed = |space| FreedSlots {
-            space: SpaceId::new(space).unwrap(),
-            site: SiteId::new(1).unwrap(),
-            date: Day::parse("2026-11-23").unwrap(),
-            slots: vec![SlotNumber::new(1).unwrap()],
-        };
-        let told = |spaces: u64| {
-            let freed: Vec<FreedSlots> = (1..=spaces).map(freed).collect();
-            let json = slots_freed(spaces, freed.iter().collect(), false, StoreTime::from_millis(0));
-            let json: serde_json::Value = serde_json::from_str(json.get()).unwrap();
-            (json["count"].as_u64(), json["spaces"].as_array().map(Vec::len), json["truncated"].as_bool())
-        };
-        assert_eq!(told(500), (Some(500), Some(500), None));
-        assert_eq!(told(501), (Some(501), Some(500), Some(true)));
-    }
 }
