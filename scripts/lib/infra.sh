@@ -64,9 +64,14 @@ schema_of() {
   esac
 }
 
+# The scripts of this repository.
+shell_scripts() {
+  git ls-files scripts .ci | grep -v '\.txt$' | xargs "$infra_venv/bin/shellcheck" -x
+}
+
 check_workflows() {
-  # With shellcheck where it is installed: the steps' scripts are looked at, too.
-  "$infra_venv/bin/actionlint" -color=false .github/workflows/*.yml &&
+  # With shellcheck: the steps' scripts are looked at, too.
+  "$infra_venv/bin/actionlint" -shellcheck="$infra_venv/bin/shellcheck" -color=false .github/workflows/*.yml &&
     run_checkov --framework github_actions --directory .github
 }
 

@@ -53,6 +53,15 @@ require_curl() {
   has curl || install_packages curl ca-certificates
 }
 
+# cargo-deny, compiled from the registry where it is not installed: ten minutes on two cores, once.
+want_cargo_deny() {
+  PATH=$PWD/target/tools/cargo/bin:$PATH
+  has cargo-deny && return
+  echo "installing: cargo-deny"
+  timeout 1800 cargo install --quiet --locked --root target/tools/cargo cargo-deny ||
+    echo "cargo-deny cannot be installed here: licences are left to the workflow ci" >&2
+}
+
 # A Redis of the tests' and the examples' own. The service that the package may start is left alone.
 require_redis_server() {
   has redis-server redis-cli || install_packages redis-server

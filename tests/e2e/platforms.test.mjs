@@ -3,10 +3,12 @@
 // sweeps frees a hold that ran out. Ports are free ones, and the Redis is a local one with the settings of the file.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+
+import { parse as parseYaml } from 'yaml';
 
 import { TRANSPORTS } from './lib/client.mjs';
 import { freshNumber, freshSpace, range } from './lib/fixtures.mjs';
@@ -27,7 +29,7 @@ import { eventually, within } from './lib/waiting.mjs';
 const RENDER = { RENDER: 'true', RENDER_INSTANCE_ID: 'srv-1-abcde', RENDER_DISCOVERY_SERVICE: 'slotcast-discovery' };
 const FLY = { FLY_APP_NAME: 'slotcast', FLY_MACHINE_ID: '148ed', FLY_REGION: 'fra', FLY_PRIVATE_IP: '::1' };
 
-const compose = readCompose({ JWT_SECRET: SECRET, GRAFANA_PASSWORD: SECRET });
+const compose = readCompose({ JWT_SECRET: SECRET, GRAFANA_PASSWORD: SECRET, VALKEY_PASSWORD: 'a-password' });
 const render = readRender();
 const fly = readFly();
 const flyValkey = readFly('fly.valkey.toml');
@@ -43,7 +45,11 @@ function optionsOf(words) {
 
 /** The Redis of each platform, as near as it can be had here. */
 const stores = {
-  compose: () => startRedis({ options: optionsOf(compose.services.valkey.command) }),
+  compose: () => {
+    // The helper's own commands have no password; that of the file is checked below.
+    const { requirepass: _, ...options } = optionsOf(compose.services.valkey.command);
+    return startRedis({ options });
+  },
   render: () => startRedis({ options: { 'maxmemory-policy': serviceOf('keyvalue').maxmemoryPolicy } }),
   fly: startFlyValkey,
 };
@@ -138,12 +144,14 @@ for (const [name, platform] of Object.entries(platforms)) {
     const processes = [...platform.nodes, ...(platform.sweep ? [platform.sweep] : [])];
     for (const of of processes) {
       const { words, environment } = of(store.url);
-      const { code, stdout } = await run([words[0], 'check-config'], environment);
-      assert.equal(code, 0, stdout);
       // A process that only sweeps needs no keys.
-      const found = stdout.split('\n').filter((line) => /^(warning|error):/.test(line) && !/JWT_SECRET is not set/.test(line));
-      assert.deepEqual(found, [], stdout);
-      if (environment.JWT_SECRET) assert.doesNotMatch(stdout, /JWT_SECRET is not set/);
+      const purpose = words.includes('sweep') ? ['--for', 'sweep'] : [];
+      const { code, stdout } = await run([words[0], 'check-config', ...purpose], environment);
+      assert.equal(code, 0, stdout);
+      // Prometheus comes from another container, to a port that no file publishes.
+      const isOpen = /^(0\.0\.0\.0|\[::\]):/.test(environment.SLOTCAST_ADMIN_ADDR ?? '') && purpose.length === 0;
+      const found = stdout.split('\n').filter((line) => /^(warning|error):/.test(line));
+      assert.deepEqual(found.map((line) => line.split(' ')[1]), isOpen ? ['SLOTCAST_ADMIN_ADDR'] : [], stdout);
     }
   });
 
@@ -371,6 +379,13 @@ test('compose.yaml: nodes are alike, read-only and without rights, and the proxy
     assert.equal(advertised, `${name}:${environment.PORT}`);
     assert.deepEqual([node.read_only, node.cap_drop, node.ports], [true, ['ALL'], undefined]);
   }
+  for (const [name, service] of Object.entries(compose.services)) {
+    assert.match(service.mem_limit ?? '', /^\d+[mg]$/, `${name} has a memory limit`);
+    assert.ok(service.logging.options['max-size'] && service.logging.options['max-file'], `${name}'s log is rotated`);
+  }
+  assert.match(compose.services['node-1'].environment.REDIS_URL, /^redis:\/\/:a-password@valkey:6379$/);
+  assert.equal(optionsOf(compose.services.valkey.command).requirepass, 'a-password');
+  assert.equal(compose.services.valkey.environment.REDISCLI_AUTH, 'a-password');
   assert.equal(compose.services.valkey.ports, undefined);
   assert.equal(compose.networks.store.internal, true);
   const options = optionsOf(compose.services.valkey.command);
@@ -394,7 +409,45 @@ test('the image: what runs in it is what the platforms name, without rights and 
   assert.deepEqual(JSON.parse(last.match(/^HEALTHCHECK .* CMD (.*)$/m)[1]), [command[0], 'healthcheck']);
   assert.ok(!/^ENTRYPOINT/m.test(last), 'platforms do not agree on what a command is where there is one');
   // Builder and base have the same Debian release: the binaries need its glibc.
-  const [, builder] = dockerfile.match(/^FROM rust:[\d.]+-slim-(\w+) AS build$/m);
+  const [, builder] = dockerfile.match(/^FROM rust:[\d.]+-(\w+) AS build$/m);
   const [, base] = dockerfile.match(/^FROM .*-debian(\d+):nonroot$/m);
   assert.equal({ bookworm: '12', trixie: '13' }[builder], base);
+  assert.equal(base, '13', 'the one that is maintained');
+});
+
+// Issue 10, item 15.
+test('the image tells what it was built from, wherever it is built', () => {
+  const dockerfile = readFileSync(join(INFRA, 'Dockerfile'), 'utf8');
+  const manifest = readFileSync(join(INFRA, '../Cargo.toml'), 'utf8');
+  const [, version] = manifest.match(/^version = "(.*)"$/m);
+  assert.ok(dockerfile.includes(`\nARG VERSION=${version}\n`), 'the default is the version of Cargo.toml');
+  // The program and the label tell the same commit; Render gives its own name to it.
+  assert.match(dockerfile, /SLOTCAST_REVISION="\$\{REVISION:-\$\{RENDER_GIT_COMMIT\}\}"/);
+  assert.match(dockerfile, /image\.revision="\$\{REVISION:-\$\{RENDER_GIT_COMMIT:-unknown\}\}"/);
+  assert.deepEqual(Object.keys(compose.services['node-1'].build.args), ['REVISION']);
+  assert.equal(readFileSync(join(INFRA, 'render.yaml'), 'utf8').match(/autoDeployTrigger/g).length, 2, 'node and cron alike');
+});
+
+// Issue 10, item 15.
+test('releases: the list of checksums does not list itself, and the image has both processors and three tags', () => {
+  const workflow = parseYaml(readFileSync(join(INFRA, '../.github/workflows/release.yml'), 'utf8'));
+  const { run: sums } = workflow.jobs.publish.steps.find((step) => step.run?.includes('sha256sum'));
+  const folder = temporaryFolder();
+  for (let round = 0; round < 20; round += 1) {
+    const dist = join(folder, String(round));
+    mkdirSync(dist);
+    for (const name of ['a.tar.gz', 'b.zip']) writeFileSync(join(dist, name), name);
+    const env = { ...process.env, RUNNER_TEMP: folder };
+    execFileSync('bash', ['-e', '-o', 'pipefail', '-c', sums], { cwd: dist, env });
+    const listed = readFileSync(join(dist, 'SHA256SUMS'), 'utf8').trimEnd().split('\n').map((line) => line.split('  ')[1]);
+    assert.deepEqual(listed, ['a.tar.gz', 'b.zip']);
+  }
+  assert.deepEqual(workflow.jobs.image.strategy.matrix.include.map(({ platform }) => platform), ['linux/amd64', 'linux/arm64']);
+  const { run: tags } = workflow.jobs.manifest.steps.find((step) => step.run?.includes('imagetools create'));
+  const printed = execFileSync('bash', ['-e', '-o', 'pipefail', '-c', `docker() { echo "$@"; }; ${tags}`], {
+    cwd: temporaryFolder(),
+    env: { ...process.env, TAG: 'v1.22.3', IMAGE: 'ghcr.io/o/r', DIGESTS: 'sha256:a sha256:b', GITHUB_OUTPUT: '/dev/null' },
+    encoding: 'utf8',
+  });
+  for (const tag of ['1.22.3', '1.22', 'latest']) assert.ok(printed.includes(`--tag ghcr.io/o/r:${tag} `), printed);
 });

@@ -33,10 +33,14 @@ resource "aws_elasticache_replication_group" "this" {
 
   snapshot_retention_limit  = var.snapshot_retention_days
   snapshot_window           = var.snapshot_window
-  final_snapshot_identifier = "${var.name}-final"
+  final_snapshot_identifier = "${var.name}-final-${local.final_snapshot_suffix}"
 
   tags = var.tags
 }
+
+# A random id, made once with the store and kept in the state: a snapshot's name is taken for as long as the snapshot is kept, and
+# destroying a second store of the same name would fail.
+resource "terraform_data" "final_snapshot" {}
 
 resource "aws_elasticache_parameter_group" "this" {
   # The family is that of the major version.
@@ -86,6 +90,8 @@ resource "aws_cloudwatch_metric_alarm" "memory" {
 locals {
   port          = 6379
   major_version = split(".", var.engine_version)[0]
+
+  final_snapshot_suffix = substr(terraform_data.final_snapshot.id, 0, 8)
 
   # ElastiCache names the nodes of a cluster NAME-SHARD-NODE.
   cache_nodes = toset([
