@@ -23,9 +23,10 @@ const PLATFORM: [&str; 4] = [
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     if let Some(missing) = PLATFORM.iter().find(|name| std::env::var_os(name).is_none()) {
-        return fail(&format!(
-            "{missing} is not set: this program runs on AWS Lambda; elsewhere there is `slotcast sweep`"
-        ));
+        let reason =
+            format!("{missing} is not set: this program runs on AWS Lambda; elsewhere there is `slotcast sweep`");
+        let _ = writeln!(std::io::stderr(), "sweeper_lambda: {reason}");
+        return ExitCode::FAILURE;
     }
     let store = match start() {
         Ok(store) => store,
@@ -57,6 +58,6 @@ fn open_store(config: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
 }
 
 fn fail(reason: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "sweeper_lambda: {reason}");
+    let _ = writeln!(std::io::stderr(), "{}", log::fatal_line(log::Format::Json, "sweeper_lambda", reason));
     ExitCode::FAILURE
 }

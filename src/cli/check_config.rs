@@ -2,9 +2,71 @@
 
 use std::io::{self, Write};
 
-use crate::config::{ConfigError, EXIT_CODE, Loaded, Setting, StoreKind};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::config::{ConfigError, EXIT_CODE, Loaded, Needs, Setting, StoreKind};
+use crate::store::embedded;
 use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks;
+
+/// How to report.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
+pub struct CheckConfigArgs {
+    /// Take warnings for errors
+    #[arg(long)]
+    pub strict: bool,
+    /// Write one JSON object: {good, settings: [{name, value, source}], findings: [{severity, text}]}
+    #[arg(long)]
+    pub json: bool,
+    /// The command that is to run with these settings: one that only sweeps needs no secret
+    #[arg(long = "for", value_enum, default_value_t)]
+    pub purpose: Purpose,
+}
+
+/// What the settings are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Purpose {
+    /// `slotcast serve`
+    #[default]
+    Serve,
+    /// `slotcast sweep`
+    Sweep,
+}
+
+impl Purpose {
+    /// What the command needs of the configuration.
+    pub const fn needs(self) -> Needs {
+        match self {
+            Purpose::Serve => Needs::CHECK,
+            Purpose::Sweep => Needs::SWEEP,
+        }
+    }
+}
+
+/// What is told of a configuration.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Whether `serve` would run with it, and with `--strict` without a warning.
+    good: bool,
+    /// Every variable; none where the configuration is wrong.
+    settings: Vec<ShownSetting<'a>>,
+    findings: Vec<ShownFinding>,
+}
+
+#[derive(Serialize)]
+struct ShownSetting<'a> {
+    name: &'a str,
+    value: Option<&'a str>,
+    source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownFinding {
+    /// `ok`, `warning` or `error`.
+    severity: &'static str,
+    text: String,
+}
 
 /// Writes the report, no secret in it, and answers the exit code: 0, or [`EXIT_CODE`] where the configuration or a
 /// finding is wrong. `findings` are what the checks of the store came to; none where the configuration is wrong.
@@ -12,35 +74,78 @@ use crate::store::redis::checks;
 /// # Errors
 ///
 /// The report could not be written.
-pub fn report(loaded: &Result<Loaded, ConfigError>, findings: &[Finding], out: &mut dyn Write) -> io::Result<u8> {
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            writeln!(out, "{error}")?;
-            return Ok(EXIT_CODE);
-        }
-    };
-    write_settings(&loaded.settings, out)?;
-    writeln!(out)?;
-    for warning in &loaded.warnings {
-        writeln!(out, "warning: {warning}")?;
+pub fn report(
+    loaded: &Result<Loaded, ConfigError>,
+    findings: &[Finding],
+    args: CheckConfigArgs,
+    out: &mut dyn Write,
+) -> io::Result<u8> {
+    let report = judge(loaded, findings, args.strict);
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        write_text(&report, loaded, args.strict, out)?;
     }
-    for finding in findings {
-        writeln!(out, "{}: {}", finding.severity.as_str(), finding.text)?;
-    }
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
-        return Ok(EXIT_CODE);
-    }
-    writeln!(out, "the configuration is good")?;
-    Ok(0)
+    Ok(if report.good { 0 } else { EXIT_CODE })
 }
 
-/// Checks the store that the configuration names, by asking it where it is a server; nothing where it is wrong.
+fn judge<'a>(loaded: &'a Result<Loaded, ConfigError>, findings: &[Finding], strict: bool) -> Report<'a> {
+    let shown = |severity: Severity, text: &str| ShownFinding { severity: severity.as_str(), text: text.into() };
+    let (settings, warnings) = match loaded {
+        Ok(loaded) => (loaded.settings.as_slice(), &loaded.warnings),
+        Err(error) => (&[][..], &error.warnings),
+    };
+    let problems = loaded.as_ref().err().into_iter().flat_map(|error| &error.problems);
+    let mut all: Vec<ShownFinding> = problems.map(|problem| shown(Severity::Error, &problem.message)).collect();
+    all.extend(warnings.iter().map(|warning| shown(Severity::Warning, warning)));
+    all.extend(findings.iter().map(|finding| shown(finding.severity, &finding.text)));
+    let is_bad = |finding: &ShownFinding| match finding.severity {
+        "error" => true,
+        "warning" => strict,
+        _ => false,
+    };
+    Report { good: !all.iter().any(is_bad), settings: settings.iter().map(show_setting).collect(), findings: all }
+}
+
+fn show_setting(setting: &Setting) -> ShownSetting<'_> {
+    let value = setting.value.as_ref();
+    ShownSetting {
+        name: setting.name,
+        value: value.map(|(value, _)| value.as_str()),
+        source: value.map(|(_, source)| source.to_string()),
+    }
+}
+
+fn write_text(
+    report: &Report,
+    loaded: &Result<Loaded, ConfigError>,
+    strict: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match loaded {
+        Err(error) => return writeln!(out, "{error}"),
+        Ok(loaded) => write_settings(&loaded.settings, out)?,
+    }
+    writeln!(out)?;
+    for finding in &report.findings {
+        writeln!(out, "{}: {}", finding.severity, finding.text)?;
+    }
+    let has_errors = report.findings.iter().any(|finding| finding.severity == "error");
+    match (report.good, has_errors) {
+        (true, _) => writeln!(out, "the configuration is good"),
+        (false, false) if strict => writeln!(out, "with --strict a warning is an error"),
+        (false, _) => Ok(()),
+    }
+}
+
+/// Checks the store that the configuration names, by asking it where it is a server; nothing where the configuration is
+/// wrong.
 pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     match loaded.as_ref().map(|loaded| &loaded.config.store) {
         Ok(store) => match &store.kind {
             StoreKind::Redis(url) => checks::check_url(url, &store.redis_prefix).await,
-            StoreKind::Embedded(_) => Vec::new(),
+            StoreKind::Embedded(folder) => embedded::check_folder(folder).into_iter().collect(),
         },
         Err(_) => Vec::new(),
     }
@@ -63,13 +168,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::{Config, Needs};
+    use crate::config::Config;
 
     fn check(pairs: &[(&str, &str)], findings: &[Finding]) -> (u8, String) {
+        check_with(CheckConfigArgs::default(), pairs, findings)
+    }
+
+    fn check_with(args: CheckConfigArgs, pairs: &[(&str, &str)], findings: &[Finding]) -> (u8, String) {
         let env: BTreeMap<String, String> =
             pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let mut out = Vec::new();
-        let code = report(&Config::load(&env, Needs::CHECK), findings, &mut out).unwrap();
+        let code = report(&Config::load(&env, args.purpose.needs()), findings, args, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -101,5 +210,36 @@ mod tests {
         let (code, text) = check(&[], &[finding(Severity::Good), finding(Severity::Error)]);
         assert_eq!(code, 64);
         assert!(text.ends_with("ok: Redis is older than 7.0\nerror: Redis is older than 7.0\n"), "{text}");
+    }
+
+    #[test]
+    fn strictly_a_warning_is_an_error() {
+        let strict = CheckConfigArgs { strict: true, ..CheckConfigArgs::default() };
+        let (code, text) = check_with(strict, &[("CORS_ORIGINS", "x")], &[]);
+        assert_eq!(code, 64);
+        assert!(text.contains("warning: CORS_ORIGINS") && text.ends_with("a warning is an error\n"), "{text}");
+        assert_eq!(check_with(strict, &[], &[Finding { severity: Severity::Good, text: "ok".into() }]).0, 0);
+        assert_eq!(check_with(strict, &[], &[Finding { severity: Severity::Warning, text: "hm".into() }]).0, 64);
+    }
+
+    #[test]
+    fn programs_read_json() {
+        let json = CheckConfigArgs { json: true, ..CheckConfigArgs::default() };
+        let secret = "a-secret-of-more-than-thirty-two-bytes";
+        let read = |pairs: &[(&str, &str)]| {
+            let (code, text) = check_with(json, pairs, &[]);
+            assert!(!text.contains(secret), "{text}");
+            (code, serde_json::from_str::<serde_json::Value>(&text).unwrap())
+        };
+        let (code, good) = read(&[("JWT_SECRET", secret), ("PORT", "8080"), ("REDIS_URI", "x")]);
+        assert_eq!((code, &good["good"]), (0, &true.into()));
+        let port = good["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == "PORT").unwrap();
+        assert_eq!(*port, serde_json::json!({"name": "PORT", "value": "\"8080\"", "source": "environment"}));
+        assert_eq!(good["findings"][0]["severity"], "warning");
+        let (code, bad) = read(&[("PORT", "x"), ("HOST", "y"), ("REDIS_URI", "z")]);
+        assert_eq!((code, &bad["good"]), (64, &false.into()));
+        let severities: Vec<&str> =
+            bad["findings"].as_array().unwrap().iter().filter_map(|finding| finding["severity"].as_str()).collect();
+        assert_eq!(severities, ["error", "error", "warning"]);
     }
 }

@@ -14,7 +14,7 @@ use crate::config;
 ///
 /// Settings come from the environment and a TOML file: `slotcast check-config` shows them.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "slotcast", version)]
+#[command(name = "slotcast", version = crate::telemetry::build::VERSION)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -31,8 +31,8 @@ pub enum Command {
     Token(token::TokenArgs),
     /// Ask the node of this machine how it is: exit 0 when it answers 200.
     Healthcheck(healthcheck::HealthcheckArgs),
-    /// Show the settings in force, where each comes from, and what is wrong.
-    CheckConfig,
+    /// Show the settings in force, where each comes from, and what is wrong: exit 64 when `serve` would refuse.
+    CheckConfig(check_config::CheckConfigArgs),
     /// Print the OpenAPI document.
     #[command(name = "openapi")]
     OpenApi,
@@ -76,7 +76,10 @@ mod tests {
         assert!(parse("slotcast sweep --every 1ms").is_err());
         let probe = healthcheck::HealthcheckArgs { path: "/readyz".into(), timeout: 3 };
         assert_eq!(parse("slotcast healthcheck --path /readyz").unwrap(), Command::Healthcheck(probe));
-        assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig);
+        let plain = check_config::CheckConfigArgs::default();
+        assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig(plain));
+        let sweep = check_config::CheckConfigArgs { purpose: check_config::Purpose::Sweep, strict: true, ..plain };
+        assert_eq!(parse("slotcast check-config --strict --for sweep").unwrap(), Command::CheckConfig(sweep));
         assert_eq!(parse("slotcast openapi").unwrap(), Command::OpenApi);
         assert!(parse("slotcast dance").is_err());
     }

@@ -10,6 +10,8 @@ pub const EXIT_CODE: u8 = 64;
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
+    /// What is allowed and yet looks wrong, one sentence each: a name that nearly is one of ours may be the cause.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for ConfigError {
@@ -20,7 +22,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "the configuration is wrong in {} places:", problems.len())?;
                 problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
-        }
+        }?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 

@@ -47,7 +47,7 @@ impl FunctionConfig {
         let log_filter = read("SLOTCAST_LOG", Some("info"), log_filter);
         match (redis_url, redis_prefix, log_filter) {
             (Some(redis_url), Some(redis_prefix), Some(log_filter)) => Ok(Self { redis_url, redis_prefix, log_filter }),
-            _ => Err(ConfigError { problems }),
+            _ => Err(ConfigError { problems, warnings: Vec::new() }),
         }
     }
 }
@@ -95,6 +95,8 @@ mod tests {
         let variables: Vec<&str> = error.problems.iter().map(|problem| problem.variable.as_str()).collect();
         assert_eq!(variables, ["REDIS_URL", "SLOTCAST_REDIS_PREFIX", "SLOTCAST_LOG"]);
         assert!(error.to_string().contains("must be SCHEME://HOST:PORT"), "{error}");
+        let cut = load(&[("REDIS_URL", "redis://cache:6379?geheim=1")]).unwrap_err();
+        assert!(cut.to_string().contains("REDIS_URL has an unknown parameter"), "{cut}");
         assert!(!error.to_string().contains("geheim"), "{error}");
     }
 

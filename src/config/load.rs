@@ -8,12 +8,15 @@ use jsonwebtoken::Algorithm;
 
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
+use super::slips::{surroundings, why_guessable};
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
 use super::strings::Strings;
 use super::{
     AuthConfig, CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, KeySource, LimitConfig,
     ListenConfig, StoreConfig, StoreKind,
 };
+use crate::telemetry::log;
+use crate::telemetry::users::LogUsers;
 
 /// The longest text of a value that an error or a report shows, in characters.
 const SHOWN_LENGTH: usize = 200;
@@ -24,6 +27,20 @@ const GRACE_SHARE: u32 = 5;
 /// How many bytes a secret made at start has.
 const RANDOM_SECRET_BYTES: usize = 48;
 
+/// The command that makes a secret.
+const MAKES_A_SECRET: &str = "openssl rand -base64 48";
+
+/// What `SLOTCAST_LOG_USERS` may be.
+const LOG_USERS: &[(&str, LogUsers)] =
+    &[("plain", LogUsers::Plain), ("digest", LogUsers::Digest), ("none", LogUsers::None)];
+
+/// What limits nothing when it is 0, and what anybody with a token may do then.
+const LIMITS: [(&str, &str); 3] = [
+    ("SLOTCAST_USER_RATE", "act as fast as the store can"),
+    ("SLOTCAST_ANONYMOUS_RATE", "read without a token as fast as the store can"),
+    ("SLOTCAST_EVENT_RATE", "send events as fast as the node can take them"),
+];
+
 /// What a command needs of the configuration, besides that each value is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -31,6 +48,8 @@ pub struct Needs {
     pub keys: KeyNeed,
     /// Whether it opens the store: in production the embedded one must be named then.
     pub store: bool,
+    /// Whether it is about a node that listens: what looks wrong with that is worth a warning then.
+    pub listens: bool,
 }
 
 /// What a command needs the keys of tokens for.
@@ -38,6 +57,8 @@ pub struct Needs {
 pub enum KeyNeed {
     /// It needs none. Where none are set, [`Config::auth`] is `None`.
     None,
+    /// To say what `serve` would refuse. Where `JWT_SECRET` is missing in development, [`Config::auth`] is `None`.
+    Report,
     /// To check tokens. Where `JWT_SECRET` is missing, development makes a random one.
     Verify,
     /// To sign a token for nodes that have the same secret: `JWT_SECRET` must be set.
@@ -46,15 +67,15 @@ pub enum KeyNeed {
 
 impl Needs {
     /// `slotcast serve`.
-    pub const SERVE: Needs = Needs { keys: KeyNeed::Verify, store: true };
+    pub const SERVE: Needs = Needs { keys: KeyNeed::Verify, store: true, listens: true };
     /// `slotcast sweep` and the scheduled function.
-    pub const SWEEP: Needs = Needs { keys: KeyNeed::None, store: true };
+    pub const SWEEP: Needs = Needs { keys: KeyNeed::None, store: true, listens: false };
     /// `slotcast token`.
-    pub const TOKEN: Needs = Needs { keys: KeyNeed::Sign, store: false };
+    pub const TOKEN: Needs = Needs { keys: KeyNeed::Sign, store: false, listens: false };
     /// `slotcast healthcheck`: where the node listens.
-    pub const PROBE: Needs = Needs { keys: KeyNeed::None, store: false };
+    pub const PROBE: Needs = Needs { keys: KeyNeed::None, store: false, listens: false };
     /// `slotcast check-config`.
-    pub const CHECK: Needs = Needs { keys: KeyNeed::None, store: true };
+    pub const CHECK: Needs = Needs { keys: KeyNeed::Report, store: true, listens: true };
 }
 
 /// A checked configuration, and what an operator may want to know about it.
@@ -85,7 +106,8 @@ impl Config {
     ///
     /// Every bad field, unknown key of the file and contradiction at once.
     pub fn load(env: &dyn Strings, needs: Needs) -> Result<Loaded, ConfigError> {
-        let file = read_operator_file(env).map_err(|problem| ConfigError { problems: vec![problem] })?;
+        let file =
+            read_operator_file(env).map_err(|problem| ConfigError { problems: vec![problem], warnings: Vec::new() })?;
         load_layers(env, file, needs)
     }
 }
@@ -98,8 +120,17 @@ pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: 
     let Layers { problems, warnings, .. } = reader.layers;
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, warnings, settings }),
-        _ => Err(ConfigError { problems }),
+        _ => Err(ConfigError { problems, warnings }),
     }
+}
+
+/// How the lines of a program look whose configuration may be wrong: as `SLOTCAST_ENV` says, in the environment or in the
+/// file.
+pub fn log_format(env: &dyn Strings) -> log::Format {
+    let layers = Layers::collect(env, read_operator_file(env).ok().flatten());
+    let is_production = layers.values.get("SLOTCAST_ENV").is_some_and(|value| value.text == "production");
+    let environment = if is_production { Environment::Production } else { Environment::Development };
+    environment.log_format()
 }
 
 fn read_config(reader: &mut Reader) -> Option<Config> {
@@ -109,13 +140,14 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
         parse::word(&[("development", Environment::Development), ("production", Environment::Production)]),
     );
     let checked_as = environment.unwrap_or(Environment::Development);
-    let listen = read_listen(reader);
+    let listen = read_listen(reader, checked_as);
     let store = read_store(reader, checked_as);
     let auth = read_auth(reader, checked_as);
     let holds = read_holds(reader);
     let catalog = read_catalog(reader);
     let limits = read_limits(reader);
     let log_filter = reader.read("SLOTCAST_LOG", parse::log_filter);
+    let log_users = reader.read_optional("SLOTCAST_LOG_USERS", parse::word(LOG_USERS));
     Some(Config {
         environment: environment?,
         listen: listen?,
@@ -125,16 +157,17 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
         catalog: catalog?,
         limits: limits?,
         log_filter: log_filter?,
+        log_users: log_users?.unwrap_or_default(),
     })
 }
 
-fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
+fn read_listen(reader: &mut Reader, environment: Environment) -> Option<ListenConfig> {
     let host = reader.read("HOST", parse::host);
     let port = reader.read("PORT", parse::number(0..=u16::MAX));
     let admin = reader.read("SLOTCAST_ADMIN_ADDR", parse::address);
     let admin_is_explicit = reader.is_set("SLOTCAST_ADMIN_ADDR");
     let advertise = reader.read_optional("SLOTCAST_ADVERTISE_ADDR", parse::advertised);
-    let cors_origins = reader.read("CORS_ORIGIN", parse::origins);
+    let cors_origins = reader.read_optional("CORS_ORIGIN", parse::origins);
     let trusted_proxies = reader.read_optional("SLOTCAST_TRUSTED_PROXIES", parse::networks);
     let forwarded_header = reader.read(
         "SLOTCAST_FORWARDED_HEADER",
@@ -146,18 +179,37 @@ fn read_listen(reader: &mut Reader) -> Option<ListenConfig> {
     if admin_is_explicit && is_same_listener(address, admin) {
         reader.contradict(["SLOTCAST_ADMIN_ADDR", "PORT"], "must be another port than PORT");
     }
+    if environment == Environment::Production && reader.needs.listens {
+        warn_of_open_doors(reader, admin);
+    }
     let (drain_time, drain_grace) = drain_times?;
     Some(ListenConfig {
         address,
         admin,
         admin_is_explicit,
         advertise: advertise?,
-        cors_origins: cors_origins?,
+        cors_origins: cors_origins?.unwrap_or_default(),
         trusted_proxies: trusted_proxies?.unwrap_or_default(),
         forwarded_header: forwarded_header?,
         drain_time,
         drain_grace,
     })
+}
+
+/// What a node in production should not leave to chance.
+fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
+    if !reader.layers.values.contains_key("CORS_ORIGIN") {
+        reader.warn(
+            "CORS_ORIGIN is not set: only pages that this node serves itself may call it from a browser; name the origins of \
+             yours, such as https://www.example.org",
+        );
+    }
+    if admin.ip().is_unspecified() {
+        reader.warn(
+            "SLOTCAST_ADMIN_ADDR listens on all addresses, and whoever reaches it reads the metrics without a token: give it \
+             an address of your own network, or keep its port closed from outside",
+        );
+    }
 }
 
 /// How long the node takes to leave, and how much of that it waits before it closes connections.
@@ -209,7 +261,7 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
             "must be embedded, by name, to run production on one node's file; or else set REDIS_URL",
         );
     } else if choice == StoreChoice::Embedded && url.is_some() {
-        reader.layers.warnings.push("REDIS_URL is not used, because SLOTCAST_STORE is embedded".into());
+        reader.warn("REDIS_URL is not used, because SLOTCAST_STORE is embedded");
     }
     let kind = match url {
         Some(url) if choice != StoreChoice::Embedded => StoreKind::Redis(url),
@@ -235,7 +287,7 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
                 reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], otherwise);
             }
             let (secret, is_random) = match secret {
-                Some(secret) => (Some(secret), false),
+                Some(secret) => (Some(judge_secret(reader, secret, environment)?), false),
                 None => (missing_secret(reader, environment)?, true),
             };
             Some(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
@@ -245,7 +297,7 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
                 let name = reader.text("JWT_ALGORITHM");
                 let warning =
                     format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it");
-                reader.layers.warnings.push(warning);
+                reader.warn(warning);
             }
             if reader.needs.keys == KeyNeed::Sign {
                 let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
@@ -260,19 +312,29 @@ fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<Aut
     }
 }
 
+/// Refuses in production a secret that anybody can guess, and warns of it elsewhere.
+fn judge_secret(reader: &mut Reader, secret: Vec<u8>, environment: Environment) -> Option<Vec<u8>> {
+    let reason = why_guessable(reader.text("JWT_SECRET"));
+    match (reason, environment) {
+        (Some(reason), Environment::Production) if reader.needs.keys != KeyNeed::None => {
+            reader.problem("JWT_SECRET", &format!("{reason} (`{MAKES_A_SECRET}` makes a good one)"));
+            None
+        }
+        (Some(reason), _) => {
+            reader.warn(format!("JWT_SECRET {reason}; production refuses it"));
+            Some(secret)
+        }
+        (None, _) => Some(secret),
+    }
+}
+
 /// What stands in for a secret that is not set; the outer `None` where nothing may.
 fn missing_secret(reader: &mut Reader, environment: Environment) -> Option<Option<Vec<u8>>> {
-    let makes_one = "openssl rand -base64 48";
     match (reader.needs.keys, environment) {
-        (KeyNeed::None, Environment::Development) => Some(None),
-        (KeyNeed::None, Environment::Production) => {
-            let warning = format!("JWT_SECRET is not set: `serve` will refuse to start without it (`{makes_one}`)");
-            reader.layers.warnings.push(warning);
-            Some(None)
-        }
+        (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Some(None),
         (KeyNeed::Verify, Environment::Development) => random_secret(reader).map(Some),
-        (KeyNeed::Verify, Environment::Production) => {
-            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{makes_one}`)"));
+        (KeyNeed::Verify | KeyNeed::Report, Environment::Production) => {
+            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{MAKES_A_SECRET}`)"));
             None
         }
         (KeyNeed::Sign, _) => {
@@ -324,6 +386,11 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
     let anonymous_rate = reader.read("SLOTCAST_ANONYMOUS_RATE", parse::number(0..=1_000_000));
     let event_rate = reader.read("SLOTCAST_EVENT_RATE", parse::number(0..=1_000_000));
     let max_rooms = reader.read("SLOTCAST_MAX_ROOMS", parse::number(1..=65_536));
+    for (name, may) in LIMITS {
+        if reader.needs.listens && reader.text(name) == "0" {
+            reader.warn(format!("{name} is 0: there is no limit, and one client may {may}"));
+        }
+    }
     Some(LimitConfig {
         user_rate: NonZeroU32::new(user_rate?),
         anonymous_rate: NonZeroU32::new(anonymous_rate?),
@@ -355,13 +422,28 @@ impl Reader {
             self.problem(name, "must be UTF-8");
             return None;
         }
-        match parse(&value.text) {
-            Ok(parsed) => Some(Some(parsed)),
-            Err(allowed) => {
+        let around = surroundings(&value.text);
+        match (parse(&value.text), around) {
+            (Ok(parsed), None) => Some(Some(parsed)),
+            (Ok(parsed), Some(around)) => {
+                let warning = format!("{name} ({}) has {around}, which counts as a part of it", value.source);
+                self.warn(warning);
+                Some(Some(parsed))
+            }
+            (Err(allowed), None) => {
                 self.problem(name, &allowed);
                 None
             }
+            (Err(allowed), Some(around)) => {
+                self.problem(name, &format!("{allowed} (it has {around})"));
+                None
+            }
         }
+    }
+
+    /// Notes what is allowed and yet looks wrong.
+    fn warn(&mut self, warning: impl Into<String>) {
+        self.layers.warnings.push(warning.into());
     }
 
     /// Whether the operator set it.

@@ -5,6 +5,7 @@
 //! - [`source`]: which value is in force, and where it comes from.
 //! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes.
 //! - [`function`]: the few variables that the scheduled function reads, from the environment alone.
+//! - `slips`: newlines, quotes and placeholders in a value.
 //! - [`error`]: what is wrong, all at once.
 
 #[cfg(feature = "server")]
@@ -21,12 +22,14 @@ mod parse;
 #[cfg(feature = "server")]
 mod proxies;
 mod redis;
+#[cfg(feature = "server")]
+mod slips;
 #[cfg(all(test, feature = "server"))]
 mod tests;
 
 pub use error::{ConfigError, EXIT_CODE, Problem};
 #[cfg(feature = "server")]
-pub use load::{KeyNeed, Loaded, Needs, Setting};
+pub use load::{KeyNeed, Loaded, Needs, Setting, log_format};
 #[cfg(feature = "server")]
 pub use node::*;
 #[cfg(feature = "server")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::proxies::{ForwardedHeader, Network};
 use crate::telemetry::log;
+use crate::telemetry::users::LogUsers;
 
 /// Everything, checked. One struct a concern; each field names its variable and default.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub limits: LimitConfig,
     /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
     pub log_filter: String,
+    /// `SLOTCAST_LOG_USERS`. Default: ids that are numbers plain, others as a digest.
+    pub log_users: LogUsers,
 }
 
 /// `SLOTCAST_ENV`. Default `development`; `production` refuses what is unsafe.
@@ -59,7 +62,8 @@ pub struct ListenConfig {
     /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port; where it listens on all addresses, see
     /// [`crate::net::advertise`].
     pub advertise: Option<String>,
-    /// `CORS_ORIGIN`, comma separated. Default: the six of the origin.
+    /// `CORS_ORIGIN`, comma separated. Default: the six of the origin and Vite's; in production none, and then only pages
+    /// that the node serves itself may call it.
     pub cors_origins: Vec<String>,
     /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: whose word for an address of a caller is taken.
     pub trusted_proxies: Vec<Network>,

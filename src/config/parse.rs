@@ -105,11 +105,28 @@ fn origin(text: &str) -> Parsed<String> {
     if text == "*" {
         return Err("must name each origin: browsers refuse `*` where credentials are sent".into());
     }
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    match url.map(|url| url.origin().ascii_serialization()) {
+    let sent = Url::parse(text).ok().and_then(|url| sent_origin(&url));
+    if text.contains('*') || sent.as_ref().is_some_and(|sent| sent.contains('*') || sent.contains("://.")) {
+        return Err(format!("must name each origin: there are no patterns, and {text:?} matches nothing"));
+    }
+    match sent {
         Some(sent) if sent == text => Ok(sent),
         Some(sent) => Err(format!("must have each origin as browsers send it: {sent:?} in place of {text:?}")),
         None => Err(format!("must be origins such as https://www.example.org, comma separated; {text:?} is none")),
+    }
+}
+
+/// The origin of a page at this address, as its browser sends it. Apps have schemes of their own (`capacitor://localhost`).
+fn sent_origin(url: &Url) -> Option<String> {
+    match url.scheme() {
+        "http" | "https" => Some(url.origin().ascii_serialization()),
+        // No page of these has an origin that it sends.
+        "ws" | "wss" | "ftp" | "file" | "blob" | "data" => None,
+        scheme => {
+            let host = url.host_str().filter(|host| !host.is_empty())?;
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            Some(format!("{scheme}://{}{port}", host.to_ascii_lowercase()))
+        }
     }
 }
 

@@ -1,18 +1,13 @@
 //! From text to checked value, for what both a node and the scheduled function read.
 
+use crate::store::redis::Endpoint;
+
 /// What a parser says: the value, or what would have been allowed.
 pub(super) type Parsed<T> = Result<T, String>;
 
-const REDIS_SCHEMES: &[&str] =
-    &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
-
-/// The URL of a Redis. The error never quotes it.
+/// The URL of a Redis, in the form that is dialled. The error never quotes it.
 pub(super) fn redis_url(text: &str) -> Parsed<String> {
-    let is_known = |scheme: &str| REDIS_SCHEMES.contains(&scheme);
-    match text.split_once("://") {
-        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(text.into()),
-        _ => Err(format!("must be SCHEME://HOST:PORT, the scheme one of {}", REDIS_SCHEMES.join(", "))),
-    }
+    Endpoint::parse(text).map(|_| text.into()).map_err(|error| error.to_string())
 }
 
 /// What keys and channels begin with. No braces: they would change which node of a cluster has a key.

@@ -20,6 +20,12 @@ const USUAL_FILE: &str = "slotcast.toml";
 /// The variable that names the file; the only one that a file cannot hold.
 const CONFIG: &str = "SLOTCAST_CONFIG";
 
+/// What most of our variables begin with.
+const PREFIX: &str = "SLOTCAST_";
+
+/// What the names of our variables begin with, where others use the same words.
+const OUR_WORDS: &[&str] = &["SLOT", "JWT", "CORS", "REDIS"];
+
 /// How like a known word, from 0 to 1, a mistyped one must be to be taken for it.
 const LIKELY: f64 = 0.7;
 
@@ -56,6 +62,7 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOTCAST_EVENT_RATE",
     "SLOTCAST_MAX_ROOMS",
     "SLOTCAST_LOG",
+    "SLOTCAST_LOG_USERS",
 ];
 
 /// Where a value comes from.
@@ -141,6 +148,7 @@ fn defaults(is_production: bool, problems: &mut Vec<Problem>) -> BTreeMap<&'stat
     let mut values = texts_of(table, &Source::Default, problems);
     if is_production {
         values.extend(texts_of(production, &Source::ProductionDefault, problems));
+        values.retain(|_, value| !value.text.is_empty());
     }
     values
 }
@@ -227,9 +235,11 @@ fn unknown_names(env: &dyn Strings) -> Vec<String> {
         .into_iter()
         .filter(|name| name != CONFIG && !VARIABLES.contains(&name.as_str()))
         .filter_map(|name| {
-            let is_ours = name.starts_with("SLOTCAST_");
+            let upper = name.to_uppercase().replace('-', "_");
+            let is_ours = upper.starts_with(PREFIX);
             // Others may own these; only a slip is worth a word.
-            let may_be_ours = name.starts_with("SLOT_") || name.starts_with("JWT_");
+            let may_be_ours =
+                OUR_WORDS.iter().any(|word| upper.starts_with(word)) || VARIABLES.contains(&upper.as_str());
             match nearest(&name, VARIABLES).filter(|_| is_ours || may_be_ours) {
                 Some(near) => Some(format!("{name} (environment) is not a setting; did you mean {near}?")),
                 None => is_ours.then(|| format!("{name} (environment) is not a setting")),
@@ -238,14 +248,19 @@ fn unknown_names(env: &dyn Strings) -> Vec<String> {
         .collect()
 }
 
-/// The known word that a mistyped one most likely means. Our prefix does not count: all names with it would be alike.
+/// The known word that a mistyped one most likely means. Our prefix does not count where it is spelt right: all names with
+/// it would be alike.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let bare = |name: &str| {
-        let upper = name.to_uppercase().replace('-', "_");
-        upper.strip_prefix("SLOTCAST_").map(str::to_string).unwrap_or(upper)
+    let upper = word.to_uppercase().replace('-', "_");
+    let likeness = |name: &str| {
+        let name = name.to_uppercase();
+        let bare_name = name.strip_prefix(PREFIX).unwrap_or(&name);
+        match upper.strip_prefix(PREFIX) {
+            Some(bare) => strsim::normalized_damerau_levenshtein(bare, bare_name),
+            None => strsim::normalized_damerau_levenshtein(&upper, bare_name)
+                .max(strsim::normalized_damerau_levenshtein(&upper, &name)),
+        }
     };
-    let word = bare(word);
-    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&word, &bare(name));
     known
         .iter()
         .map(|name| (likeness(name), *name))

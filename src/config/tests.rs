@@ -42,7 +42,8 @@ fn without_anything_set_the_defaults_of_the_contract_hold() {
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:9090");
     assert!(!config.listen.admin_is_explicit);
     assert_eq!(config.listen.advertise, None);
-    assert_eq!(config.listen.cors_origins.len(), 6);
+    assert_eq!(config.listen.cors_origins.len(), 7);
+    assert!(config.listen.cors_origins.contains(&"http://localhost:5173".to_string()), "Vite's");
     assert_eq!(config.listen.drain_time, Duration::from_secs(25));
     assert_eq!(config.listen.drain_grace, Duration::ZERO);
     assert_eq!(config.store.kind, StoreKind::Embedded("./data".into()));
@@ -84,8 +85,13 @@ fn production_has_other_defaults_and_asks_for_what_matters() {
         ]
     );
     let production = [("SLOTCAST_ENV", "production"), ("SLOTCAST_STORE", "embedded"), ("JWT_SECRET", SECRET)];
-    let Loaded { config, settings, .. } = load(&production, Needs::SERVE).unwrap();
+    let Loaded { config, settings, warnings } = load(&production, Needs::SERVE).unwrap();
     assert_eq!(config.listen.address.to_string(), "0.0.0.0:3000");
+    assert_eq!(config.listen.cors_origins, Vec::<String>::new());
+    let origins = settings.iter().find(|setting| setting.name == "CORS_ORIGIN").unwrap();
+    assert_eq!(origins.value, None);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("CORS_ORIGIN is not set: only pages that this node serves"), "{warnings:?}");
     assert!(!config.catalog.open);
     let host = settings.iter().find(|setting| setting.name == "HOST").unwrap();
     assert_eq!(host.value, Some(("\"0.0.0.0\"".into(), Source::ProductionDefault)));
@@ -211,12 +217,29 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("CORS_ORIGIN", "https://a.example:443"),
         ("CORS_ORIGIN", "a.example"),
         ("CORS_ORIGIN", "null"),
+        ("CORS_ORIGIN", "https://*.example.com"),
+        ("CORS_ORIGIN", "https://.example.com"),
+        ("CORS_ORIGIN", "https://%2A.example.com"),
+        ("CORS_ORIGIN", "capacitor://*"),
+        ("CORS_ORIGIN", "capacitor://localhost/"),
+        ("CORS_ORIGIN", "capacitor:localhost"),
+        ("CORS_ORIGIN", "Capacitor://localhost"),
+        ("CORS_ORIGIN", "wss://a.example"),
+        ("CORS_ORIGIN", "file://"),
+        ("CORS_ORIGIN", "\"https://a.example\""),
+        ("CORS_ORIGIN", "https://a.example https://b.example"),
         ("SLOTCAST_DRAIN_TIME", "25s"),
         ("SLOTCAST_DRAIN_GRACE", "-1"),
         ("SLOTCAST_STORE", "memory"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost"),
         ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://h:6379?family=0"),
+        ("REDIS_URL", "redis://h:6379\n"),
+        ("REDIS_URL", "\"redis://h:6379\""),
+        ("REDIS_URL", "redis://h/abc"),
+        ("REDIS_URL", "redis://a,b"),
+        ("REDIS_URL", "redis-sentinel://h"),
         ("SLOTCAST_REDIS_PREFIX", "a{b}"),
         ("JWT_ALGORITHM", "none"),
         ("JWT_ALGORITHM", "HS512"),
@@ -237,6 +260,7 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("SLOTCAST_MAX_ROOMS", "0"),
         ("SLOTCAST_LOG", "slotcast=loud"),
         ("SLOTCAST_LOG", "inof"),
+        ("SLOTCAST_LOG_USERS", "hashed"),
         ("SLOTCAST_LOG", "in\u{fffd}fo"),
     ] {
         let message = message(&[(name, bad)], Needs::SERVE);
@@ -256,6 +280,8 @@ fn each_variable_takes_what_it_should() {
         ("SLOTCAST_ADMIN_ADDR", "[::1]:9090"),
         ("SLOTCAST_ADVERTISE_ADDR", "node-1.internal:3000"),
         ("CORS_ORIGIN", "https://a.example:8443,http://127.0.0.1:5500"),
+        ("CORS_ORIGIN", "capacitor://localhost,ionic://localhost,tauri://localhost,app://my-app:8080"),
+        ("CORS_ORIGIN", "chrome-extension://abcdefghijklmnop"),
         ("REDIS_URL", "redis://localhost"),
         ("REDIS_URL", "rediss://user:secret@redis.example:6380/1"),
         ("REDIS_URL", "redis-cluster://a:1,b:2"),
@@ -272,6 +298,7 @@ fn each_variable_takes_what_it_should() {
         ("SLOTCAST_LOG", "info,slotcast::feed=debug"),
         ("SLOTCAST_LOG", "WARN"),
         ("SLOTCAST_LOG", "hyper"),
+        ("SLOTCAST_LOG_USERS", "none"),
         ("JWT_SECRET", SECRET),
     ] {
         assert!(load(&[(name, good)], Needs::SERVE).is_ok(), "{name}={good}");
@@ -363,7 +390,8 @@ fn only_serve_and_token_need_a_secret() {
     assert!(message(&[], Needs::TOKEN).starts_with("JWT_SECRET must be set"));
     assert!(!load(&[("JWT_SECRET", SECRET)], Needs::TOKEN).unwrap().config.auth.unwrap().secret_is_random);
     let production = [("SLOTCAST_ENV", "production"), ("REDIS_URL", "redis://host")];
-    assert_eq!(load(&production, Needs::SWEEP).unwrap().warnings.len(), 1);
+    assert_eq!(load(&production, Needs::SWEEP).unwrap().warnings, Vec::<String>::new());
+    assert!(message(&production, Needs::CHECK).starts_with("JWT_SECRET must be set in production"));
 }
 
 #[test]
@@ -383,4 +411,115 @@ fn a_redis_url_selects_redis_unless_the_embedded_store_is_named() {
     let named = load(&[("REDIS_URL", "redis://host"), ("SLOTCAST_STORE", "embedded")], Needs::SERVE).unwrap();
     assert_eq!(named.config.store.kind, StoreKind::Embedded("./data".into()));
     assert_eq!(named.warnings, ["REDIS_URL is not used, because SLOTCAST_STORE is embedded"]);
+}
+
+#[test]
+fn what_is_around_a_value_is_said() {
+    let secret = format!("{SECRET}\n");
+    let warned = |pairs: &[(&str, &str)]| load(pairs, Needs::CHECK).unwrap().warnings;
+    assert_eq!(
+        warned(&[("JWT_SECRET", &secret)]),
+        ["JWT_SECRET (environment) has a newline at its end, which counts as a part of it"]
+    );
+    for (name, text) in [
+        ("JWT_SECRET", format!("\"{SECRET}\"")),
+        ("JWT_ISSUER", "'us'".into()),
+        ("JWT_AUDIENCE", "slotcast ".into()),
+        ("SLOTCAST_DATA_DIR", "./data\n".into()),
+    ] {
+        let warnings = warned(&[(name, &text)]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(&format!("{name} (environment) has ")), "{warnings:?}");
+    }
+    for (name, text, around) in [
+        ("PORT", "3000\n", "a newline at its end"),
+        ("SLOTCAST_ENV", "\"production\"", "quotes around it"),
+        ("REDIS_URL", "redis://host:6379\n", "a newline at its end"),
+        ("SLOTCAST_MAX_ROOMS", " 5", "white space around it"),
+    ] {
+        let message = message(&[(name, text)], Needs::CHECK);
+        assert!(message.starts_with(name) && message.contains(&format!("(it has {around})")), "{message}");
+    }
+    assert_eq!(warned(&[("CORS_ORIGIN", "https://a.example, https://b.example"), ("JWT_SECRET", SECRET)]), [""; 0]);
+}
+
+#[test]
+fn a_secret_that_anybody_can_guess_is_refused_in_production() {
+    let repeated = "x".repeat(40);
+    for (secret, reason) in [(repeated.as_str(), "guess"), ("please-change-me-please-change-it-now", "placeholder")] {
+        let production = [("SLOTCAST_ENV", "production"), ("REDIS_URL", "redis://host"), ("JWT_SECRET", secret)];
+        for needs in [Needs::SERVE, Needs::CHECK, Needs::TOKEN] {
+            let message = message(&production, needs);
+            assert!(message.starts_with("JWT_SECRET must not be") && message.contains(reason), "{message}");
+            assert!(!message.contains(secret), "{message}");
+        }
+        let warnings = load(&[("JWT_SECRET", secret)], Needs::SERVE).unwrap().warnings;
+        assert!(warnings[0].contains("production refuses it"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn what_production_should_not_leave_to_chance_is_a_warning() {
+    let production = [
+        ("SLOTCAST_ENV", "production"),
+        ("REDIS_URL", "redis://host"),
+        ("JWT_SECRET", SECRET),
+        ("SLOTCAST_ADMIN_ADDR", "0.0.0.0:9090"),
+        ("SLOTCAST_USER_RATE", "0"),
+        ("SLOTCAST_EVENT_RATE", "0"),
+    ];
+    let warnings = load(&production, Needs::CHECK).unwrap().warnings;
+    for name in ["CORS_ORIGIN", "SLOTCAST_ADMIN_ADDR", "SLOTCAST_USER_RATE", "SLOTCAST_EVENT_RATE"] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(name)), "{name}: {warnings:?}");
+    }
+    assert_eq!(
+        load(&production, Needs::SWEEP).unwrap().warnings,
+        [""; 0],
+        "what a node does is not a sweeper's matter"
+    );
+    let careful = [production[..3].to_vec(), vec![("CORS_ORIGIN", "https://a.example")]].concat();
+    assert_eq!(load(&careful, Needs::CHECK).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn a_name_that_is_nearly_ours_is_found_and_others_names_are_not() {
+    for (name, near) in [
+        ("CORS_ORIGINS", "CORS_ORIGIN"),
+        ("cors_origin", "CORS_ORIGIN"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("REDISURL", "REDIS_URL"),
+        ("JWT_SECRETS", "JWT_SECRET"),
+        ("JWT_SECRET_KEY", "JWT_SECRET"),
+        ("SLOTCAST-LOG", "SLOTCAST_LOG"),
+        ("SLOTCATS_LOG", "SLOTCAST_LOG"),
+        ("SLOTCASTENV", "SLOTCAST_ENV"),
+        ("SLOT_MAX_DAYS", "SLOTCAST_MAX_DAYS"),
+        ("SLOTCAST_REDIS_URL", "REDIS_URL"),
+        ("port", "PORT"),
+    ] {
+        let warnings = load(&[(name, "x")], Needs::SERVE).unwrap().warnings;
+        assert_eq!(warnings, [format!("{name} (environment) is not a setting; did you mean {near}?")]);
+    }
+    for name in ["HOSTNAME", "REDIS_PORT", "REDIS_TLS_URL", "REDIS_SERVICE_HOST", "CORS", "SLOT", "PORTS", "HOSTTYPE"] {
+        assert_eq!(load(&[(name, "x")], Needs::SERVE).unwrap().warnings, [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_still_tells_its_warnings() {
+    let pairs = [("SLOTCAST_ENV", "production"), ("JWT_SECRET", SECRET), ("REDIS_URI", "redis://host")];
+    let error = load(&pairs, Needs::SERVE).unwrap_err().to_string();
+    assert!(error.contains("SLOTCAST_STORE must be embedded"), "{error}");
+    assert!(error.contains("\nwarning: REDIS_URI (environment) is not a setting; did you mean REDIS_URL?"), "{error}");
+}
+
+#[test]
+fn what_logs_look_like_is_known_of_a_wrong_configuration_too() {
+    use crate::telemetry::log::Format;
+    assert_eq!(log_format(&env(&[("SLOTCAST_ENV", "production"), ("PORT", "x")])), Format::Json);
+    assert_eq!(log_format(&env(&[("SLOTCAST_ENV", "prod")])), Format::Text);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slotcast.toml");
+    std::fs::write(&path, "SLOTCAST_ENV = \"production\"\nnonsense = 1").unwrap();
+    assert_eq!(log_format(&env(&[("SLOTCAST_CONFIG", path.to_str().unwrap())])), Format::Json);
 }

@@ -25,6 +25,7 @@ use crate::auth::Claims;
 use crate::domain::{StoreTime, UserId};
 use crate::feed::MemberId;
 use crate::net::connection::ConnectionHandle;
+use crate::telemetry::users::logged;
 
 /// How long a connection may stay open after its socket has left.
 const LEFT_OPEN: Duration = Duration::from_secs(5);
@@ -186,7 +187,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let metrics = &realtime.0.app.metrics;
     metrics.connects.with_label_values(&["accepted"]).inc();
     metrics.connections.inc();
-    tracing::info!(user.id = %session.user(), session = session.id(), "connected");
+    tracing::info!(user.id = %logged(session.user()), session = session.id(), "connected");
     session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.catalog.store_now()));
     realtime.0.expiry.watch(session.id(), claims.expires);
     notifications::deliver_backlog(realtime.clone(), session.clone()).await;
@@ -221,7 +222,7 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     }
     shared.expiry.forget(session.id());
     shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
-    tracing::info!(user.id = %session.user(), session = session.id(), reason = reason_name(reason), "disconnected");
+    tracing::info!(user.id = %logged(session.user()), session = session.id(), reason = reason_name(reason), "disconnected");
     tokio::spawn(leave_all(realtime.clone(), session.clone()));
     if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
         let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());

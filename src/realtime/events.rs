@@ -15,6 +15,7 @@ use crate::calls;
 use crate::domain::event::Position;
 use crate::domain::{Code, Object, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
+use crate::telemetry::users::logged;
 
 /// What an event is answered with: the object behind `ok: true`.
 type Answer = Result<Box<RawValue>, Refusal>;
@@ -85,7 +86,7 @@ async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRe
         shared.feed.leave(space, session.id()).await;
     }
     let joined = joined?;
-    tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "joined");
+    tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "joined");
     Ok(joined_space(space, &joined, shared.app.catalog.store_now()))
 }
 
@@ -140,7 +141,7 @@ async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<R
     }
     if session.exit(space) {
         realtime.0.feed.leave(space, session.id()).await;
-        tracing::info!(user.id = %session.user(), session = session.id(), room = space.room(), "left");
+        tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "left");
     }
     let timestamp = realtime.0.app.catalog.store_now().rfc3339();
     let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });

@@ -12,6 +12,7 @@ use tokio_util::time::delay_queue::Key;
 use super::{Realtime, json};
 use crate::domain::StoreTime;
 use crate::feed::MemberId;
+use crate::telemetry::users::logged;
 
 /// How long before its end a token's socket is warned; at once when less is left.
 const WARN_BEFORE: i64 = 60_000;
@@ -140,7 +141,7 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
             deadlines.set(id, expires, Stage::Close);
         }
         Stage::Close => {
-            tracing::info!(user.id = %session.user(), session = session.id(), "disconnected: its token has ended");
+            tracing::info!(user.id = %logged(session.user()), session = session.id(), "disconnected: its token has ended");
             session.disconnect();
         }
     }

@@ -14,6 +14,7 @@ use super::session::Session;
 use super::{Realtime, Shared};
 use crate::domain::UserId;
 use crate::store::{SlotStore, UserBacklog, UserMessage};
+use crate::telemetry::users::logged;
 
 /// After how long a backlog that the store could not give is read again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ pub(super) fn deliver(shared: &Shared, message: UserMessage) {
     if let Some(sequence) = sent.iter().max() {
         shared.receipts.note(message.user.clone(), *sequence);
     }
-    tracing::info!(event.name = message.event, user.id = %message.user, recipients = sent.len(), "notification");
+    tracing::info!(event.name = message.event, user.id = %logged(&message.user), recipients = sent.len(), "notification");
 }
 
 /// Sends a socket the backlog of its user that its cursor expects. A store that cannot be asked is asked again until the
@@ -132,7 +133,7 @@ async fn try_deliver_backlog(realtime: &Realtime, session: &Session) -> bool {
             true
         }
         Err(error) => {
-            tracing::warn!(user.id = %session.user(), %error, "cannot read what was kept for a user; will try again");
+            tracing::warn!(user.id = %logged(session.user()), %error, "cannot read what was kept for a user; will try again");
             false
         }
     }
@@ -164,7 +165,7 @@ pub(super) async fn write_receipts(store: Arc<dyn SlotStore>, mut received: mpsc
         for (user, sequence) in latest {
             if let Err(error) = store.mark_received(&user, sequence).await {
                 // The user may get the message once more.
-                tracing::warn!(user.id = %user, %error, "cannot remember what a user received");
+                tracing::warn!(user.id = %logged(&user), %error, "cannot remember what a user received");
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
 use crate::store::LOG_LENGTH;
+use crate::telemetry::users::logged;
 
 /// How many missed events a socket is sent at once: a whole log.
 const REPLAYED_AT_ONCE: NonZeroU32 = NonZeroU32::new(LOG_LENGTH as u32).unwrap();
@@ -166,7 +167,7 @@ impl Session {
 
     fn note_too_slow(&self) {
         self.app.metrics.slow_clients_closed.inc();
-        tracing::info!(user.id = %self.user, session = self.id, "closed: it does not read what it is sent");
+        tracing::info!(user.id = %logged(&self.user), session = self.id, "closed: it does not read what it is sent");
     }
 
     /// Leaves the namespace: the client does not come back by itself. Right only for an ended token or a user who is to

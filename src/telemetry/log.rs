@@ -2,10 +2,15 @@
 
 use std::io::IsTerminal;
 
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// What the targets of this program's own events begin with.
+const OWN_TARGETS: [&str; 2] = ["slotcast", "sweeper_lambda"];
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +47,33 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let harmless = filter_fn(shows_no_token);
     match format {
-        Format::Text => Box::new(lines.with_ansi(colours).finish()),
+        Format::Text => Box::new(lines.with_ansi(colours).finish().with(harmless)),
         // The fields stay top-level, where log collectors look for them.
-        Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
+        Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish().with(harmless)),
+    }
+}
+
+/// Whether an event may be logged, whatever the filter says. What libraries say below `info` has requests, packets and
+/// commands in it, and so tokens and passwords.
+fn shows_no_token(event: &Metadata<'_>) -> bool {
+    let is_own = |name: &&str| {
+        let rest = event.target().strip_prefix(*name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    *event.level() <= Level::INFO || OWN_TARGETS.iter().any(is_own)
+}
+
+/// The line with which a program ends that cannot go on, in the form of its log. It is shown whatever the filter says.
+pub fn fatal_line(format: Format, program: &str, reason: &str) -> String {
+    match format {
+        Format::Text => format!("{program}: {reason}"),
+        Format::Json => {
+            let timestamp = crate::clock::wall().rfc3339();
+            serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": reason, "target": program})
+                .to_string()
+        }
     }
 }
 
@@ -79,6 +107,42 @@ mod tests {
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn no_level_shows_what_libraries_say_of_requests() {
+        for filter in ["trace", "engineioxide=trace", "info,hyper=trace,slotcast=trace", "[{token}]=trace"] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = subscriber(Format::Text, parse_filter(filter).unwrap(), false, move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                let _span =
+                    tracing::trace_span!(target: "engineioxide::service", "request", token = "geheim").entered();
+                tracing::trace!(target: "engineioxide::service", "GET /socket.io/?token=geheim");
+                tracing::debug!(target: "hyper::proto", "geheim");
+                tracing::debug!(target: "slotcaster", "geheim");
+                tracing::trace!(target: "slotcast::realtime", "ours");
+                tracing::info!(target: "hyper::server", "theirs");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("geheim"), "{filter}: {text}");
+            assert_eq!(
+                text.contains("ours"),
+                filter == "trace" || filter.contains("slotcast=trace"),
+                "{filter}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fatal_error_has_the_form_of_the_log() {
+        let reason = "while starting: the port\nis taken";
+        assert_eq!(fatal_line(Format::Text, "slotcast", reason), "slotcast: while starting: the port\nis taken");
+        let line = fatal_line(Format::Json, "slotcast", reason);
+        assert_eq!(line.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&"ERROR".into(), &reason.into()));
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
     }
 
     #[test]

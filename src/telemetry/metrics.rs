@@ -7,6 +7,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::build;
+
 /// Buckets, in seconds, of what should take milliseconds: an act, a delivery.
 const SHORT: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -107,8 +109,8 @@ metrics! {
         tasks: IntGauge,
         /// Whether this node is going away: 1 or 0.
         draining: IntGauge,
-        /// Always 1; the label is the version of the program.
-        build_info: IntGaugeVec ["version"],
+        /// Always 1; the labels are the version of the program and the commit that it was built from.
+        build_info: IntGaugeVec ["version", "commit"],
     }
 }
 
@@ -117,7 +119,8 @@ impl Metrics {
     #[expect(clippy::expect_used, reason = "names, labels and buckets are constants: every test that makes one checks")]
     pub fn new() -> Self {
         let metrics = Self::register(Registry::new()).expect("the metrics have distinct, valid names");
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.watch_process();
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), build::COMMIT]).set(1);
         // Series that alerts watch exist from the start: a rate over a series that appears with its first count is 0.
         for outcome in
             ["accepted", "no_token", "bad_token", "foreign_namespace", "draining", "node_full", "connection_full"]
@@ -133,6 +136,18 @@ impl Metrics {
             metrics.sweeps.with_label_values(&[trigger]);
         }
         metrics
+    }
+
+    /// Adds what is read of this process at each scrape: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+    /// `process_open_fds` and what else the crate knows. Only Linux tells it.
+    fn watch_process(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            if let Err(error) = self.registry.register(Box::new(process)) {
+                tracing::warn!(%error, "the metrics of this process are missing");
+            }
+        }
     }
 
     /// Counts an event from a client, whatever its name.
@@ -272,7 +287,25 @@ mod tests {
         assert!(text.contains("# TYPE slotcast_freed_total counter\nslotcast_freed_total 2\n"), "{text}");
         assert!(text.contains("slotcast_connects_total{outcome=\"bad_token\"} 0\n"), "{text}");
         assert!(text.contains("slotcast_hold_lateness_seconds_bucket{le=\"0.25\"} 0\n"), "{text}");
-        assert!(text.lines().all(|line| line.starts_with("slotcast_") || line.starts_with("# ")), "{text}");
+        let known = ["slotcast_", "process_", "# "];
+        assert!(text.lines().all(|line| known.iter().any(|start| line.starts_with(start))), "{text}");
+    }
+
+    #[test]
+    fn what_was_built_and_what_the_process_takes_are_told() {
+        let text = Metrics::new().encode();
+        let version = env!("CARGO_PKG_VERSION");
+        let commit = build::COMMIT;
+        assert!(
+            text.contains(&format!("slotcast_build_info{{commit=\"{commit}\",version=\"{version}\"}} 1\n")),
+            "{text}"
+        );
+        for name in
+            ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_threads"]
+        {
+            let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+            assert!(value.is_some_and(|value| value.parse::<f64>().is_ok_and(|value| value >= 0.0)), "{name}: {text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What operators see: logs, metrics, and the listener that serves them.
 
+pub mod build;
 pub mod log;
+pub mod users;
 #[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]

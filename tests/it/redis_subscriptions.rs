@@ -498,7 +498,8 @@ async fn check_config_asks_the_redis_that_is_set() {
         let loaded = Config::load(&env, Needs::CHECK);
         let findings = check_config::check_store(&loaded).await;
         let mut out = Vec::new();
-        let code = check_config::report(&loaded, &findings, &mut out).unwrap();
+        let code =
+            check_config::report(&loaded, &findings, check_config::CheckConfigArgs::default(), &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     };
     let (code, text) = report(format!("redis://:hunter2@127.0.0.1:{}", redis.port)).await;

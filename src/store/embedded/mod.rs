@@ -3,6 +3,7 @@
 //!
 //! - [`mod@open`]: the file, and what may be wrong with it. `trial`: looking at a file without changing it. `mark`: the
 //!   witness that the file did not go back in time.
+//! - `folder`: whether a folder can hold it.
 //! - `tables`: every table, its key and its value.
 //! - `writer`: the one thread that writes; many acts share one fsync. `batch`: its transaction.
 //! - `acts`, `spaces`, `sweep`, `publish`, `housekeeping`: what is done in a transaction.
@@ -17,6 +18,7 @@ mod acts;
 mod batch;
 mod clock;
 mod failure;
+mod folder;
 mod housekeeping;
 mod mark;
 pub mod open;
@@ -42,6 +44,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use self::clock::StoreClock;
 use self::failure::Failure;
+pub use self::folder::check_folder;
 pub use self::open::OpenError;
 use self::open::{Absent, Opened};
 use self::reads::Snapshot;

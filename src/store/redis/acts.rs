@@ -10,6 +10,7 @@ use crate::domain::event::to_json;
 use crate::domain::rule::HoldAnswer;
 use crate::domain::{Actor, Code, Day, HoldToken, Refusal, SlotAct, SlotNumber};
 use crate::store::{ActOutcome, ApplyError, DAYS_KEPT, KEEP_MILLIS, StoreError, Topic};
+use crate::telemetry::users::logged;
 
 /// Does an act.
 pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcome, ApplyError> {
@@ -171,6 +172,6 @@ async fn remember_call(store: &RedisStore, key: &Idempotency, budget: Budget) {
     let mut set = redis::cmd("SET");
     set.arg(store.keys.call(&key.caller, &key.key)).arg(&key.fingerprint).arg("NX").arg("PX").arg(KEEP_MILLIS);
     if let Err(error) = store.runner.command("set", &set, budget).await {
-        tracing::debug!(%error, user.id = %key.caller, "an Idempotency-Key is known in its space's bucket only");
+        tracing::debug!(%error, user.id = %logged(&key.caller), "an Idempotency-Key is known in its space's bucket only");
     }
 }

@@ -23,6 +23,25 @@ const DEFAULT_PORT: u16 = 6_379;
 
 const DEFAULT_SENTINEL_PORT: u16 = 26_379;
 
+/// Parameters that other clients of Redis take, and whose names are therefore no part of a password.
+const OTHERS_PARAMETERS: [&str; 15] = [
+    "family",
+    "db",
+    "protocol",
+    "password",
+    "username",
+    "user",
+    "tls",
+    "ssl",
+    "ssl_cert_reqs",
+    "timeout",
+    "connectTimeout",
+    "client_name",
+    "sentinelMasterId",
+    "maxRetriesPerRequest",
+    "keyPrefix",
+];
+
 /// A parsed `REDIS_URL`. Printing it shows no login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -162,6 +181,12 @@ impl Parameters {
                 "master" => parameters.master = Some(value),
                 "sentinel_user" => parameters.sentinel_login.username = Some(value),
                 "sentinel_password" => parameters.sentinel_login.password = Some(value),
+                known if OTHERS_PARAMETERS.contains(&known) => {
+                    return wrong(&format!(
+                        "has the parameter {known}, which other programs know: here it may have ca, master, sentinel_user \
+                         and sentinel_password",
+                    ));
+                }
                 // The name is not quoted: after a `?` that belongs to a password, it would be a part of that.
                 _ => {
                     return wrong(
@@ -352,6 +377,7 @@ mod tests {
             ("redis-sentinel://h/1", "what the sentinels watch"),
             ("redis-sentinel://h/main/hunter2", "the number of a database"),
             ("redis://h?hunter2=1", "unknown parameter"),
+            ("redis://h?family=0", "the parameter family"),
             ("redis://h?ca=", "without a value"),
             ("redis://h?ca=/hunter2", "rediss://"),
             ("redis://h?master=hunter2", "redis-sentinel://"),

@@ -273,6 +273,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
         catalog: CatalogConfig { open: true, max_days: 400 },
         limits: LimitConfig { user_rate: None, anonymous_rate: None, event_rate: None, max_rooms: 256 },
         log_filter: "info".into(),
+        log_users: Default::default(),
     }
 }
 

@@ -1,0 +1,151 @@
+//! What hands and tools slip into a value: a newline at its end, quotes around it, a secret that is none.
+
+/// What is around a value that probably does not belong to it, as the object of "it has"; `None` where nothing is.
+pub(super) fn surroundings(text: &str) -> Option<&'static str> {
+    let quotes = ['"', '\'', '`'];
+    let bare = text.trim();
+    let is_quoted = bare.len() > 1 && quotes.iter().any(|quote| bare.starts_with(*quote) && bare.ends_with(*quote));
+    match text {
+        _ if is_quoted => Some("quotes around it"),
+        _ if text.ends_with(['\n', '\r']) => Some("a newline at its end"),
+        _ if bare.len() < text.len() => Some("white space around it"),
+        _ if text.starts_with('\u{feff}') => Some("a byte order mark before it"),
+        _ => None,
+    }
+}
+
+/// Why anybody could guess a secret, as the predicate of "JWT_SECRET"; `None` where nobody can tell.
+pub(super) fn why_guessable(secret: &str) -> Option<&'static str> {
+    let secret = secret.trim_matches(|char: char| char.is_whitespace() || "\"'`".contains(char));
+    if is_placeholder(secret) {
+        return Some("must not be a placeholder");
+    }
+    if is_template(secret) {
+        return Some("must not be a template that nothing has filled in");
+    }
+    if count_distinct(secret) < FEWEST_CHARACTERS || is_repeated(secret) || is_counted(secret) {
+        return Some("must not be one that anybody can guess: it repeats or counts");
+    }
+    None
+}
+
+/// The fewest different characters of a secret. 32 random digits have fewer less than once in 10,000 million times.
+const FEWEST_CHARACTERS: usize = 5;
+
+/// What placeholders say, in lower case and without anything but letters and digits.
+const PLACEHOLDERS: &[&str] = &[
+    "changeme",
+    "changethis",
+    "changeit",
+    "pleasechange",
+    "replaceme",
+    "replacethis",
+    "replacewith",
+    "yoursecret",
+    "yourjwtsecret",
+    "yoursupersecret",
+    "yourverysecret",
+    "your256bitsecret",
+    "your32",
+    "yourkey",
+    "supersecretjwt",
+    "supersecretkey",
+    "mysecret",
+    "mysupersecret",
+    "jwtsecret",
+    "secretkey",
+    "stringsecretatleast256bits",
+    "placeholder",
+    "insertsecret",
+    "inserthere",
+    "putyour",
+    "setme",
+    "cambiami",
+    "cambiaquesto",
+    "iltuosegreto",
+    "segretodacambiare",
+];
+
+fn is_placeholder(secret: &str) -> bool {
+    let plain: String = secret.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    PLACEHOLDERS.iter().any(|placeholder| plain.contains(placeholder))
+}
+
+/// `${NAME}`, `$(command)`, `{{name}}`, `<name>`: what a shell or a template would have replaced.
+fn is_template(secret: &str) -> bool {
+    let pairs = [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%(", ")s"), ("#{", "}#")];
+    pairs.iter().any(|(start, end)| secret.starts_with(start) && secret.ends_with(end))
+}
+
+fn count_distinct(text: &str) -> usize {
+    text.chars().collect::<std::collections::BTreeSet<char>>().len()
+}
+
+/// Whether it is a shorter text again and again.
+fn is_repeated(secret: &str) -> bool {
+    let bytes = secret.as_bytes();
+    (1..=bytes.len() / 2).any(|period| bytes.iter().zip(&bytes[period..]).all(|(one, later)| one == later))
+}
+
+/// Whether nearly all characters follow each other, as in `abcdefgh` and `87654321`.
+fn is_counted(secret: &str) -> bool {
+    let bytes = secret.as_bytes();
+    let follows = |pair: &[u8]| pair[0].abs_diff(pair[1]) == 1;
+    bytes.len() > 1 && bytes.windows(2).filter(|pair| follows(pair)).count() * 10 >= (bytes.len() - 1) * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_around_a_value_is_seen() {
+        for (text, seen) in [
+            ("\"abc\"", Some("quotes around it")),
+            ("'abc'\n", Some("quotes around it")),
+            ("abc\n", Some("a newline at its end")),
+            ("abc\r\n", Some("a newline at its end")),
+            (" abc", Some("white space around it")),
+            ("abc\t", Some("white space around it")),
+            ("\u{feff}abc", Some("a byte order mark before it")),
+            ("a'b c\"", None),
+            ("\"", None),
+            ("", None),
+        ] {
+            assert_eq!(surroundings(text), seen, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_anybody_can_guess_is_no_secret() {
+        for weak in [
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "00000000000000000000000000000000",
+            "abababababababababababababababab",
+            "password-password-password-password-",
+            "0123456789012345678901234567890123456789",
+            "abcdefghijklmnopqrstuvwxyz0123456789",
+            "change-me-change-me-change-me-please",
+            "CHANGE_ME_TO_A_LONG_RANDOM_STRING_0",
+            "your-256-bit-secret-0123456789-abc",
+            "a-string-secret-at-least-256-bits-long",
+            "replace this with 32 random bytes ok",
+            "${JWT_SECRET_OF_THE_PRODUCTION_NODES}",
+            "$(openssl rand -base64 48) ",
+            "{{ .Values.slotcast.jwt.secret.value }}",
+            "<a secret of at least thirty-two bytes>",
+            "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n",
+        ] {
+            assert!(why_guessable(weak).is_some(), "{weak}");
+        }
+        for good in [
+            "a-secret-of-more-than-thirty-two-bytes",
+            "the end-to-end tests share this one secret",
+            "a1b2c3d4e5f60718293a4b5c6d7e8f9012345678deadbeef",
+            "83920174650918273645546372819009",
+            "q7J3m+0oYkq1cVh0bq2n1v9w5hXrA8lZ/4dTg6sUeEo=",
+        ] {
+            assert_eq!(why_guessable(good), None, "{good}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! How log lines name users. A number says nothing by itself; any other id may be an e-mail address or a name, which is
+//! personal data and does not belong in a log.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use aws_lc_rs::hmac;
+
+use crate::domain::UserId;
+
+/// How many digits of a digest are logged: enough that no two of a million users share them.
+const DIGITS: usize = 16;
+
+/// What is logged in place of an id with [`LogUsers::None`].
+const NOBODY: &str = "-";
+
+/// What sets this use of the secret apart from the signing of tokens.
+const PURPOSE: &[u8] = b"slotcast log users";
+
+static IN_FORCE: OnceLock<Shown> = OnceLock::new();
+
+/// `SLOTCAST_LOG_USERS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogUsers {
+    /// Numbers as they are, other ids as their digest.
+    #[default]
+    NumbersPlain,
+    /// Every id as it is.
+    Plain,
+    /// Every id as its digest.
+    Digest,
+    /// No id.
+    None,
+}
+
+struct Shown {
+    how: LogUsers,
+    key: hmac::Key,
+}
+
+/// Says how users are logged from now on; only the first call counts. Nodes with the same `secret` log the same digest of a
+/// user. Without one, the digests of this process are its own.
+pub fn init(how: LogUsers, secret: Option<&[u8]>) {
+    let _ = IN_FORCE.set(Shown::new(how, secret));
+}
+
+/// A user's id as it may be logged.
+pub fn logged(user: &UserId) -> impl fmt::Display {
+    IN_FORCE.get_or_init(|| Shown::new(LogUsers::default(), None)).show(user)
+}
+
+impl Shown {
+    fn new(how: LogUsers, secret: Option<&[u8]>) -> Self {
+        let mut random = [0; 32];
+        let secret = secret.unwrap_or_else(|| {
+            // Where the system has no random bytes, a digest that anybody can compute is still no address.
+            let _ = getrandom::fill(&mut random);
+            &random
+        });
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), PURPOSE);
+        Self { how, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }
+    }
+
+    fn show(&self, user: &UserId) -> String {
+        let is_number = user.as_str().bytes().all(|byte| byte.is_ascii_digit());
+        match self.how {
+            LogUsers::None => NOBODY.into(),
+            LogUsers::Plain => user.as_str().into(),
+            LogUsers::NumbersPlain if is_number => user.as_str().into(),
+            LogUsers::NumbersPlain | LogUsers::Digest => self.digest(user),
+        }
+    }
+
+    fn digest(&self, user: &UserId) -> String {
+        let tag = hmac::sign(&self.key, user.as_str().as_bytes());
+        let digits: String = tag.as_ref().iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+        format!("digest-{digits}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(how: LogUsers, secret: &str, user: &str) -> String {
+        Shown::new(how, Some(secret.as_bytes())).show(&UserId::new(user).unwrap())
+    }
+
+    #[test]
+    fn numbers_are_plain_and_anything_else_is_a_digest() {
+        let by_default = |user| shown(LogUsers::default(), "one", user);
+        assert_eq!(by_default("7"), "7");
+        let digest = by_default("anna@example.org");
+        assert!(digest.starts_with("digest-") && digest.len() == 7 + DIGITS, "{digest}");
+        assert_eq!(by_default("anna@example.org"), digest, "lines of one user can be found");
+        assert_ne!(by_default("anna@example.com"), digest);
+        assert_ne!(
+            shown(LogUsers::default(), "two", "anna@example.org"),
+            digest,
+            "nobody without the secret can try names"
+        );
+        for user in ["-7", "7a", "+39 333 1234567", "٣"] {
+            assert!(by_default(user).starts_with("digest-"), "{user}");
+        }
+    }
+
+    #[test]
+    fn the_operator_may_choose() {
+        for user in ["7", "anna@example.org"] {
+            assert_eq!(shown(LogUsers::Plain, "s", user), user);
+            assert!(shown(LogUsers::Digest, "s", user).starts_with("digest-"));
+            assert_eq!(shown(LogUsers::None, "s", user), "-");
+        }
+    }
+
+    #[test]
+    fn without_a_secret_the_digest_is_of_this_process() {
+        let show = || Shown::new(LogUsers::Digest, None).show(&UserId::new("7").unwrap());
+        assert_ne!(show(), show());
+    }
+}
