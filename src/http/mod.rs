@@ -3,7 +3,7 @@
 //! - [`slots`], [`spaces`], [`users`], [`operations`]: the handlers, by what the path begins with.
 //! - [`page`]: the live board, for a browser.
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
-//! - [`error`]: how refusals look. [`answer`]: how successes look.
+//! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
 //! - `anonymous`: how often an address may call without a token.
 //! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
@@ -17,6 +17,7 @@ pub mod page;
 pub mod extract;
 pub mod error;
 pub mod answer;
+mod outgoing;
 pub mod body;
 pub mod layers;
 mod anonymous;

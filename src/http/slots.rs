@@ -1,13 +1,14 @@
 //! `/api/slots`: boards, and acts on slots.
 
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::answer::Success;
-use super::error::ApiResult;
+use super::error::{ApiError, ApiResult};
 use super::extract::{BoardPath, Caller, IdempotencyKey, Json, Query, SlotPath, parse_id};
+use super::outgoing::long_answer;
 use super::schemas::{self, ActRefused, IdempotencyHeader, ReadRefused};
 use crate::app::AppState;
 use crate::calls;
@@ -40,10 +41,10 @@ pub async fn read_board(
     caller: Option<Caller>,
     path: BoardPath,
     Query(query): Query<BoardQuery>,
-) -> ApiResult<Box<RawValue>> {
+) -> Result<Response, ApiError> {
     let site = query.sede_id.map(|site| parse_id("sedeId", &site)).transpose()?;
     let caller = caller.as_ref().map(|Caller(claims)| claims);
-    Ok(Success::new(calls::board::read_board(&app, caller, path.space, site, &path.date).await?))
+    long_answer(calls::board::read_board(&app, caller, path.space, site, &path.date).await?)
 }
 
 /// Hold one slot.

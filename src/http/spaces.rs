@@ -1,12 +1,14 @@
 //! `/api/spaces`: spaces, their schedules, their changes and their rooms.
 
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::answer::Success;
-use super::error::{ApiResult, ErrorBody};
+use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Caller, Json, Query, SpacePath};
+use super::outgoing::long_answer;
 use super::schemas::{self, ReadRefused, StaffBodyRefused, StaffRefused};
 use crate::app::AppState;
 use crate::calls;
@@ -97,9 +99,9 @@ pub async fn list_changes(
     Caller(caller): Caller,
     SpacePath(space): SpacePath,
     Query(query): Query<ChangesQuery>,
-) -> ApiResult<ChangesAnswer> {
+) -> Result<Response, ApiError> {
     let since = Position { epoch: query.epoch.into(), version: query.version };
-    Ok(Success::new(calls::changes::list_changes(&app, &caller, space, since).await?))
+    long_answer(calls::changes::list_changes(&app, &caller, space, since).await?)
 }
 
 /// Send a day's board to the space's room.
