@@ -124,6 +124,7 @@ static HOLDS: LazyLock<HoldConfig> = LazyLock::new(|| HoldConfig {
     max: Duration::from_secs(3_600),
     timer_interval: None,
     max_holds: None,
+    max_held: None,
     freed_to: FreedTo::Everyone,
 });
 

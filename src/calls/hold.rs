@@ -39,7 +39,13 @@ fn hold_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotA
     let holds = &app.config.holds;
     let millis = hold_millis(request, holds)?;
     let user = acting_user(caller, request.user.as_ref())?;
-    Ok(SlotActKind::Hold { user, token: new_hold_token()?, millis, max_holds: holds.max_holds })
+    Ok(SlotActKind::Hold {
+        user,
+        token: new_hold_token()?,
+        millis,
+        max_holds: holds.max_holds,
+        max_held: holds.max_held,
+    })
 }
 
 fn new_hold_token() -> Result<HoldToken, Refusal> {

@@ -352,6 +352,7 @@ mod tests {
             max: Duration::from_secs(3_600),
             timer_interval: None,
             max_holds: None,
+            max_held: None,
             freed_to: FreedTo::Everyone,
         }
     }

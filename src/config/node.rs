@@ -152,6 +152,8 @@ pub struct HoldConfig {
     pub timer_interval: Option<Duration>,
     /// `SLOT_MAX_HOLDS`. Default 12 live holds of one user in one space; `None` for 0: any number.
     pub max_holds: Option<u32>,
+    /// `SLOT_MAX_HELD`. Default 64 slots that one user may hold at a time in one space; `None` for 0: any number.
+    pub max_held: Option<u32>,
     /// `SLOTCAST_FREED_TO`. Default `everyone`.
     pub freed_to: FreedTo,
 }

@@ -54,6 +54,7 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOT_HOLD_MAX",
     "SLOT_TIMER_INTERVAL",
     "SLOT_MAX_HOLDS",
+    "SLOT_MAX_HELD",
     "SLOTCAST_FREED_TO",
     "SLOTCAST_OPEN_CATALOG",
     "SLOTCAST_MAX_DAYS",

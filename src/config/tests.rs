@@ -52,6 +52,7 @@ fn without_anything_set_the_defaults_of_the_contract_hold() {
     assert_eq!(config.holds.max, Duration::from_secs(60 * 60));
     assert_eq!(config.holds.timer_interval, Some(Duration::from_secs(30)));
     assert_eq!(config.holds.max_holds, Some(12));
+    assert_eq!(config.holds.max_held, Some(64));
     assert_eq!(config.holds.freed_to, FreedTo::Everyone);
     assert!(config.catalog.open);
     assert_eq!(config.catalog.max_days, 400);
@@ -310,6 +311,7 @@ fn zero_means_none_where_the_contract_says_so() {
     let pairs = [
         ("SLOT_TIMER_INTERVAL", "0"),
         ("SLOT_MAX_HOLDS", "0"),
+        ("SLOT_MAX_HELD", "0"),
         ("SLOTCAST_USER_RATE", "0"),
         ("SLOTCAST_ANONYMOUS_RATE", "0"),
         ("SLOTCAST_EVENT_RATE", "0"),
@@ -317,6 +319,7 @@ fn zero_means_none_where_the_contract_says_so() {
     let config = load(&pairs, Needs::SERVE).unwrap().config;
     assert_eq!(config.holds.timer_interval, None);
     assert_eq!(config.holds.max_holds, None);
+    assert_eq!(config.holds.max_held, None);
     assert_eq!(config.limits.user_rate, None);
     assert_eq!(config.limits.anonymous_rate, None);
     assert_eq!(config.limits.event_rate, None);

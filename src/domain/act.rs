@@ -41,6 +41,8 @@ pub enum SlotActKind {
         millis: i64,
         /// How many live holds the user may have in the space; `None` for any number.
         max_holds: Option<u32>,
+        /// How many slots the user may hold in the space, with these; `None` for any number.
+        max_held: Option<u32>,
     },
     /// Confirm what is held.
     Book {

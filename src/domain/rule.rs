@@ -19,16 +19,25 @@ use serde::{Deserialize, Serialize};
 
 use super::act::{SlotAct, SlotActKind, SlotTime, StaffStatus};
 use super::refusal::Code;
-use super::slot::{Hold, SlotRecord, SlotState, Status};
+use super::slot::{Hold, MAX_DAY_DATA_BYTES, SlotData, SlotRecord, SlotState, Status};
 use super::{Actor, HoldToken, PublicState, Refusal, SlotNumber, StoreTime, UserId};
 
-/// What the rule needs to see: the day's records, and how many live holds the holding user has in the whole space.
+/// What the rule needs to see: the day's records, and what the holding user has in the whole space.
 #[derive(Clone, Debug, Default)]
 pub struct DayView {
     /// The stored slots of the day.
     pub records: BTreeMap<SlotNumber, SlotRecord>,
-    /// Distinct live holds of the user of a `hold` act in the space; not read for other acts.
-    pub live_holds: u32,
+    /// What the user of a `hold` act holds in the space; not read for other acts.
+    pub live_holds: LiveHolds,
+}
+
+/// How much a user holds in a space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveHolds {
+    /// Distinct live holds: each may have several slots.
+    pub holds: u32,
+    /// The slots of all of them.
+    pub slots: u32,
 }
 
 /// What an act comes to.
@@ -69,7 +78,9 @@ pub struct HoldAnswer {
 pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision, Refusal> {
     let slots = Slots { view, act, now };
     match &act.kind {
-        SlotActKind::Hold { user, token, millis, max_holds } => slots.hold(user, token, *millis, *max_holds),
+        SlotActKind::Hold { user, token, millis, max_holds, max_held } => {
+            slots.hold(user, token, *millis, [*max_holds, *max_held])
+        }
         SlotActKind::Book { actor, token } => slots.book(actor, token.as_ref()),
         SlotActKind::Release { actor, token, booked_by } => slots.release(actor, token.as_ref(), booked_by.as_ref()),
         SlotActKind::Extend { user, token, millis, max_millis } => {
@@ -102,13 +113,23 @@ struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    fn hold(&self, user: &UserId, token: &HoldToken, millis: i64, max_holds: Option<u32>) -> Result<Decision, Refusal> {
+    /// `limits`: of live holds, and of held slots.
+    fn hold(
+        &self,
+        user: &UserId,
+        token: &HoldToken,
+        millis: i64,
+        limits: [Option<u32>; 2],
+    ) -> Result<Decision, Refusal> {
         if let Some(repeat) = self.same_hold(user) {
             return Ok(repeat);
         }
         self.refuse_where(Code::Past, |slot, _| slot.start <= self.now)?;
         self.refuse_where(Code::SlotUnavailable, |slot, record| self.status(slot, record) != Status::Available)?;
-        if max_holds.is_some_and(|max| self.view.live_holds >= max) {
+        let LiveHolds { holds, slots } = self.view.live_holds;
+        let [max_holds, max_held] = limits;
+        let held = (slots as usize).saturating_add(self.act.slots.len());
+        if max_holds.is_some_and(|max| holds >= max) || max_held.is_some_and(|max| held > max as usize) {
             return Err(Code::TooManyHolds.into());
         }
         Ok(self.write(|slot, _| {
@@ -201,8 +222,9 @@ impl Slots<'_> {
         }))
     }
 
-    fn update(&self, to: StaffStatus, data: &Option<super::SlotData>) -> Result<Decision, Refusal> {
+    fn update(&self, to: StaffStatus, data: &Option<SlotData>) -> Result<Decision, Refusal> {
         self.refuse_where(Code::Past, |slot, record| self.status(slot, record) == Status::Past)?;
+        self.require_room(data.as_ref())?;
         Ok(self.write(|_, record| {
             let data = data.clone();
             match (to, record.map(|record| &record.state)) {
@@ -214,6 +236,19 @@ impl Slots<'_> {
                 (StaffStatus::Booked, _) => SlotState::Booked { user: None, first_version: 0, data },
             }
         }))
+    }
+
+    /// Refuses staff's object where the day's would grow beyond what a day may have.
+    fn require_room(&self, data: Option<&SlotData>) -> Result<(), Refusal> {
+        let bytes_of = |record: &SlotRecord| record.data().map_or(0, SlotData::byte_count);
+        let replaced: usize = self.act.slots.iter().filter_map(|slot| self.record(slot)).map(bytes_of).sum();
+        let added = data.map_or(0, SlotData::byte_count) * self.act.slots.len();
+        if added <= replaced {
+            return Ok(());
+        }
+        let before: usize = self.view.records.values().map(bytes_of).sum();
+        let fits = before - replaced + added <= MAX_DAY_DATA_BYTES;
+        if fits { Ok(()) } else { Err(Code::TooLarge.into()) }
     }
 
     fn require_held(&self, actor: &Actor, token: Option<&HoldToken>) -> Result<(), Refusal> {
@@ -284,12 +319,13 @@ fn is_actor(actor: &Actor, user: Option<&UserId>) -> bool {
     }
 }
 
-/// Distinct live holds among records: what [`DayView::live_holds`] counts.
-pub fn count_live_holds<'a>(records: impl Iterator<Item = &'a SlotRecord>, user: &UserId, now: StoreTime) -> u32 {
-    let tokens: HashSet<&HoldToken> = records
-        .filter_map(|record| record.live_hold(now))
-        .filter(|hold| hold.user == *user)
-        .map(|hold| &hold.token)
-        .collect();
-    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
+/// What a user holds among records: what [`DayView::live_holds`] counts.
+pub fn count_live_holds<'a>(records: impl Iterator<Item = &'a SlotRecord>, user: &UserId, now: StoreTime) -> LiveHolds {
+    let own = records.filter_map(|record| record.live_hold(now)).filter(|hold| hold.user == *user);
+    let (mut tokens, mut slots) = (HashSet::new(), 0);
+    for hold in own {
+        tokens.insert(&hold.token);
+        slots += 1;
+    }
+    LiveHolds { holds: u32::try_from(tokens.len()).unwrap_or(u32::MAX), slots }
 }

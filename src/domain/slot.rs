@@ -9,6 +9,10 @@ use super::{HoldToken, PublicState, StoreTime, UserId};
 /// The most bytes that a slot's `data` may have as JSON text.
 pub const MAX_DATA_BYTES: usize = 16 * 1024;
 
+/// The most bytes that the `data` of all slots of a space's day may have together: a board carries all of it to anyone who
+/// asks. An act may not make it grow beyond.
+pub const MAX_DAY_DATA_BYTES: usize = 256 * 1024;
+
 /// Keys that `data` cannot override: they are dropped from it.
 pub const RESERVED_DATA_KEYS: [&str; 13] = [
     "id",
@@ -74,6 +78,11 @@ impl SlotData {
     /// Takes an object without the keys of the protocol ([`RESERVED_DATA_KEYS`]).
     pub fn new(object: IndexMap<String, Box<RawValue>>) -> Self {
         Self(object.into_iter().filter(|(key, _)| !RESERVED_DATA_KEYS.contains(&key.as_str())).collect())
+    }
+
+    /// How many bytes it has as JSON text: what is stored, and sent.
+    pub fn byte_count(&self) -> usize {
+        super::event::to_json(self).len()
     }
 
     /// The members, in the order in which they came.

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "server")]
 pub mod embedded;
+mod digest;
 pub mod finding;
 pub mod health;
 pub mod hub;
@@ -38,6 +39,9 @@ pub const LOG_LENGTH: u64 = 1_024;
 
 /// How long a log outlives its last change, and an idempotent answer or a user's message its writing: 24 h.
 pub const KEEP_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+/// How many calls under an `Idempotency-Key` are remembered of one caller in one bucket.
+pub const CALLS_KEPT: usize = 256;
 
 /// How many messages are kept for a user.
 pub const USER_LOG_LENGTH: usize = 100;

@@ -20,6 +20,7 @@ const production = () => ({
   CORS_ORIGIN: 'https://www.example.org',
   HOST: '127.0.0.1',
   PORT: '0',
+  SLOTCAST_ANONYMOUS_RATE: undefined,
 });
 
 const check = async (settings, ...options) => {
@@ -124,11 +125,13 @@ test('check-config finds what serve would refuse', async () => {
 
 // Item 13.
 test('check-config warns, --strict takes warnings for errors, and --json is for programs', async () => {
-  assert.equal((await check(production(), '--strict')).code, 0);
+  const strict = await check(production(), '--strict');
+  assert.equal(strict.code, 0, strict.said);
   for (const [name, value] of [
     ['SLOTCAST_ADMIN_ADDR', '0.0.0.0:9090'],
     ['SLOTCAST_ADMIN_ADDR', '[::]:9090'],
     ['SLOTCAST_USER_RATE', '0'],
+    ['SLOTCAST_ANONYMOUS_RATE', '0'],
     ['SLOTCAST_EVENT_RATE', '0'],
     ['JWT_SECRET', `${SECRET}\n`],
     ['JWT_SECRET', `"${SECRET}"`],

@@ -254,6 +254,7 @@ async fn leave_ended_holds(folder: &Path, slots: &[u64]) {
         token: HoldToken::from_random([7; 16]),
         millis: 1,
         max_holds: None,
+        max_held: None,
     };
     let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() };
     let day = Day::parse("2090-05-05").unwrap();

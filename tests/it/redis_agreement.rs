@@ -19,6 +19,9 @@ use crate::support::redis::{RedisServer, store_at};
 const MINUTE: i64 = 60_000;
 const MAX_HOLDS: u32 = 3;
 
+/// How many slots a user may hold in the space.
+const MAX_HELD: u32 = 4;
+
 /// What is done next, on both.
 #[derive(Clone, Debug)]
 enum Step {
@@ -112,6 +115,7 @@ fn act_of(
             token: token(step),
             millis: millis(ends_soon),
             max_holds: Some(MAX_HOLDS),
+            max_held: Some(MAX_HELD),
         },
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
         WishKind::Release { user, with_token, as_staff } => {

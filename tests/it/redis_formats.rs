@@ -32,7 +32,7 @@ fn hold(who: &str) -> SlotActKind {
     let mut token = [7; 16];
     token[..who.len()].copy_from_slice(who.as_bytes());
     let user = UserId::new(who).unwrap();
-    SlotActKind::Hold { user, token: HoldToken::from_random(token), millis: 60_000, max_holds: None }
+    SlotActKind::Hold { user, token: HoldToken::from_random(token), millis: 60_000, max_holds: None, max_held: None }
 }
 
 fn block() -> SlotActKind {

@@ -116,7 +116,7 @@ fn act(in_space: u64, slots: &[u64], kind: SlotActKind) -> SlotAct {
 fn hold(who: &str, millis: i64) -> SlotActKind {
     let mut bytes = [7; 16];
     bytes[..who.len()].copy_from_slice(who.as_bytes());
-    SlotActKind::Hold { user: user(who), token: HoldToken::from_random(bytes), millis, max_holds: None }
+    SlotActKind::Hold { user: user(who), token: HoldToken::from_random(bytes), millis, max_holds: None, max_held: None }
 }
 
 fn book(who: &str) -> SlotActKind {

@@ -66,7 +66,7 @@ impl Model {
     fn view(&self, act: &SlotAct, now: StoreTime) -> DayView {
         let live_holds = match &act.kind {
             SlotActKind::Hold { user, .. } => rule::count_live_holds(self.records.values(), user, now),
-            _ => 0,
+            _ => rule::LiveHolds::default(),
         };
         DayView { records: self.records.clone(), live_holds }
     }
@@ -133,9 +133,13 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
     let slots = slots_of_the_day().into_iter();
     let named = slots.filter(|slot| wish.slots & (1 << (slot.number.get() - 1)) != 0);
     let kind = match wish.kind.clone() {
-        WishKind::Hold { user: index, millis } => {
-            SlotActKind::Hold { user: user(index), token: token(step), millis, max_holds: Some(MAX_HOLDS) }
-        }
+        WishKind::Hold { user: index, millis } => SlotActKind::Hold {
+            user: user(index),
+            token: token(step),
+            millis,
+            max_holds: Some(MAX_HOLDS),
+            max_held: None,
+        },
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
         WishKind::Release { user, as_staff } => {
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
@@ -250,7 +254,7 @@ fn check_refusal(model: &Model, act: &SlotAct, refusal: &Refusal, now: StoreTime
     let SlotActKind::Hold { user, .. } = &act.kind else { return Ok(()) };
     let all_free = act.slots.iter().all(|slot| model.status(slot, now) == Status::Available);
     let live = rule::count_live_holds(model.records.values(), user, now);
-    prop_assert!(!all_free || live >= MAX_HOLDS, "a hold of free slots was refused: {}", refusal);
+    prop_assert!(!all_free || live.holds >= MAX_HOLDS, "a hold of free slots was refused: {}", refusal);
     Ok(())
 }
 

@@ -20,8 +20,8 @@ use slotcast::domain::{
     SpaceKey, Status, StoreTime, UserId,
 };
 use slotcast::store::{
-    ActOutcome, ApplyError, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LOG_PORTION, LogRead, Message,
-    MessageKind, NodeReport, Publication, ShowBoard, Signal, SlotStore, Subscriptions, Topic, USER_LOG_LENGTH,
+    ActOutcome, ApplyError, CALLS_KEPT, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LOG_PORTION, LogRead,
+    Message, MessageKind, NodeReport, Publication, ShowBoard, Signal, SlotStore, Subscriptions, Topic, USER_LOG_LENGTH,
     UserMessage, is_portion, read_whole_log,
 };
 
@@ -91,6 +91,10 @@ macro_rules! conformance_cases {
             what_has_started_is_past,
             a_slot_that_moved_is_judged_by_its_present_start,
             too_many_holds_are_counted_over_all_days,
+            held_slots_are_counted_over_all_holds,
+            the_data_of_a_day_is_bounded,
+            a_repeat_that_changes_nothing_is_not_kept,
+            the_last_calls_of_a_caller_are_kept,
             a_token_must_be_that_of_the_hold,
             staff_data_stays_until_the_next_change,
             an_idempotency_key_answers_as_the_first_time,
@@ -171,7 +175,7 @@ fn json(payload: &RawValue) -> Value {
 }
 
 fn hold_by(who: &str, millis: i64) -> SlotActKind {
-    SlotActKind::Hold { user: user(who), token: token(who), millis, max_holds: None }
+    SlotActKind::Hold { user: user(who), token: token(who), millis, max_holds: None, max_held: None }
 }
 
 fn book_by(who: &str) -> SlotActKind {
@@ -551,7 +555,13 @@ pub async fn a_repeated_hold_answers_as_the_first(factory: impl StoreFactory) {
     bench.apply(space(1), &[3], hold_by("b", MINUTE)).await.unwrap();
     let before = bench.heads(space(1)).await;
 
-    let again = SlotActKind::Hold { user: user("a"), token: token("new"), millis: 5 * MINUTE, max_holds: Some(1) };
+    let again = SlotActKind::Hold {
+        user: user("a"),
+        token: token("new"),
+        millis: 5 * MINUTE,
+        max_holds: Some(1),
+        max_held: None,
+    };
     assert_eq!(bench.apply(space(1), &[1, 2], again).await.unwrap(), first);
     assert_eq!(bench.heads(space(1)).await, before);
 
@@ -608,6 +618,7 @@ pub async fn holds_of_one_user_become_one_when_extended(factory: impl StoreFacto
         token: token(name),
         millis: MINUTE,
         max_holds: None,
+        max_held: None,
     };
     for (n, who, name) in [(1, "a", "one"), (2, "b", "two"), (3, "a", "three"), (4, "b", "four")] {
         bench.apply(space(1), &[n], hold(who, name)).await.unwrap();
@@ -689,7 +700,8 @@ pub async fn a_slot_that_moved_is_judged_by_its_present_start(factory: impl Stor
 pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let hold = |date: &str, n: u64, name: &str, in_space: u64, millis| {
-        let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: Some(2) };
+        let kind =
+            SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: Some(2), max_held: None };
         SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), &[n, n + 1], kind) }
     };
     let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 300 + bench.slack)).await.unwrap();
@@ -713,6 +725,109 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
     let book = SlotAct { day: Day::parse("2090-01-02").unwrap(), ..bench.act(space(1), &[1, 2], book_by("a")) };
     bench.store.apply(book).await.unwrap();
     bench.store.apply(hold("2090-01-04", 1, "five", 1, MINUTE)).await.unwrap();
+}
+
+/// Issue 10, item 9.
+pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let hold = |date: &str, slots: &[u64], name: &str, in_space: u64| {
+        let (max_holds, max_held) = (None, Some(6));
+        let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis: MINUTE, max_holds, max_held };
+        SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), slots, kind) }
+    };
+    bench.store.apply(hold("2090-01-01", &[1, 2, 3], "one", 1)).await.unwrap();
+    // Elsewhere, and of others, are not counted.
+    bench.store.apply(hold("2090-01-01", &[1, 2, 3, 4], "two", 2)).await.unwrap();
+    bench.apply(space(1), &[1, 2, 3, 4], hold_by("b", MINUTE)).await.unwrap();
+    let before = bench.heads(space(1)).await;
+    for slots in [&[1, 2, 3, 4][..], &[1, 2, 3, 4, 5, 6, 7]] {
+        let more = bench.store.apply(hold("2090-01-02", slots, "three", 1)).await;
+        assert_eq!(refusal(more), (Code::TooManyHolds, vec![]));
+    }
+    assert_eq!(bench.heads(space(1)).await, before);
+    bench.store.apply(hold("2090-01-02", &[1, 2, 3], "three", 1)).await.unwrap();
+    let more = bench.store.apply(hold("2090-01-03", &[1], "four", 1)).await;
+    assert_eq!(refusal(more), (Code::TooManyHolds, vec![]));
+    // A repeat changes nothing, and what was let go of leaves room.
+    bench.store.apply(hold("2090-01-02", &[1, 2, 3], "five", 1)).await.unwrap();
+    let release = SlotAct { day: Day::parse("2090-01-01").unwrap(), ..bench.act(space(1), &[2], release_by("a")) };
+    bench.store.apply(release).await.unwrap();
+    bench.store.apply(hold("2090-01-03", &[1], "four", 1)).await.unwrap();
+}
+
+/// Issue 10, item 8.
+pub async fn the_data_of_a_day_is_bounded(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    // 16 KiB each: 16 of them fill the day.
+    let with = |bytes: usize| {
+        let text = "x".repeat(bytes - r#"{"a":""}"#.len());
+        let data = serde_json::from_str(&format!(r#"{{"a":"{text}"}}"#)).unwrap();
+        SlotActKind::Update { to: StaffStatus::Blocked, data: Some(data) }
+    };
+    for n in 1..=15 {
+        bench.apply(space(1), &[n], with(16 * 1024)).await.unwrap();
+    }
+    let before = bench.heads(space(1)).await;
+    assert_eq!(refusal(bench.apply(space(1), &[16], with(16 * 1024 + 1)).await), (Code::TooLarge, vec![]));
+    assert_eq!(refusal(bench.apply(space(1), &[16, 17], with(8 * 1024 + 1)).await), (Code::TooLarge, vec![]));
+    assert_eq!(bench.heads(space(1)).await, before);
+    bench.apply(space(1), &[16, 17], with(8 * 1024)).await.unwrap();
+    // Full: not a byte more, but as much and less.
+    assert_eq!(refusal(bench.apply(space(1), &[18], with(100)).await), (Code::TooLarge, vec![]));
+    assert_eq!(refusal(bench.apply(space(1), &[16], with(8 * 1024 + 1)).await), (Code::TooLarge, vec![]));
+    bench.apply(space(1), &[18], update(StaffStatus::Blocked)).await.unwrap();
+    bench.apply(space(1), &[16], with(8 * 1024)).await.unwrap();
+    bench.apply(space(1), &[1], with(16 * 1024 - 100)).await.unwrap();
+    bench.apply(space(1), &[18], with(100)).await.unwrap();
+    // Another day has its own.
+    let day = Day::parse("2090-05-06").unwrap();
+    bench.store.apply(SlotAct { day, ..bench.act(space(1), &[1], with(16 * 1024)) }).await.unwrap();
+    bench.apply(space(1), &[1, 2], update(StaffStatus::Available)).await.unwrap();
+    bench.apply(space(1), &[3, 19], with(16 * 1024)).await.unwrap();
+}
+
+/// Issue 10, item 7.
+pub async fn a_repeat_that_changes_nothing_is_not_kept(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let under = |key: &str, call: &str, kind| SlotAct {
+        idempotency: Some(Idempotency { caller: user("a"), key: key.into(), fingerprint: call.into() }),
+        ..bench.act(space(1), &[1], kind)
+    };
+    let first = bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap();
+    let again = bench.store.apply(under("again", "hold", hold_by("a", MINUTE))).await.unwrap();
+    assert_eq!(again, first);
+    // Had the repeat been kept, its key would be of another call now.
+    let booked = bench.store.apply(under("again", "book", book_by("a"))).await.unwrap();
+    let repeated = bench.store.apply(under("third", "book", book_by("a"))).await.unwrap();
+    assert_eq!(repeated, booked);
+    let staff = bench.store.apply(under("third", "update", update(StaffStatus::Booked))).await.unwrap();
+    assert!(staff.at.version > booked.at.version);
+    // What did change something is exact.
+    assert_eq!(bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap(), first);
+    let other = bench.store.apply(under("first", "other", hold_by("a", MINUTE))).await;
+    assert_eq!(refusal(other), (Code::IdempotencyMismatch, vec![]));
+}
+
+/// Issue 10, item 7.
+pub async fn the_last_calls_of_a_caller_are_kept(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let put = |caller: &str, key: usize, call: &str| SlotAct {
+        idempotency: Some(Idempotency { caller: user(caller), key: format!("key {key}"), fingerprint: call.into() }),
+        ..bench.act(space(1), &[1], update(StaffStatus::Blocked))
+    };
+    bench.store.apply(put("b", 0, "call")).await.unwrap();
+    let mut versions = Vec::new();
+    for key in 0..300 {
+        versions.push(bench.store.apply(put("a", key, "call")).await.unwrap().at.version);
+    }
+    for (key, version) in versions.iter().enumerate().skip(300 - CALLS_KEPT) {
+        let again = bench.store.apply(put("a", key, "call")).await.unwrap();
+        assert_eq!(again.at.version, *version, "{key}");
+    }
+    assert_eq!(refusal(bench.store.apply(put("a", 200, "other")).await), (Code::IdempotencyMismatch, vec![]));
+    // Another caller's is not displaced by them; the oldest was, and is a new act.
+    assert!(bench.store.apply(put("b", 0, "call")).await.unwrap().at.version < versions[0]);
+    assert!(bench.store.apply(put("a", 0, "call")).await.unwrap().at.version > versions[299]);
 }
 
 pub async fn a_token_must_be_that_of_the_hold(factory: impl StoreFactory) {
@@ -967,7 +1082,7 @@ pub async fn a_log_of_large_changes_is_read_in_portions(factory: impl StoreFacto
 
 pub async fn a_day_of_large_slots_is_read_as_of_one_version(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    let large = || Some(SlotData::new(serde_json::from_str(&format!("{{\"x\":\"{}\"}}", "x".repeat(8_192))).unwrap()));
+    let large = || Some(SlotData::new(serde_json::from_str(&format!("{{\"x\":\"{}\"}}", "x".repeat(4_096))).unwrap()));
     let numbers: Vec<u64> = (1..=60).collect();
     for some in numbers.chunks(30) {
         let kind = SlotActKind::Update { to: StaffStatus::Booked, data: large() };
@@ -1047,7 +1162,13 @@ pub async fn two_sweepers_free_each_hold_once(factory: impl StoreFactory) {
     for (index, date) in days.into_iter().enumerate() {
         for n in [1, 4, 7] {
             let name = format!("t{index}{n}");
-            let kind = SlotActKind::Hold { user: user(&name), token: token(&name), millis: 40, max_holds: None };
+            let kind = SlotActKind::Hold {
+                user: user(&name),
+                token: token(&name),
+                millis: 40,
+                max_holds: None,
+                max_held: None,
+            };
             let act = SlotAct { day: date, ..bench.act(space(1), &[n, n + 1], kind) };
             bench.store.apply(act).await.unwrap();
         }
@@ -1242,7 +1363,7 @@ pub async fn publications_reach_their_topics(factory: impl StoreFactory) {
 pub async fn holds_of_a_user_are_the_live_ones(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let hold = |in_space: u64, date: &str, slots: &[u64], name: &str, millis| {
-        let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: None };
+        let kind = SlotActKind::Hold { user: user("a"), token: token(name), millis, max_holds: None, max_held: None };
         SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), slots, kind) }
     };
     bench.store.apply(hold(2, "2090-01-01", &[3], "one", MINUTE)).await.unwrap();
@@ -1348,7 +1469,13 @@ pub async fn random_acts_of_many_never_collide(factory: impl StoreFactory) {
                 let (act, kind) = match random.below(10) {
                     0..5 => ("hold", {
                         let millis = 1 + random.below(60) as i64;
-                        SlotActKind::Hold { user: user(&name), token: token.clone(), millis, max_holds: None }
+                        SlotActKind::Hold {
+                            user: user(&name),
+                            token: token.clone(),
+                            millis,
+                            max_holds: None,
+                            max_held: None,
+                        }
                     }),
                     // Once a slot: a second booking may be a repeat, which answers with another act's version.
                     5 if slots.iter().all(|slot| booked.insert((in_space, *slot))) => ("book", book_by(&name)),

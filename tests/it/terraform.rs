@@ -330,6 +330,7 @@ fn hold(in_space: u64, millis: i64) -> SlotAct {
         token: HoldToken::from_random([7; 16]),
         millis,
         max_holds: None,
+        max_held: None,
     };
     SlotAct { space: space(in_space), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
 }

@@ -8,7 +8,8 @@ use super::tables::{parse, read_slot, user_space_range};
 use crate::domain::act::{Idempotency, SlotActKind};
 use crate::domain::rule::{self, Decision, hold_answer};
 use crate::domain::{Code, Refusal, SlotAct, SpaceKey, StoreTime, UserId};
-use crate::store::{ActOutcome, ApplyError, KEEP_MILLIS};
+use crate::store::digest::digest_of;
+use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS};
 
 use redb::ReadableTable;
 
@@ -24,12 +25,13 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
     let place = Place { space: act.space, day: act.day };
     let live_holds = match &act.kind {
         SlotActKind::Hold { user, .. } => count_live_holds(batch, user, act.space)?,
-        _ => 0,
+        _ => rule::LiveHolds::default(),
     };
     let mut view = rule::DayView { records: batch.day_records(place)?, live_holds };
     let outcome = match rule::decide(&view, act, batch.now()) {
         Err(refusal) => return Ok(Err(refusal.into())),
-        Ok(Decision::Repeat { version, hold }) => ActOutcome { at: batch.position(version), hold },
+        // Nothing is kept for a repeat: it is answered the same again, with its key or without.
+        Ok(Decision::Repeat { version, hold }) => return Ok(Ok(ActOutcome { at: batch.position(version), hold })),
         Ok(Decision::Write(changes)) => {
             let hold = match act.kind {
                 SlotActKind::Hold { .. } | SlotActKind::Extend { .. } => hold_answer(&changes),
@@ -38,12 +40,12 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
             ActOutcome { at: batch.write_changes(place, &mut view.records, changes)?, hold }
         }
     };
-    keep_answer(batch, act.idempotency.as_ref(), &outcome)?;
+    keep_answer(batch, act.space, act.idempotency.as_ref(), &outcome)?;
     Ok(Ok(outcome))
 }
 
-/// Distinct live holds of the user in the space, over all days.
-fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result<u32, Failure> {
+/// What the user holds in the space, over all days.
+fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result<rule::LiveHolds, Failure> {
     let tables = batch.tables();
     let mut records = Vec::new();
     for row in tables.user_holds.range(user_space_range(user, space))? {
@@ -56,12 +58,14 @@ fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result
 /// What is kept of an answered call.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
-    /// All of the call that counts.
+    /// All of the call that counts, or its digest.
     fingerprint: String,
     /// What it was answered.
     outcome: ActOutcome,
     /// Until when it is kept.
     ends: StoreTime,
+    /// The bucket of its space; files of 0.1 do not tell.
+    bucket: Option<u8>,
 }
 
 /// The answer under the key: as the first time, or a refusal when the call is another one.
@@ -69,35 +73,73 @@ fn recall_answer(
     batch: &Batch<'_>,
     idempotency: Option<&Idempotency>,
 ) -> Result<Option<Result<ActOutcome, Refusal>>, Failure> {
-    let Some(idempotency) = idempotency else { return Ok(None) };
-    let Some(kept) = read_answer(batch, idempotency)? else { return Ok(None) };
-    if kept.ends <= batch.now() {
-        return Ok(None);
+    let Some(Idempotency { caller, key, fingerprint }) = idempotency else { return Ok(None) };
+    let mut kept = read_answer(batch, caller, &digest_of(key))?;
+    let mut told = digest_of(fingerprint);
+    if kept.is_none() {
+        // Files of 0.1 have the key and the call themselves, for a day.
+        (kept, told) = (read_answer(batch, caller, key)?, fingerprint.clone());
     }
-    if kept.fingerprint != idempotency.fingerprint {
+    let Some(kept) = kept.filter(|kept| batch.now() < kept.ends) else { return Ok(None) };
+    if kept.fingerprint != told {
         return Ok(Some(Err(Code::IdempotencyMismatch.into())));
     }
     Ok(Some(Ok(kept.outcome)))
 }
 
-/// Keeps an answer, in the place of one that has ended.
-fn keep_answer(batch: &mut Batch<'_>, idempotency: Option<&Idempotency>, outcome: &ActOutcome) -> Result<(), Failure> {
-    let Some(idempotency) = idempotency else { return Ok(()) };
-    let (caller, key) = (idempotency.caller.as_str(), idempotency.key.as_str());
-    if let Some(ended) = read_answer(batch, idempotency)? {
-        batch.write().answer_ends.remove((ended.ends.as_millis(), caller, key))?;
+/// Keeps an answer, in the place of one that has ended, and of the caller's oldest in the bucket where there are many.
+fn keep_answer(
+    batch: &mut Batch<'_>,
+    space: SpaceKey,
+    idempotency: Option<&Idempotency>,
+    outcome: &ActOutcome,
+) -> Result<(), Failure> {
+    let Some(Idempotency { caller, key, fingerprint }) = idempotency else { return Ok(()) };
+    let digest = digest_of(key);
+    if let Some(ended) = read_answer(batch, caller, &digest)? {
+        forget_answer(batch, ended.ends.as_millis(), caller.as_str(), &digest)?;
     }
-    let ends = batch.now().plus_millis(KEEP_MILLIS);
-    let kept = KeptAnswer { fingerprint: idempotency.fingerprint.clone(), outcome: outcome.clone(), ends };
+    let (bucket, ends) = (space.bucket().get(), batch.now().plus_millis(KEEP_MILLIS));
+    let kept = KeptAnswer { fingerprint: digest_of(fingerprint), outcome: outcome.clone(), ends, bucket: Some(bucket) };
     let json = serde_json::to_string(&kept).map_err(|error| Failure::BadRow(error.to_string()))?;
+    let ends = ends.as_millis();
     let tables = batch.write();
-    tables.answers.insert((caller, key), json.as_str())?;
-    tables.answer_ends.insert((ends.as_millis(), caller, key), ())?;
+    tables.answers.insert((caller.as_str(), digest.as_str()), json.as_str())?;
+    tables.answer_ends.insert((ends, caller.as_str(), digest.as_str()), ())?;
+    tables.answer_order.insert((caller.as_str(), bucket, ends, digest.as_str()), ())?;
+    forget_oldest(batch, caller, bucket)
+}
+
+/// Forgets the caller's oldest answers in a bucket beyond [`CALLS_KEPT`].
+fn forget_oldest(batch: &mut Batch<'_>, caller: &UserId, bucket: u8) -> Result<(), Failure> {
+    let all = (caller.as_str(), bucket, i64::MIN, "")..(caller.as_str(), bucket + 1, i64::MIN, "");
+    let mut order = Vec::new();
+    for row in batch.tables().answer_order.range(all)? {
+        let row = row?;
+        let (_, _, ends, digest) = row.0.value();
+        order.push((ends, digest.to_owned()));
+    }
+    let beyond = order.len().saturating_sub(CALLS_KEPT);
+    for (ends, digest) in &order[..beyond] {
+        forget_answer(batch, *ends, caller.as_str(), digest)?;
+    }
     Ok(())
 }
 
-fn read_answer(batch: &Batch<'_>, idempotency: &Idempotency) -> Result<Option<KeptAnswer>, Failure> {
-    let key = (idempotency.caller.as_str(), idempotency.key.as_str());
+/// Forgets an answer that ends at this instant, in ms.
+pub(super) fn forget_answer(batch: &mut Batch<'_>, ends: i64, caller: &str, digest: &str) -> Result<(), Failure> {
+    let tables = batch.write();
+    tables.answer_ends.remove((ends, caller, digest))?;
+    let kept = tables.answers.remove((caller, digest))?.map(|row| parse(row.value(), "answers", (caller, digest)));
+    let kept: Option<KeptAnswer> = kept.transpose()?;
+    if let Some(bucket) = kept.and_then(|kept| kept.bucket) {
+        tables.answer_order.remove((caller, bucket, ends, digest))?;
+    }
+    Ok(())
+}
+
+fn read_answer(batch: &Batch<'_>, caller: &UserId, key: &str) -> Result<Option<KeptAnswer>, Failure> {
+    let key = (caller.as_str(), key);
     let row = batch.tables().answers.get(key)?;
     row.map(|row| parse(row.value(), "answers", key)).transpose()
 }

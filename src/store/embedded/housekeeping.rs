@@ -31,9 +31,7 @@ fn clean_answers(batch: &mut Batch<'_>) -> Result<usize, Failure> {
         ended.push((ends, caller.to_owned(), key.to_owned()));
     }
     for (ends, caller, key) in &ended {
-        let tables = batch.write();
-        tables.answer_ends.remove((*ends, caller.as_str(), key.as_str()))?;
-        tables.answers.remove((caller.as_str(), key.as_str()))?;
+        super::acts::forget_answer(batch, *ends, caller, key)?;
     }
     Ok(ended.len())
 }

@@ -47,7 +47,7 @@ pub(super) const HOLD_ENDS: TableDefinition<(u8, i64, u64, u64, i32, u16), ()> =
 /// User, site, space, day, slot of every stored hold, live or ended.
 pub(super) const USER_HOLDS: TableDefinition<(&str, u64, u64, i32, u16), ()> = TableDefinition::new("user_holds");
 
-/// Caller and `Idempotency-Key`: the answer, as JSON.
+/// Caller and the digest of an `Idempotency-Key`: the answer, as JSON.
 pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("answers");
 
 /// When an answer ends, and which.
@@ -56,6 +56,9 @@ pub(super) const ANSWER_ENDS: TableDefinition<(i64, &str, &str), ()> = TableDefi
 /// User: the sequence of the last message, and up to which one a socket has received. Never deleted, so that no
 /// sequence is taken twice.
 pub(super) const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users");
+
+/// Caller, the space's bucket, when the answer ends, and under which key's digest: in the order in which they were given.
+pub(super) const ANSWER_ORDER: TableDefinition<(&str, u8, i64, &str), ()> = TableDefinition::new("answer_order");
 
 /// User and sequence: when the message ends, and the `UserMessage` as JSON.
 pub(super) const USER_LOG: TableDefinition<(&str, u64), (i64, &str)> = TableDefinition::new("user_log");
@@ -85,6 +88,7 @@ pub(super) struct Tables<'txn> {
     pub(super) user_holds: Table<'txn, (&'static str, u64, u64, i32, u16), ()>,
     pub(super) answers: Table<'txn, (&'static str, &'static str), &'static str>,
     pub(super) answer_ends: Table<'txn, (i64, &'static str, &'static str), ()>,
+    pub(super) answer_order: Table<'txn, (&'static str, u8, i64, &'static str), ()>,
     pub(super) users: Table<'txn, &'static str, (u64, u64)>,
     pub(super) user_log: Table<'txn, (&'static str, u64), (i64, &'static str)>,
     pub(super) user_log_ends: Table<'txn, (i64, &'static str, u64), ()>,
@@ -105,6 +109,7 @@ impl<'txn> Tables<'txn> {
             user_holds: transaction.open_table(USER_HOLDS)?,
             answers: transaction.open_table(ANSWERS)?,
             answer_ends: transaction.open_table(ANSWER_ENDS)?,
+            answer_order: transaction.open_table(ANSWER_ORDER)?,
             users: transaction.open_table(USERS)?,
             user_log: transaction.open_table(USER_LOG)?,
             user_log_ends: transaction.open_table(USER_LOG_ENDS)?,

@@ -61,7 +61,7 @@ fn block(store: &EmbeddedStore) -> SlotAct {
 
 fn hold(store: &EmbeddedStore, slot: u64, who: &str) -> SlotAct {
     let token = HoldToken::from_random([slot as u8; 16]);
-    act(store, slot, SlotActKind::Hold { user: user(who), token, millis: 60_000, max_holds: None })
+    act(store, slot, SlotActKind::Hold { user: user(who), token, millis: 60_000, max_holds: None, max_held: None })
 }
 
 fn keyed(act: SlotAct, key: &str, fingerprint: &str) -> SlotAct {
@@ -270,7 +270,12 @@ async fn what_becomes_free_leaves_no_rows() {
 #[tokio::test]
 async fn cleaning_is_done_in_steps() {
     let (_folder, store) = open_store();
-    let acts = (0..1_100).map(|n| store.apply(keyed(block(&store), &format!("k{n}"), "f")));
+    // More than one step removes, of as many callers as it takes: of each only so many are kept.
+    let acts = (0..1_100).map(|n| {
+        let mut act = keyed(block(&store), &format!("k{n}"), "f");
+        act.idempotency.as_mut().unwrap().caller = user(&format!("u{}", n / 200));
+        store.apply(act)
+    });
     all_done(acts).await;
     store.shared.clock.shift(KEEP_MILLIS + 1);
     let mut steps = 1;
@@ -279,6 +284,7 @@ async fn cleaning_is_done_in_steps() {
     }
     assert_eq!(steps, 2);
     assert_eq!(rows(&store).await[..6], [0; 6]);
+    assert_eq!(store.write(|batch| Ok(batch.tables().answer_order.len()?)).await.unwrap(), 0);
 }
 
 #[tokio::test]

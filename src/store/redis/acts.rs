@@ -9,7 +9,8 @@ use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
 use crate::domain::event::to_json;
 use crate::domain::rule::HoldAnswer;
 use crate::domain::{Actor, Code, Day, HoldToken, Refusal, SlotAct, SlotNumber};
-use crate::store::{ActOutcome, ApplyError, DAYS_KEPT, KEEP_MILLIS, StoreError, Topic};
+use crate::store::digest::digest_of;
+use crate::store::{ActOutcome, ApplyError, DAYS_KEPT, StoreError, Topic};
 use crate::telemetry::users::logged;
 
 /// Does an act.
@@ -21,7 +22,8 @@ pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcom
     let call = call_of(store, act)?;
     let reply = store.runner.once(act.space.bucket(), &call, budget).await?;
     let outcome = read_outcome(&reply)?;
-    if let Some(idempotency) = &act.idempotency {
+    let is_new = reply.text_at(0)? == "done";
+    if let Some(idempotency) = act.idempotency.as_ref().filter(|_| is_new) {
         remember_call(store, idempotency, budget).await;
     }
     Ok(outcome)
@@ -49,7 +51,11 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         .key(keys.head(of_bucket))
         .key(keys.log(of_bucket));
     if let Some(idempotency) = &act.idempotency {
-        call = call.key(keys.answer(bucket, &idempotency.caller, &idempotency.key));
+        call = call.key(keys.calls(bucket, &idempotency.caller)).key(keys.answer(
+            bucket,
+            &idempotency.caller,
+            &idempotency.key,
+        ));
     }
     call = call
         .arg(act.revision.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version)))
@@ -59,7 +65,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         .arg(space.space)
         .arg(act.day)
         .arg(forgotten_at_seconds(act.day))
-        .arg(act.idempotency.as_ref().map_or("", |idempotency| &idempotency.fingerprint));
+        .arg(act.idempotency.as_ref().map_or_else(String::new, lines_of));
     for arg in args_of_kind(&act.kind) {
         call = call.arg(arg);
     }
@@ -69,13 +75,20 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
     Ok(call)
 }
 
+/// ARGV 14: the digests of the key and of the call, and the call.
+fn lines_of(idempotency: &Idempotency) -> String {
+    let Idempotency { key, fingerprint, .. } = idempotency;
+    format!("{}\n{}\n{fingerprint}", digest_of(key), digest_of(fingerprint))
+}
+
 /// ARGV 15 to 18.
 fn args_of_kind(kind: &SlotActKind) -> [String; 4] {
     let none = String::new;
     match kind {
-        SlotActKind::Hold { user, token, millis, max_holds } => {
-            let max_holds = max_holds.map_or_else(none, |max| max.to_string());
-            [user.to_string(), token.as_str().into(), millis.to_string(), max_holds]
+        SlotActKind::Hold { user, token, millis, max_holds, max_held } => {
+            let limit = |max: &Option<u32>| max.map_or_else(none, |max| max.to_string());
+            let limits = format!("{}:{}", limit(max_holds), limit(max_held));
+            [user.to_string(), token.as_str().into(), millis.to_string(), limits]
         }
         SlotActKind::Book { actor, token } => [actor_arg(actor), token_arg(token.as_ref()), none(), none()],
         SlotActKind::Release { actor, token, booked_by } => {
@@ -124,7 +137,7 @@ fn forgotten_at_seconds(day: Day) -> i64 {
 
 fn read_outcome(reply: &Reply) -> Result<ActOutcome, ApplyError> {
     match reply.text_at(0)? {
-        "done" => {
+        "done" | "repeat" => {
             let hold = match parse_token(reply.text_at(4)?) {
                 Some(token) => {
                     let until = parse_time(reply.text_at(5)?).ok_or_else(|| reply.unexpected(5))?;
@@ -142,8 +155,15 @@ fn read_outcome(reply: &Reply) -> Result<ActOutcome, ApplyError> {
 }
 
 fn read_refusal(reply: &Reply) -> Result<Refusal, StoreError> {
-    let codes =
-        [Code::Past, Code::SlotUnavailable, Code::TooManyHolds, Code::NotHeld, Code::HoldExpired, Code::HoldLimit];
+    let codes = [
+        Code::Past,
+        Code::SlotUnavailable,
+        Code::TooManyHolds,
+        Code::TooLarge,
+        Code::NotHeld,
+        Code::HoldExpired,
+        Code::HoldLimit,
+    ];
     let name = reply.text_at(2)?;
     let code = codes.into_iter().find(|code| code.as_str() == name).ok_or_else(|| reply.unexpected(2))?;
     let numbers = reply.texts_from(3)?;
@@ -157,21 +177,23 @@ fn read_refusal(reply: &Reply) -> Result<Refusal, StoreError> {
 /// be had across buckets: two calls at the same time, or a node that ends between an act and [`remember_call`], leave a
 /// window in which one key serves two calls in two spaces.
 async fn refuse_other_call(store: &RedisStore, key: &Idempotency, budget: Budget) -> Result<(), ApplyError> {
-    let mut get = redis::cmd("GET");
-    get.arg(store.keys.call(&key.caller, &key.key));
-    let known = store.runner.command("get", &get, budget).await?;
+    let mut get = redis::cmd("HGET");
+    get.arg(store.keys.calls(key.caller.bucket(), &key.caller)).arg(format!("c{}", digest_of(&key.key)));
+    let known = store.runner.command("hget", &get, budget).await?;
     let known: Option<String> =
         redis::from_redis_value(known).map_err(|error| StoreError::new("Redis: the call under a key", error))?;
-    match known {
-        Some(known) if known != key.fingerprint => Err(Refusal::from(Code::IdempotencyMismatch).into()),
+    match known.as_deref().and_then(|known| known.rsplit('\n').next()) {
+        Some(known) if known != digest_of(&key.fingerprint) => Err(Refusal::from(Code::IdempotencyMismatch).into()),
         _ => Ok(()),
     }
 }
 
 async fn remember_call(store: &RedisStore, key: &Idempotency, budget: Budget) {
-    let mut set = redis::cmd("SET");
-    set.arg(store.keys.call(&key.caller, &key.key)).arg(&key.fingerprint).arg("NX").arg("PX").arg(KEEP_MILLIS);
-    if let Err(error) = store.runner.command("set", &set, budget).await {
+    let call = Call::new(&scripts::REMEMBER_CALL)
+        .key(store.keys.calls(key.caller.bucket(), &key.caller))
+        .arg(digest_of(&key.key))
+        .arg(digest_of(&key.fingerprint));
+    if let Err(error) = store.runner.repeatable(&call, budget).await {
         tracing::debug!(%error, user.id = %logged(&key.caller), "an Idempotency-Key is known in its space's bucket only");
     }
 }

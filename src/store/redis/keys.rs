@@ -46,8 +46,8 @@
 //! | `P:{bN}:ends` | zset | score: a hold's end in ms; member: site, space, day, slot, user, token, label, a line each |
 //! | `P:{bN}:holds` | zset | score 0; member: user, site, space, day, slot, token, end in ms, label, a line each |
 //! | `P:{bN}:spaces` | zset | score 0; member: space and site of a registered space, `X\|S` |
-//! | `P:{bN}:answer:L:U:K` | string | of the space's bucket: what the call under the Idempotency-Key K of caller U (L bytes long) was answered: epoch, version, token, end, the call, a line each. 24 h |
-//! | `P:{bN}:call:L:U:K` | string | of the caller's bucket: the call under that key. 24 h |
+//! | `P:{bN}:calls:U` | hash | the last 256 calls of caller U under an Idempotency-Key in the spaces of this bucket: `kn` how many there were, `ksR` the digest at place R of the ring, `k` and a key's digest the call: its number, its instant in ms, epoch, version, token, end and the digest of the call, a line each. In U's own bucket also `cn`, `csR` and `c` and a digest: those in whichever space, number, instant and digest of the call. 24 h after the last |
+//! | `P:{bN}:answer:L:U:K` | string | of format 1: what the call under the Idempotency-Key K of caller U (L bytes long) was answered: epoch, version, token, end, the call, a line each. 24 h |
 //! | `P:{bN}:user:U` | hash | `sent`, `received`: sequences of the user's messages. Never expires |
 //! | `P:{bN}:mail:U` | stream | the user's messages: entry `<sequence>-0` with `j` JSON and `ends` instant in ms. The last 100, for 24 h |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
@@ -194,13 +194,14 @@ impl Keys {
         self.of_bucket(bucket, "spaces")
     }
 
+    pub(super) fn calls(&self, bucket: Bucket, caller: &UserId) -> String {
+        self.of_bucket(bucket, &format!("calls:{caller}"))
+    }
+
+    /// Where a bucket of format 1 keeps an answer.
     pub(super) fn answer(&self, bucket: Bucket, caller: &UserId, key: &str) -> String {
         // The length keeps a colon in a user's id apart from the one after it.
         self.of_bucket(bucket, &format!("answer:{}:{caller}:{key}", caller.as_str().len()))
-    }
-
-    pub(super) fn call(&self, caller: &UserId, key: &str) -> String {
-        self.of_bucket(caller.bucket(), &format!("call:{}:{caller}:{key}", caller.as_str().len()))
     }
 
     pub(super) fn user(&self, user: &UserId) -> String {

@@ -45,6 +45,7 @@ scripts! {
     RELEASE = &[COMMON, ACT], "release";
     EXTEND = &[COMMON, ACT], "extend";
     UPDATE = &[COMMON, ACT], "update";
+    REMEMBER_CALL = &[COMMON], "remember_call";
     DUE = &[COMMON], "due";
     EXPIRE = &[COMMON], "expire";
     PUT_SPACE = &[COMMON], "put_space";
@@ -88,5 +89,8 @@ mod tests {
         let length =
             format!("local LOG_LENGTH, KEEP_MILLIS = {}, {}", crate::store::LOG_LENGTH, crate::store::KEEP_MILLIS);
         assert!(COMMON.contains(&length));
+        assert!(COMMON.contains(&format!("local CALLS_KEPT = {}", crate::store::CALLS_KEPT)));
+        let update = include_str!("lua/update.lua");
+        assert!(update.contains(&format!("MAX_DAY_DATA_BYTES = {}", crate::domain::slot::MAX_DAY_DATA_BYTES)));
     }
 }

@@ -268,6 +268,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             max: Duration::from_secs(3_600),
             timer_interval: None,
             max_holds: Some(12),
+            max_held: Some(64),
             freed_to: FreedTo::Everyone,
         },
         catalog: CatalogConfig { open: true, max_days: 400 },

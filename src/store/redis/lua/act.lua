@@ -9,7 +9,8 @@
 -- KEYS[7]   the bucket's holds by their user
 -- KEYS[8]   the bucket's head
 -- KEYS[9]   the bucket's log
--- KEYS[10]  the answer kept for the Idempotency-Key; left out without one
+-- KEYS[10]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
+-- KEYS[11]  where a bucket of format 1 keeps the answer for the Idempotency-Key
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
@@ -20,12 +21,13 @@
 -- ARGV[11]  the space
 -- ARGV[12]  the day, YYYY-MM-DD
 -- ARGV[13]  when the day's slots are forgotten, in s since 1970
--- ARGV[14]  the fingerprint of the call under the Idempotency-Key; '' without one
+-- ARGV[14]  the digest of the Idempotency-Key, that of the call, and the call as format 1 has it, a line each; '' without one
 -- ARGV[15] to ARGV[18]  as the act says
 -- ARGV[19] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
 --
 -- Reply: an array of texts.
 --   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''
+--   'repeat' and as above: it was done before, and nothing was written
 --   'refused', now, code, the numbers of the slots in the way ...
 --   'stale', now: the schedule has another revision, or the same number under another epoch
 --   'late', now: it started after the deadline, and did nothing
@@ -156,18 +158,32 @@ local function done(epoch, version, answer)
   return { 'done', text(now), epoch, version, string.match(answer, '^([^\n]*)\n([^\n]*)$') }
 end
 
--- The answer kept under the Idempotency-Key: epoch, version, token, end and fingerprint, a line each.
+local key_digest, call_digest, old_fingerprint = string.match(ARGV[14], '^([^\n]*)\n([^\n]*)\n(.*)$')
+
+local function repeated(epoch, version, answer)
+  local reply = done(epoch, version, answer)
+  reply[1] = 'repeat'
+  return reply
+end
+
+-- What was answered under the Idempotency-Key: epoch, version, token, end and what tells the call, a line each.
 local function recall_answer()
-  local kept = KEYS[10] and redis.call('GET', KEYS[10])
+  if not KEYS[10] then return end
+  local kept, told = format >= 2 and recall(KEYS[10], 'k', key_digest), call_digest
+  if not kept then kept, told = redis.call('GET', KEYS[11]), old_fingerprint end
   if not kept then return end
-  local epoch, version, answer, fingerprint = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
-  if fingerprint ~= ARGV[14] then return { 'mismatch', text(now) } end
-  return done(epoch, version, answer)
+  local epoch, version, answer, call = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
+  if call ~= told then return { 'mismatch', text(now) } end
+  return repeated(epoch, version, answer)
 end
 
 local function keep_answer(epoch, version, answer)
-  if KEYS[10] then
-    redis.call('SET', KEYS[10], table.concat({ epoch, version, answer, ARGV[14] }, '\n'), 'PX', KEEP_MILLIS)
+  if not KEYS[10] then return end
+  local lines = { epoch, version, answer, format >= 2 and call_digest or old_fingerprint }
+  if format >= 2 then
+    remember_call(KEYS[10], 'k', key_digest, table.concat(lines, '\n'))
+  else
+    redis.call('SET', KEYS[11], table.concat(lines, '\n'), 'PX', KEEP_MILLIS)
   end
 end
 
@@ -191,11 +207,10 @@ local function act(decide)
   if decision.code then
     return { 'refused', text(now), decision.code, unpack(decision.conflicts) }
   end
-  local version, answer = decision.version, decision.answer
-  if decision.becomes then
-    version, answer = write(epoch, tonumber(head[1] or '0'), decision.becomes, decision.with_hold)
-    version = text(version)
-  end
+  -- Nothing is kept for a repeat: it is answered the same again, with its key or without.
+  if not decision.becomes then return repeated(epoch, decision.version, decision.answer) end
+  local version, answer = write(epoch, tonumber(head[1] or '0'), decision.becomes, decision.with_hold)
+  version = text(version)
   keep_answer(epoch, version, answer)
   return done(epoch, version, answer)
 end

@@ -130,6 +130,34 @@ local function fields_of(entry)
   return fields
 end
 
+-- How many calls are remembered of one caller in one bucket, of each kind: a new one takes the place of the oldest.
+local CALLS_KEPT = 256
+
+-- What was remembered of a call in the hash `key`, under the digest of its Idempotency-Key; nil when nothing is, or it is
+-- older than it is kept. `kind` is 'k' for calls in this bucket's spaces, 'c' for those of the caller wherever.
+local function recall(key, kind, digest)
+  local kept = redis.call('HGET', key, kind .. digest)
+  if not kept then return end
+  local at, value = string.match(kept, '^%d+\n(%d+)\n(.*)$')
+  if tonumber(at) + KEEP_MILLIS > now then return value end
+end
+
+-- Remembers it. The fields of the hash: the kind and `n`, how many calls there were; and `s` and a place of the ring, the
+-- digest there; and a digest, the number of the call, its instant in ms, and the value, a line each.
+local function remember_call(key, kind, digest, value)
+  local number = tonumber(redis.call('HGET', key, kind .. 'n') or '0') + 1
+  local place = kind .. 's' .. text(number % CALLS_KEPT)
+  local oldest = redis.call('HGET', key, place)
+  redis.call('HSET', key, kind .. 'n', text(number), place, digest,
+    kind .. digest, text(number) .. '\n' .. text(now) .. '\n' .. value)
+  if oldest then
+    -- Unless it came again since, and so has a later number.
+    local of = string.match(redis.call('HGET', key, kind .. oldest) or '', '^%d+')
+    if of and tonumber(of) <= number - CALLS_KEPT then redis.call('HDEL', key, kind .. oldest) end
+  end
+  redis.call('PEXPIRE', key, KEEP_MILLIS)
+end
+
 -- Whether an act is in a log: its epoch, version and answer; `nil` when it is not; and `true` as the fourth when it
 -- may have been there.
 local function find_act(log, act)

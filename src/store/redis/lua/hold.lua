@@ -4,9 +4,10 @@
 -- ARGV[15]  the user
 -- ARGV[16]  the token of the new hold
 -- ARGV[17]  how long it lasts, in ms; it never ends after a slot's start
--- ARGV[18]  how many live holds the user may have in the space, '' for any number
+-- ARGV[18]  how many live holds the user may have in the space, a colon, and how many slots with these; '' for any number
 
-local user, token, millis, max_holds = ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18]
+local user, token, millis = ARGV[15], ARGV[16], tonumber(ARGV[17])
+local max_holds, max_held = string.match(ARGV[18], '^(%d*):(%d*)$')
 
 -- The answer of the first call, when the named slots are exactly those of one live hold of the user.
 local function same_hold()
@@ -29,18 +30,25 @@ local function same_hold()
   end
 end
 
--- Distinct live holds of the user in the space, over all days.
+-- Distinct live holds of the user in the space, over all days, and their slots.
 local function count_live_holds()
   local prefix = user .. '\n' .. place.site .. '\n' .. place.space .. '\n'
-  local seen, count = {}, 0
+  local seen, count, held = {}, 0, 0
   for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[7], '[' .. prefix, '(' .. prefix .. '\255')) do
     local of, ends = string.match(string.sub(member, #prefix + 1), '^[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)')
-    if now < tonumber(ends) and not seen[of] then
+    if now < tonumber(ends) then
+      held = held + 1
+      if not seen[of] then count = count + 1 end
       seen[of] = true
-      count = count + 1
     end
   end
-  return count
+  return count, held
+end
+
+local function are_too_many()
+  if max_holds == '' and max_held == '' then return false end
+  local count, held = count_live_holds()
+  return (max_holds ~= '' and count >= tonumber(max_holds)) or (max_held ~= '' and held + #slots > tonumber(max_held))
 end
 
 return act(function()
@@ -50,9 +58,7 @@ return act(function()
       return status_of(slot.record, slot.start) ~= 'available'
     end)
   if refusal then return refusal end
-  if max_holds ~= '' and count_live_holds() >= tonumber(max_holds) then
-    return { code = 'too_many_holds', conflicts = {} }
-  end
+  if are_too_many() then return { code = 'too_many_holds', conflicts = {} } end
   return {
     with_hold = true,
     becomes = function(slot)

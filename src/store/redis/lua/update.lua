@@ -7,10 +7,28 @@
 local to, data = ARGV[15], ARGV[16]
 local STATES = { available = 'a', booked = 'b', blocked = 'c' }
 
+-- The most bytes that the staff's objects of a day may have together.
+local MAX_DAY_DATA_BYTES = 262144
+
+local function bytes_of(record)
+  return #(record and record.data or '')
+end
+
+-- Whether the objects of the day would grow beyond what a day may have.
+local function is_too_large()
+  local growth = #data * #slots
+  for _, slot in ipairs(slots) do growth = growth - bytes_of(slot.record) end
+  if growth <= 0 then return false end
+  local day, before = redis.call('HGETALL', KEYS[4]), 0
+  for i = 2, #day, 2 do before = before + bytes_of(parse_record(day[i])) end
+  return before + growth > MAX_DAY_DATA_BYTES
+end
+
 return act(function()
   local refusal = refuse_where('past', function(slot)
     return status_of(slot.record, slot.start) == 'past'
   end)
+  if not refusal and is_too_large() then refusal = { code = 'too_large', conflicts = {} } end
   return refusal or {
     becomes = function(slot)
       local was = slot.record
