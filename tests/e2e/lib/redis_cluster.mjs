@@ -97,7 +97,7 @@ class RedisCluster {
 
   /** The one key that is like `pattern`, on whichever server it is. */
   async findKey(pattern) {
-    const found = (await this.#askEach('KEYS', pattern)).flat();
+    const found = [...new Set((await this.#askEach('KEYS', pattern)).flat())];
     if (found.length !== 1) throw new Error(`${found.length} keys are like ${pattern}`);
     return found[0];
   }

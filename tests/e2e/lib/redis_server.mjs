@@ -122,6 +122,11 @@ class Redis {
     return () => this.child.kill('SIGCONT');
   }
 
+  /** Whether it is a replica that has all that its primary has. */
+  async isInStep() {
+    return /master_link_status:up/.test(await this.command('INFO', 'replication'));
+  }
+
   /** Ends it as a crash would. */
   async kill() {
     this.child.kill('SIGKILL');
@@ -130,21 +135,24 @@ class Redis {
   }
 }
 
-/** Starts a primary, a replica and three sentinels that watch them as `main`, and waits until all know each other. */
-export async function startSentinels() {
-  const primary = await startRedis({ options: QUICK_SYNC });
-  const replica = await startRedis({ options: { ...QUICK_SYNC, replicaof: ['127.0.0.1', primary.port] } });
-  const isInStep = async () => /master_link_status:up/.test(await replica.command('INFO', 'replication'));
-  await eventually(isInStep, 'a replica in step');
+/**
+ * Starts a primary, so many replicas and three sentinels that watch them as `main`, and waits until all know each other.
+ * `options` are those of each server's configuration.
+ */
+export async function startSentinels({ replicas: count = 1, options = {} } = {}) {
+  const primary = await startRedis({ options: { ...QUICK_SYNC, ...options } });
+  const startReplica = () => startRedis({ options: { ...QUICK_SYNC, ...options, replicaof: ['127.0.0.1', primary.port] } });
+  const replicas = await Promise.all(range(1, count).map(startReplica));
+  for (const replica of replicas) await eventually(() => replica.isInStep(), 'a replica in step');
   const sentinels = await Promise.all(range(1, 3).map(() => startSentinel(primary.port)));
   for (const sentinel of sentinels) {
     const knowsAll = async () => {
       const known = await sentinel.ask('SENTINEL', 'MASTER', 'main');
-      return known['num-other-sentinels'] === '2' && known['num-slaves'] === '1';
+      return known['num-other-sentinels'] === '2' && known['num-slaves'] === String(count);
     };
     await eventually(knowsAll, 'sentinels that know each other', SENTINELS_MS);
   }
-  return new Sentinels([primary, replica], sentinels);
+  return new Sentinels([primary, ...replicas], sentinels);
 }
 
 /** A replica is to be in step at once: nobody else comes with whom to share the first copy. */
@@ -186,6 +194,33 @@ class Sentinels {
     if (server === old) return undefined;
     const role = await server?.ask('ROLE').catch(() => undefined);
     return role?.[0] === 'master' ? server : undefined;
+  }
+
+  /**
+   * Has a sentinel replace the primary, which is well, and waits until another one is the primary. Gives when it was asked to.
+   * Asked again where it knows of no replica that is good: it looks at them each ten seconds.
+   */
+  async switch() {
+    const old = await eventually(() => this.primary(), 'a primary', SENTINELS_MS);
+    const sentinel = this.sentinels[Math.floor(Math.random() * this.sentinels.length)];
+    let at;
+    const isBegun = async () => {
+      at = Date.now();
+      return (await sentinel.command('SENTINEL', 'FAILOVER', 'main')) === 'OK';
+    };
+    await eventually(isBegun, 'a failover', SENTINELS_MS);
+    await this.primaryAfter(old);
+    return at;
+  }
+
+  /** Waits until all other servers follow the primary and have all that it has. */
+  async inStep() {
+    const areInStep = async () => {
+      const primary = await this.primary();
+      const others = this.servers.filter((server) => server !== primary);
+      return primary && (await Promise.all(others.map((server) => server.isInStep()))).every(Boolean);
+    };
+    await eventually(areInStep, 'replicas in step', SENTINELS_MS);
   }
 
   /** Waits until another server than `old` is the primary, and gives it. */
