@@ -88,9 +88,9 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     let checked = check_until_answered(&commands, &endpoint, prefix).await;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let store = RedisStore::new(commands, prefix, RedisOptions::default())?;
+    let store = RedisStore::new(commands.clone(), prefix, RedisOptions::default())?;
     store.health().set_fenced(checked.is_fenced);
-    let subscriptions = RedisSubscriptions::connect(&endpoint, prefix, store.formats())?;
+    let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats())?;
     Ok((Arc::new(store), Arc::new(subscriptions)))
 }
 

@@ -266,12 +266,9 @@ async fn work_as_a_node(url: &str) {
     let findings = checks::check_url(url, "slotcast").await;
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:?}");
-    let subscriptions = slotcast::store::redis::RedisSubscriptions::connect(
-        &Endpoint::parse(url).unwrap(),
-        "slotcast",
-        Formats::default(),
-    )
-    .unwrap();
+    let commands = slotcast::store::redis::Commands::start(&Endpoint::parse(url).unwrap()).unwrap();
+    let subscriptions =
+        slotcast::store::redis::RedisSubscriptions::connect(&commands, "slotcast", Formats::default()).unwrap();
     let mut watch = subscriptions.watch(Topic::Space(space(1))).await.unwrap();
     let store = open(url);
     let held = store.apply(hold(1, 60_000)).await.unwrap();

@@ -20,7 +20,7 @@ pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcom
         refuse_other_call(store, idempotency, budget).await?;
     }
     let call = call_of(store, act)?;
-    let reply = store.runner.once(act.space.bucket(), &call, budget).await?;
+    let reply = store.runner.once(&call, budget).await?;
     let outcome = read_outcome(&reply)?;
     let is_new = reply.text_at(0)? == "done";
     if let Some(idempotency) = act.idempotency.as_ref().filter(|_| is_new) {

@@ -4,13 +4,14 @@
 //! recognised, and a deadline in the store's time, after which it does nothing: who was told that it failed knows, a
 //! second later, that it will not happen any more.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 use super::Fence;
-use super::connect::{Commands, was_not_sent};
+use super::connect::{Commands, Route, Server, was_not_sent};
 use super::formats::{Formats, is_not_open};
 use super::keys::Keys;
 use super::reply::Reply;
@@ -82,10 +83,27 @@ pub(super) struct Runner {
     fence: Fence,
     shift_millis: i64,
     health: Arc<StoreHealth>,
-    /// One a bucket: on a Cluster each may be on another server, whose clock is another.
-    clocks: Vec<StoreClock>,
-    /// Of whichever server answered last: good enough for the first act in a bucket.
-    any_clock: StoreClock,
+}
+
+/// What a script gets that must not run twice.
+pub(super) struct Once {
+    act_id: String,
+    budget: Budget,
+    was_sent: bool,
+}
+
+/// The reply of a script, with what it takes to learn the server's time from it.
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    server: Server,
+    sent: Instant,
+}
+
+impl Answer {
+    /// Takes the time that the reply tells, in ms.
+    fn learn_time(&self, millis: i64) {
+        self.server.clock().learn(millis, self.sent);
+    }
 }
 
 impl Runner {
@@ -96,17 +114,15 @@ impl Runner {
         shift_millis: i64,
         health: Arc<StoreHealth>,
     ) -> Self {
-        let clocks = Bucket::all().map(|_| StoreClock::default()).collect();
-        let (formats, any_clock) = (Formats::default(), StoreClock::default());
-        Self { commands, keys, formats, fence, shift_millis, health, clocks, any_clock }
+        Self { commands, keys, formats: Formats::default(), fence, shift_millis, health }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
     pub(super) async fn repeatable(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         loop {
-            match tries.within(self.send(call, &[])).await {
-                Ok(reply) => return Ok(reply),
+            match tries.within(self.send(call, None)).await {
+                Ok(answer) => return Ok(answer.reply),
                 Err(error) => tries.pause_after(error).await?,
             }
         }
@@ -115,20 +131,15 @@ impl Runner {
     /// Runs a script that must not run twice, whose first key is the fence of the bucket. It gets the act's id, the deadline
     /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late` and `unknown` as `act.lua` says, with the
     /// store's time second.
-    pub(super) async fn once(&self, bucket: Bucket, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
+    pub(super) async fn once(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
-        let act_id = random_hex()?;
-        if self.time(bucket).is_none() {
-            self.learn_time(bucket, budget).await?;
-        }
+        let mut once = Once { act_id: random_hex()?, budget, was_sent: false };
         loop {
-            let deadline = self.time(bucket).unwrap_or_default().saturating_add(as_millis(budget.left()));
-            let was_sent = if tries.may_be_done { "1" } else { "0" };
-            let extra = [act_id.clone(), deadline.to_string(), was_sent.to_owned()];
-            let sent = clock::instant();
-            match tries.within(self.send(call, &extra)).await {
-                Ok(reply) => {
-                    self.learn(bucket, reply.number_at(1)?, sent);
+            once.was_sent = tries.may_be_done;
+            match tries.within(self.send(call, Some(&once))).await {
+                Ok(answer) => {
+                    answer.learn_time(answer.reply.number_at(1)?);
+                    let reply = answer.reply;
                     match reply.text_at(0)? {
                         // This store's idea of the time was wrong, or the reply before this one took too long.
                         "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
@@ -161,28 +172,20 @@ impl Runner {
         }
     }
 
-    /// Asks the time of the server that has a bucket.
-    pub(super) async fn learn_time(&self, bucket: Bucket, budget: Budget) -> Result<i64, StoreError> {
-        let sent = clock::instant();
-        let reply = self.repeatable(&Call::new(&scripts::PING).fence(bucket), budget).await?;
-        let now = reply.number_at(0)?;
-        self.learn(bucket, now, sent);
-        Ok(now)
-    }
-
-    /// The time in ms of the server that has a bucket, as far as it is known.
-    fn time(&self, bucket: Bucket) -> Option<i64> {
-        self.clock(bucket).and_then(StoreClock::now).or_else(|| self.any_clock.now())
-    }
-
-    fn learn(&self, bucket: Bucket, server_millis: i64, sent: Instant) {
-        for clock in self.clock(bucket).into_iter().chain([&self.any_clock]) {
-            clock.learn(server_millis, sent);
+    /// Asks the time in ms of the server that has a bucket, where acts would be taken.
+    pub(super) async fn ask_time(&self, bucket: Bucket, budget: Budget) -> Result<i64, StoreError> {
+        let mut tries = Tries::new(scripts::PING.name, budget);
+        let call = Call::new(&scripts::PING).fence(bucket);
+        loop {
+            match tries.within(self.send(&call, None)).await {
+                Ok(answer) => {
+                    let now = answer.reply.number_at(0)?;
+                    answer.learn_time(now);
+                    return Ok(now);
+                }
+                Err(error) => tries.pause_after(error).await?,
+            }
         }
-    }
-
-    fn clock(&self, bucket: Bucket) -> Option<&StoreClock> {
-        self.clocks.get(usize::from(bucket.get()))
     }
 
     fn fence(&self) -> Fence {
@@ -194,47 +197,112 @@ impl Runner {
 
     /// Sends a call with the fence of its bucket. Where the fence is elsewhere or missing, the script has done nothing: the
     /// bucket is opened, and the call is sent again.
-    async fn send(&self, call: &Call, extra: &[String]) -> Result<Reply, Failure> {
-        let Some(bucket) = call.fence else { return Ok(self.send_plain(call, None, extra).await?) };
+    async fn send(&self, call: &Call, once: Option<&Once>) -> Result<Answer, Failure> {
+        let Some(bucket) = call.fence else { return Ok(self.send_plain(call, None, once).await?) };
         let (key, format) = self.fence_key(bucket);
-        match self.send_plain(call, Some(&key), extra).await {
+        match self.send_plain(call, Some(&key), once).await {
             Err(Refused::ByServer(error)) if is_not_open(&error, format) => {
                 Box::pin(self.open_bucket(bucket, false)).await?;
                 let (key, _) = self.fence_key(bucket);
-                Ok(self.send_plain(call, Some(&key), extra).await?)
+                Ok(self.send_plain(call, Some(&key), once).await?)
             }
             other => Ok(other?),
         }
     }
 
-    /// Sends a call as it is, after the key of a fence if it has one.
+    /// Sends a call as it is, after the key of a fence if it has one, to the server that has its first key, wherever that
+    /// moves.
     pub(super) async fn send_plain(
         &self,
         call: &Call,
         fence: Option<&str>,
-        extra: &[String],
-    ) -> Result<Reply, Refused> {
+        once: Option<&Once>,
+    ) -> Result<Answer, Refused> {
+        let first_key = fence.or_else(|| call.keys.first().map(String::as_str));
+        let mut route = Route::to_key(first_key.unwrap_or_default());
+        loop {
+            let server = self.commands.server(&route).await?;
+            match self.send_to(&server, call, fence, once).await {
+                Ok((value, sent)) => {
+                    let values = Vec::from_redis_value(value)
+                        .map_err(|error| Refused::Other(format!("a reply that is no array: {error}")))?;
+                    return Ok(Answer { reply: Reply::new(call.script.name, values), server, sent });
+                }
+                Err(Refused::ByServer(error)) if self.commands.follow(&mut route, &error).await => {}
+                Err(refused) => {
+                    if matches!(&refused, Refused::ByServer(error) if error.code() == Some(ALONE)) {
+                        server.tell_alone();
+                    }
+                    return Err(refused);
+                }
+            }
+        }
+    }
+
+    /// Runs a script on one server: its reply, and when it was sent.
+    async fn send_to(
+        &self,
+        server: &Server,
+        call: &Call,
+        fence: Option<&str>,
+        once: Option<&Once>,
+    ) -> Result<(Value, Instant), Refused> {
+        let extra = match once {
+            None => Vec::new(),
+            Some(once) => self.args_of_once(server, once).await?,
+        };
         // New each time: a script that runs twice must not make the same epoch twice.
         let candidate = random_hex().map_err(|error| Refused::Other(error.0))?;
+        let fence_arg = self.fence_arg(server, call.script);
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
             command.arg(script).arg(call.keys.len() + usize::from(fence.is_some())).arg(fence).arg(&call.keys);
-            command.arg(&candidate).arg(self.fence().arg()).arg(self.shift_millis);
-            command.arg(extra).arg(&call.args);
+            command.arg(&candidate).arg(&*fence_arg).arg(self.shift_millis);
+            command.arg(&extra).arg(&call.args);
             command
         };
-        let by_hash = self.commands.send(&command("EVALSHA", &call.script.sha)).await;
-        let value = match by_hash {
+        let sent = clock::instant();
+        match server.send(&command("EVALSHA", &call.script.sha)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.commands.send(&command("EVAL", &call.script.text)).await?
+                Ok((server.send(&command("EVAL", &call.script.text)).await?, sent))
             }
-            other => other?,
+            answer => Ok((answer?, sent)),
+        }
+    }
+
+    /// ARGV 4, 5 and 6. The deadline is by the clock of the very server that the script is sent to: by the clock of another
+    /// one it could be so late that what was answered with 503 is done long after.
+    async fn args_of_once(&self, server: &Server, once: &Once) -> Result<Vec<String>, Refused> {
+        let now = match server.clock().now() {
+            Some(now) => now,
+            None => self.learn_time(server).await?,
         };
-        Vec::from_redis_value(value)
-            .map(|values| Reply::new(call.script.name, values))
-            .map_err(|error| Refused::Other(format!("a reply that is no array: {error}")))
+        let deadline = now.saturating_add(as_millis(once.budget.left()));
+        let was_sent = if once.was_sent { "1" } else { "0" };
+        Ok(vec![once.act_id.clone(), deadline.to_string(), was_sent.to_owned()])
+    }
+
+    /// Asks a server its time in ms, once a connection. Without a key, since the bucket's may be on their way to it.
+    async fn learn_time(&self, server: &Server) -> Result<i64, Refused> {
+        let sent = clock::instant();
+        let (seconds, micros): (i64, i64) = redis::from_redis_value(server.send(&redis::cmd("TIME")).await?)
+            .map_err(|error| Refused::Other(format!("a time that is none: {error}")))?;
+        let millis = seconds.saturating_mul(1_000).saturating_add(micros / 1_000).saturating_add(self.shift_millis);
+        server.clock().learn(millis, sent);
+        Ok(server.clock().now().unwrap_or(millis))
+    }
+
+    /// ARGV 2. What only reads may do so on any server.
+    fn fence_arg(&self, server: &Server, script: &Script) -> Cow<'static, str> {
+        match (self.fence(), server.replicas()) {
+            (Fence::Up, replicas @ 1..) if !script.only_reads => format!("+{replicas}").into(),
+            (fence, _) => fence.arg().into(),
+        }
     }
 }
+
+/// With what a script refuses to act on a server that has lost a replica.
+const ALONE: &str = "ALONE";
 
 /// Why a call has no reply.
 pub(super) enum Refused {
@@ -319,48 +387,12 @@ impl From<RedisError> for Failure {
             ErrorKind::Server(
                 Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain,
             ) => Failure::NotDone(cause),
-            // Another script runs for too long.
-            _ if error.code() == Some("BUSY") => Failure::NotDone(cause),
+            // Another script runs for too long; a replica has left, and others are asked who the primary is; the replicas that
+            // it needs to write are not there yet.
+            _ if matches!(error.code(), Some("BUSY" | ALONE | "NOREPLICAS")) => Failure::NotDone(cause),
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Failure::Unknown(cause),
             _ => Failure::Final(cause),
         }
-    }
-}
-
-/// What the server's clock shows, as its replies told: never more than it does, by this node's monotonic clock.
-struct StoreClock {
-    base: Instant,
-    /// The server's time at `base` in ms. Held to read and write it, never across an await.
-    offset: Mutex<Option<i64>>,
-}
-
-impl Default for StoreClock {
-    fn default() -> Self {
-        Self { base: clock::instant(), offset: Mutex::default() }
-    }
-}
-
-impl StoreClock {
-    /// The server's time in ms; `None` while nothing is known.
-    fn now(&self) -> Option<i64> {
-        let offset = (*self.lock())?;
-        Some(offset.saturating_add(self.elapsed(clock::instant())))
-    }
-
-    /// Takes the server's time of a reply to what was sent at an instant: it was between the sending and now.
-    fn learn(&self, server_millis: i64, sent: Instant) {
-        let latest = server_millis.saturating_add(1).saturating_sub(self.elapsed(sent));
-        let earliest = server_millis.saturating_sub(self.elapsed(clock::instant()));
-        let mut offset = self.lock();
-        *offset = Some(offset.unwrap_or(earliest).clamp(earliest, latest.max(earliest)));
-    }
-
-    fn elapsed(&self, instant: Instant) -> i64 {
-        as_millis(instant.saturating_duration_since(self.base))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<i64>> {
-        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -372,27 +404,4 @@ fn random_hex() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::new("the system has no random bytes", error))?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clock_stays_within_what_replies_prove() {
-        let clock = StoreClock::default();
-        let sent = clock.base;
-        assert_eq!(clock.now(), None);
-        std::thread::sleep(Duration::from_millis(5));
-        clock.learn(1_000_000, sent);
-        // It was shown at some time in the last 5 ms: at least that by now, and at most that and what has passed.
-        let now = clock.now().unwrap();
-        assert!((1_000_000..1_000_100).contains(&now), "{now}");
-        // A server with another clock: the old idea cannot be true any more.
-        clock.learn(500_000, crate::clock::instant());
-        let now = clock.now().unwrap();
-        assert!((500_000..500_100).contains(&now), "{now}");
-        clock.learn(2_000_000, crate::clock::instant());
-        assert!((2_000_000..2_000_100).contains(&clock.now().unwrap()));
-    }
 }

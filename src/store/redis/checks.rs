@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, PushInfo, RedisError, RedisResult, ServerErrorKind,
-};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
-use super::connect::{Commands, Connector};
+use super::connect::Commands;
 use super::endpoint::{Endpoint, Topology};
 use super::keys::{channel, channel_prefix};
 use crate::domain::Bucket;
@@ -48,7 +46,7 @@ pub async fn check(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Re
     }
     check_settings(commands, &mut checked).await.map_err(unreachable)?;
     check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
-    check_subscribing(endpoint, prefix, &mut checked).await?;
+    check_subscribing(commands, prefix, &mut checked).await?;
     Ok(checked)
 }
 
@@ -253,11 +251,10 @@ async fn query<T: FromRedisValue>(commands: &Commands, command: &Cmd) -> RedisRe
 }
 
 /// Subscribes to both kinds of channels, on a connection of its own, and asks for a sign of life as a node does there.
-async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
-    let connector = Connector::new(endpoint)?;
+async fn check_subscribing(commands: &Commands, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
     let subscribing = async {
-        let mut connection = open_any(&connector).await?;
-        for channel in channels(&channel_prefix(prefix, endpoint.database)) {
+        let mut connection = commands.open_another().await?;
+        for channel in channels(&channel_prefix(prefix, database_of(commands))) {
             connection.subscribe(&channel).await?;
             connection.unsubscribe(&channel).await?;
         }
@@ -277,23 +274,6 @@ async fn check_subscribing(endpoint: &Endpoint, prefix: &str, checked: &mut Chec
         checked.add(Severity::Error, text);
     }
     Ok(())
-}
-
-/// A connection to the primary, or of a cluster to any node that answers.
-async fn open_any(connector: &Connector) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(super::connect::ANSWER_TIMEOUT))
-        .set_push_sender(|_: PushInfo| Ok::<(), std::convert::Infallible>(()));
-    let primary = connector.primary().await?;
-    let mut opened = connector.client(&primary)?.get_multiplexed_async_connection_with_config(&config).await;
-    if connector.endpoint.topology == Topology::Cluster {
-        for node in connector.endpoint.nodes.iter().skip(1) {
-            if opened.is_err() {
-                opened = connector.client(node)?.get_multiplexed_async_connection_with_config(&config).await;
-            }
-        }
-    }
-    opened
 }
 
 /// `None` where the server answered that it does not do that.

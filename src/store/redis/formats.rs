@@ -149,7 +149,7 @@ impl Runner {
             .key(self.keys.old_fence(bucket))
             .arg(as_flag(self.old_nodes_live().await))
             .arg(as_flag(is_moving));
-        let reply = self.send_plain(&call, None, &[]).await?;
+        let reply = self.send_plain(&call, None, None).await?.reply;
         let text = |index| reply.text_at(index).map_err(|error| Failure::Final(error.0));
         if text(0)? != "open" {
             return Err(Failure::Final(refusal(text(1)?)));
@@ -173,7 +173,7 @@ impl Runner {
 
     async fn ask_old_nodes(&self) -> Result<u64, Failure> {
         let call = Call::new(&scripts::OLD_NODES).key(self.keys.leases()).key(self.keys.leases_knowing(NEWEST));
-        let reply = self.send_plain(&call, None, &[]).await?;
+        let reply = self.send_plain(&call, None, None).await?.reply;
         let count = reply.number_at(0).map_err(|error| Failure::Final(error.0))?;
         self.formats.learn_old_nodes(count);
         Ok(count)

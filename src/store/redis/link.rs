@@ -3,6 +3,7 @@
 //! The library's own reconnection is off: it would answer a command that waits on the old connection from the new one,
 //! and so confirm a subscription that is not there.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -138,16 +139,26 @@ fn failure(doing: &str, error: &fred::error::Error) -> StoreError {
     StoreError::new(doing, error)
 }
 
-/// How to connect to one node of an endpoint.
+/// How to connect to one node of an endpoint, at an address that its name leads to if there is one.
 ///
 /// # Errors
 ///
 /// The certificates to trust cannot be used.
-pub(super) fn config_of(endpoint: &Endpoint, node: &Node, tls: Option<TlsConfig>) -> Config {
+pub(super) fn config_of(
+    endpoint: &Endpoint,
+    node: &Node,
+    address: Option<SocketAddr>,
+    tls: Option<TlsConfig>,
+) -> Config {
+    let server = match address {
+        // The certificate is the name's.
+        Some(address) => Server::new_with_tls(address.ip().to_string(), address.port(), Some(node.host.clone())),
+        None => Server::new(node.host.clone(), node.port),
+    };
     Config {
         username: endpoint.login.username.clone(),
         password: endpoint.login.password.clone(),
-        server: ServerConfig::Centralized { server: Server::new(node.host.clone(), node.port) },
+        server: ServerConfig::Centralized { server },
         version: RespVersion::RESP3,
         database: (endpoint.database > 0).then_some(endpoint.database),
         tls,

@@ -26,7 +26,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .arg(USER_LOG_LENGTH)
                 .arg(format_args!("{{\"user\":{},\"sequence\":", to_json(&user)))
                 .arg(format_args!(",\"event\":{},\"data\":{}}}", to_json(&event), data.get()));
-            once(store, user.bucket(), &call).await
+            once(store, &call).await
         }
         Publication::ToEveryone(message) => {
             let topic = Topic::Bucket(Bucket::EVERYONE);
@@ -38,7 +38,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .arg(store.keys.channel(topic))
                 .arg(MessageKind::Everyone.name())
                 .arg(to_json(&message));
-            once(store, Bucket::EVERYONE, &call).await
+            once(store, &call).await
         }
         Publication::DisconnectUser(user) => {
             let payload = format!("{{\"user\":{},\"before\":", to_json(&user));
@@ -63,8 +63,8 @@ fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &s
         .arg(payload)
 }
 
-async fn once(store: &RedisStore, bucket: Bucket, call: &Call) -> Result<(), StoreError> {
-    let reply = store.runner.once(bucket, call, Budget::of_a_call()).await?;
+async fn once(store: &RedisStore, call: &Call) -> Result<(), StoreError> {
+    let reply = store.runner.once(call, Budget::of_a_call()).await?;
     if reply.text_at(0)? == "done" { Ok(()) } else { Err(reply.unexpected(0)) }
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn put_space(
         .arg(format_args!("{}:{}", expected.epoch, expected.version))
         .arg(schedule.map_or_else(String::new, to_json))
         .arg(format_args!("{}|{}", space.space, space.site));
-    let reply = store.runner.once(space.bucket(), &call, Budget::of_a_call()).await?;
+    let reply = store.runner.once(&call, Budget::of_a_call()).await?;
     match reply.text_at(0)? {
         "done" => Ok(reply.position_at(2)?),
         "stale" => Err(ApplyError::Stale),

@@ -142,7 +142,7 @@ impl RedisStore {
 
     /// The time, of the server that has bucket 0.
     async fn now(&self) -> Result<StoreTime, StoreError> {
-        let millis = self.runner.learn_time(Bucket::EVERYONE, Budget::of_a_call()).await?;
+        let millis = self.runner.ask_time(Bucket::EVERYONE, Budget::of_a_call()).await?;
         Ok(StoreTime::from_millis(millis))
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Script {
     pub(super) name: &'static str,
     pub(super) text: String,
     pub(super) sha: String,
+    /// Whether it takes and tells nothing new, so that it may run on a server that is about to be replaced.
+    pub(super) only_reads: bool,
 }
 
 impl Script {
@@ -22,7 +24,7 @@ impl Script {
         let (engine, own) = own.split_at(own.find('\n').map_or(0, |end| end + 1));
         let text = [&[engine], shared, &[own]].concat().concat();
         let sha = redis::Script::new(&text).get_hash().to_owned();
-        Self { name, text, sha }
+        Self { name, only_reads: engine.contains("allow-oom"), text, sha }
     }
 }
 

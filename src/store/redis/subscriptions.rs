@@ -7,6 +7,7 @@
 //! every watcher hears [`Signal::Lagged`](crate::store::Signal::Lagged).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,12 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fred::types::Message as Delivered;
 use fred::types::config::TlsConfig;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connect::Connector;
-use super::endpoint::{Endpoint, Node, Topology};
+use super::connect::{Aim, Commands, Connector, Target, changed};
+use super::endpoint::Node;
 use super::formats::{self, Formats};
 use super::keys::{channel, channel_prefix, parse_message, topic_of_channel};
 use super::link::{Link, config_of, tls_of};
@@ -64,25 +65,27 @@ enum Wish {
 }
 
 impl RedisSubscriptions {
-    /// Starts to connect, in the background of the current runtime. `prefix` begins the names of all channels; `formats` are
-    /// those of the store that is heard.
+    /// Starts to connect to the servers that commands take, in the background of the current runtime. `prefix` begins the
+    /// names of all channels; `formats` are those of the store that is heard.
     ///
     /// # Errors
     ///
     /// The file of certificates cannot be used.
-    pub fn connect(endpoint: &Endpoint, prefix: &str, formats: Formats) -> Result<Self, StoreError> {
+    pub fn connect(commands: &Commands, prefix: &str, formats: Formats) -> Result<Self, StoreError> {
         let (unwatched, unwatched_receiver) = mpsc::unbounded_channel();
         let (wishes, wish_receiver) = mpsc::unbounded_channel();
         let (hub, link_number) = (Hub::telling_unwatched(unwatched), Arc::new(AtomicU64::new(0)));
         let task = Task {
             hub: hub.clone(),
             nodes: Nodes {
-                connector: Connector::new(endpoint)?,
-                tls: tls_of(endpoint)?,
+                tls: tls_of(&commands.connector().endpoint)?,
+                connector: commands.connector(),
+                aim: commands.aim(),
                 known: Vec::new(),
                 last: None,
+                picked: 0,
             },
-            names: Names::new(prefix, endpoint.database, formats),
+            names: Names::new(prefix, commands.connector().endpoint.database, formats),
             wishes: wish_receiver,
             unwatched: unwatched_receiver,
             link_number: link_number.clone(),
@@ -173,8 +176,8 @@ impl Task {
     /// Connects, and starts to hand on what will be received.
     async fn open(&mut self) -> Result<(Link, JoinHandle<()>), StoreError> {
         let opening = async {
-            let node = self.nodes.pick().await?;
-            let config = config_of(&self.nodes.connector.endpoint, &node, self.nodes.tls.clone());
+            let (node, address) = self.nodes.pick().await?;
+            let config = config_of(&self.nodes.connector.endpoint, &node, address, self.nodes.tls.clone());
             let opened = Link::open(config).await.map_err(|error| StoreError::new(&node.to_string(), error));
             if let Ok((link, _)) = &opened {
                 self.nodes.learn(link).await?;
@@ -206,6 +209,7 @@ impl Task {
                     _ => self.grant(link, wishes.drain(..)).await,
                 },
                 _ = self.unwatched.recv_many(&mut unwatched, BATCH) => self.unsubscribe(link, &mut unwatched).await,
+                () = self.nodes.moved() => return End::Lost("the server to listen to is another one now".into()),
                 _ = ping.tick() => link.ping().await.map_err(End::from),
             };
             if let Err(end) = done {
@@ -366,37 +370,64 @@ impl Names {
 
 /// Which node to connect to.
 struct Nodes {
-    connector: Connector,
+    connector: Arc<Connector>,
     tls: Option<TlsConfig>,
+    /// `None` on a cluster.
+    aim: Option<watch::Receiver<Aim>>,
     /// The primaries of a cluster, as it last told them.
     known: Vec<Node>,
-    last: Option<Node>,
+    last: Option<(Node, Option<SocketAddr>)>,
+    /// How often one was picked: of several addresses another one each time, since one may be silent.
+    picked: usize,
 }
 
 impl Nodes {
-    async fn pick(&mut self) -> Result<Node, StoreError> {
-        let node = match self.connector.endpoint.topology {
-            Topology::Cluster => self.pick_any()?,
-            Topology::Standalone | Topology::Sentinel { .. } => {
-                self.connector.primary().await.map_err(|error| StoreError::new("cannot find the primary", error))?
+    /// A node, and its address where its name was looked up.
+    async fn pick(&mut self) -> Result<(Node, Option<SocketAddr>), StoreError> {
+        let picked = match &mut self.aim {
+            None => (self.pick_any()?, None),
+            Some(aim) => {
+                // The end of those who say it is the end of this process.
+                let told = aim.wait_for(|aim| matches!(aim, Aim::At(_))).await;
+                match told.as_deref() {
+                    Ok(Aim::At(Target { node, addresses })) => {
+                        (node.clone(), addresses.iter().cycle().nth(self.picked % addresses.len().max(1)).copied())
+                    }
+                    _ => return Err(StoreError("nobody says which server is the primary".into())),
+                }
             }
         };
-        self.last = Some(node.clone());
-        Ok(node)
+        self.picked += 1;
+        self.last = Some(picked.clone());
+        Ok(picked)
+    }
+
+    /// Resolves when the present connection leads to the wrong server.
+    async fn moved(&mut self) {
+        let (Some(aim), Some((node, address))) = (&mut self.aim, &self.last) else {
+            return std::future::pending().await;
+        };
+        loop {
+            if matches!(&*aim.borrow_and_update(), Aim::At(target) if !target.is_at(node, *address)) {
+                return;
+            }
+            changed(aim).await;
+        }
     }
 
     /// A random one, and not the last one again: that may be the one that is cut off.
     fn pick_any(&self) -> Result<Node, StoreError> {
         let mut nodes: Vec<&Node> = self.known.iter().chain(&self.connector.endpoint.nodes).collect();
-        if nodes.iter().any(|node| Some(*node) != self.last.as_ref()) {
-            nodes.retain(|node| Some(*node) != self.last.as_ref());
+        let last = self.last.as_ref().map(|(node, _)| node);
+        if nodes.iter().any(|node| Some(*node) != last) {
+            nodes.retain(|node| Some(*node) != last);
         }
         fastrand::choice(nodes).cloned().ok_or_else(|| StoreError("REDIS_URL names no host".into()))
     }
 
     /// Remembers the nodes of the cluster, so that it is found without those that REDIS_URL names.
     async fn learn(&mut self, link: &Link) -> Result<(), StoreError> {
-        if self.connector.endpoint.topology == Topology::Cluster {
+        if self.aim.is_none() {
             let mut known = link.primaries().await?;
             known.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
             known.dedup();

@@ -1,22 +1,24 @@
 //! What commands are sent through.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::aim::Aim;
+use super::cluster::{Cluster, moved_to};
 use super::connector::Connector;
-use super::keeper::Keeper;
-use super::{ANSWER_TIMEOUT, not_connected};
+use super::keeper::{Judge, Keeper};
+use super::line::{Line, Server};
+use super::sentinels::Sentinels;
+use super::slots::{slot_of, slot_of_key};
+use super::{ANSWER_TIMEOUT, names};
 use crate::store::StoreError;
-use crate::store::redis::endpoint::{Endpoint, Node};
+use crate::store::redis::endpoint::{Endpoint, Node, Topology};
 
 /// How many times a command follows a slot that moves.
 const REDIRECTS: u32 = 8;
@@ -28,31 +30,41 @@ const REDIRECT_WAIT: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub struct Commands {
     connector: Arc<Connector>,
-    state: watch::Receiver<State>,
-    broken: mpsc::UnboundedSender<u64>,
-}
-
-/// What there is to send commands to.
-pub(super) enum State {
-    Connecting {
-        /// Why the last attempt failed; `None` before the first has.
-        failure: Option<Arc<str>>,
-    },
-    Connected(Current),
+    way: Way,
+    /// Which server is the one to talk to, as it changes; `None` on a cluster.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only who listens asks for it"))]
+    aim: Option<watch::Receiver<Aim>>,
 }
 
 #[derive(Clone)]
-pub(super) struct Current {
-    /// Counts the connections, so that a late report about an old one is known as such.
-    pub(super) number: u64,
-    pub(super) connection: Connection,
+enum Way {
+    Single(Line),
+    Cluster(Cluster),
 }
 
-#[derive(Clone)]
-pub(super) enum Connection {
-    /// With the server's address.
-    Single(MultiplexedConnection, Arc<str>),
-    Cluster(ClusterConnection),
+/// The way of one command to its server, redirections included.
+pub(in crate::store::redis) struct Route {
+    /// `None` for any server.
+    slot: Option<u16>,
+    /// Where the slot is moving to, for the next try alone.
+    asked: Option<Node>,
+    followed: u32,
+}
+
+impl Route {
+    /// To the server of a key.
+    pub(in crate::store::redis) fn to_key(key: &str) -> Self {
+        Self { slot: Some(slot_of_key(key.as_bytes())), asked: None, followed: 0 }
+    }
+
+    /// To any server.
+    fn to_any() -> Self {
+        Self { slot: None, asked: None, followed: 0 }
+    }
+
+    fn of(command: &Cmd) -> Self {
+        Self { slot: slot_of(command), asked: None, followed: 0 }
+    }
 }
 
 impl Commands {
@@ -63,12 +75,33 @@ impl Commands {
     /// The file of certificates cannot be used.
     pub fn start(endpoint: &Endpoint) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(endpoint)?);
-        let (state_sender, state) = watch::channel(State::Connecting { failure: None });
-        let (broken, reports) = mpsc::unbounded_channel();
-        let keeper =
-            Keeper { connector: connector.clone(), state: state_sender, reporter: broken.clone(), reports, number: 0 };
-        tokio::spawn(keeper.run());
-        Ok(Self { connector, state, broken })
+        let unusable = |error: RedisError| StoreError::new("cannot use REDIS_URL", error);
+        let (way, aim) = match &endpoint.topology {
+            Topology::Cluster => (Way::Cluster(Cluster::start(connector.clone())), None),
+            Topology::Standalone => {
+                let node = endpoint.nodes.first().ok_or_else(|| StoreError("REDIS_URL names no host".into()))?;
+                let aim = names::follow(node.clone());
+                (Way::Single(Keeper::start(connector.clone(), aim.clone(), None)), Some(aim))
+            }
+            Topology::Sentinel { .. } => {
+                let (sentinels, aim) = Sentinels::start(connector.clone()).map_err(unusable)?;
+                let judge: Arc<dyn Judge> = Arc::new(sentinels);
+                (Way::Single(Keeper::start(connector.clone(), aim.clone(), Some(judge))), Some(aim))
+            }
+        };
+        Ok(Self { connector, way, aim })
+    }
+
+    /// What makes connections to the same servers.
+    #[cfg(feature = "server")]
+    pub(in crate::store::redis) fn connector(&self) -> Arc<Connector> {
+        self.connector.clone()
+    }
+
+    /// Which server is the one to talk to, as it changes; `None` on a cluster.
+    #[cfg(feature = "server")]
+    pub(in crate::store::redis) fn aim(&self) -> Option<watch::Receiver<Aim>> {
+        self.aim.clone()
     }
 
     /// Sends a command to the server, or to each primary of a cluster; the answers with their addresses.
@@ -78,63 +111,62 @@ impl Commands {
     /// One of them did not answer, or refused.
     pub async fn ask_primaries<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<Vec<(String, T)>> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let current = self.acquire(deadline).await?;
-        let asked = async {
-            match current.connection.clone() {
-                Connection::Single(mut connection, address) => {
-                    let answer = connection.send_packed_command(command).await?.extract_error()?;
-                    Ok(vec![(address.to_string(), redis::from_redis_value(answer)?)])
-                }
-                Connection::Cluster(mut connection) => {
-                    let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                    let answers = connection.route_command(command.clone(), primaries).await?.extract_error()?;
-                    Ok(redis::from_redis_value(answers)?)
-                }
+        let servers = match &self.way {
+            Way::Single(line) => vec![line.server(deadline).await?],
+            Way::Cluster(cluster) => cluster.servers(deadline).await?,
+        };
+        let answers = servers.iter().map(async |server| {
+            let answer = server.send(command).await?;
+            Ok((server.node.to_string(), redis::from_redis_value(answer)?))
+        });
+        futures_util::future::join_all(answers).await.into_iter().collect()
+    }
+
+    /// A connection of its own to the server that commands go to, or to any primary of a cluster.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or no answer in time.
+    #[cfg(feature = "server")]
+    pub(in crate::store::redis) async fn open_another(&self) -> RedisResult<redis::aio::MultiplexedConnection> {
+        let server = self.server(&Route::to_any()).await?;
+        self.connector.connect_once(&server.node).await
+    }
+
+    /// The server for a command, waited for while the first attempt to connect, or a failover, is under way.
+    pub(in crate::store::redis) async fn server(&self, route: &Route) -> RedisResult<Server> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        match (&self.way, &route.asked) {
+            (Way::Single(line), _) => line.server(deadline).await,
+            (Way::Cluster(cluster), None) => cluster.server(route.slot, deadline).await,
+            (Way::Cluster(cluster), Some(node)) => cluster.asking(node).await,
+        }
+    }
+
+    /// Whether an error says that a cluster has another server for the command: then the route leads there, after a moment
+    /// in which all servers hear of the move. (What was refused so was not done.)
+    pub(in crate::store::redis) async fn follow(&self, route: &mut Route, error: &RedisError) -> bool {
+        let Way::Cluster(cluster) = &self.way else { return false };
+        route.asked = None;
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) if route.followed == REDIRECTS => false,
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                cluster.learn(error);
+                route.followed += 1;
+                tokio::time::sleep(REDIRECT_WAIT * route.followed).await;
+                true
             }
-        };
-        self.bounded(current.number, deadline, asked).await
-    }
-
-    /// The present connection, waited for while the first attempt to make it is under way.
-    async fn acquire(&self, deadline: Instant) -> RedisResult<Current> {
-        if let State::Connected(current) = &*self.state.borrow() {
-            return Ok(current.clone());
+            ErrorKind::Server(ServerErrorKind::Ask) => {
+                route.followed += 1;
+                route.asked = moved_to(error).map(|(_, node)| node);
+                route.asked.is_some()
+            }
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => {
+                cluster.learn(error);
+                false
+            }
+            _ => false,
         }
-        // In a box, as all that is rare: a command's future is moved several times on its way.
-        Box::pin(self.wait_for_connection(deadline)).await
-    }
-
-    async fn wait_for_connection(&self, deadline: Instant) -> RedisResult<Current> {
-        let mut state = self.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting { failure: None }));
-        match tokio::time::timeout_at(deadline, settled).await {
-            Ok(Ok(state)) => match &*state {
-                State::Connected(current) => Ok(current.clone()),
-                State::Connecting { failure } => Err(not_connected(failure.as_deref().unwrap_or_default())),
-            },
-            Ok(Err(_)) => Err(not_connected("this process is ending")),
-            Err(_) => Err(not_connected("no answer yet")),
-        }
-    }
-
-    /// Waits for an answer no longer than up to the deadline, and reports a connection that has to be replaced.
-    async fn bounded<T>(
-        &self,
-        number: u64,
-        deadline: Instant,
-        asked: impl Future<Output = RedisResult<T>>,
-    ) -> RedisResult<T> {
-        let answer = match tokio::time::timeout_at(deadline, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "Redis has not answered in time").into()),
-        };
-        if let Err(error) = &answer
-            && is_reason_to_reconnect(error)
-        {
-            // The keeper outlives every handle.
-            let _ = self.broken.send(number);
-        }
-        answer
     }
 
     /// Sends a command, and gives its answer.
@@ -143,51 +175,18 @@ impl Commands {
     ///
     /// It was refused, or there was no answer in time.
     pub(in crate::store::redis) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let current = self.acquire(deadline).await?;
-        let asked = async {
-            match current.connection.clone() {
-                Connection::Single(mut connection, _) => {
-                    connection.send_packed_command(command).await.and_then(Value::extract_error)
-                }
-                Connection::Cluster(connection) => Box::pin(self.send_to_cluster(connection, command)).await,
-            }
-        };
-        self.bounded(current.number, deadline, asked).await
-    }
-
-    /// Sends a command to whichever node of the cluster is responsible. Without retries the library itself sends a
-    /// command once only; it learns from a refusal where the slot is now.
-    async fn send_to_cluster(&self, mut connection: ClusterConnection, command: &Cmd) -> RedisResult<Value> {
-        let mut attempt = 0;
+        let mut route = Route::of(command);
         loop {
-            let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
-            let Err(error) = &answer else { return answer };
-            if attempt == REDIRECTS {
-                return answer;
-            }
-            attempt += 1;
-            match error.kind() {
-                ErrorKind::Server(ServerErrorKind::Moved) => tokio::time::sleep(REDIRECT_WAIT * attempt).await,
-                ErrorKind::Server(ServerErrorKind::Ask) => match asked_node(error) {
-                    Some(node) => return self.connector.ask(&node, command).await,
-                    None => return answer,
-                },
-                _ => return answer,
+            match self.server(&route).await?.send(command).await {
+                Err(error) if self.follow(&mut route, &error).await => {}
+                answer => return answer,
             }
         }
     }
 
     async fn send_all(&self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let current = self.acquire(deadline).await?;
-        let asked = async {
-            match current.connection.clone() {
-                Connection::Single(mut connection, _) => connection.req_packed_commands(pipeline, offset, count).await,
-                Connection::Cluster(mut connection) => connection.req_packed_commands(pipeline, offset, count).await,
-            }
-        };
-        self.bounded(current.number, deadline, asked).await
+        let route = pipeline.cmd_iter().next().map_or_else(Route::to_any, Route::of);
+        self.server(&route).await?.send_all(pipeline, offset, count).await
     }
 }
 
@@ -209,21 +208,4 @@ impl ConnectionLike for Commands {
     fn get_db(&self) -> i64 {
         self.connector.endpoint.database.into()
     }
-}
-
-/// Whether an error says that the connection is gone, silent, or leads to a server that is no primary any more.
-fn is_reason_to_reconnect(error: &RedisError) -> bool {
-    let is_demoted = matches!(
-        error.kind(),
-        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) | ErrorKind::AuthenticationFailed
-    );
-    is_demoted || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
-}
-
-/// Where `ASK` sends a command.
-fn asked_node(error: &RedisError) -> Option<Node> {
-    let (address, _slot) = error.redirect_node()?;
-    let (host, port) = address.rsplit_once(':')?;
-    let node = Node { host: host.trim_matches(['[', ']']).into(), port: port.parse().ok()? };
-    (!node.host.is_empty()).then_some(node)
 }

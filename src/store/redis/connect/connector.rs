@@ -1,146 +1,136 @@
 //! Makes connections.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::aio::MultiplexedConnection;
+use redis::io::AsyncDNSResolver;
 use redis::io::tcp::TcpSettings;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    PushKind, RedisConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
 };
 
-use super::commands::Connection;
+use super::aim::Target;
 use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, misused};
 use crate::store::StoreError;
 use crate::store::redis::endpoint::{Endpoint, Node, Topology};
 
+/// How long a sentinel may take to answer.
+pub(super) const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
+
 /// After how long without an acknowledgement of what was sent the kernel gives a connection up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
-/// Makes connections to an endpoint.
+/// Makes connections to the servers of an endpoint, and to its sentinels.
 pub(in crate::store::redis) struct Connector {
     pub(in crate::store::redis) endpoint: Endpoint,
     certificates: TlsCertificates,
-    cluster: Option<ClusterClient>,
+}
+
+/// Whom a connection is made to, and so the login.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Server,
+    Sentinel,
 }
 
 impl Connector {
     /// Reads the file of certificates, if there is one.
     pub(in crate::store::redis) fn new(endpoint: &Endpoint) -> Result<Self, StoreError> {
         let certificates = TlsCertificates { client_tls: None, root_cert: read_ca(endpoint)? };
-        let mut connector = Self { endpoint: endpoint.clone(), certificates, cluster: None };
-        if endpoint.topology == Topology::Cluster {
-            let cluster = connector.build_cluster();
-            connector.cluster = Some(cluster.map_err(|error| StoreError::new("cannot use REDIS_URL", error))?);
-        }
-        Ok(connector)
+        Ok(Self { endpoint: endpoint.clone(), certificates })
     }
 
-    pub(super) fn is_cluster(&self) -> bool {
-        self.cluster.is_some()
+    /// Connects to a server, at the first of its addresses that answers, which is returned where it was looked up before. After
+    /// `failures` in a row another address is the first, since one that is silent takes all the time that there is.
+    /// `on_loss` is called at most once, when the connection ends by itself.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        failures: usize,
+        on_loss: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> RedisResult<(MultiplexedConnection, Option<SocketAddr>)> {
+        let client = self.client(&target.node)?;
+        let config = || {
+            let on_loss = on_loss.clone();
+            AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                // Whoever waits for an answer has a timer already.
+                .set_response_timeout(None)
+                .set_push_sender(move |push: PushInfo| {
+                    if push.kind == PushKind::Disconnection {
+                        on_loss();
+                    }
+                    Ok::<(), std::convert::Infallible>(())
+                })
+        };
+        if target.addresses.is_empty() {
+            return Ok((client.get_multiplexed_async_connection_with_config(&config()).await?, None));
+        }
+        let mut failure = misused("REDIS_URL names no host");
+        let count = target.addresses.len();
+        for address in target.addresses.iter().cycle().skip(failures % count).take(count) {
+            let there = config().set_dns_resolver(Only(*address));
+            match client.get_multiplexed_async_connection_with_config(&there).await {
+                Ok(connection) => return Ok((connection, Some(*address))),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
-    /// Makes a connection for commands; `on_loss` is called at most once when one to a single server ends by itself.
-    pub(super) async fn connect(&self, on_loss: impl Fn() + Send + Sync + 'static) -> RedisResult<Connection> {
-        if let Some(cluster) = &self.cluster {
-            return Ok(Connection::Cluster(cluster.get_async_connection().await?));
-        }
-        let node = self.primary().await?;
+    /// Connects to a sentinel; `on_push` gets what comes without being asked for, and the end.
+    pub(super) async fn connect_to_sentinel(
+        &self,
+        node: &Node,
+        on_push: impl Fn(&PushInfo) + Send + Sync + 'static,
+    ) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Whoever waits for an answer has a timer already.
-            .set_response_timeout(None)
+            .set_connection_timeout(Some(SENTINEL_TIMEOUT))
+            .set_response_timeout(Some(SENTINEL_TIMEOUT))
             .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    on_loss();
-                }
+                on_push(&push);
                 Ok::<(), std::convert::Infallible>(())
             });
-        let connection = self.client(&node)?.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Connection::Single(connection, node.to_string().into()))
+        self.client_of(node, Peer::Sentinel)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// The server, or the one that the sentinels say is the primary and that says so itself.
-    pub(in crate::store::redis) async fn primary(&self) -> RedisResult<Node> {
-        let Topology::Sentinel { master, .. } = &self.endpoint.topology else {
-            return self.endpoint.nodes.first().cloned().ok_or_else(|| misused("REDIS_URL names no host"));
-        };
-        let mut sentinels = self.sentinels(master)?.build()?;
-        match sentinels.async_get_client().await?.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Ok(Node { host: host.clone(), port: *port })
-            }
-            _ => Err(misused("the sentinels name no host")),
-        }
-    }
-
-    fn sentinels(&self, master: &str) -> RedisResult<SentinelClientBuilder> {
-        let Topology::Sentinel { login, .. } = &self.endpoint.topology else {
-            return Err(misused("REDIS_URL names no sentinels"));
-        };
-        let mut nodes: Vec<ConnectionAddr> = self.endpoint.nodes.iter().map(|node| self.address(node)).collect();
-        // Not always the same one first: it could be the one that is silent.
-        fastrand::shuffle(&mut nodes);
-        let mut builder = SentinelClientBuilder::new(nodes, master, SentinelServerType::Master)?
-            .set_client_to_redis_protocol(ProtocolVersion::RESP3)
-            .set_client_to_redis_db(self.endpoint.database.into())
-            .set_client_to_redis_tcp_settings(tcp_settings())
-            .set_client_to_sentinel_tcp_settings(tcp_settings());
-        if self.endpoint.tls.is_some() {
-            builder = builder
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_redis_certificates(self.certificates.clone())
-                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                .set_client_to_sentinel_certificates(self.certificates.clone());
-        }
-        if let Some(username) = &self.endpoint.login.username {
-            builder = builder.set_client_to_redis_username(username);
-        }
-        if let Some(password) = &self.endpoint.login.password {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(username) = &login.username {
-            builder = builder.set_client_to_sentinel_username(username);
-        }
-        if let Some(password) = &login.password {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        Ok(builder)
-    }
-
-    /// Connects to one node to have it do a command of a slot that is moving there. Moves are rare and short, so that
-    /// the connection is not kept.
-    pub(super) async fn ask(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_TIMEOUT));
-        let mut connection = self.client(node)?.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("ASKING").add_command(command.clone());
-        let answers = connection.req_packed_commands(&pipeline, 1, 1).await?;
-        let answer =
-            answers.into_iter().next().ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "nothing")))?;
-        answer.extract_error()
+    /// Connects for a single question, whose answer is waited for no longer than an act may take.
+    pub(super) async fn connect_once(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_push_sender(|_: PushInfo| Ok::<(), std::convert::Infallible>(()));
+        self.client(node)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// A client of one node.
     pub(in crate::store::redis) fn client(&self, node: &Node) -> RedisResult<Client> {
-        let info = self.connection_info(node)?;
+        self.client_of(node, Peer::Server)
+    }
+
+    fn client_of(&self, node: &Node, peer: Peer) -> RedisResult<Client> {
+        let info = self.connection_info(node, peer)?;
         match self.endpoint.tls {
             Some(_) => Client::build_with_tls(info, self.certificates.clone()),
             None => Client::open(info),
         }
     }
 
-    fn connection_info(&self, node: &Node) -> RedisResult<ConnectionInfo> {
+    fn connection_info(&self, node: &Node, peer: Peer) -> RedisResult<ConnectionInfo> {
+        let (login, database) = match (&self.endpoint.topology, peer) {
+            (Topology::Sentinel { login, .. }, Peer::Sentinel) => (login, 0),
+            _ => (&self.endpoint.login, self.endpoint.database),
+        };
         let mut settings = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
-            .set_db(self.endpoint.database.into())
+            .set_db(database.into())
             .set_lib_name("slotcast", env!("CARGO_PKG_VERSION"));
-        if let Some(username) = &self.endpoint.login.username {
+        if let Some(username) = &login.username {
             settings = settings.set_username(username);
         }
-        if let Some(password) = &self.endpoint.login.password {
+        if let Some(password) = &login.password {
             settings = settings.set_password(password);
         }
         let info = self.address(node).into_connection_info()?;
@@ -154,20 +144,19 @@ impl Connector {
             None => ConnectionAddr::Tcp(host, port),
         }
     }
+}
 
-    fn build_cluster(&self) -> RedisResult<ClusterClient> {
-        let nodes = self.endpoint.nodes.iter().map(|node| self.connection_info(node));
-        let mut builder = ClusterClientBuilder::new(nodes.collect::<RedisResult<Vec<_>>>()?)
-            .retries(0)
-            .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(CONNECT_TIMEOUT / 2)
-            .response_timeout(ANSWER_TIMEOUT)
-            .overall_response_timeout(Some(ANSWER_TIMEOUT))
-            .tcp_settings(tcp_settings());
-        if self.endpoint.tls.is_some() {
-            builder = builder.tls(TlsMode::Secure).certs(self.certificates.clone());
-        }
-        builder.build()
+/// Leads to one address, whatever the name.
+struct Only(SocketAddr);
+
+impl AsyncDNSResolver for Only {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _host: &'b str,
+        _port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        let address: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(std::iter::once(self.0));
+        Box::pin(std::future::ready(Ok(address)))
     }
 }
 

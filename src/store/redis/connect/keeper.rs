@@ -1,16 +1,21 @@
-//! Keeps a connection up.
+//! Keeps a connection up to the server that is to be talked to.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::RedisResult;
+use async_trait::async_trait;
+use futures_util::future::{Fuse, FusedFuture, FutureExt};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use super::CONNECT_TIMEOUT;
-use super::commands::{Connection, Current, State};
+use super::aim::{Aim, Target, changed};
 use super::connector::Connector;
+use super::line::{Facts, Line, Report, Server, State};
+use crate::store::redis::endpoint::Node;
 
 /// The wait after the first failed attempt to connect; it doubles with each.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -18,88 +23,231 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts: what a node is late after an outage.
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
-/// How soon the connections to a cluster may be replaced again: they mend themselves, except where a node is silent.
-const CLUSTER_RENEWAL: Duration = Duration::from_secs(5);
+/// How often a server is asked what it is, where there are others that could take its place.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Who can tell whether a server is the primary, besides the server itself.
+#[async_trait]
+pub(super) trait Judge: Send + Sync {
+    /// Whether enough of those who know say so, now.
+    async fn is_primary(&self, node: &Node) -> bool;
+
+    /// Whether a server that says of itself that it is a replica is not to be talked to.
+    fn names_primaries(&self) -> bool;
+}
 
 /// Keeps a connection up for as long as somebody has a handle.
 pub(super) struct Keeper {
-    pub(super) connector: Arc<Connector>,
-    pub(super) state: watch::Sender<State>,
-    pub(super) reporter: mpsc::UnboundedSender<u64>,
-    pub(super) reports: mpsc::UnboundedReceiver<u64>,
-    pub(super) number: u64,
+    connector: Arc<Connector>,
+    aim: watch::Receiver<Aim>,
+    /// `None` where nobody could take the server's place without its address moving.
+    judge: Option<Arc<dyn Judge>>,
+    state: watch::Sender<State>,
+    reporter: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+/// Why a connection is not used any more.
+enum End {
+    Lost,
+    /// Another server is the one to talk to now.
+    Replaced,
+    /// Nobody has a handle any more.
+    Unneeded,
 }
 
 impl Keeper {
-    pub(super) async fn run(mut self) {
-        let mut retry = FIRST_RETRY;
-        loop {
-            if self.state.is_closed() {
-                return;
-            }
-            match self.connect().await {
-                Ok(connection) => {
-                    if self.number > 1 || retry > FIRST_RETRY {
-                        tracing::info!(redis = %self.connector.endpoint, "connected to Redis");
+    /// Starts to connect to what `aim` says, in the background of the current runtime.
+    pub(super) fn start(connector: Arc<Connector>, aim: watch::Receiver<Aim>, judge: Option<Arc<dyn Judge>>) -> Line {
+        let (state_sender, state) = watch::channel(State::Connecting { failure: None });
+        let (reporter, reports) = mpsc::unbounded_channel();
+        let keeper = Self { connector, aim, judge, state: state_sender, reporter, reports };
+        tokio::spawn(keeper.run());
+        Line { state }
+    }
+
+    async fn run(mut self) {
+        let (mut retry, mut is_first, mut failures) = (FIRST_RETRY, true, 0);
+        while let Some(target) = self.wait_for_target().await {
+            let mut aim = self.aim.clone();
+            let connected = tokio::select! {
+                connected = self.connect(&target, failures) => connected,
+                () = changed(&mut aim) => continue,
+            };
+            match connected {
+                Ok(server) => {
+                    if !is_first || retry > FIRST_RETRY {
+                        tracing::info!(redis = %self.connector.endpoint, server = %server.node, "connected to Redis");
                     }
-                    retry = FIRST_RETRY;
-                    self.state.send_replace(State::Connected(Current { number: self.number, connection }));
-                    if !self.wait_for_loss().await {
-                        return;
+                    (retry, is_first, failures) = (FIRST_RETRY, false, 0);
+                    match self.serve(server).await {
+                        End::Unneeded => return,
+                        End::Replaced => continue,
+                        End::Lost => {}
                     }
-                    tracing::warn!(redis = %self.connector.endpoint, "the connection to Redis is lost; connecting again");
                 }
                 Err(error) => {
                     if retry == FIRST_RETRY {
-                        tracing::warn!(redis = %self.connector.endpoint, %error, "cannot connect to Redis; will try again");
+                        let server = &target.node;
+                        tracing::warn!(redis = %self.connector.endpoint, %server, %error, "cannot connect to Redis; will try again");
                     }
-                    if !self.has_old_connection() {
-                        self.state.send_replace(State::Connecting { failure: Some(error.to_string().into()) });
-                    }
-                    retry = (retry * 2).min(LAST_RETRY);
+                    self.state.send_replace(State::Connecting { failure: Some(error.to_string().into()) });
+                    (retry, failures) = ((retry * 2).min(LAST_RETRY), failures + 1);
                 }
             }
             // With jitter, so that the nodes do not come all at once to a Redis that has just started.
-            tokio::time::sleep(retry.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            tokio::select! {
+                () = tokio::time::sleep(retry.mul_f64(0.5 + 0.5 * fastrand::f64())) => {}
+                () = changed(&mut self.aim) => {}
+            }
         }
     }
 
-    async fn connect(&mut self) -> RedisResult<Connection> {
-        self.number += 1;
-        let (number, reporter) = (self.number, self.reporter.clone());
-        let connecting = self.connector.connect(move || {
+    /// The server to connect to; `None` when nobody has a handle any more.
+    async fn wait_for_target(&mut self) -> Option<Target> {
+        loop {
+            if self.state.is_closed() {
+                return None;
+            }
+            let aim = self.aim.borrow_and_update().clone();
+            match aim {
+                Aim::At(target) => return Some(target),
+                Aim::Replacing => self.state.send_replace(State::Paused),
+                Aim::Unknown { failure } => self.state.send_replace(State::Connecting { failure }),
+            };
+            tokio::select! {
+                () = changed(&mut self.aim) => {}
+                () = self.state.closed() => return None,
+            }
+        }
+    }
+
+    async fn connect(&self, target: &Target, failures: usize) -> RedisResult<Server> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let reporter = self.reporter.clone();
+        let connecting = self.connector.connect(target, failures, move || {
             // After the keeper's end nobody needs to know.
-            let _ = reporter.send(number);
+            let _ = reporter.send(Report::Lost(number));
         });
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        let server = async {
+            let (connection, address) = connecting.await?;
+            let server = Server {
+                number,
+                node: target.node.clone().into(),
+                address,
+                connection,
+                facts: Arc::new(Facts::default()),
+                reports: self.reporter.clone(),
+                is_asking: false,
+            };
+            if let Some(judge) = &self.judge
+                && !look(&server).await?
+                && judge.names_primaries()
+            {
+                return Err(io::Error::other("the server is a replica, or about to become one").into());
+            }
+            Ok(server)
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, server).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer").into()),
         }
     }
 
-    /// Waits until the present connection has to be replaced; `false` when nobody has a handle any more.
-    async fn wait_for_loss(&mut self) -> bool {
-        let connected = Instant::now();
-        loop {
-            tokio::select! {
-                () = self.state.closed() => return false,
-                report = self.reports.recv() => match report {
-                    Some(number) if number == self.number => break,
-                    Some(_) => {}
-                    None => return false,
-                },
-            }
+    /// Lets a connection be used until it has to be replaced.
+    async fn serve(&mut self, server: Server) -> End {
+        self.state.send_replace(State::Connected(server.clone()));
+        let end = self.watch(&server).await;
+        if matches!(end, End::Lost) {
+            let redis = &self.connector.endpoint;
+            tracing::warn!(%redis, server = %server.node, "the connection to Redis is lost; connecting again");
         }
-        if self.connector.is_cluster() {
-            // One silent node must not cut off the others: the connections are used until there are new ones.
-            tokio::time::sleep_until(connected + CLUSTER_RENEWAL).await;
-        } else {
-            self.state.send_replace(State::Connecting { failure: None });
-        }
-        true
+        self.state.send_replace(State::Connecting { failure: None });
+        end
     }
 
-    fn has_old_connection(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Connected(_))
+    async fn watch(&mut self, server: &Server) -> End {
+        let judge = self.judge.clone();
+        let mut demoted = pin!(look_for_ever(server, judge.as_deref()));
+        let mut verdict = pin!(Fuse::terminated());
+        loop {
+            tokio::select! {
+                () = self.state.closed() => return End::Unneeded,
+                () = &mut demoted => return End::Lost,
+                report = self.reports.recv() => match report {
+                    None => return End::Unneeded,
+                    Some(Report::Lost(number)) if number == server.number => return End::Lost,
+                    Some(Report::Alone(number)) if number == server.number && verdict.is_terminated() => {
+                        if let Some(judge) = &judge {
+                            verdict.set(judge.is_primary(&server.node).fuse());
+                        }
+                    }
+                    Some(_) => {}
+                },
+                is_primary = &mut verdict => if is_primary {
+                    server.facts.replicas.store(0, Ordering::Relaxed);
+                },
+                () = changed(&mut self.aim) => {
+                    let aim = self.aim.borrow_and_update().clone();
+                    match aim {
+                        Aim::At(target) if target.is_at(&server.node, server.address) => {
+                            self.state.send_replace(State::Connected(server.clone()));
+                        }
+                        Aim::At(target) => {
+                            tracing::info!(from = %server.node, to = %target.node, "Redis is another server now");
+                            return End::Replaced;
+                        }
+                        Aim::Replacing => {
+                            tracing::info!(server = %server.node, "the primary is being replaced; waiting for the next one");
+                            self.state.send_replace(State::Paused);
+                        }
+                        Aim::Unknown { .. } => {}
+                    }
+                }
+            }
+        }
     }
+}
+
+/// Looks at a server at intervals. Resolves when it is no primary any more although it has to be one.
+async fn look_for_ever(server: &Server, judge: Option<&dyn Judge>) {
+    let Some(judge) = judge else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        // A connection without an answer is reported by the server's handle.
+        if look(server).await.is_ok_and(|is_primary| !is_primary) && judge.names_primaries() {
+            return;
+        }
+    }
+}
+
+/// Asks a server what it is, and notes how many replicas it has. Returns whether it is a primary.
+///
+/// # Errors
+///
+/// There is no answer.
+async fn look(server: &Server) -> RedisResult<bool> {
+    let info: String = match server.send(redis::cmd("INFO").arg("replication")).await {
+        Err(error) if is_refusal(&error) => return has_role_of_a_primary(server).await,
+        info => redis::from_redis_value(info?)?,
+    };
+    let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")).count();
+    server.facts.replicas.store(replicas as u64, Ordering::Relaxed);
+    Ok(!info.contains("role:slave"))
+}
+
+/// Where INFO is refused.
+async fn has_role_of_a_primary(server: &Server) -> RedisResult<bool> {
+    match server.send(&redis::cmd("ROLE")).await {
+        Err(error) if is_refusal(&error) => Ok(true),
+        role => {
+            let role: Vec<Value> = redis::from_redis_value(role?)?;
+            Ok(!matches!(role.first(), Some(Value::BulkString(name)) if name == b"slave"))
+        }
+    }
+}
+
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError))
 }

@@ -1,16 +1,31 @@
 //! The connection to Redis that commands take.
 //!
-//! [`Commands`] is made again by itself whenever it is lost, follows the sentinels' primary and the cluster's slots, and
-//! answers or fails within [`ANSWER_TIMEOUT`].
-//! `commands` sends, `keeper` keeps the connection up, `connector` makes it.
+//! [`Commands`] is made again by itself whenever it is lost, follows the sentinels' primary, the cluster's slots and the
+//! address that a host name leads to. It waits for a connection, and for an answer, no longer than [`ANSWER_TIMEOUT`].
+//!
+//! - `commands`: sending. `line`: one connection that is kept up, and the server behind it. `keeper`: keeping it up.
+//!   `connector`: making it.
+//! - `aim`: which server is the one to talk to, as `names` or `sentinels` say. `cluster`, `slots`: one connection to each
+//!   primary of a cluster, and which of them has what.
+//! - `clock`: what a server's clock shows.
+//!
+//! **Invariant:** a node asks who is primary, and does not assume it. While the primary is being replaced nothing is sent.
+//! A server that has lost a replica refuses acts (`lua/common.lua`) until others have confirmed that it is the primary.
 //!
 //! **Invariant:** no command is sent twice. By [`was_not_sent`] the store knows that it was not sent at all; after any
 //! other error the store decides what is safe to repeat. (A command that another node of a cluster is responsible for was
 //! refused, not done: sending it there is not sending it twice.)
 
+mod aim;
+mod clock;
+mod cluster;
 mod commands;
 mod connector;
 mod keeper;
+mod line;
+mod names;
+mod sentinels;
+mod slots;
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +33,15 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError};
 
+#[cfg(feature = "server")]
+pub(super) use self::aim::{Aim, Target, changed};
 pub use self::commands::Commands;
+pub(super) use self::commands::Route;
+#[cfg(feature = "server")]
 pub(super) use self::connector::{Connector, read_ca};
+pub(super) use self::line::Server;
 
-/// The longest that a command takes, waiting for a connection included: an act is to fail within a second.
+/// The longest that a server may take to answer, and the longest wait for a connection: an act is to fail within a second.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// The longest that one attempt to connect takes, with asking sentinels or the nodes of a cluster.

@@ -4,7 +4,7 @@
 --   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
 --   ARGV[2]  '1' when the epoch is fenced by `master_replid`, '0' where INFO is refused in scripts, '?' when the caller does
 --            not know whether it is; then an epoch that others fence is an error where INFO is refused.
---            '2' as '1', and the caller has seen this server with a replica: without one now the script refuses (ALONE)
+--            '+N' as '1', and the caller has seen this server with N replicas: with fewer the script refuses (ALONE)
 --   ARGV[3]  what this store's clock is ahead of Redis TIME, in ms; 0 outside tests
 --
 -- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
@@ -33,7 +33,8 @@ local format = NEWEST_FORMAT
 -- The server's `master_replid`, and true where the caller may compare it. `known` is the one that the fence has, or nil.
 local function replication_id(known)
   local info
-  if ARGV[2] == '1' or ARGV[2] == '2' then
+  local replicas = string.match(ARGV[2], '^%+(%d+)$')
+  if ARGV[2] == '1' or replicas then
     info = redis.call('INFO', 'replication')
   elseif ARGV[2] == '?' then
     info = redis.pcall('INFO', 'replication')
@@ -47,8 +48,8 @@ local function replication_id(known)
   end
   -- A replica that is gone may have been made the primary. What this server took from now on would be lost, so that the
   -- caller is to ask first which server is the primary.
-  if ARGV[2] == '2' and is_fenced and string.find(info, 'connected_slaves:0', 1, true) then
-    error({ err = 'ALONE this server had a replica, which may be the primary by now' })
+  if replicas and tonumber(string.match(info, 'connected_slaves:(%d+)')) < tonumber(replicas) then
+    error({ err = 'ALONE this server has lost a replica, which may be the primary by now' })
   end
   return is_fenced and string.match(info, 'master_replid:(%w+)') or '', is_fenced
 end

@@ -1,0 +1,71 @@
+//! What a server's clock shows, as its replies told. Each connection has one of its own, since behind another connection
+//! may be another server, whose clock is another.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// What the server's clock shows: never more than it does, by this node's monotonic clock.
+pub(in crate::store::redis) struct ServerClock {
+    base: Instant,
+    /// The server's time at `base` in ms. Held to read and write it, never across an await.
+    offset: Mutex<Option<i64>>,
+}
+
+impl Default for ServerClock {
+    fn default() -> Self {
+        Self { base: clock::instant(), offset: Mutex::default() }
+    }
+}
+
+impl ServerClock {
+    /// The server's time in ms; `None` while nothing is known.
+    pub(in crate::store::redis) fn now(&self) -> Option<i64> {
+        let offset = (*self.lock())?;
+        Some(offset.saturating_add(self.elapsed(clock::instant())))
+    }
+
+    /// Takes the server's time of a reply to what was sent at an instant: it was between the sending and now.
+    pub(in crate::store::redis) fn learn(&self, server_millis: i64, sent: Instant) {
+        let latest = server_millis.saturating_add(1).saturating_sub(self.elapsed(sent));
+        let earliest = server_millis.saturating_sub(self.elapsed(clock::instant()));
+        let mut offset = self.lock();
+        *offset = Some(offset.unwrap_or(earliest).clamp(earliest, latest.max(earliest)));
+    }
+
+    fn elapsed(&self, instant: Instant) -> i64 {
+        as_millis(instant.saturating_duration_since(self.base))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<i64>> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn as_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_stays_within_what_replies_prove() {
+        let clock = ServerClock::default();
+        let sent = clock.base;
+        assert_eq!(clock.now(), None);
+        std::thread::sleep(Duration::from_millis(5));
+        clock.learn(1_000_000, sent);
+        // It was shown at some time in the last 5 ms: at least that by now, and at most that and what has passed.
+        let now = clock.now().unwrap();
+        assert!((1_000_000..1_000_100).contains(&now), "{now}");
+        // The server's clock was set: the old idea cannot be true any more.
+        clock.learn(500_000, crate::clock::instant());
+        let now = clock.now().unwrap();
+        assert!((500_000..500_100).contains(&now), "{now}");
+        clock.learn(2_000_000, crate::clock::instant());
+        assert!((2_000_000..2_000_100).contains(&clock.now().unwrap()));
+    }
+}

@@ -1,0 +1,174 @@
+//! One connection that is kept up: [`Line`] is a handle on it, [`Server`] what it leads to at an instant.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::clock::ServerClock;
+use super::{ANSWER_TIMEOUT, not_connected};
+use crate::store::redis::endpoint::Node;
+
+/// A handle on a connection that a [`Keeper`](super::keeper::Keeper) keeps up until the last handle is gone.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) state: watch::Receiver<State>,
+}
+
+/// What there is to send commands to.
+pub(super) enum State {
+    Connecting {
+        /// Why the last attempt failed; `None` before the first has.
+        failure: Option<Arc<str>>,
+    },
+    /// Another server is about to take this one's place.
+    Paused,
+    Connected(Server),
+}
+
+/// A connection to one server. Clones share it.
+#[derive(Clone)]
+pub(in crate::store::redis) struct Server {
+    /// No other connection of this process ever had it.
+    pub(super) number: u64,
+    pub(super) node: Arc<Node>,
+    /// Where the node's name led; `None` where the connection was made by an address.
+    pub(super) address: Option<SocketAddr>,
+    pub(super) connection: MultiplexedConnection,
+    pub(super) facts: Arc<Facts>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    /// Whether commands go to a slot that is moving to this server.
+    pub(super) is_asking: bool,
+}
+
+/// What is known of the server behind a connection.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) clock: ServerClock,
+    /// How many replicas it had when it was last looked at, or when others last confirmed that it is the primary.
+    pub(super) replicas: AtomicU64,
+}
+
+/// What a user of a connection tells its keeper.
+pub(super) enum Report {
+    /// The connection of this number has to be replaced.
+    Lost(u64),
+    /// The server behind the connection of this number has lost a replica: is it still the primary?
+    Alone(u64),
+}
+
+impl Line {
+    /// The server, waited for until the deadline while the first attempt to connect, or a failover, is under way.
+    pub(super) async fn server(&self, deadline: Instant) -> RedisResult<Server> {
+        if let Some(server) = self.connected() {
+            return Ok(server);
+        }
+        // In a box, as all that is rare: a command's future is moved several times on its way.
+        Box::pin(self.wait_for_server(deadline)).await
+    }
+
+    /// The server, if it is there.
+    pub(super) fn connected(&self) -> Option<Server> {
+        match &*self.state.borrow() {
+            State::Connected(server) => Some(server.clone()),
+            State::Connecting { .. } | State::Paused => None,
+        }
+    }
+
+    async fn wait_for_server(&self, deadline: Instant) -> RedisResult<Server> {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting { failure: None } | State::Paused));
+        match tokio::time::timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Connected(server) => Ok(server.clone()),
+                State::Connecting { failure } => Err(not_connected(failure.as_deref().unwrap_or_default())),
+                State::Paused => Err(not_connected("the primary is being replaced")),
+            },
+            Ok(Err(_)) => Err(not_connected("this process is ending")),
+            Err(_) if matches!(&*self.state.borrow(), State::Paused) => {
+                Err(not_connected("the primary is being replaced"))
+            }
+            Err(_) => Err(not_connected("no answer yet")),
+        }
+    }
+}
+
+impl Server {
+    /// What a connection that nobody keeps leads to.
+    pub(super) fn unkept(node: Node, connection: MultiplexedConnection) -> Self {
+        let (reports, _) = mpsc::unbounded_channel();
+        let facts = Arc::new(Facts::default());
+        // The numbers of kept ones begin above.
+        Self { number: 0, node: node.into(), address: None, connection, facts, reports, is_asking: false }
+    }
+
+    /// Sends a command, and gives its answer.
+    ///
+    /// # Errors
+    ///
+    /// It was refused, or there was no answer in time.
+    pub(in crate::store::redis) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let mut connection = self.connection.clone();
+        if self.is_asking {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("ASKING").add_command(command.clone());
+            let answers = self.bounded(async { connection.req_packed_commands(&pipeline, 1, 1).await }).await?;
+            let nothing = || RedisError::from((ErrorKind::UnexpectedReturnType, "nothing"));
+            return answers.into_iter().next().ok_or_else(nothing)?.extract_error();
+        }
+        self.bounded(async { connection.send_packed_command(command).await.and_then(Value::extract_error) }).await
+    }
+
+    pub(super) async fn send_all(&self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection.clone();
+        self.bounded(async { connection.req_packed_commands(pipeline, offset, count).await }).await
+    }
+
+    /// Waits for an answer for no longer than an act may take, and reports a connection that has to be replaced.
+    async fn bounded<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let answer = match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "Redis has not answered in time").into()),
+        };
+        if let Err(error) = &answer
+            && is_reason_to_reconnect(error)
+        {
+            self.report(Report::Lost(self.number));
+        }
+        answer
+    }
+
+    /// What its clock shows.
+    pub(in crate::store::redis) fn clock(&self) -> &ServerClock {
+        &self.facts.clock
+    }
+
+    /// With how many replicas it was last seen; 0 where nobody could say which of them is the primary now.
+    pub(in crate::store::redis) fn replicas(&self) -> u64 {
+        self.facts.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Tells that it has fewer replicas, so that others are asked whether it is still the primary.
+    pub(in crate::store::redis) fn tell_alone(&self) {
+        self.report(Report::Alone(self.number));
+    }
+
+    fn report(&self, report: Report) {
+        // The keeper outlives every handle; a connection that nobody keeps is gone after its use.
+        let _ = self.reports.send(report);
+    }
+}
+
+/// Whether an error says that the connection is gone, silent, or leads to a server that is no primary any more.
+fn is_reason_to_reconnect(error: &RedisError) -> bool {
+    let is_demoted = matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) | ErrorKind::AuthenticationFailed
+    );
+    is_demoted || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
+}
