@@ -1,0 +1,134 @@
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+#[tokio::test]
+async fn a_killed_connection_fails_its_waiting_reader() {
+    let connections = Connections::default();
+    let (near, _far) = tokio::io::duplex(64);
+    let mut guarded = connections.guard(near);
+    let handle = guarded.handle();
+    let reader = tokio::spawn(async move { guarded.read_u8().await });
+    tokio::task::yield_now().await;
+    handle.kill();
+    assert_eq!(reader.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(connections.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_reading_is_closed_after_the_deadline() {
+    let connections = Connections::default();
+    let (near, _far) = tokio::io::duplex(16);
+    let mut guarded = connections.guard(near);
+    let started = tokio::time::Instant::now();
+    let error = guarded.write_all(&[0; 64]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(started.elapsed().as_secs(), WRITE_STALL.as_secs());
+    assert!(guarded.read_u8().await.is_err());
+}
+
+#[tokio::test]
+async fn a_paused_connection_reads_again_when_resumed() {
+    let connections = Connections::default();
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut guarded = connections.guard(near);
+    let handle = guarded.handle();
+    handle.pause_reading();
+    far.write_u8(7).await.unwrap();
+    let mut reader = tokio::spawn(async move { guarded.read_u8().await.unwrap() });
+    tokio::select! {
+        biased;
+        _ = &mut reader => panic!("read while paused"),
+        () = tokio::task::yield_now() => {}
+    }
+    handle.resume_reading();
+    assert_eq!(reader.await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_handshake_leaves_at_once_when_the_peer_is_waited_for() {
+    let connections = Connections::default();
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut guarded = connections.guard(near);
+    guarded.handle().gather_handshake();
+    let mut heard = [0; 64];
+    for part in ["head,", "open,"] {
+        guarded.write_all(part.as_bytes()).await.unwrap();
+        guarded.flush().await.unwrap();
+        assert!(far.read(&mut heard).now_or_never().is_none(), "{part} was sent alone");
+    }
+    assert!(guarded.read_u8().now_or_never().is_none());
+    assert_eq!(far.read(&mut heard).await.unwrap(), "head,open,".len());
+    assert_eq!(guarded.handle().written_bytes(), "head,open,".len() as u64);
+    guarded.write_all(b"later").await.unwrap();
+    assert_eq!(far.read(&mut heard).await.unwrap(), "later".len());
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_too_long_for_the_peer_leaves_as_the_peer_reads() {
+    let connections = Connections::default();
+    let (near, mut far) = tokio::io::duplex(16);
+    let mut guarded = connections.guard(near);
+    guarded.handle().gather_handshake();
+    let handshake = vec![7; 2 * GATHERED_BYTES];
+    guarded.write_all(&handshake).await.unwrap();
+    let reader = tokio::spawn(async move { guarded.read_u8().await });
+    let mut heard = vec![0; handshake.len()];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, handshake);
+    far.write_u8(9).await.unwrap();
+    assert_eq!(reader.await.unwrap().unwrap(), 9);
+}
+
+#[tokio::test]
+async fn what_was_gathered_leaves_before_the_end() {
+    let connections = Connections::default();
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut guarded = connections.guard(near);
+    guarded.handle().gather_handshake();
+    guarded.write_all(b"head").await.unwrap();
+    guarded.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    far.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"head");
+}
+
+#[test]
+fn one_connection_more_than_the_limit_is_refused_and_counted() {
+    let refused = IntCounter::new("refused", "refused").unwrap();
+    let connections = Connections::limited(1, refused.clone());
+    assert!(connections.admits_one());
+    let open = connections.guard(());
+    assert!(!connections.admits_one());
+    drop(open);
+    assert!(connections.admits_one());
+    assert_eq!(refused.get(), 1);
+}
+
+#[test]
+fn only_what_carries_a_session_now_is_closed_as_one() {
+    let connections = Connections::default();
+    let guarded = connections.guard(());
+    let handle = guarded.handle();
+    let poll = handle.begin_poll();
+    assert_eq!(connections.with_sockets().len(), 1);
+    drop(poll);
+    assert!(connections.with_sockets().is_empty());
+    handle.kill_socket();
+    assert!(handle.check_alive().is_ok());
+    handle.mark_websocket();
+    handle.kill_socket();
+    assert!(handle.check_alive().is_err());
+}
+
+#[tokio::test]
+async fn an_upgraded_session_is_forgotten_with_its_connection() {
+    let connections = Connections::default();
+    let (near, _far) = tokio::io::duplex(64);
+    let guarded = connections.guard(near);
+    connections.set_upgraded("engine-id", &guarded.handle());
+    assert!(connections.upgraded("engine-id").is_some());
+    drop(guarded);
+    assert!(connections.upgraded("engine-id").is_none());
+}
