@@ -2,6 +2,7 @@
 //!
 //! - [`advertise`]: at which address other nodes reach this one.
 //! - [`connection`]: the guarded stream and its handle.
+//! - `frames`: what has left over a websocket.
 //! - [`descriptors`]: how many of them fit.
 //! - [`proxy`]: sends a request on to another node.
 //! - [`server`]: accepts, speaks HTTP/1.1 with upgrades, and closes in step with the drain.
@@ -9,5 +10,6 @@
 pub mod advertise;
 pub mod connection;
 pub mod descriptors;
+mod frames;
 pub mod proxy;
 pub mod server;

@@ -190,7 +190,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     tracing::info!(user.id = %logged(session.user()), session = session.id(), "connected");
     session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.catalog.store_now()));
     realtime.0.expiry.watch(session.id(), claims.expires);
-    notifications::deliver_backlog(realtime.clone(), session.clone()).await;
+    notifications::deliver_kept(realtime, &session).await;
     inbox::open(realtime, &session);
 }
 

@@ -192,6 +192,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
         }
         Asked::Upgrade { .. } => upgrade(realtime, engine_id, session, request, next).await,
         _ => {
+            session.iter().for_each(|session| session.note_poll_begins());
             let response = next.run(without_upgrade(request)).await;
             // It may have begun while the poll waited.
             match realtime.0.sessions.of_engine_id(engine_id) {
@@ -215,7 +216,7 @@ async fn upgrade(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(session) = session
+    if let Some(session) = &session
         && tokio::time::timeout(UPGRADE_TIMEOUT, session.begin_upgrade()).await.is_err()
     {
         // It goes on polling.
@@ -227,6 +228,9 @@ async fn upgrade(
         && let Some(connection) = connection
     {
         realtime.0.connections.set_upgraded(engine_id, &connection);
+        session.iter().for_each(|session| session.tell_progress());
+    } else if let Some(session) = session {
+        session.abandon_upgrade();
     }
     response
 }

@@ -145,8 +145,8 @@ async fn wait_for_reader(session: &Session) {
     }
 }
 
-/// Nobody goes on with the queue of a session whose event made this node panic.
-struct CloseOnPanic(Arc<Session>);
+/// Nobody goes on with what a task did for a session that made this node panic.
+pub(super) struct CloseOnPanic(pub(super) Arc<Session>);
 
 impl Drop for CloseOnPanic {
     fn drop(&mut self) {

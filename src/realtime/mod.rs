@@ -8,7 +8,7 @@
 //! - [`events`]: what each event does.
 //! - [`engine_ids`]: how a polling client names its session, and so the node that it lives on. [`owners`]: where the nodes
 //!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
-//! - [`notifications`]: messages to one user, kept while the user is away.
+//! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: how far one socket is.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - `freed`: `slots_freed`, for everyone, for sites, for rooms.
 //! - [`statistics`]: `stats` every two seconds to those who watch.
@@ -16,6 +16,7 @@
 //! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
 
 pub mod connect;
+mod cursor;
 pub mod engine_ids;
 mod engine_sessions;
 pub mod events;
@@ -202,14 +203,12 @@ impl Audience for Realtime {
     }
 
     fn tell_user(&self, message: UserMessage) {
-        notifications::deliver(&self.0, message);
+        notifications::deliver(self, &message);
     }
 
     fn tell_user_messages_missed(&self, bucket: Bucket) {
         for session in self.0.sessions.all().into_iter().filter(|session| session.user().bucket() == bucket) {
-            // At once: a message that comes meanwhile waits for those that were missed.
-            session.cursor.expect_backlog();
-            tokio::spawn(notifications::deliver_backlog(self.clone(), session));
+            notifications::deliver_missed(self, session);
         }
     }
 

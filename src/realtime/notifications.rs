@@ -1,135 +1,136 @@
 //! Messages to one user: on all of the user's sockets, in order, and kept while there is none.
 //!
-//! The store numbers a user's messages and remembers up to which one any socket received them. A socket that connects
-//! reads what is newer; what arrives meanwhile waits behind it. What is sent to a socket counts as received, also where its
-//! network is gone and the node has not noticed yet: clients do not acknowledge.
+//! The store numbers a user's messages and remembers up to which one the user received them. A socket that connects is sent
+//! what is newer, in portions that its outbox has room for; what is published meanwhile waits in the store. A message counts
+//! as received when a client has shown that it has it: over a websocket with the answer to a ping that was sent after it,
+//! by polling with the request after the one that brought it. What a connection had taken when it broke was not received.
+//!
+//! A task attends to a socket only while it is behind or has something to show; an idle socket has none.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::Realtime;
+use super::cursor::Next;
+use super::inbox::CloseOnPanic;
+use super::outbox::NOTIFICATION_BYTES;
 use super::session::Session;
-use super::{Realtime, Shared};
 use crate::domain::UserId;
-use crate::store::{SlotStore, UserBacklog, UserMessage};
+use crate::store::{SlotStore, UserMessage};
 use crate::telemetry::users::logged;
 
-/// After how long a backlog that the store could not give is read again.
+/// After how long a portion that the store could not give is read again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many backlogs are read at once: enough to keep the store busy. A crowd that connects waits here for its turn,
+/// How many portions are read at once: enough to keep the store busy. A crowd that connects waits here for its turn,
 /// rather than in the store, where all would wait until each call is too late.
 pub(super) const BACKLOG_READS: usize = 64;
 
-/// Up to where a socket got its user's messages.
-pub(super) struct Cursor {
-    /// Held while messages are queued for the socket, so that they stay in order; never across an await.
-    state: Mutex<CursorState>,
-}
+/// How long a socket must live on after something has left for it to have shown that it has it, whatever stands between that
+/// hides a websocket's own pings: longer than the library lets one live that does not answer Engine.IO's, 45 s.
+const OUTLIVED: Duration = Duration::from_secs(60);
 
-struct CursorState {
-    /// `None` until the first backlog is read.
-    sequence: Option<u64>,
-    /// Backlogs that are to be read yet: until then messages wait, whatever way they came.
-    unread_backlogs: usize,
-    waiting: Vec<UserMessage>,
-}
-
-impl Cursor {
-    /// Of a socket that is to get its backlog first.
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new(CursorState { sequence: None, unread_backlogs: 1, waiting: Vec::new() }) }
-    }
-
-    /// Messages may have been missed: one backlog more is read before any other message.
-    pub(super) fn expect_backlog(&self) {
-        self.lock().unread_backlogs += 1;
-    }
-
-    /// Up to where messages were sent.
-    fn sequence(&self) -> Option<u64> {
-        self.lock().sequence
-    }
-
-    /// Sends a message once everything before it is sent; answers the last sequence that was sent now.
-    fn take_message(&self, session: &Session, message: UserMessage) -> Option<u64> {
-        let mut state = self.lock();
-        state.waiting.push(message);
-        state.send_waiting(session)
-    }
-
-    /// Takes one expected backlog, and sends what waited for it; answers as [`Self::take_message`].
-    fn take_backlog(&self, session: &Session, backlog: UserBacklog) -> Option<u64> {
-        let mut state = self.lock();
-        state.unread_backlogs = state.unread_backlogs.saturating_sub(1);
-        // Not forward, where another backlog waits that begins earlier.
-        state.sequence = Some(state.sequence.map_or(backlog.after, |last| last.min(backlog.after)));
-        state.waiting.extend(backlog.messages);
-        state.send_waiting(session)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, CursorState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CursorState {
-    fn send_waiting(&mut self, session: &Session) -> Option<u64> {
-        if self.unread_backlogs > 0 {
-            return None;
-        }
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.sort_by_key(|message| message.sequence);
-        let mut sent = None;
-        for message in waiting {
-            if self.sequence.is_none_or(|last| message.sequence > last) {
-                self.sequence = Some(message.sequence);
-                if session.emit(&message.event, &message.data) {
-                    sent = Some(message.sequence);
-                }
-            }
-        }
-        sent
-    }
-}
+/// How often it is looked whether an upgrade has come to its end.
+const UPGRADE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Sends a message to the user's sockets on this node.
-pub(super) fn deliver(shared: &Shared, message: UserMessage) {
-    let sessions = shared.sessions.of_user(&message.user);
-    let sent = sessions.iter().filter_map(|session| session.cursor.take_message(session, message.clone()));
-    let sent: Vec<u64> = sent.collect();
-    if let Some(sequence) = sent.iter().max() {
-        shared.receipts.note(message.user.clone(), *sequence);
+pub(super) fn deliver(realtime: &Realtime, message: &UserMessage) {
+    let mut recipients = 0;
+    for session in realtime.0.sessions.of_user(&message.user) {
+        let taken = session.cursor.take_message(message, |message| session.notify(message));
+        recipients += usize::from(taken.is_queued);
+        see_to(realtime, session, taken.is_to_attend);
     }
-    tracing::info!(event.name = message.event, user.id = %logged(&message.user), recipients = sent.len(), "notification");
+    tracing::info!(event.name = message.event, user.id = %logged(&message.user), recipients, "notification");
 }
 
-/// Sends a socket the backlog of its user that its cursor expects. A store that cannot be asked is asked again until the
-/// socket ends.
-pub(super) async fn deliver_backlog(realtime: Realtime, session: Arc<Session>) {
-    if try_deliver_backlog(&realtime, &session).await {
-        return;
+/// Reads for a socket what it may have missed, before anything else is sent to it.
+pub(super) fn deliver_missed(realtime: &Realtime, session: Arc<Session>) {
+    let is_to_attend = session.cursor.expect_portion();
+    see_to(realtime, session, is_to_attend);
+}
+
+fn see_to(realtime: &Realtime, session: Arc<Session>, is_to_attend: bool) {
+    if is_to_attend {
+        tokio::spawn(attend(realtime.clone(), session));
+    } else {
+        session.tell_progress();
     }
-    tokio::spawn(async move {
-        while !session.has_ended() {
+}
+
+/// Sends a socket that has just connected what was kept for its user: the first portion before this returns, the others as
+/// there is room. A store that cannot be asked is asked again until the socket ends.
+pub(super) async fn deliver_kept(realtime: &Realtime, session: &Arc<Session>) {
+    if !deliver_portion(realtime, session).await {
+        let (realtime, session) = (realtime.clone(), session.clone());
+        tokio::spawn(async move {
             tokio::time::sleep(RETRY).await;
-            if try_deliver_backlog(&realtime, &session).await {
-                return;
-            }
-        }
-    });
+            attend(realtime, session).await;
+        });
+    } else if session.cursor.next() != Next::Rest {
+        tokio::spawn(attend(realtime.clone(), session.clone()));
+    }
 }
 
-async fn try_deliver_backlog(realtime: &Realtime, session: &Session) -> bool {
+/// Sends what is in the store as there is room, and remembers what the client shows to have; until there is nothing of
+/// either.
+async fn attend(realtime: Realtime, session: Arc<Session>) {
+    let _guard = CloseOnPanic(session.clone());
+    let mut outlived = Outlived { since: Instant::now(), left: session.left_packets() };
+    loop {
+        if let Some(sequence) = session.cursor.take_shown(session.shown_packets()) {
+            realtime.0.receipts.note(session.user().clone(), sequence);
+        }
+        match session.cursor.next() {
+            _ if session.has_ended() => return,
+            Next::Rest => return,
+            Next::Read if session.has_room_to_notify() => {
+                if !deliver_portion(&realtime, &session).await {
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            Next::Read | Next::Wait => wait_for_progress(&realtime, &session, &mut outlived).await,
+        }
+    }
+}
+
+/// What had left at an instant: shown when the socket is still there a while later.
+struct Outlived {
+    since: Instant,
+    left: u64,
+}
+
+async fn wait_for_progress(realtime: &Realtime, session: &Session, outlived: &mut Outlived) {
+    let asked = session.cursor.last_unshown();
+    asked.iter().for_each(|place| session.ask_shown(*place));
+    let mut until = outlived.since + OUTLIVED;
+    if session.is_changing_transport() {
+        until = until.min(Instant::now() + UPGRADE_PAUSE);
+    }
+    let can_go_on = || {
+        session.has_ended() || session.cursor.can_go_on(asked, session.shown_packets(), || session.has_room_to_notify())
+    };
+    let _ = tokio::time::timeout_at(until, session.progress(can_go_on)).await;
+    let now = Instant::now();
+    if now >= outlived.since + OUTLIVED && !session.has_ended() {
+        if let Some(sequence) = session.cursor.take_shown(outlived.left) {
+            realtime.0.receipts.note(session.user().clone(), sequence);
+        }
+        *outlived = Outlived { since: now, left: session.left_packets() };
+    }
+}
+
+async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
     // Never closed, so that it is always a permit.
     let _permit = realtime.0.backlog_reads.acquire().await;
-    match realtime.0.app.store.messages_of(session.user(), session.cursor.sequence()).await {
-        Ok(backlog) => {
-            if let Some(sequence) = session.cursor.take_backlog(session, backlog) {
-                realtime.0.receipts.note(session.user().clone(), sequence);
-            }
+    let since = session.cursor.begin_portion();
+    match realtime.0.app.store.messages_of(session.user(), since, NOTIFICATION_BYTES).await {
+        Ok(portion) => {
+            session.cursor.take_portion(&portion, |message| session.notify(message));
             true
         }
         Err(error) => {

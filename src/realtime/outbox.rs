@@ -4,10 +4,13 @@
 //! is bounded in bytes too, and a socket that could not take one packet gets none of the later ones: it is closed, comes
 //! back, and asks for what it missed.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 
 use axum::http::header;
+use futures_util::task::AtomicWaker;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use socketioxide::extract::AckSender;
@@ -34,6 +37,13 @@ const CROWDED_BYTES: u64 = 16 * 1024;
 
 /// Bytes of missed events that it may be sent at once; what is more is a snapshot's work.
 pub(super) const REPLAY_BYTES: usize = 336 * 1024;
+
+/// Bytes that wait from which on notifications stay in the store: with one more of the largest, and all that it may be sent
+/// at once of missed events, they are no more than may wait.
+pub(super) const NOTIFICATION_BYTES: usize = 32 * 1024;
+
+/// Packets that wait from which on notifications stay in the store: what a replay of a whole log leaves.
+const NOTIFICATION_PACKETS: u64 = 96;
 
 /// What an event's packet has besides its name and payload: `42["",]`.
 const EVENT_FRAMING: usize = 7;
@@ -70,8 +80,14 @@ pub(super) struct Outbox {
     /// The packets that left in answers to polls, and their bytes.
     polled_packets: AtomicU64,
     polled: AtomicU64,
+    /// How many of these packets the client has shown to have, by polling again.
+    shown_by_polling: AtomicU64,
     /// Told after each answer to a poll.
     has_polled: Notify,
+    /// Of the one task that waits for progress.
+    progress: AtomicWaker,
+    /// It asks to be upgraded, and has to poll what waits first.
+    is_to_upgrade: AtomicBool,
     /// It was let begin its upgrade to a websocket.
     is_upgrading: AtomicBool,
     /// It could not take a packet: nothing more is sent, so that what it has stays true until it is gone.
@@ -90,7 +106,10 @@ impl Outbox {
             largest: AtomicU64::new(0),
             polled_packets: AtomicU64::new(0),
             polled: AtomicU64::new(0),
+            shown_by_polling: AtomicU64::new(0),
             has_polled: Notify::new(),
+            progress: AtomicWaker::new(),
+            is_to_upgrade: AtomicBool::new(false),
             is_upgrading: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         };
@@ -178,6 +197,7 @@ impl Outbox {
             self.polled_packets.fetch_add(1, Ordering::AcqRel);
         }
         self.has_polled.notify_waiters();
+        self.tell_progress();
         let with_one_more = answer.len() as u64 + self.largest.load(Ordering::Relaxed);
         if self.is_upgrading() && with_one_more >= MAX_EVENT_BYTES as u64 && self.has_waiting() {
             // The library may keep a packet for the next poll, and there is none.
@@ -188,6 +208,7 @@ impl Outbox {
     /// Resolves when polls have taken all that waits, from when on the client is upgrading. What the library keeps for the
     /// next poll, since it was too much for one, would be lost by an upgrade.
     pub(super) async fn begin_upgrade(&self) {
+        let _asks = AsksForUpgrade::begin(self);
         loop {
             let polled = self.has_polled.notified();
             if !self.has_waiting() {
@@ -196,6 +217,83 @@ impl Outbox {
             }
             polled.await;
         }
+    }
+
+    /// It goes on polling after all.
+    pub(super) fn abandon_upgrade(&self) {
+        self.is_upgrading.store(false, Ordering::Release);
+    }
+
+    /// Whether an upgrade has begun and has not ended: what was polled before it is shown by its end.
+    pub(super) fn is_changing_transport(&self) -> bool {
+        self.is_upgrading.load(Ordering::Acquire) && !self.is_on_websocket()
+    }
+
+    /// Whether one notification more may wait for the client. While it is to poll what waits so that it can be upgraded, none
+    /// may: it would never come to its end.
+    pub(super) fn has_room_to_notify(&self) -> bool {
+        let waiting = self.waiting_bytes(self.queued.load(Ordering::Relaxed));
+        let packets = self.last_place().saturating_sub(self.left_packets());
+        waiting < NOTIFICATION_BYTES as u64
+            && packets < NOTIFICATION_PACKETS
+            && !self.is_broken()
+            && !self.is_to_upgrade.load(Ordering::Acquire)
+    }
+
+    /// The place of the packet that was queued last, counted from 1; of one that is being queued beside it, if there is one.
+    pub(super) fn last_place(&self) -> u64 {
+        self.queued_packets.load(Ordering::Acquire)
+    }
+
+    /// How many packets have left for the client, in answers to polls or over its websocket.
+    pub(super) fn left_packets(&self) -> u64 {
+        let over_websocket = self.find_websocket().map_or(0, ConnectionHandle::left_packets);
+        self.polled_packets.load(Ordering::Acquire) + over_websocket
+    }
+
+    /// How many packets the client has shown to have.
+    pub(super) fn shown_packets(&self) -> u64 {
+        match self.find_websocket().filter(|_| self.is_on_websocket()) {
+            // It ends its polling before it ends its upgrade.
+            Some(websocket) => self.polled_packets.load(Ordering::Acquire) + websocket.shown_packets(),
+            None => self.shown_by_polling.load(Ordering::Acquire),
+        }
+    }
+
+    /// Has a client on a websocket show that it has all up to a place. One that polls does so by itself.
+    pub(super) fn ask_shown(&self, place: u64) {
+        if let Some(websocket) = self.find_websocket().filter(|_| self.is_on_websocket()) {
+            websocket.ask_shown(place.saturating_sub(self.polled_packets.load(Ordering::Acquire)));
+        }
+    }
+
+    /// Notes that the client polls again: it has what its polls brought so far.
+    pub(super) fn note_poll_begins(&self) {
+        let polled = self.polled_packets.load(Ordering::Acquire);
+        self.shown_by_polling.store(polled, Ordering::Release);
+        self.tell_progress();
+    }
+
+    /// Resolves when `is_enough`: see [`super::session::Session::progress`].
+    pub(super) async fn progress(&self, mut is_enough: impl FnMut() -> bool) {
+        poll_fn(|cx| {
+            // Registered before the question, so that nothing is missed in between.
+            self.progress.register(cx.waker());
+            if let Some(websocket) = self.find_websocket() {
+                websocket.register_progress(cx.waker());
+            }
+            if is_enough() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Has whoever waits for progress look again.
+    pub(super) fn tell_progress(&self) {
+        self.progress.wake();
+    }
+
+    fn is_on_websocket(&self) -> bool {
+        self.socket.upgrade().is_some_and(|socket| is_on_websocket(&socket))
     }
 
     fn has_waiting(&self) -> bool {
@@ -249,6 +347,23 @@ impl Outbox {
             let _ = self.websocket.set(connection);
         }
         self.websocket.get()
+    }
+}
+
+/// While it lives, a client that polls waits to be upgraded.
+struct AsksForUpgrade<'a>(&'a Outbox);
+
+impl<'a> AsksForUpgrade<'a> {
+    fn begin(outbox: &'a Outbox) -> Self {
+        outbox.is_to_upgrade.store(true, Ordering::Release);
+        Self(outbox)
+    }
+}
+
+impl Drop for AsksForUpgrade<'_> {
+    fn drop(&mut self) {
+        self.0.is_to_upgrade.store(false, Ordering::Release);
+        self.0.tell_progress();
     }
 }
 

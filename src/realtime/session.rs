@@ -10,15 +10,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 
+use super::cursor::Cursor;
 use super::inbox::Inbox;
-use super::notifications::Cursor;
 use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
-use crate::store::LOG_LENGTH;
+use crate::store::{LOG_LENGTH, UserMessage};
 use crate::telemetry::users::logged;
 
 /// How many missed events a socket is sent at once: a whole log.
@@ -208,9 +208,65 @@ impl Session {
         self.outbox.close();
     }
 
+    /// Queues a notification; answers its place among all that was queued, or `None` when it has to wait in the store.
+    pub(super) fn notify(&self, message: &UserMessage) -> Option<u64> {
+        if !self.outbox.has_room_to_notify() || !self.emit(&message.event, &message.data) {
+            return None;
+        }
+        Some(self.outbox.last_place())
+    }
+
+    /// Whether one notification more may wait for the client.
+    pub(super) fn has_room_to_notify(&self) -> bool {
+        self.outbox.has_room_to_notify()
+    }
+
+    /// How many packets have left for the client.
+    pub(super) fn left_packets(&self) -> u64 {
+        self.outbox.left_packets()
+    }
+
+    /// How many packets the client has shown to have.
+    pub(super) fn shown_packets(&self) -> u64 {
+        self.outbox.shown_packets()
+    }
+
+    /// Has the client show that it has all up to a place.
+    pub(super) fn ask_shown(&self, place: u64) {
+        self.outbox.ask_shown(place);
+    }
+
+    /// Whether it is going over from polling to a websocket.
+    pub(super) fn is_changing_transport(&self) -> bool {
+        self.outbox.is_changing_transport()
+    }
+
+    /// Notes that the client polls again, so that it has what earlier polls brought.
+    pub(super) fn note_poll_begins(&self) {
+        self.outbox.note_poll_begins();
+    }
+
+    /// Resolves when `is_enough`, which is asked whenever something leaves, is shown, or is told by
+    /// [`Self::tell_progress`]. One task at a time.
+    pub(super) async fn progress(&self, is_enough: impl FnMut() -> bool) {
+        self.outbox.progress(is_enough).await;
+    }
+
+    /// Has whoever waits for progress look again.
+    pub(super) fn tell_progress(&self) {
+        self.outbox.tell_progress();
+    }
+
+    /// Its upgrade to a websocket was refused: it goes on polling.
+    pub(super) fn abandon_upgrade(&self) {
+        self.outbox.abandon_upgrade();
+    }
+
     /// Notes that it has ended; `false` when it had before.
     pub(super) fn end(&self) -> bool {
-        !self.has_ended.swap(true, Ordering::AcqRel)
+        let is_first = !self.has_ended.swap(true, Ordering::AcqRel);
+        self.outbox.tell_progress();
+        is_first
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -130,8 +130,8 @@ impl SlotStore for Measured {
         self.measure("holds_of", self.store.holds_of(user)).await
     }
 
-    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
-        self.measure("messages_of", self.store.messages_of(user, since)).await
+    async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError> {
+        self.measure("messages_of", self.store.messages_of(user, since, bytes)).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

@@ -95,8 +95,9 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The user's live holds, in order of space, day and slot.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
-    /// The user's messages after `since`, or without it those that no socket of the user has received.
-    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
+    /// The user's first messages after `since`, or without it the first that no socket of the user has received: one, and
+    /// more while those before are less than `bytes` in all.
+    async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError>;
 
     /// What a topic's log has after `since`, from there on without a gap, or nothing. A read of [`LOG_PORTION`] or more
     /// may not be all: see [`is_portion`].
@@ -380,6 +381,8 @@ pub struct UserBacklog {
     pub after: u64,
     /// Oldest first.
     pub messages: Vec<UserMessage>,
+    /// There may be others after these.
+    pub has_more: bool,
 }
 
 /// What one bounded sweep of a bucket did.

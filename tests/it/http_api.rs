@@ -602,7 +602,13 @@ async fn staff_notifies_and_broadcasts() {
     let offer = json!({"event": "offer", "data": {"price": 1}});
     let data = app.post("/api/users/7/notify", &service, offer.clone()).await.data();
     assert_eq!(data, json!({"id_utente": 7, "event": "offer"}));
-    let waiting = app.app.store.messages_of(&slotcast::domain::UserId::new("7").unwrap(), None).await.unwrap().messages;
+    let waiting = app
+        .app
+        .store
+        .messages_of(&slotcast::domain::UserId::new("7").unwrap(), None, usize::MAX)
+        .await
+        .unwrap()
+        .messages;
     assert_eq!((waiting.len(), waiting[0].event.as_str(), waiting[0].data.get()), (1, "offer", r#"{"price":1}"#));
     assert_eq!(app.post("/api/broadcast", &service, offer.clone()).await.data(), json!({"event": "offer"}));
     assert_eq!(app.post("/api/users/7/disconnect", &service, json!({})).await.data(), json!({"id_utente": 7}));

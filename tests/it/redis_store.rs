@@ -404,7 +404,7 @@ async fn a_put_a_message_and_a_sweep_whose_reply_was_lost_happen_once() {
     let data = serde_json::value::RawValue::from_string("1".into()).unwrap();
     store.publish(Publication::ToUser { user: user("a"), event: "hello".into(), data }).await.unwrap();
     assert!(proxy.has_lost_all());
-    assert_eq!(direct.messages_of(&user("a"), None).await.unwrap().messages.len(), 1);
+    assert_eq!(direct.messages_of(&user("a"), None, usize::MAX).await.unwrap().messages.len(), 1);
     assert_eq!(head(&direct, Topic::Bucket(user("a").bucket())).await.version, 1);
 
     let of_bucket = Topic::Bucket(space(3).bucket());

@@ -1260,7 +1260,7 @@ fn to_user(name: &str, event: &str, data: &str) -> Publication {
 }
 
 async fn sequences(store: &dyn SlotStore, name: &str) -> Vec<u64> {
-    let backlog = store.messages_of(&user(name), None).await.unwrap().messages;
+    let backlog = store.messages_of(&user(name), None, usize::MAX).await.unwrap().messages;
     backlog.iter().map(|message| message.sequence).collect()
 }
 
@@ -1273,7 +1273,7 @@ pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
     }
     bench.store.publish(to_user("7", "other", "1")).await.unwrap();
 
-    let backlog = bench.store.messages_of(&user("anna"), None).await.unwrap().messages;
+    let backlog = bench.store.messages_of(&user("anna"), None, usize::MAX).await.unwrap().messages;
     let got: Vec<_> = backlog.iter().map(|m| (m.event.as_str(), m.data.get())).collect();
     assert_eq!(got, [("first", r#"{"price": 1.10}"#), ("second", "[1, 2]"), ("third", "null")]);
     let [first, second, third] = sequences(&*bench.store, "anna").await[..] else { panic!("three messages") };
@@ -1291,7 +1291,7 @@ pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
     assert_eq!(sequences(&*bench.store, "anna").await, [third]);
     // A socket that got less than another one is told what it lacks.
     for (since, missed) in [(first, vec![second, third]), (second, vec![third]), (third, vec![])] {
-        let backlog = bench.store.messages_of(&user("anna"), Some(since)).await.unwrap();
+        let backlog = bench.store.messages_of(&user("anna"), Some(since), usize::MAX).await.unwrap();
         let sequences: Vec<u64> = backlog.messages.iter().map(|message| message.sequence).collect();
         assert_eq!((backlog.after, sequences), (since, missed));
     }
@@ -1314,10 +1314,27 @@ pub async fn a_user_keeps_the_last_messages(factory: impl StoreFactory) {
     for number in 1..=count {
         bench.store.publish(to_user("anna", "e", &number.to_string())).await.unwrap();
     }
-    let kept = bench.store.messages_of(&user("anna"), None).await.unwrap().messages;
+    let kept = bench.store.messages_of(&user("anna"), None, usize::MAX).await.unwrap().messages;
     let numbers: Vec<String> = kept.iter().map(|message| message.data.get().to_owned()).collect();
     assert_eq!(numbers, (8..=count).map(|number| number.to_string()).collect::<Vec<_>>());
     assert!(kept.is_sorted_by_key(|message| message.sequence));
+    // In portions: at least one message each, and as many as are enough for so many bytes.
+    for (bytes, most) in [(0, 1), (300, 10), (3_000, USER_LOG_LENGTH)] {
+        let (mut read, mut since) = (Vec::new(), None);
+        loop {
+            let portion = bench.store.messages_of(&user("anna"), since, bytes).await.unwrap();
+            assert!((1..=most).contains(&portion.messages.len()), "{} for {bytes}", portion.messages.len());
+            since = portion.messages.last().map(|message| message.sequence);
+            read.extend(portion.messages.iter().map(|message| message.data.get().to_owned()));
+            if !portion.has_more {
+                break;
+            }
+        }
+        assert_eq!(read, numbers, "by {bytes} bytes");
+    }
+    let last = kept.last().map(|message| message.sequence);
+    let none = bench.store.messages_of(&user("anna"), last, 1).await.unwrap();
+    assert!(none.messages.is_empty() && !none.has_more);
 }
 
 pub async fn publications_reach_their_topics(factory: impl StoreFactory) {

@@ -281,7 +281,7 @@ async fn work_as_a_node(url: &str) {
     store.read_space(space(1)).await.unwrap();
     store.sites_of(SpaceId::new(1).unwrap()).await.unwrap();
     store.mark_received(&user, 0).await.unwrap();
-    store.messages_of(&user, None).await.unwrap();
+    store.messages_of(&user, None, usize::MAX).await.unwrap();
     store.nodes().await.unwrap();
     assert_eq!(store.take_sweep_lease("a", LEASE).await.unwrap(), None);
     store.ping().await.unwrap();

@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -18,8 +18,18 @@ use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::frames::WrittenFrames;
+
 /// How long a write may wait for the peer to read before the connection is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
+
+/// A ping of a websocket as a server sends it, before its payload of eight bytes. Every client answers with the same payload
+/// when it has read all that came before.
+const PING_HEAD: [u8; 2] = [0x89, 8];
+
+/// A client's answer to it: this, a mask of four bytes, and the masked payload.
+const PONG_HEAD: [u8; 2] = [0x8a, 0x88];
+const PONG_LENGTH: usize = 14;
 
 /// How much of a handshake is gathered: more than the head and the packets that follow it at once.
 const GATHERED_BYTES: usize = 1_024;
@@ -47,8 +57,16 @@ struct Control {
     strangers: AtomicUsize,
     /// It is gone.
     is_closed: AtomicBool,
+    /// Socket.IO events and answers that the kernel has taken whole, of a websocket.
+    left: AtomicU64,
+    /// How many of them the peer is to show that it has, with how many the last ping went out, and how many it has shown.
+    asked: AtomicU64,
+    pinged: AtomicU64,
+    shown: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
+    /// Of the one task that waits for what leaves, or for what the peer shows.
+    progress: AtomicWaker,
 }
 
 impl ConnectionHandle {
@@ -122,6 +140,36 @@ impl ConnectionHandle {
         self.0.written.load(Ordering::Relaxed)
     }
 
+    /// How many Socket.IO events and answers have left over it as a websocket: to the kernel, each whole.
+    pub fn left_packets(&self) -> u64 {
+        self.0.left.load(Ordering::SeqCst)
+    }
+
+    /// How many of them the peer has shown to have read.
+    pub fn shown_packets(&self) -> u64 {
+        self.0.shown.load(Ordering::SeqCst)
+    }
+
+    /// Has the peer show that it has read so many events and answers. It is asked as soon as they have left, by a ping of
+    /// the websocket's own, which neither applications nor the Socket.IO library see.
+    pub fn ask_shown(&self, packets: u64) {
+        self.0.asked.fetch_max(packets, Ordering::SeqCst);
+        if self.is_ping_due() {
+            // They have left already: nothing else may be written for long.
+            self.0.reader.wake();
+        }
+    }
+
+    /// Has a task woken whenever something leaves, or the peer shows what it has. One task at a time.
+    pub fn register_progress(&self, waker: &Waker) {
+        self.0.progress.register(waker);
+    }
+
+    fn is_ping_due(&self) -> bool {
+        let asked = self.0.asked.load(Ordering::SeqCst);
+        asked > self.0.pinged.load(Ordering::SeqCst) && self.left_packets() >= asked
+    }
+
     fn check_alive(&self) -> io::Result<()> {
         if self.0.killed.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by this node"));
@@ -191,12 +239,25 @@ impl Connections {
             written: AtomicU64::new(0),
             strangers: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
+            left: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            pinged: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
+            progress: AtomicWaker::new(),
         }));
         self.lock().handles.insert(id, handle.clone());
         let registry = Arc::downgrade(&self.0);
-        Guarded { stream, handle, gathered: Vec::new(), stall: None, registry }
+        Guarded {
+            stream,
+            handle,
+            gathered: Vec::new(),
+            is_reader_to_send: false,
+            frames: WrittenFrames::default(),
+            stall: None,
+            registry,
+        }
     }
 
     /// Remembers that an Engine.IO session goes on over this connection.
@@ -233,8 +294,12 @@ impl Connections {
 pub struct Guarded<S> {
     stream: S,
     handle: ConnectionHandle,
-    /// What was written of the handshake and is still here.
+    /// What is to leave before anything else: of the handshake, or a ping.
     gathered: Vec<u8>,
+    /// The reader waits for room to send what was gathered.
+    is_reader_to_send: bool,
+    /// What has left as a websocket.
+    frames: WrittenFrames,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
     registry: Weak<Registry>,
@@ -262,6 +327,48 @@ impl<S> Guarded<S> {
         self.handle.kill();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
     }
+
+    /// Adds the ping that was asked for where a frame may begin. What has left by now is its payload.
+    fn add_ping(&mut self) {
+        if self.handle.is_ping_due() && self.frames.is_between_frames() && self.gathered.is_empty() {
+            let left = self.handle.left_packets();
+            self.handle.0.pinged.store(left, Ordering::SeqCst);
+            self.gathered.extend(PING_HEAD);
+            self.gathered.extend(left.to_be_bytes());
+            // Who compares what was written with what was queued knows nothing of it.
+            self.handle.0.written.fetch_sub(self.gathered.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Control {
+    /// Follows the frames of a websocket as they are written.
+    fn note_left(&self, frames: &mut WrittenFrames, written: &[u8]) {
+        if self.is_websocket.load(Ordering::Acquire) {
+            self.left.fetch_add(frames.take(written), Ordering::SeqCst);
+            self.progress.wake();
+        }
+    }
+
+    /// Looks for the answer to a ping. One that came in two pieces is missed: another ping will be answered.
+    fn note_shown(&self, read: &[u8]) {
+        let pinged = self.pinged.load(Ordering::SeqCst);
+        if pinged == self.shown.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(shown) = last_pong(read).filter(|shown| *shown <= pinged) {
+            self.shown.fetch_max(shown, Ordering::SeqCst);
+            self.progress.wake();
+        }
+    }
+}
+
+/// The payload of the last answer to a ping of eight bytes.
+fn last_pong(read: &[u8]) -> Option<u64> {
+    let pong = read.windows(PONG_LENGTH).rfind(|bytes| bytes.starts_with(&PONG_HEAD))?;
+    let (mask, payload) = pong.split_at(PONG_HEAD.len()).1.split_at(4);
+    let bytes = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    Some(bytes.fold(0, |value, byte| (value << 8) | u64::from(byte)))
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
@@ -283,7 +390,9 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         while !self.gathered.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.gathered);
             let written = ready!(self.check_stall(cx, written))?;
-            self.gathered.drain(..written);
+            let Self { gathered, frames, handle, .. } = self;
+            handle.0.note_left(frames, gathered.get(..written).unwrap_or_default());
+            gathered.drain(..written);
         }
         self.gathered = Vec::new();
         Poll::Ready(Ok(()))
@@ -307,6 +416,7 @@ impl<S> Drop for Guarded<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled = buf.filled().len();
         // Registered before the flags are read, so that a change between the two wakes this task.
         self.handle.0.reader.register(cx.waker());
         self.handle.check_alive()?;
@@ -314,9 +424,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
             true => Poll::Pending,
             false => Pin::new(&mut self.stream).poll_read(cx, buf),
         };
-        // Where there is no room for it, the reader is woken when there is.
-        if let Poll::Ready(sent) = self.poll_send_gathered(cx) {
-            sent?;
+        self.handle.0.note_shown(buf.filled().get(filled..).unwrap_or_default());
+        // One task is woken when there is room to write: where the writer waits for that, it must stay the one.
+        if self.stall.is_none() || self.is_reader_to_send {
+            self.add_ping();
+            let sent = self.poll_send_gathered(cx);
+            self.is_reader_to_send = sent.is_pending();
+            if let Poll::Ready(sent) = sent {
+                sent?;
+            }
         }
         read
     }
@@ -325,12 +441,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.handle.check_alive()?;
+        self.is_reader_to_send = false;
         if self.gather([buf].into_iter()) {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_send_gathered(cx))?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.check_stall(cx, written)
+        let written = ready!(self.check_stall(cx, written))?;
+        let Self { frames, handle, .. } = &mut *self;
+        handle.0.note_left(frames, buf.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -339,12 +459,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.handle.check_alive()?;
+        self.is_reader_to_send = false;
         if self.gather(bufs.iter().map(|buf| &**buf)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_send_gathered(cx))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.check_stall(cx, written)
+        let written = ready!(self.check_stall(cx, written))?;
+        let Self { frames, handle, .. } = &mut *self;
+        let mut to_note = written;
+        for buf in bufs {
+            let part = buf.get(..to_note.min(buf.len())).unwrap_or_default();
+            handle.0.note_left(frames, part);
+            to_note -= part.len();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -356,6 +485,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if self.handle.gathers_handshake() {
             return Poll::Ready(Ok(()));
         }
+        self.is_reader_to_send = false;
+        // The library flushes when it has written whole frames.
+        self.add_ping();
         ready!(self.poll_send_gathered(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }

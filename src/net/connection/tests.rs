@@ -132,3 +132,104 @@ async fn an_upgraded_session_is_forgotten_with_its_connection() {
     drop(guarded);
     assert!(connections.upgraded("engine-id").is_none());
 }
+
+/// A client's answer to a ping.
+fn pong(payload: u64) -> Vec<u8> {
+    let mask = [7, 1, 200, 3];
+    let bytes = payload.to_be_bytes();
+    let masked = bytes.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    PONG_HEAD.into_iter().chain(mask).chain(masked).collect()
+}
+
+/// A ping as it arrives.
+fn ping(payload: u64) -> Vec<u8> {
+    PING_HEAD.into_iter().chain(payload.to_be_bytes()).collect()
+}
+
+const EVENT: &[u8] = b"\x81\x0542[1]";
+
+/// A connection that has just become a websocket, with what its peer has heard.
+async fn websocket(buffer: usize) -> (Guarded<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+    let (near, mut far) = tokio::io::duplex(buffer);
+    let mut guarded = Connections::default().guard(near);
+    guarded.handle().mark_websocket();
+    let head = b"HTTP/1.1 101 OK\r\n\r\n";
+    let mut heard = vec![0; head.len()];
+    let (written, read) = tokio::join!(guarded.write_all(head), far.read_exact(&mut heard));
+    assert!(written.is_ok() && read.is_ok());
+    (guarded, far)
+}
+
+async fn hears(far: &mut tokio::io::DuplexStream, expected: &[u8]) {
+    let mut heard = vec![0; expected.len()];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn what_has_left_is_shown_by_the_answer_to_a_ping_that_follows_it() {
+    let (mut guarded, mut far) = websocket(64).await;
+    let handle = guarded.handle();
+    handle.ask_shown(2);
+    for count in 1..=2 {
+        guarded.write_all(EVENT).await.unwrap();
+        guarded.flush().await.unwrap();
+        hears(&mut far, EVENT).await;
+        assert_eq!((handle.left_packets(), handle.shown_packets()), (count, 0));
+    }
+    hears(&mut far, &ping(2)).await;
+    // What never left cannot be shown.
+    far.write_all(&pong(3)).await.unwrap();
+    far.write_all(&pong(2)).await.unwrap();
+    let mut read = [0; 64];
+    while handle.shown_packets() == 0 {
+        assert_ne!(guarded.read(&mut read).await.unwrap(), 0);
+    }
+    assert_eq!(handle.shown_packets(), 2);
+    // It was asked once.
+    guarded.flush().await.unwrap();
+    assert!(far.read(&mut read).now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn what_left_before_it_was_asked_for_is_asked_for_by_the_reader() {
+    let (mut guarded, mut far) = websocket(64).await;
+    let handle = guarded.handle();
+    guarded.write_all(EVENT).await.unwrap();
+    guarded.flush().await.unwrap();
+    hears(&mut far, EVENT).await;
+    let reader = tokio::spawn(async move { guarded.read_u8().await });
+    tokio::task::yield_now().await;
+    handle.ask_shown(1);
+    hears(&mut far, &ping(1)).await;
+    far.write_all(&pong(1)).await.unwrap();
+    assert_eq!(reader.await.unwrap().unwrap(), PONG_HEAD[0]);
+}
+
+#[tokio::test]
+async fn a_ping_waits_for_the_end_of_a_frame_and_for_the_writer_that_waits() {
+    let (guarded, mut far) = websocket(EVENT.len()).await;
+    let handle = guarded.handle();
+    let (mut reading, mut writing) = tokio::io::split(guarded);
+    let reader = tokio::spawn(async move { reading.read_u8().await });
+    let frames = [EVENT, EVENT, EVENT].concat();
+    let writer = tokio::spawn(async move {
+        writing.write_all(&frames).await.unwrap();
+        writing.flush().await.unwrap();
+        writing
+    });
+    tokio::task::yield_now().await;
+    handle.ask_shown(1);
+    tokio::task::yield_now().await;
+    hears(&mut far, EVENT).await;
+    let mut rest = vec![0; 2 * EVENT.len() + ping(0).len()];
+    far.read_exact(&mut rest).await.unwrap();
+    let _writing = writer.await.unwrap();
+    // At one of the three places where a frame may begin, with what had left there.
+    let places = (0..=2).map(|before| {
+        let events = [EVENT, EVENT];
+        [events[..before].concat(), ping(before as u64 + 1), events[before..].concat()].concat()
+    });
+    assert!(places.into_iter().any(|expected| expected == rest), "{rest:?}");
+    assert!(!reader.is_finished(), "nothing came");
+}

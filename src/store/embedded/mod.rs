@@ -211,8 +211,8 @@ impl SlotStore for EmbeddedStore {
         self.read(|snapshot| snapshot.holds_of(user))
     }
 
-    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
-        self.read(|snapshot| snapshot.messages_of(user, since))
+    async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError> {
+        self.read(|snapshot| snapshot.messages_of(user, since, bytes))
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

@@ -101,19 +101,23 @@ impl Snapshot {
         Ok(holds)
     }
 
-    pub(super) fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, Failure> {
+    pub(super) fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, Failure> {
         let (_, received) = read_user(&open_for_reading(&self.transaction, USERS)?, user)?;
         let after = since.unwrap_or(received);
         let user_log = open_for_reading(&self.transaction, USER_LOG)?;
-        let mut messages = Vec::new();
+        let (mut messages, mut read) = (Vec::new(), 0);
         for row in user_log.range((user.as_str(), after.saturating_add(1))..=(user.as_str(), u64::MAX))? {
+            if !messages.is_empty() && read >= bytes {
+                return Ok(UserBacklog { after, messages, has_more: true });
+            }
             let (key, row) = row?;
             let (ends, json) = row.value();
             if ends > self.now.as_millis() {
+                read += json.len();
                 messages.push(parse(json, "user_log", key.value())?);
             }
         }
-        Ok(UserBacklog { after, messages })
+        Ok(UserBacklog { after, messages, has_more: false })
     }
 
     pub(super) fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, Failure> {

@@ -148,7 +148,7 @@ async fn a_message_to_a_user_is_kept_for_a_day() {
     store.shared.clock.shift(KEEP_MILLIS / 2);
     send(&store, "2").await;
     let kept = async || -> Vec<u64> {
-        let backlog = store.messages_of(&user("a"), None).await.unwrap().messages;
+        let backlog = store.messages_of(&user("a"), None, usize::MAX).await.unwrap().messages;
         backlog.iter().map(|message| message.sequence).collect()
     };
     assert_eq!(kept().await, [1, 2]);

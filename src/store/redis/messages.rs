@@ -79,6 +79,7 @@ pub(super) async fn messages_of(
     store: &RedisStore,
     user: &UserId,
     since: Option<u64>,
+    bytes: usize,
 ) -> Result<UserBacklog, StoreError> {
     let key = store.keys.user(user);
     let mut command = redis::cmd("HMGET");
@@ -87,12 +88,18 @@ pub(super) async fn messages_of(
     let counts: (Option<u64>, Option<u64>) = redis::from_redis_value(counts).map_err(|_| bad_value(&key))?;
     let (sent, received) = (counts.0.unwrap_or_default(), counts.1.unwrap_or_default());
     let after = since.unwrap_or(received);
-    let messages = if sent > after { read_messages(store, user, after).await? } else { Vec::new() };
-    Ok(UserBacklog { after, messages })
+    let messages = if sent > after { read_messages(store, user, after, bytes).await? } else { Vec::new() };
+    let has_more = messages.last().is_some_and(|last| last.sequence < sent);
+    Ok(UserBacklog { after, messages, has_more })
 }
 
-async fn read_messages(store: &RedisStore, user: &UserId, after: u64) -> Result<Vec<UserMessage>, StoreError> {
-    let call = Call::new(&scripts::MESSAGES).key(store.keys.mail(user)).arg(after);
+async fn read_messages(
+    store: &RedisStore,
+    user: &UserId,
+    after: u64,
+    bytes: usize,
+) -> Result<Vec<UserMessage>, StoreError> {
+    let call = Call::new(&scripts::MESSAGES).key(store.keys.mail(user)).arg(after).arg(bytes);
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
     let messages = reply.texts_from(0)?.into_iter().map(serde_json::from_str).collect::<Result<_, _>>();
     messages.map_err(|_| bad_value(&store.keys.mail(user)))

@@ -190,8 +190,8 @@ impl SlotStore for RedisStore {
         reads::holds_of(self, user).await
     }
 
-    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
-        messages::messages_of(self, user, since).await
+    async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError> {
+        messages::messages_of(self, user, since, bytes).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

@@ -43,7 +43,7 @@ pass_on! {
     read_day(space: SpaceKey, day: Day) -> Result<DayState, StoreError>;
     sites_of(space: SpaceId) -> Result<Vec<SiteId>, StoreError>;
     holds_of(user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
-    messages_of(user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError>;
+    messages_of(user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError>;
     read_log(topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
     start_bucket(bucket: Bucket) -> Result<BucketStart, StoreError>;
     read_bucket(bucket: Bucket, told: &Told) -> Result<BucketRead, StoreError>;

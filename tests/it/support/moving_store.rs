@@ -548,9 +548,9 @@ impl SlotStore for MovingStore {
         self.ask("holds_of", || self.store.holds_of(user)).await
     }
 
-    async fn messages_of(&self, user: &UserId, since: Option<u64>) -> Result<UserBacklog, StoreError> {
+    async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError> {
         self.use_bucket(user.bucket()).await;
-        self.ask("messages_of", || self.store.messages_of(user, since)).await
+        self.ask("messages_of", || self.store.messages_of(user, since, bytes)).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {

@@ -74,7 +74,7 @@ where
         not_scripted()
     }
 
-    async fn messages_of(&self, _: &UserId, _: Option<u64>) -> Result<UserBacklog, StoreError> {
+    async fn messages_of(&self, _: &UserId, _: Option<u64>, _: usize) -> Result<UserBacklog, StoreError> {
         not_scripted()
     }
 

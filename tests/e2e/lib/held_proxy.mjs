@@ -1,0 +1,72 @@
+// A proxy in front of one node that can stop to pass on what the node sends, as a slow link or a sleeping client does, and
+// can lose what it holds, as a network that breaks does.
+
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+
+/** Starts a proxy to a port of this machine, behind which a node may end and start again. */
+export async function startHeldProxy(port) {
+  const proxy = new HeldProxy(port);
+  proxy.server.listen(0, '127.0.0.1');
+  await once(proxy.server, 'listening');
+  proxy.url = `http://127.0.0.1:${proxy.server.address().port}`;
+  return proxy;
+}
+
+class HeldProxy {
+  constructor(port) {
+    this.port = port;
+    this.isHeld = false;
+    this.pairs = new Set();
+    this.server = createServer((near) => this.#accept(near));
+  }
+
+  #accept(near) {
+    const far = connect({ port: this.port, host: '127.0.0.1' });
+    const pair = { near, far, held: [] };
+    this.pairs.add(pair);
+    for (const socket of [near, far]) {
+      socket.setNoDelay(true);
+      socket.on('error', () => {});
+    }
+    near.on('data', (chunk) => far.write(chunk));
+    far.on('data', (chunk) => {
+      if (!this.isHeld) near.write(chunk);
+      // What was on its way already. Nothing more is taken: the node's kernel fills up.
+      else pair.held.push(chunk) && far.pause();
+    });
+    near.once('close', () => far.destroy());
+    far.once('close', () => {
+      this.pairs.delete(pair);
+      near.destroy();
+    });
+  }
+
+  /** From now on nothing that a node sends arrives. */
+  hold() {
+    this.isHeld = true;
+  }
+
+  /** What was held arrives, and all that comes. */
+  release() {
+    this.isHeld = false;
+    for (const pair of this.pairs) {
+      for (const chunk of pair.held.splice(0)) pair.near.write(chunk);
+      pair.far.resume();
+    }
+  }
+
+  /** Breaks every connection, and loses what was held. New ones pass. */
+  lose() {
+    this.isHeld = false;
+    for (const { near, far } of this.pairs) {
+      near.destroy();
+      far.destroy();
+    }
+  }
+
+  close() {
+    this.lose();
+    this.server.close();
+  }
+}

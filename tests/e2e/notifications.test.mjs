@@ -1,0 +1,168 @@
+// Notifications to users whose clients are away, slow, cut off, or connected to a node that ends: each arrives, in order,
+// perhaps more than once, whatever the transport and the store.
+
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+
+import { Client, TRANSPORTS } from './lib/client.mjs';
+import { freshNumber, range } from './lib/fixtures.mjs';
+import { startHeldProxy } from './lib/held_proxy.mjs';
+import { settled } from './lib/http.mjs';
+import { startRedis } from './lib/redis_server.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { userToken } from './lib/tokens.mjs';
+import { eventually, within } from './lib/waiting.mjs';
+
+/** How many notifications of a user are kept. */
+const KEPT = 100;
+
+/** The largest data that a notification may have, without what surrounds the text. */
+const LARGEST = 16 * 1024 - 20;
+
+/** A megabyte for each of several clients, on a machine that is busy: what those who see it fail may shorten. */
+const DEADLINE_MS = Number(process.env.SLOTCAST_NOTIFICATIONS_MS ?? 120_000);
+
+const redis = await startRedis();
+after(() => redis.kill());
+
+const STORES = { embedded: {}, Redis: { REDIS_URL: redis.url, SLOTCAST_REDIS_PREFIX: `notifications-${process.pid}` } };
+
+/** A node with a proxy before it, and two users for each transport, who come back whenever they are cut off. */
+class Scene {
+  static async start(settings) {
+    const scene = new Scene();
+    scene.settings = { SLOTCAST_USER_RATE: '0', ...settings };
+    scene.node = await startSlotcast({ settings: scene.settings });
+    scene.proxy = await startHeldProxy(scene.node.port);
+    scene.users = Object.entries(TRANSPORTS).flatMap(([name, transports]) =>
+      range(1, 2).map(() => ({ id: freshNumber(), name, transports, sent: [] })),
+    );
+    return scene;
+  }
+
+  async connect() {
+    for (const user of this.users) {
+      const options = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 250, transports: user.transports };
+      user.client = new Client(this.proxy.url, { token: userToken(user.id), ...options });
+    }
+    await Promise.all(this.users.map(({ client }) => client.connected()));
+  }
+
+  /** Sends each user so many notifications of so many bytes, the users at once. */
+  async notify(count, bytes) {
+    await Promise.all(this.users.map((user) => this.#notifyOne(user, count, bytes)));
+  }
+
+  async #notifyOne(user, count, bytes) {
+    const text = 'x'.repeat(bytes);
+    for (const _ of range(1, count)) {
+      const data = { n: freshNumber(), text };
+      const post = () => this.node.staffCaller().post(`/api/users/${user.id}/notify`, { event: 'avviso', data });
+      const answer = await settled(post, 'a notification');
+      assert.equal(answer.status, 200, answer.text);
+      user.sent.push(data.n);
+    }
+  }
+
+  /** Waits until each user has got all that was sent, and checks that it came in order, however often. */
+  async assertAllArrive() {
+    for (const { client, name, sent } of this.users) {
+      const heard = () => [...new Set(client.all('avviso').map(({ n }) => n))];
+      const missing = () => sent.filter((n) => !heard().includes(n)).length;
+      const lost = () => `${missing()} of ${sent.length} over ${name}, ${client.disconnects} ${client.refusals}`;
+      await eventually(() => missing() === 0, lost, DEADLINE_MS);
+      assert.deepEqual(heard(), sent, `in order over ${name}`);
+    }
+  }
+
+  /** Starts a node where the one was that has ended. */
+  async startAgain() {
+    const { dataDir, port } = this.node;
+    this.node = await startSlotcast({ settings: this.settings, dataDir, port });
+  }
+
+  async end() {
+    for (const { client } of this.users) client?.close();
+    this.proxy.close();
+    await this.node.stop();
+  }
+}
+
+for (const [name, settings] of Object.entries(STORES)) {
+  const scenario = (title, play) =>
+    test(title, { timeout: 4 * DEADLINE_MS }, async (t) => {
+      const scene = await Scene.start(settings);
+      t.after(() => scene.end());
+      await play(scene);
+      await scene.assertAllArrive();
+    });
+
+  describe(`on the ${name} store`, () => {
+    for (const bytes of [12_000, LARGEST]) {
+      scenario(`all that is kept arrives, ${KEPT} of ${bytes} bytes`, async (scene) => {
+        await scene.notify(KEPT, bytes);
+        await scene.connect();
+      });
+    }
+
+    scenario('a client that stops reading for a while gets all of it', async (scene) => {
+      await scene.connect();
+      scene.proxy.hold();
+      await scene.notify(KEPT, LARGEST);
+      scene.proxy.release();
+    });
+
+    scenario('a client that comes back while it is sent much gets what came meanwhile', async (scene) => {
+      await scene.notify(KEPT / 2, LARGEST);
+      scene.proxy.hold();
+      const connected = scene.connect();
+      await scene.notify(KEPT / 4, LARGEST);
+      scene.proxy.release();
+      await scene.notify(KEPT / 4, 10);
+      await connected;
+    });
+
+    scenario('what was on its way when the network broke arrives over the next connection', async (scene) => {
+      await scene.connect();
+      await scene.notify(3, 10);
+      scene.proxy.hold();
+      await scene.notify(40, 12_000);
+      scene.proxy.lose();
+      await scene.notify(3, 10);
+    });
+
+    for (const signal of ['SIGTERM', 'SIGKILL']) {
+      scenario(`what was on its way when the node got ${signal} arrives from the next one`, async (scene) => {
+        await scene.connect();
+        await scene.notify(3, 10);
+        scene.proxy.hold();
+        await scene.notify(40, 12_000);
+        scene.node.child.kill(signal);
+        await within(scene.node.exited, 'the end of the node');
+        scene.proxy.lose();
+        await scene.startAgain();
+        await scene.notify(3, 10);
+      });
+    }
+
+    test('what a client has shown to have is not sent to the next one', { timeout: 4 * DEADLINE_MS }, async (t) => {
+      const scene = await Scene.start(settings);
+      t.after(() => scene.end());
+      await scene.notify(20, 12_000);
+      await scene.connect();
+      await scene.notify(20, 12_000);
+      await scene.assertAllArrive();
+      for (const user of scene.users) {
+        // Its receipt is written behind the delivery.
+        await eventually(async () => {
+          const next = new Client(scene.node.url, { token: userToken(user.id), transports: user.transports });
+          await next.connected();
+          await scene.node.staffCaller().post(`/api/users/${user.id}/notify`, { event: 'avviso', data: { n: 'marker' } });
+          await next.first('avviso', ({ n }) => n === 'marker');
+          next.close();
+          return !next.all('avviso').some(({ n }) => user.sent.includes(n));
+        }, `nothing old over ${user.name}`);
+      }
+    });
+  });
+}
