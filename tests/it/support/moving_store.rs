@@ -26,8 +26,8 @@ use slotcast::domain::{Bucket, Day, HoldToken, SiteId, SlotAct, SpaceId, SpaceKe
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, Message, MessageKind, NodeReport, Publication, SlotStore,
-    SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport, Publication,
+    SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -442,6 +442,17 @@ impl MovingStore {
     }
 }
 
+/// What one read of a log gives of these.
+fn first_portion(messages: Vec<Message>) -> Vec<Message> {
+    let mut bytes = 0;
+    let fits = |message: &Message| {
+        let begins_within = bytes < LOG_PORTION;
+        bytes += message.payload.get().len();
+        begins_within
+    };
+    messages.into_iter().take_while(fits).collect()
+}
+
 fn read_entry(store: &MovingStore, topic: Topic, entry: &redis::streams::StreamId) -> Entry {
     let field = |name: &str| entry.get::<String>(name);
     let version = entry.id.strip_suffix("-0").and_then(|version| version.parse().ok()).expect("a version");
@@ -572,7 +583,7 @@ impl SlotStore for MovingStore {
                     continue;
                 }
                 if let Some(messages) = self.read_through(topic, &true_since, &head).await {
-                    return Ok(LogRead::Messages(messages));
+                    return Ok(LogRead::Messages(first_portion(messages)));
                 }
             }
             return Ok(LogRead::Gone(self.ledger.place(bucket, head)));
