@@ -60,7 +60,8 @@ const countingTest = (name, count) => test(name, (t) => undisturbed([near, far],
 countingTest('an act costs one round trip, from either region', async (t) => {
   for (const [name, node] of Object.entries({ near, far })) {
     const space = freshSpace();
-    const user = node.userCaller(freshNumber());
+    const number = freshNumber();
+    const user = node.userCaller(number);
     const first = await countCommands(wires[name], space, () => user.post('/api/slots/1/hold', space.body()));
     assert.deepEqual([first.answer.status, first.commands], [200, ['EVALSHA', 'EVALSHA']], 'the first one learns the schedule');
     for (const act of ['hold', 'extend', 'book']) {
@@ -85,8 +86,8 @@ countingTest('an act costs one round trip, from either region', async (t) => {
     const before = wires[name].commands.length;
     const keyed = await user.post('/api/slots/7/hold', space.body(), { 'idempotency-key': key });
     assert.equal(keyed.status, 200, keyed.text);
-    const asked = wires[name].since(before, new RegExp(`:${key}$`)).map((words) => words[0]);
-    assert.deepEqual(asked, ['GET', 'EVALSHA', 'SET']);
+    const asked = wires[name].since(before, new RegExp(`:calls:${number}$`)).map((words) => words[0]);
+    assert.deepEqual(asked, ['HGET', 'EVALSHA', 'EVALSHA']);
   }
 });
 
