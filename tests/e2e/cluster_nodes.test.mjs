@@ -122,8 +122,8 @@ describe('a node stands still', { concurrency: true }, () => {
     goOn();
     scene.targets = () => scene.cluster.nodes;
     await scene.acts(20);
+    // A client without room for all that it missed is sent a snapshot.
     await scene.check();
-    scene.assertNoNeedlessSnapshots();
   });
 });
 
