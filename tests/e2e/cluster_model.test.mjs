@@ -14,7 +14,7 @@ import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
 
 const ACTS = Number(process.env.SLOTCAST_CLUSTER_ACTS ?? 2_000);
 
-const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
 const cluster = await startCluster({ settings });
 after(() => cluster.stop());
 

@@ -51,7 +51,7 @@ test('a host name that moves takes the nodes with it', { skip: !mayMount && 'nee
     replica.kill();
     await redis.kill();
   };
-  const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' };
+  const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
   const cluster = await startCluster({ settings, store: { url: `redis://redis.example:${redis.port}`, kill } });
   t.after(() => cluster.stop());
   const claims = new Claims(() => cluster.nodes).start();

@@ -10,7 +10,7 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
 
 /** Three nodes on what was started, under a load. */
 async function start(t, store) {

@@ -20,7 +20,7 @@ const LATE_MS = 60_000 + 60 * HOLDS;
 /** How many calls are under way at once. */
 const AT_ONCE = 48;
 
-const quiet = { SLOT_TIMER_INTERVAL: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
+const quiet = { SLOT_TIMER_INTERVAL: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
 
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 

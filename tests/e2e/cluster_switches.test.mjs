@@ -14,7 +14,7 @@ import { eventually } from './lib/waiting.mjs';
 /** How often the primary changes in each test. */
 const SWITCHES = Number(process.env.SLOTCAST_SWITCHES ?? 2);
 
-const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
 
 /** Three nodes on what was started, under a load. */
 async function start(t, store) {

@@ -10,7 +10,7 @@ import { Follower, allShowTheStore } from './follower.mjs';
 import { Load } from './load.mjs';
 import { eventually, sleep } from './waiting.mjs';
 
-const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
 
 /** How late this process itself was, whose processor the nodes share. */
 const lateness = monitorEventLoopDelay({ resolution: 20 });

@@ -33,6 +33,7 @@ const OPEN = new Set([
   'sentinel-failover-with-min-replicas',
   'cluster-failover',
   'cluster-slot-moved',
+  'cluster-primary-killed',
 ]);
 
 /** All faults, those that are run by name only among them. */
