@@ -21,7 +21,7 @@ const HOLD_SECONDS = 15;
 const TARGET_MS = 250;
 const DATE = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
 
-const settings = { SLOT_MAX_HOLDS: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_LOG: 'warn' };
+const settings = { SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_LOG: 'warn' };
 const service = userToken(1, { ruolo: 'servizio' });
 
 /** What is measured: by name, what starts `{nodes, stop}`. */

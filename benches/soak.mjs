@@ -25,7 +25,7 @@ const SPACES = 8;
 /** A little more than the store keeps of a space: with logs as long as they get, what grows is not the store's. */
 const LOG_LENGTH = 1_100;
 
-const node = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' } });
+const node = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' } });
 const spaces = range(1, SPACES).map(() => freshSpace());
 const before = await countsAtRest(node);
 const did = { connected: 0, acts: 0, refused: 0, left: 0, dropped: 0, silent: 0, failed: 0 };

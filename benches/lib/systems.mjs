@@ -24,7 +24,7 @@ export const PEERS = ['pubsub', 'sharded', 'streams'];
 const IN_MEMORY = { appendonly: 'no' };
 
 /** Of each node of slotcast: only what would refuse the bench's load is off. */
-export const SETTINGS = { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_DRAIN_TIME: '1' };
+export const SETTINGS = { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_DRAIN_TIME: '1' };
 
 /** Starts so many nodes of a system, on a Redis of their own. `settings` are those of slotcast's nodes. */
 export async function start(system, { nodes = 1, redis = IN_MEMORY, settings = {} } = {}) {

@@ -16,7 +16,7 @@ const ROUND_TRIP = 80;
 
 const redis = await startRedis();
 const wires = { near: await startRedisWire(redis.port), far: await startRedisWire(redis.port, { roundTrip: ROUND_TRIP }) };
-const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0' };
+const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
 const startOn = (wire) => startSlotcast({ settings: { ...settings, REDIS_URL: wire.url } });
 const [near, far] = await Promise.all([startOn(wires.near), startOn(wires.far)]);
 after(async () => {

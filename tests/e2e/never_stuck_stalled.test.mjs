@@ -32,7 +32,7 @@ const LOG_LENGTH = 1_024;
 const AHEAD = 256;
 
 const slotcast = await startSlotcast({
-  settings: { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOTCAST_LOG: 'warn' },
+  settings: { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_LOG: 'warn' },
 });
 after(() => slotcast.stop());
 

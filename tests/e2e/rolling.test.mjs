@@ -93,7 +93,7 @@ test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients m
   const settings = {
     SLOTCAST_USER_RATE: '0',
     SLOTCAST_EVENT_RATE: '0',
-    SLOT_MAX_HOLDS: '0',
+    SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0',
     SLOTCAST_LOG: 'warn,slotcast::node=info',
     SLOTCAST_DRAIN_TIME: String(DRAIN_SECONDS),
     SLOTCAST_DRAIN_GRACE: String(GRACE_SECONDS),
