@@ -187,8 +187,15 @@ const NOW: StoreTime = StoreTime::from_millis(1_800_000_000_000);
 fn verify(token: &str) -> Option<Claims> {
     static VERIFIER: LazyLock<Option<Verifier>> = LazyLock::new(|| {
         let keys = KeySource::Secret(SECRET.to_vec());
-        Verifier::new(&AuthConfig { keys, issuer: None, audience: None, secret_is_random: false, node_secret: None })
-            .ok()
+        Verifier::new(&AuthConfig {
+            keys,
+            issuer: None,
+            audience: None,
+            secret_is_random: false,
+            node_secret: None,
+            previous_secret: None,
+        })
+        .ok()
     });
     // With a secret nothing is fetched, so the answer is there at once.
     VERIFIER.as_ref()?.verify_at(token, NOW).now_or_never()?.ok()

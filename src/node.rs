@@ -172,7 +172,11 @@ impl Parts {
 /// The key that nodes sign with. Where they share none, what one says of its address is taken on trust.
 fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeKey> {
     if let Some(secret) = &auth.node_secret {
-        return Ok(NodeKey::shared(secret));
+        let key = NodeKey::shared(secret);
+        return Ok(match &auth.previous_secret {
+            Some(previous) => key.with_previous(previous),
+            None => key,
+        });
     }
     if has_other_nodes {
         tracing::warn!(

@@ -1,7 +1,8 @@
 //! What nodes sign for each other: the ids of polling sessions, and the addresses at which they are reached.
 //!
 //! The key follows from `JWT_SECRET`, which all nodes have and Redis has not: whoever can write to Redis can neither name a
-//! node that does not exist nor be sent what a client sends. Where tokens are checked by a key set and there is no
+//! node that does not exist nor be sent what a client sends. What was signed with a key that follows from
+//! `JWT_SECRET_PREVIOUS` holds, too, so that nodes with the secrets exchanged understand each other. Where tokens are checked by a key set and there is no
 //! `JWT_SECRET`, each process signs with a key of its own: it still knows its own sessions, and takes addresses on trust.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -19,13 +20,20 @@ const SHORTEST: usize = 16;
 /// The key of this node; its text never shows it.
 pub struct NodeKey {
     key: Key,
+    /// The key before, under which nothing is signed any more.
+    previous: Option<Key>,
     is_shared: bool,
 }
 
 impl NodeKey {
     /// The key that all nodes with this secret have.
     pub fn shared(secret: &[u8]) -> Self {
-        Self { key: derive(secret), is_shared: true }
+        Self { key: derive(secret), previous: None, is_shared: true }
+    }
+
+    /// The same key, which also takes for good what is signed with the key of the secret before.
+    pub fn with_previous(self, secret: &[u8]) -> Self {
+        Self { previous: Some(derive(secret)), ..self }
     }
 
     /// A key that no other process has.
@@ -36,7 +44,7 @@ impl NodeKey {
     pub fn own() -> Result<Self, getrandom::Error> {
         let mut secret = [0; OWN_KEY_BYTES];
         getrandom::fill(&mut secret)?;
-        Ok(Self { key: derive(&secret), is_shared: false })
+        Ok(Self { key: derive(&secret), previous: None, is_shared: false })
     }
 
     /// Whether other nodes sign with the same key, so that what they say can be checked.
@@ -46,22 +54,14 @@ impl NodeKey {
 
     /// Signs some words for one purpose: 64 hexadecimal digits.
     pub fn sign(&self, purpose: &str, words: &[&str]) -> String {
-        let mut message = purpose.to_owned();
-        for word in words {
-            // A length before each word: no two lists of words are one message.
-            message.push_str(&format!("\n{} {word}", word.len()));
-        }
-        hexadecimal(sign(&self.key, message.as_bytes()).as_ref())
+        sign_words(&self.key, purpose, words)
     }
 
     /// Whether this is the signature of these words, or its beginning of at least 16 digits.
     pub fn is_signed(&self, purpose: &str, words: &[&str], signature: &str) -> bool {
-        let expected = self.sign(purpose, words);
+        let keys = [Some(&self.key), self.previous.as_ref()].into_iter().flatten();
         signature.len() >= SHORTEST
-            && expected
-                .as_bytes()
-                .get(..signature.len())
-                .is_some_and(|expected| verify_slices_are_equal(expected, signature.as_bytes()).is_ok())
+            && keys.map(|key| sign_words(key, purpose, words)).any(|expected| begins_with(&expected, signature))
     }
 }
 
@@ -69,6 +69,21 @@ impl std::fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeKey").field("is_shared", &self.is_shared).finish_non_exhaustive()
     }
+}
+
+fn sign_words(key: &Key, purpose: &str, words: &[&str]) -> String {
+    let mut message = purpose.to_owned();
+    for word in words {
+        // A length before each word: no two lists of words are one message.
+        message.push_str(&format!("\n{} {word}", word.len()));
+    }
+    hexadecimal(sign(key, message.as_bytes()).as_ref())
+}
+
+/// Takes as long for any signature of one length.
+fn begins_with(expected: &str, signature: &str) -> bool {
+    let expected = expected.as_bytes().get(..signature.len());
+    expected.is_some_and(|expected| verify_slices_are_equal(expected, signature.as_bytes()).is_ok())
 }
 
 fn derive(secret: &[u8]) -> Key {
@@ -97,6 +112,10 @@ mod tests {
         assert!(!other.is_signed("session", &["node", "10.0.0.1:3000"], &signed));
         assert!(!other.is_signed("address", &["node1", "0.0.0.1:3000"], &signed));
         assert!(!NodeKey::shared(&[8; 32]).is_signed("address", &["node", "10.0.0.1:3000"], &signed));
+        let (old, new) = (NodeKey::shared(&[7; 32]), NodeKey::shared(&[9; 32]).with_previous(&[7; 32]));
+        assert!(new.is_signed("address", &["node"], &old.sign("address", &["node"])));
+        assert!(!old.is_signed("address", &["node"], &new.sign("address", &["node"])), "nothing is signed with it");
+        assert!(old.with_previous(&[9; 32]).is_signed("address", &["node"], &new.sign("address", &["node"])));
         let own = NodeKey::own().unwrap();
         assert!(own.is_signed("a", &[], &own.sign("a", &[])));
         assert!(!NodeKey::own().unwrap().is_signed("a", &[], &own.sign("a", &[])));

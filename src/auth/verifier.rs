@@ -69,7 +69,8 @@ pub struct Verifier {
 }
 
 enum Keys {
-    Secret(DecodingKey),
+    /// The present one, then the one before.
+    Secrets(Vec<DecodingKey>),
     Set(KeyCache),
 }
 
@@ -81,7 +82,10 @@ impl Verifier {
     /// The system's TLS could not be set up for fetching a key set.
     pub fn new(config: &AuthConfig) -> anyhow::Result<Self> {
         let (algorithm, keys) = match &config.keys {
-            KeySource::Secret(secret) => (Algorithm::HS256, Keys::Secret(DecodingKey::from_secret(secret))),
+            KeySource::Secret(secret) => {
+                let secrets = [Some(secret), config.previous_secret.as_ref()].into_iter().flatten();
+                (Algorithm::HS256, Keys::Secrets(secrets.map(|secret| DecodingKey::from_secret(secret)).collect()))
+            }
             KeySource::Jwks { algorithm, url } => (*algorithm, Keys::Set(KeyCache::new(url, *algorithm)?)),
         };
         Ok(Self { keys, validation: validation_of(config, algorithm) })
@@ -118,12 +122,24 @@ impl Verifier {
             return Err(TokenError::Malformed);
         }
         match &self.keys {
-            Keys::Secret(key) => self.check(token, key, now),
+            Keys::Secrets(keys) => self.check_with_any(token, keys, now),
             Keys::Set(cache) => {
                 let key = cache.find(header.kid.as_deref(), clock::instant()).await?;
                 self.check(token, &key, now)
             }
         }
+    }
+
+    /// Checks a token with each key until its signature holds. The last key's word is the answer.
+    fn check_with_any(&self, token: &str, keys: &[DecodingKey], now: StoreTime) -> Result<Claims, TokenError> {
+        let mut checked = Err(TokenError::Signature);
+        for key in keys {
+            checked = self.check(token, key, now);
+            if checked != Err(TokenError::Signature) {
+                break;
+            }
+        }
+        checked
     }
 
     fn check(&self, token: &str, key: &DecodingKey, now: StoreTime) -> Result<Claims, TokenError> {
@@ -254,7 +270,14 @@ mod tests {
 
     fn config() -> AuthConfig {
         let keys = KeySource::Secret(SECRET.to_vec());
-        AuthConfig { keys, issuer: None, audience: None, secret_is_random: false, node_secret: None }
+        AuthConfig {
+            keys,
+            issuer: None,
+            audience: None,
+            secret_is_random: false,
+            node_secret: None,
+            previous_secret: None,
+        }
     }
 
     fn sign(claims: &Value) -> String {
@@ -445,6 +468,30 @@ mod tests {
         assert_eq!(verify(&other.unwrap()).await, Err(TokenError::Signature));
         assert!(verify(&format!("{token}.{token}")).await.is_err());
         assert!(verify(&format!(" {token}")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_token_under_the_secret_before_holds_and_its_claims_are_checked_as_well() {
+        const BEFORE: &[u8] = b"the-secret-before-this-one-is-also-long";
+        let both = AuthConfig { previous_secret: Some(BEFORE.to_vec()), ..config() };
+        let signed = |secret: &[u8], exp: i64| {
+            let claims = json!({"id_utente": 7, "exp": exp});
+            encode(&Header::default(), &claims, &EncodingKey::from_secret(secret)).unwrap()
+        };
+        for secret in [SECRET, BEFORE] {
+            assert!(verify_with(&both, &signed(secret, NOW + 60)).await.is_ok());
+            assert_eq!(verify_with(&both, &signed(secret, NOW - 60)).await, Err(TokenError::Expired));
+        }
+        assert_eq!(verify_with(&config(), &signed(BEFORE, NOW + 60)).await, Err(TokenError::Signature));
+        assert_eq!(verify_with(&both, &signed(b"another", NOW + 60)).await, Err(TokenError::Signature));
+        let claims = Claims {
+            user: UserId::new("7").unwrap(),
+            role: None,
+            sites: None,
+            expires: StoreTime::from_millis((NOW + 60) * 1_000),
+        };
+        let token = issue(&both, &claims, StoreTime::from_millis(NOW * 1_000)).unwrap();
+        assert!(verify(&token).await.is_ok(), "none is made under the secret before");
     }
 
     #[tokio::test]

@@ -89,8 +89,14 @@ mod tests {
     #[tokio::test]
     async fn the_token_says_what_was_asked_and_holds() {
         let keys = KeySource::Secret(vec![7; 32]);
-        let auth =
-            AuthConfig { keys, issuer: Some("us".into()), audience: None, secret_is_random: false, node_secret: None };
+        let auth = AuthConfig {
+            keys,
+            issuer: Some("us".into()),
+            audience: None,
+            secret_is_random: false,
+            node_secret: None,
+            previous_secret: None,
+        };
         let args = parse("slotcast token --user 7 --role responsabile --sites 1,2 --ttl 7d").unwrap();
         let now = StoreTime::from_millis(1_800_000_000_000);
         let token = make_token(Some(&auth), &args, now).unwrap();

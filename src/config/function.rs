@@ -3,13 +3,14 @@
 use std::fmt;
 
 use super::error::{ConfigError, Problem};
+use super::files::{FILED, both_set, read_value};
 use super::redis::{Parsed, redis_prefix, redis_url};
 use super::strings::Strings;
 
 /// Everything that the scheduled function can be told, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FunctionConfig {
-    /// `REDIS_URL`. It must be set, may carry a password, and is never printed.
+    /// `REDIS_URL`, or the content of the file that `REDIS_URL_FILE` names. It must be set, may carry a password, and is never printed.
     pub redis_url: String,
     /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`: that of the nodes.
     pub redis_prefix: String,
@@ -35,11 +36,10 @@ impl FunctionConfig {
     pub fn load(env: &dyn Strings) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut read = |name: &str, default: Option<&str>, parse: fn(&str) -> Parsed<String>| {
-            let set = env.get(name).filter(|text| !text.is_empty());
-            let parsed = match set.as_deref().or(default) {
+            let parsed = value_of(env, name).and_then(|set| match set.as_deref().or(default) {
                 Some(text) => parse(text).map_err(|allowed| format!("{name} {allowed}")),
                 None => Err(format!("{name} must be set: the function sweeps a store that nodes share")),
-            };
+            });
             parsed.map_err(|message| problems.push(Problem::new(name, message))).ok()
         };
         let redis_url = read("REDIS_URL", None, redis_url);
@@ -50,6 +50,20 @@ impl FunctionConfig {
             _ => Err(ConfigError { problems, warnings: Vec::new() }),
         }
     }
+}
+
+/// A value that is set, in the environment or in a file that a variable such as `REDIS_URL_FILE` names.
+fn value_of(env: &dyn Strings, name: &str) -> Result<Option<String>, String> {
+    let get = |name: &str| env.get(name).filter(|text| !text.is_empty());
+    let set = get(name);
+    let named = FILED.iter().find(|(filed, _)| *filed == name);
+    let Some((file_name, path)) = named.and_then(|(_, file_name)| Some((file_name, get(file_name)?))) else {
+        return Ok(set);
+    };
+    if set.is_some() {
+        return Err(both_set(name, file_name));
+    }
+    read_value(&path).map(Some).map_err(|otherwise| format!("{file_name} {otherwise}"))
 }
 
 fn log_filter(text: &str) -> Parsed<String> {
@@ -98,6 +112,23 @@ mod tests {
         let cut = load(&[("REDIS_URL", "redis://cache:6379?geheim=1")]).unwrap_err();
         assert!(cut.to_string().contains("REDIS_URL has an unknown parameter"), "{cut}");
         assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn the_url_may_be_in_a_file_and_not_in_both_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        std::fs::write(&path, "redis://:geheim@cache\n").unwrap();
+        let file = path.to_str().unwrap();
+        assert_eq!(load(&[("REDIS_URL_FILE", file)]).unwrap().redis_url, "redis://:geheim@cache");
+        assert_eq!(load(&[("REDIS_URL_FILE", file), ("REDIS_URL", "")]).unwrap().redis_url, "redis://:geheim@cache");
+        let both = load(&[("REDIS_URL_FILE", file), ("REDIS_URL", "redis://other")]).unwrap_err().to_string();
+        assert!(both.contains("REDIS_URL and REDIS_URL_FILE are both set"), "{both}");
+        let missing = load(&[("REDIS_URL_FILE", "/does/not/exist")]).unwrap_err().to_string();
+        assert!(missing.contains("REDIS_URL_FILE names \"/does/not/exist\", which cannot be read"), "{missing}");
+        std::fs::write(&path, "http://:geheim@cache").unwrap();
+        let wrong = load(&[("REDIS_URL_FILE", file)]).unwrap_err().to_string();
+        assert!(wrong.contains("REDIS_URL must be") && !wrong.contains("geheim"), "{wrong}");
     }
 
     #[test]

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use jsonwebtoken::Algorithm;
-
+use super::auth::read_auth;
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
-use super::slips::{surroundings, why_guessable};
+use super::slips::surroundings;
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
 use super::strings::Strings;
 use super::{
-    AuthConfig, CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, KeySource, LimitConfig,
-    ListenConfig, StoreConfig, StoreKind,
+    CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, LimitConfig, ListenConfig, StoreConfig,
+    StoreKind,
 };
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
@@ -23,12 +22,6 @@ const SHOWN_LENGTH: usize = 200;
 
 /// What part of a short drain time the default of `SLOTCAST_DRAIN_GRACE` takes at most: one in so many.
 const GRACE_SHARE: u32 = 5;
-
-/// How many bytes a secret made at start has.
-const RANDOM_SECRET_BYTES: usize = 48;
-
-/// The command that makes a secret.
-const MAKES_A_SECRET: &str = "openssl rand -base64 48";
 
 /// What `SLOTCAST_LOG_USERS` may be.
 const LOG_USERS: &[(&str, LogUsers)] =
@@ -270,91 +263,6 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
     Some(StoreConfig { kind, redis_prefix })
 }
 
-fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<AuthConfig>> {
-    let algorithm = reader.read("JWT_ALGORITHM", parse::word(parse::ALGORITHMS));
-    let secret = reader.read_optional("JWT_SECRET", parse::secret);
-    let url = reader.read_optional("JWT_JWKS_URL", parse::jwks_url(environment == Environment::Production));
-    let issuer = reader.read_optional("JWT_ISSUER", |text| Ok(text.to_string()));
-    let audience = reader.read_optional("JWT_AUDIENCE", |text| Ok(text.to_string()));
-    let (algorithm, secret, url, issuer, audience) = (algorithm?, secret?, url?, issuer?, audience?);
-
-    let auth =
-        |keys, secret_is_random, node_secret| AuthConfig { keys, issuer, audience, secret_is_random, node_secret };
-    match algorithm {
-        Algorithm::HS256 => {
-            if url.is_some() {
-                let otherwise = "must be RS256, ES256 or EdDSA with JWT_JWKS_URL: a key set is public, a secret is not";
-                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], otherwise);
-            }
-            let (secret, is_random) = match secret {
-                Some(secret) => (Some(judge_secret(reader, secret, environment)?), false),
-                None => (missing_secret(reader, environment)?, true),
-            };
-            Some(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
-        }
-        algorithm => {
-            if secret.is_some() {
-                let name = reader.text("JWT_ALGORITHM");
-                let warning =
-                    format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it");
-                reader.warn(warning);
-            }
-            if reader.needs.keys == KeyNeed::Sign {
-                let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
-                reader.problem("JWT_ALGORITHM", otherwise);
-            }
-            let Some(url) = url else {
-                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL");
-                return None;
-            };
-            Some(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
-        }
-    }
-}
-
-/// Refuses in production a secret that anybody can guess, and warns of it elsewhere.
-fn judge_secret(reader: &mut Reader, secret: Vec<u8>, environment: Environment) -> Option<Vec<u8>> {
-    let reason = why_guessable(reader.text("JWT_SECRET"));
-    match (reason, environment) {
-        (Some(reason), Environment::Production) if reader.needs.keys != KeyNeed::None => {
-            reader.problem("JWT_SECRET", &format!("{reason} (`{MAKES_A_SECRET}` makes a good one)"));
-            None
-        }
-        (Some(reason), _) => {
-            reader.warn(format!("JWT_SECRET {reason}; production refuses it"));
-            Some(secret)
-        }
-        (None, _) => Some(secret),
-    }
-}
-
-/// What stands in for a secret that is not set; the outer `None` where nothing may.
-fn missing_secret(reader: &mut Reader, environment: Environment) -> Option<Option<Vec<u8>>> {
-    match (reader.needs.keys, environment) {
-        (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Some(None),
-        (KeyNeed::Verify, Environment::Development) => random_secret(reader).map(Some),
-        (KeyNeed::Verify | KeyNeed::Report, Environment::Production) => {
-            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{MAKES_A_SECRET}`)"));
-            None
-        }
-        (KeyNeed::Sign, _) => {
-            reader.problem("JWT_SECRET", "must be set, to the one that the nodes have: they check the token with it");
-            None
-        }
-    }
-}
-
-fn random_secret(reader: &mut Reader) -> Option<Vec<u8>> {
-    let mut secret = vec![0; RANDOM_SECRET_BYTES];
-    match getrandom::fill(&mut secret) {
-        Ok(()) => Some(secret),
-        Err(error) => {
-            reader.problem("JWT_SECRET", &format!("must be set, because this system gives no random bytes ({error})"));
-            None
-        }
-    }
-}
-
 fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
     let duration = reader.read("SLOT_HOLD_DURATION", parse::number(1..=1_440_u64));
     let max = reader.read("SLOT_HOLD_MAX", parse::number(1..=1_440_u64));
@@ -402,14 +310,14 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
 }
 
 /// Takes values out of the layers, and notes what is wrong with them.
-struct Reader {
+pub(super) struct Reader {
     layers: Layers,
-    needs: Needs,
+    pub(super) needs: Needs,
 }
 
 impl Reader {
     /// A value that every variable of this kind has; `None` when it is bad, which is noted.
-    fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
         let value = self.read_optional(name, parse)?;
         if value.is_none() {
             self.problem(name, "must be set");
@@ -418,7 +326,11 @@ impl Reader {
     }
 
     /// A value that may be missing (`Some(None)`); the outer `None` when it is bad, which is noted.
-    fn read_optional<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Option<T>> {
+    pub(super) fn read_optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
         let Some(value) = self.layers.values.get(name) else { return Some(None) };
         if value.text.contains('\u{fffd}') {
             self.problem(name, "must be UTF-8");
@@ -444,28 +356,28 @@ impl Reader {
     }
 
     /// Notes what is allowed and yet looks wrong.
-    fn warn(&mut self, warning: impl Into<String>) {
+    pub(super) fn warn(&mut self, warning: impl Into<String>) {
         self.layers.warnings.push(warning.into());
     }
 
     /// Whether the operator set it.
     fn is_set(&self, name: &str) -> bool {
         let source = self.layers.values.get(name).map(|value| &value.source);
-        matches!(source, Some(Source::File(_) | Source::Environment))
+        matches!(source, Some(Source::File(_) | Source::Environment | Source::SecretFile(_)))
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         self.layers.values.get(name).map(|value| value.text.as_str()).unwrap_or_default()
     }
 
     /// Notes that a variable's value is not allowed.
-    fn problem(&mut self, name: &'static str, otherwise: &str) {
+    pub(super) fn problem(&mut self, name: &'static str, otherwise: &str) {
         let message = format!("{name} {otherwise}; {}", self.describe(name, "it"));
         self.layers.problems.push(Problem::new(name, message));
     }
 
     /// Notes that two variables' values, each allowed, do not go together.
-    fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) {
+    pub(super) fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) {
         let [first, second] = names;
         let (one, other) = (self.describe(first, first), self.describe(second, second));
         self.layers.problems.push(Problem::new(first, format!("{first} {otherwise}; {one}, {other}")));
@@ -487,7 +399,7 @@ impl Reader {
 
 /// A value as it may be shown: never a secret, nor a URL with a user's name in it.
 fn show(name: &str, text: &str) -> String {
-    let is_secret = matches!(name, "JWT_SECRET" | "REDIS_URL");
+    let is_secret = matches!(name, "JWT_SECRET" | "JWT_SECRET_PREVIOUS" | "REDIS_URL");
     if is_secret || (text.contains("://") && text.contains('@')) {
         return "(hidden)".into();
     }

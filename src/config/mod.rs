@@ -3,7 +3,8 @@
 //! - `default.toml`: every variable with its meaning and default.
 //! - [`node`]: what a node and its commands can be told.
 //! - [`source`]: which value is in force, and where it comes from.
-//! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes.
+//! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes, `auth` what secrets must be.
+//! - `files`: secrets that come from a file of their own.
 //! - [`function`]: the few variables that the scheduled function reads, from the environment alone.
 //! - `slips`: newlines, quotes and placeholders in a value.
 //! - [`error`]: what is wrong, all at once.
@@ -14,9 +15,12 @@ pub mod node;
 pub mod source;
 #[cfg(feature = "server")]
 pub mod load;
+mod files;
 pub mod function;
 pub mod error;
 pub mod strings;
+#[cfg(feature = "server")]
+mod auth;
 #[cfg(feature = "server")]
 mod parse;
 #[cfg(feature = "server")]

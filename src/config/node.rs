@@ -116,6 +116,9 @@ pub struct AuthConfig {
     pub secret_is_random: bool,
     /// `JWT_SECRET`, whatever tokens are checked with: what nodes tell each other is signed with a key derived from it.
     pub node_secret: Option<Vec<u8>>,
+    /// `JWT_SECRET_PREVIOUS`: tokens of HS256, and what nodes tell each other, hold under it as well. Nothing is signed with
+    /// it.
+    pub previous_secret: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for AuthConfig {

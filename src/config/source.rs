@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::Problem;
+use super::files::{FILED, both_set, read_value};
 use super::strings::Strings;
 
 /// All defaults, and what each setting means.
@@ -22,6 +23,9 @@ const CONFIG: &str = "SLOTCAST_CONFIG";
 
 /// What most of our variables begin with.
 const PREFIX: &str = "SLOTCAST_";
+
+/// What the names of the variables end with that name a file.
+const FILE_SUFFIX: &str = "_FILE";
 
 /// What the names of our variables begin with, where others use the same words.
 const OUR_WORDS: &[&str] = &["SLOT", "JWT", "CORS", "REDIS"];
@@ -44,9 +48,13 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOTCAST_STORE",
     "SLOTCAST_DATA_DIR",
     "REDIS_URL",
+    "REDIS_URL_FILE",
     "SLOTCAST_REDIS_PREFIX",
     "JWT_ALGORITHM",
     "JWT_SECRET",
+    "JWT_SECRET_FILE",
+    "JWT_SECRET_PREVIOUS",
+    "JWT_SECRET_PREVIOUS_FILE",
     "JWT_JWKS_URL",
     "JWT_ISSUER",
     "JWT_AUDIENCE",
@@ -77,6 +85,8 @@ pub enum Source {
     File(Arc<Path>),
     /// The environment.
     Environment,
+    /// The file that a variable such as `JWT_SECRET_FILE` names.
+    SecretFile(Arc<Path>),
 }
 
 impl fmt::Display for Source {
@@ -86,6 +96,7 @@ impl fmt::Display for Source {
             Source::ProductionDefault => f.write_str("default in production"),
             Source::File(path) => write!(f, "file {}", path.display()),
             Source::Environment => f.write_str("environment"),
+            Source::SecretFile(path) => write!(f, "content of {}", path.display()),
         }
     }
 }
@@ -135,10 +146,28 @@ impl Layers {
                 set.insert(name, Value { text, source: Source::Environment });
             }
         }
+        read_named_files(&mut set, &mut problems);
         let is_production = set.get("SLOTCAST_ENV").is_some_and(|value| value.text == PRODUCTION);
         let mut values = defaults(is_production, &mut problems);
         values.extend(set);
         Layers { values, problems, warnings }
+    }
+}
+
+/// Puts the content of the files that variables such as `JWT_SECRET_FILE` name in the place of the values.
+fn read_named_files(set: &mut BTreeMap<&'static str, Value>, problems: &mut Vec<Problem>) {
+    for (name, file_name) in FILED {
+        let Some(path) = set.get(file_name).map(|value| value.text.clone()) else { continue };
+        if set.contains_key(name) {
+            problems.push(Problem::new(name, both_set(name, file_name)));
+            continue;
+        }
+        match read_value(&path) {
+            Ok(text) => {
+                set.insert(*name, Value { text, source: Source::SecretFile(Path::new(&path).into()) });
+            }
+            Err(otherwise) => problems.push(Problem::new(file_name, format!("{file_name} {otherwise}"))),
+        }
     }
 }
 
@@ -262,8 +291,11 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
                 .max(strsim::normalized_damerau_levenshtein(&upper, &name)),
         }
     };
+    // JWT_SECRET_KEY means the secret, not the name of a file.
+    let is_of_its_kind = |name: &&&str| !name.ends_with(FILE_SUFFIX) || upper.ends_with(FILE_SUFFIX);
     known
         .iter()
+        .filter(is_of_its_kind)
         .map(|name| (likeness(name), *name))
         .filter(|(likeness, _)| *likeness > LIKELY)
         .max_by(|left, right| left.0.total_cmp(&right.0))

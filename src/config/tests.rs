@@ -121,6 +121,83 @@ fn production_may_be_said_in_the_file() {
     assert_eq!(load_file(&file, &[]).unwrap().config.environment, Environment::Production);
 }
 
+#[expect(clippy::unwrap_used, reason = "clippy does not count helpers of tests as tests")]
+fn file_with(content: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("value");
+    std::fs::write(&path, content).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn a_secret_may_be_the_content_of_a_file() {
+    let (_folder, path) = file_with(&format!("{SECRET}\n"));
+    let Loaded { config, settings, warnings } =
+        load(&[("JWT_SECRET_FILE", &path), ("JWT_SECRET", "")], Needs::SERVE).unwrap();
+    assert_eq!(config.auth.unwrap().node_secret.as_deref(), Some(SECRET.as_bytes()));
+    assert_eq!(warnings, Vec::<String>::new());
+    let shown = |name| settings.iter().find(|setting| setting.name == name).and_then(|setting| setting.value.clone());
+    assert_eq!(
+        shown("JWT_SECRET"),
+        Some(("(hidden)".into(), Source::SecretFile(PathBuf::from(&path).as_path().into())))
+    );
+    assert_eq!(shown("JWT_SECRET_FILE"), Some((format!("{path:?}"), Source::Environment)));
+    let from_file = load_file(&format!("JWT_SECRET_FILE = {path:?}"), &[]).unwrap();
+    assert_eq!(from_file.config.auth.unwrap().node_secret.as_deref(), Some(SECRET.as_bytes()));
+    let (_folder, url) = file_with("redis://:geheim@cache\r\n");
+    let config = load(&[("REDIS_URL_FILE", &url)], Needs::SWEEP).unwrap().config;
+    assert_eq!(config.store.kind, StoreKind::Redis("redis://:geheim@cache".into()));
+}
+
+#[test]
+fn a_variable_beside_its_file_is_an_error_wherever_each_is_set() {
+    let (_folder, path) = file_with(SECRET);
+    let told = |name: &str| format!("{name} and {name}_FILE are both set: leave one of them out");
+    for name in ["JWT_SECRET", "JWT_SECRET_PREVIOUS", "REDIS_URL"] {
+        let value = if name == "REDIS_URL" { "redis://h" } else { SECRET };
+        let file_name = format!("{name}_FILE");
+        let all = messages(load(&[(name, value), (&file_name, &path)], Needs::SERVE));
+        assert!(all.contains(&told(name)), "{all:?}");
+        let in_file = messages(load_file(&format!("{name} = {value:?}"), &[(&file_name, &path)]));
+        assert!(in_file.contains(&told(name)), "{in_file:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_and_a_bad_value_in_one_are_told() {
+    let missing = message(&[("REDIS_URL_FILE", "/does/not/exist")], Needs::SERVE);
+    assert!(missing.starts_with("REDIS_URL_FILE names \"/does/not/exist\", which cannot be read: "), "{missing}");
+    let (_folder, path) = file_with("geheim");
+    let short = message(&[("JWT_SECRET_FILE", &path)], Needs::SERVE);
+    assert!(short.starts_with("JWT_SECRET must have at least 32 bytes (it has 6)"), "{short}");
+    assert!(short.ends_with(&format!("it is (hidden) (content of {path})")), "{short}");
+}
+
+#[test]
+fn the_secret_before_goes_beside_the_present_one() {
+    const BEFORE: &str = "the-secret-before-this-one-is-also-long";
+    let pairs = [("JWT_SECRET", SECRET), ("JWT_SECRET_PREVIOUS", BEFORE)];
+    let Loaded { config, warnings, settings } = load(&pairs, Needs::SERVE).unwrap();
+    let auth = config.auth.unwrap();
+    assert_eq!(auth.node_secret.as_deref(), Some(SECRET.as_bytes()));
+    assert_eq!(auth.previous_secret.as_deref(), Some(BEFORE.as_bytes()));
+    assert_eq!(warnings, Vec::<String>::new());
+    assert!(!format!("{settings:?}").contains(BEFORE));
+    let alone = message(&[("JWT_SECRET_PREVIOUS", BEFORE)], Needs::SERVE);
+    assert!(alone.starts_with("JWT_SECRET_PREVIOUS goes beside JWT_SECRET"), "{alone}");
+    let same = load(&[("JWT_SECRET", SECRET), ("JWT_SECRET_PREVIOUS", SECRET)], Needs::SERVE).unwrap();
+    assert_eq!(same.warnings, ["JWT_SECRET_PREVIOUS is the same as JWT_SECRET: it has no effect"]);
+    let weak = [
+        ("SLOTCAST_ENV", "production"),
+        ("SLOTCAST_STORE", "embedded"),
+        ("JWT_SECRET", SECRET),
+        ("JWT_SECRET_PREVIOUS", "change-me-please-change-me-please-now"),
+    ];
+    let weak = message(&weak, Needs::SERVE);
+    assert!(weak.starts_with("JWT_SECRET_PREVIOUS must not be a placeholder"), "{weak}");
+}
+
 #[test]
 fn origins_are_a_list_or_comma_separated() {
     let two = ["http://localhost:3000", "https://a.example"];

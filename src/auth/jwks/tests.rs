@@ -103,8 +103,15 @@ fn sign(key: &EncodingKey, algorithm: Algorithm, kid: Option<&str>) -> String {
 
 fn verifier(issuer: &Issuer, algorithm: Algorithm) -> Verifier {
     let keys = KeySource::Jwks { algorithm, url: issuer.url.clone() };
-    Verifier::new(&AuthConfig { keys, issuer: None, audience: None, secret_is_random: false, node_secret: None })
-        .unwrap()
+    Verifier::new(&AuthConfig {
+        keys,
+        issuer: None,
+        audience: None,
+        secret_is_random: false,
+        node_secret: None,
+        previous_secret: None,
+    })
+    .unwrap()
 }
 
 fn cache(issuer: &Issuer) -> KeyCache {

@@ -262,6 +262,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
             audience: None,
             secret_is_random: false,
             node_secret: None,
+            previous_secret: None,
         }),
         holds: HoldConfig {
             duration: Duration::from_secs(900),

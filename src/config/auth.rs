@@ -1,0 +1,132 @@
+//! From the values in force to how tokens are checked, and what nodes sign with.
+
+use jsonwebtoken::Algorithm;
+
+use super::load::{KeyNeed, Reader};
+use super::parse;
+use super::slips::why_guessable;
+use super::{AuthConfig, Environment, KeySource};
+
+/// How many bytes a secret made at start has.
+const RANDOM_SECRET_BYTES: usize = 48;
+
+/// The command that makes a secret.
+const MAKES_A_SECRET: &str = "openssl rand -base64 48";
+
+/// Reads how tokens are checked; the inner `None` where the command needs no keys and none are set.
+pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<AuthConfig>> {
+    let algorithm = reader.read("JWT_ALGORITHM", parse::word(parse::ALGORITHMS));
+    let secret = reader.read_optional("JWT_SECRET", parse::secret);
+    let previous = reader.read_optional("JWT_SECRET_PREVIOUS", parse::secret);
+    let url = reader.read_optional("JWT_JWKS_URL", parse::jwks_url(environment == Environment::Production));
+    let issuer = reader.read_optional("JWT_ISSUER", |text| Ok(text.to_string()));
+    let audience = reader.read_optional("JWT_AUDIENCE", |text| Ok(text.to_string()));
+    let (algorithm, secret, previous, url) = (algorithm?, secret?, previous?, url?);
+    let (issuer, audience) = (issuer?, audience?);
+
+    let previous_secret = match previous {
+        Some(previous) => Some(judge_previous(reader, previous, secret.as_deref(), environment)?),
+        None => None,
+    };
+    let auth = |keys, secret_is_random, node_secret| AuthConfig {
+        keys,
+        issuer,
+        audience,
+        secret_is_random,
+        node_secret,
+        previous_secret,
+    };
+    match algorithm {
+        Algorithm::HS256 => {
+            if url.is_some() {
+                let otherwise = "must be RS256, ES256 or EdDSA with JWT_JWKS_URL: a key set is public, a secret is not";
+                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], otherwise);
+            }
+            let (secret, is_random) = match secret {
+                Some(secret) => (Some(judge_secret(reader, "JWT_SECRET", secret, environment)?), false),
+                None => (missing_secret(reader, environment)?, true),
+            };
+            Some(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
+        }
+        algorithm => {
+            if secret.is_some() {
+                let name = reader.text("JWT_ALGORITHM");
+                let warning =
+                    format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it");
+                reader.warn(warning);
+            }
+            if reader.needs.keys == KeyNeed::Sign {
+                let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
+                reader.problem("JWT_ALGORITHM", otherwise);
+            }
+            let Some(url) = url else {
+                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL");
+                return None;
+            };
+            Some(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
+        }
+    }
+}
+
+/// Judges the secret before the present one as that one is judged; the two belong together.
+fn judge_previous(
+    reader: &mut Reader,
+    previous: Vec<u8>,
+    secret: Option<&[u8]>,
+    environment: Environment,
+) -> Option<Vec<u8>> {
+    match secret {
+        None if reader.needs.keys != KeyNeed::None => {
+            let otherwise = "goes beside JWT_SECRET, which signs; alone it would be the only secret";
+            reader.contradict(["JWT_SECRET_PREVIOUS", "JWT_SECRET"], otherwise);
+        }
+        Some(secret) if secret == previous => {
+            reader.warn("JWT_SECRET_PREVIOUS is the same as JWT_SECRET: it has no effect");
+        }
+        _ => {}
+    }
+    judge_secret(reader, "JWT_SECRET_PREVIOUS", previous, environment)
+}
+
+/// Refuses in production a secret that anybody can guess, and warns of it elsewhere.
+fn judge_secret(reader: &mut Reader, name: &'static str, secret: Vec<u8>, environment: Environment) -> Option<Vec<u8>> {
+    let reason = why_guessable(reader.text(name));
+    match (reason, environment) {
+        (Some(reason), Environment::Production) if reader.needs.keys != KeyNeed::None => {
+            reader.problem(name, &format!("{reason} (`{MAKES_A_SECRET}` makes a good one)"));
+            None
+        }
+        (Some(reason), _) => {
+            reader.warn(format!("{name} {reason}; production refuses it"));
+            Some(secret)
+        }
+        (None, _) => Some(secret),
+    }
+}
+
+/// What stands in for a secret that is not set; the outer `None` where nothing may.
+fn missing_secret(reader: &mut Reader, environment: Environment) -> Option<Option<Vec<u8>>> {
+    match (reader.needs.keys, environment) {
+        (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Some(None),
+        (KeyNeed::Verify, Environment::Development) => random_secret(reader).map(Some),
+        (KeyNeed::Verify | KeyNeed::Report, Environment::Production) => {
+            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{MAKES_A_SECRET}`)"));
+            None
+        }
+        (KeyNeed::Sign, _) => {
+            reader.problem("JWT_SECRET", "must be set, to the one that the nodes have: they check the token with it");
+            None
+        }
+    }
+}
+
+fn random_secret(reader: &mut Reader) -> Option<Vec<u8>> {
+    let mut secret = vec![0; RANDOM_SECRET_BYTES];
+    match getrandom::fill(&mut secret) {
+        Ok(()) => Some(secret),
+        Err(error) => {
+            reader.problem("JWT_SECRET", &format!("must be set, because this system gives no random bytes ({error})"));
+            None
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Values that come from a file of their own, as Docker and Kubernetes give secrets: `REDIS_URL_FILE` names the file that
+//! has the value of `REDIS_URL`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The variables whose value may be the content of a file, each with the variable that names the file.
+pub(super) const FILED: &[(&str, &str)] = &[
+    ("JWT_SECRET", "JWT_SECRET_FILE"),
+    ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE"),
+    ("REDIS_URL", "REDIS_URL_FILE"),
+];
+
+/// The longest value that a file may have, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// The content of a file, without one newline at its end. The error is the rest of a sentence that begins with the name of
+/// the variable; it never quotes the content.
+pub(super) fn read_value(path: &str) -> Result<String, String> {
+    let content =
+        read_bounded(Path::new(path)).map_err(|error| format!("names {path:?}, which cannot be read: {error}"))?;
+    if content.len() as u64 > LONGEST {
+        return Err(format!("names {path:?}, which is longer than {LONGEST} bytes"));
+    }
+    let text = String::from_utf8(content).map_err(|_| format!("names {path:?}, which is not UTF-8"))?;
+    let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
+    if line.is_empty() {
+        return Err(format!("names {path:?}, which is empty"));
+    }
+    Ok(line.to_owned())
+}
+
+/// Why a variable and the one that names its file cannot both be set, as a sentence.
+pub(super) fn both_set(name: &str, file_name: &str) -> String {
+    format!("{name} and {file_name} are both set: leave one of them out")
+}
+
+/// Reads one byte more than a value may have, so that a device without an end cannot fill the memory.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &[u8]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        std::fs::write(&path, content).unwrap();
+        read_value(path.to_str().unwrap())
+    }
+
+    #[test]
+    fn the_value_is_the_content_without_one_newline_at_its_end() {
+        for (content, value) in
+            [("abc", "abc"), ("abc\n", "abc"), ("abc\r\n", "abc"), ("abc\n\n", "abc\n"), (" abc \r", " abc \r")]
+        {
+            assert_eq!(read(content.as_bytes()).unwrap(), value, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_no_value_is_named_and_never_quoted() {
+        for (content, reason) in [
+            (&b""[..], "is empty"),
+            (b"\n", "is empty"),
+            (b"geheim\xff", "is not UTF-8"),
+            (&[b'x'; LONGEST as usize + 1], "is longer than 65536 bytes"),
+        ] {
+            let error = read(content).unwrap_err();
+            assert!(error.contains(reason) && error.contains("value") && !error.contains("geheim"), "{error}");
+        }
+        assert!(read(&[b'x'; LONGEST as usize]).is_ok());
+        assert!(read_value("/dev/zero").unwrap_err().contains("is longer than"));
+        assert!(read_value("/does/not/exist").unwrap_err().contains("cannot be read"));
+        assert!(read_value("/").unwrap_err().contains("cannot be read"));
+    }
+}
