@@ -11,7 +11,7 @@ import { startSlotcast } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually, inLanes, sleep } from './lib/waiting.mjs';
 
-/** What README allows sessions without a token: of a node, and of one connection. */
+/** What docs/limits.md allows sessions without a token: of a node, and of one connection. */
 const STRANGERS = 4_096;
 const OF_A_CONNECTION = 256;
 

@@ -1,4 +1,4 @@
-// Clients that say nothing, too little or only half: each is gone within its documented limit (README, "Limits"), and
+// Clients that say nothing, too little or only half: each is gone within its documented limit (docs/limits.md), and
 // the node holds nothing for it any more. They are all there at once, so that waiting for the slowest is waiting for all.
 
 import assert from 'node:assert/strict';

@@ -3,33 +3,21 @@
 // CHROMIUM names the browser, SCREENSHOTS a folder for pictures of what the test saw.
 
 import assert from 'node:assert/strict';
-import { accessSync, constants, mkdirSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
+import { findBrowser } from './lib/browser.mjs';
 import { day } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { secondsNow, staffToken, userToken } from './lib/tokens.mjs';
 import { sleep } from './lib/waiting.mjs';
 
 const DATE = day(7);
-const BROWSER = process.env.CHROMIUM ?? findBrowser(['chromium', 'chromium-browser', 'google-chrome']);
+const BROWSER = findBrowser();
 const skip = BROWSER ? false : 'no Chromium in PATH: install it, or name it in CHROMIUM';
-
-function findBrowser(names) {
-  const folders = (process.env.PATH ?? '').split(delimiter);
-  const candidates = names.flatMap((name) => folders.map((folder) => join(folder, name)));
-  return candidates.find((file) => {
-    try {
-      accessSync(file, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
 
 describe('the live board', { skip }, () => {
   let slotcast;

@@ -2,11 +2,11 @@
 
 import { execFileSync } from 'node:child_process';
 
-/** The page up to its table; README links to it. */
+/** The page up to its table. */
 const INTRODUCTION = `# Failures, measured
 
 This page is made by \`node tests/e2e/histories/run.mjs --table docs/failures-measured.md\`; \`--seeds\`, \`--server\` and \`--fault\`
-say how often, on what and which. README's table of failures says what is promised. This one says what was seen.
+say how often, on what and which. failures.md says what is promised. This page says what was seen.
 
 Each run starts three nodes on a store of its own: one Redis, a primary and a replica behind three Sentinels, or a Cluster of
 three primaries with a replica each. Ten users and three sockets act on four spaces as a seed chooses, five viewers watch
