@@ -56,6 +56,9 @@ pub trait Presence: Send + Sync {
     fn report(&self) -> NodeReport;
 }
 
+/// How many records that cannot be read `/readyz` names.
+const MOST_NOTES: usize = 20;
+
 /// Whether this node can serve, as its parts tell it.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -116,9 +119,17 @@ impl Health {
         !self.store.has(StoreFault::CannotSubscribe)
     }
 
-    /// What is less than it could be and stands in nobody's way, one word each.
-    pub fn notes(&self) -> Vec<&'static str> {
-        if self.is_unfenced() { vec!["store_unfenced"] } else { Vec::new() }
+    /// What is less than it could be and stands in nobody's way, one line each.
+    pub fn notes(&self) -> Vec<String> {
+        let unfenced = self.is_unfenced().then(|| "store_unfenced".to_owned());
+        let unreadable = self.store.unreadable().into_iter().take(MOST_NOTES);
+        let unreadable = unreadable.map(|(place, slot)| format!("record_unreadable: slot {slot} of {place}"));
+        unfenced.into_iter().chain(unreadable).collect()
+    }
+
+    /// How many stored records of slots cannot be read, as far as this node has seen.
+    pub fn count_unreadable(&self) -> usize {
+        self.store.unreadable().len()
     }
 
     /// Alive: the store was reached once since start.

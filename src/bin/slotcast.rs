@@ -44,6 +44,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 cli::sweep::sweep_every(&config, every, shutdown, &mut stdout()).await
             })?;
         }
+        Command::Migrate => {
+            let config = load(Needs::SWEEP)?;
+            block_on(cli::migrate::migrate(&config, &mut stdout()))?;
+        }
         Command::Healthcheck(args) => {
             let config = Config::load(&ProcessEnvironment, Needs::PROBE)?.config;
             cli::healthcheck::healthcheck(&config.listen, &args)?;

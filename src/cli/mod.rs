@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod healthcheck;
+pub mod migrate;
 pub mod serve;
 pub mod sweep;
 pub mod token;
@@ -27,6 +28,8 @@ pub enum Command {
     Serve,
     /// Free what has ended, once or again and again, and print each report as a line of JSON.
     Sweep(sweep::SweepArgs),
+    /// Move what is stored to the format of this version, all at once, and print a report as a line of JSON.
+    Migrate,
     /// Print a token signed with JWT_SECRET.
     Token(token::TokenArgs),
     /// Ask the node of this machine how it is: exit 0 when it answers 200.
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig(plain));
         let sweep = check_config::CheckConfigArgs { purpose: check_config::Purpose::Sweep, strict: true, ..plain };
         assert_eq!(parse("slotcast check-config --strict --for sweep").unwrap(), Command::CheckConfig(sweep));
+        assert_eq!(parse("slotcast migrate").unwrap(), Command::Migrate);
         assert_eq!(parse("slotcast openapi").unwrap(), Command::OpenApi);
         assert!(parse("slotcast dance").is_err());
     }

@@ -14,6 +14,7 @@
 //! order, after one for each ended hold that it found; each change takes the next version.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,8 @@ pub enum Decision {
     Repeat {
         /// The version of the last event that the first call caused.
         version: u64,
+        /// The epoch of that version; `None` where it is not known: then the present one.
+        epoch: Option<Arc<str>>,
         /// For a hold: its token and first end.
         hold: Option<HoldAnswer>,
     },
@@ -141,6 +144,8 @@ impl Slots<'_> {
                 until,
                 first_until: until,
                 first_version: 0,
+                first_epoch: None,
+                length: Some(until.as_millis() - self.now.as_millis()),
             })
         }))
     }
@@ -163,28 +168,31 @@ impl Slots<'_> {
             return None;
         }
         let until = held.iter().map(|(_, hold)| hold.first_until).min()?;
-        let version = held.iter().map(|(_, hold)| hold.first_version).max()?;
-        Some(Decision::Repeat { version, hold: Some(HoldAnswer { token: first.token.clone(), until }) })
+        let (_, last) = held.iter().max_by_key(|(_, hold)| hold.first_version)?;
+        let (version, epoch) = (last.first_version, last.first_epoch.clone());
+        Some(Decision::Repeat { version, epoch, hold: Some(HoldAnswer { token: first.token.clone(), until }) })
     }
 
     fn book(&self, actor: &Actor, token: Option<&HoldToken>) -> Result<Decision, Refusal> {
-        if let Some(version) = self.booked_version(actor) {
-            return Ok(Decision::Repeat { version, hold: None });
+        if let Some((version, epoch)) = self.booked_at(actor) {
+            return Ok(Decision::Repeat { version, epoch, hold: None });
         }
         self.require_held(actor, token)?;
         Ok(self.write(|_, record| {
             let user = record.and_then(|record| record.live_hold(self.now)).map(|hold| hold.user.clone());
-            SlotState::Booked { user, first_version: 0, data: None }
+            SlotState::Booked { user, first_version: 0, first_epoch: None, data: None }
         }))
     }
 
-    /// The last version under which the named slots were booked, when the actor has booked them all.
-    fn booked_version(&self, actor: &Actor) -> Option<u64> {
-        let versions = self.act.slots.iter().map(|slot| match &self.record(slot)?.state {
-            SlotState::Booked { user, first_version, .. } => is_actor(actor, user.as_ref()).then_some(*first_version),
+    /// The last version under which the named slots were booked, with its epoch, when the actor has booked them all.
+    fn booked_at(&self, actor: &Actor) -> Option<(u64, Option<Arc<str>>)> {
+        let positions = self.act.slots.iter().map(|slot| match &self.record(slot)?.state {
+            SlotState::Booked { user, first_version, first_epoch, .. } => {
+                is_actor(actor, user.as_ref()).then_some((*first_version, first_epoch.clone()))
+            }
             _ => None,
         });
-        versions.collect::<Option<Vec<u64>>>()?.into_iter().max()
+        positions.collect::<Option<Vec<_>>>()?.into_iter().max_by_key(|(version, _)| *version)
     }
 
     fn release(
@@ -216,7 +224,9 @@ impl Slots<'_> {
                 // The answer carries one token for all, so several holds become one.
                 let first = self.act.slots.iter().find_map(|slot| self.record(slot)?.live_hold(self.now));
                 let token = first.unwrap_or(hold).token.clone();
-                SlotState::Held(Hold { until: wanted.min(slot.start), token, ..hold.clone() })
+                let until = wanted.min(slot.start);
+                let length = Some(until.as_millis() - self.now.as_millis());
+                SlotState::Held(Hold { until, token, length, ..hold.clone() })
             }
             None => SlotState::Available { data: None },
         }))
@@ -230,10 +240,11 @@ impl Slots<'_> {
             match (to, record.map(|record| &record.state)) {
                 (StaffStatus::Available, _) => SlotState::Available { data },
                 (StaffStatus::Blocked, _) => SlotState::Blocked { data },
-                (StaffStatus::Booked, Some(SlotState::Booked { user, first_version, .. })) => {
-                    SlotState::Booked { user: user.clone(), first_version: *first_version, data }
+                (StaffStatus::Booked, Some(SlotState::Booked { user, first_version, first_epoch, .. })) => {
+                    let (user, first_version, first_epoch) = (user.clone(), *first_version, first_epoch.clone());
+                    SlotState::Booked { user, first_version, first_epoch, data }
                 }
-                (StaffStatus::Booked, _) => SlotState::Booked { user: None, first_version: 0, data },
+                (StaffStatus::Booked, _) => SlotState::Booked { user: None, first_version: 0, first_epoch: None, data },
             }
         }))
     }

@@ -1,5 +1,7 @@
 //! What is stored for a slot, and the status that follows from it and the clock.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -112,6 +114,20 @@ pub struct Hold {
     pub first_until: StoreTime,
     /// The version of the event that it first caused; 0 until that is known.
     pub first_version: u64,
+    /// The epoch of that version: a repeated `hold` answers the position that the first one had. Not known of what 0.1 stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_epoch: Option<Arc<str>>,
+    /// How long it was to last when its end was set, in ms; not known of what 0.1 stored. It never lasts longer than this
+    /// from any instant of the store's clock, which may be set back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<i64>,
+}
+
+impl Hold {
+    /// When it ends by the clock that shows `now`: at its end, or sooner where the clock was set back since that was set.
+    pub fn ends(&self, now: StoreTime) -> StoreTime {
+        self.length.map_or(self.until, |length| self.until.min(now.plus_millis(length)))
+    }
 }
 
 /// What is stored for a slot. A slot without a record is available and has no data.
@@ -131,6 +147,9 @@ pub enum SlotState {
         user: Option<UserId>,
         /// The version of the event that it first caused, 0 until that is known: a repeated `book` answers as the first one did.
         first_version: u64,
+        /// The epoch of that version; not known of what 0.1 stored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_epoch: Option<Arc<str>>,
         /// Staff's object.
         data: Option<SlotData>,
     },
@@ -142,12 +161,14 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// Fills in the version of the event that a new hold or booking causes; one that goes on keeps its first.
-    pub fn fill_first_version(&mut self, version: u64) {
-        if let SlotState::Held(Hold { first_version, .. }) | SlotState::Booked { first_version, .. } = self
+    /// Fills in the position of the event that a new hold or booking causes; one that goes on keeps its first.
+    pub fn fill_first(&mut self, epoch: &Arc<str>, version: u64) {
+        if let SlotState::Held(Hold { first_version, first_epoch, .. })
+        | SlotState::Booked { first_version, first_epoch, .. } = self
             && *first_version == 0
         {
             *first_version = version;
+            *first_epoch = Some(epoch.clone());
         }
     }
 }
@@ -168,6 +189,12 @@ pub struct SlotRecord {
 }
 
 impl SlotRecord {
+    /// What stands for a record that cannot be read: a slot that is blocked, until staff sets it anew.
+    pub fn unreadable() -> Self {
+        let (start, end) = (StoreTime::from_millis(0), StoreTime::from_millis(0));
+        Self { state: SlotState::Blocked { data: None }, version: 0, start, end, label: String::new() }
+    }
+
     /// The hold that is live at `now`.
     pub fn live_hold(&self, now: StoreTime) -> Option<&Hold> {
         match &self.state {

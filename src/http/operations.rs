@@ -97,9 +97,9 @@ pub struct ProbeBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
     /// What is less than it could be, of `/readyz` where there is any: `store_unfenced`, the store cannot tell when it
-    /// has lost writes.
+    /// has lost writes; `record_unreadable: ...`, a slot that is shown as blocked until staff sets it anew.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<&'static str>,
+    notes: Vec<String>,
 }
 
 /// Whether the node is alive: the store was reached once since its start.
@@ -130,7 +130,7 @@ pub fn starting_router() -> Router {
         .fallback(async || ApiError::from(Refusal::because(Code::Unavailable, "the store has not answered yet")))
 }
 
-fn probe(obstacles: Vec<&'static str>, reasons: Vec<String>, notes: Vec<&'static str>) -> impl IntoResponse {
+fn probe(obstacles: Vec<&'static str>, reasons: Vec<String>, notes: Vec<String>) -> impl IntoResponse {
     let (code, status) =
         if obstacles.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     (code, axum::Json(ProbeBody { status, obstacles, reasons, notes }))

@@ -29,11 +29,16 @@ impl StoreFault {
     }
 }
 
+/// Of how many days unreadable records are kept in mind.
+const MOST_DAYS: usize = 1_000;
+
 /// The faults of one store; its parts share it.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
     /// The reason of each, one line. Held for a map access only, never across an await.
     faults: Mutex<BTreeMap<StoreFault, String>>,
+    /// Where records are that cannot be read: of each day's key their slots. Held for a map access only.
+    unreadable: Mutex<BTreeMap<String, Vec<String>>>,
     unfenced: AtomicBool,
 }
 
@@ -80,6 +85,34 @@ impl StoreHealth {
     /// All faults with their reasons.
     pub fn faults(&self) -> Vec<(StoreFault, String)> {
         self.lock().iter().map(|(fault, reason)| (*fault, reason.clone())).collect()
+    }
+
+    /// Says which records of a day cannot be read; in the log once. Their slots are shown as blocked, and staff can set them
+    /// anew. The rest of the day is not concerned, so that this is no fault.
+    pub fn set_unreadable(&self, key: &str, slots: Vec<String>) {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if unreadable.get(key).is_none_or(Vec::is_empty) && slots.is_empty() {
+            return;
+        }
+        if slots.is_empty() {
+            unreadable.remove(key);
+        } else if unreadable.get(key) != Some(&slots) && unreadable.len() < MOST_DAYS {
+            tracing::error!(
+                key,
+                slots = slots.join(", "),
+                "stored slots cannot be read and are shown as blocked: staff may set them anew"
+            );
+            unreadable.insert(key.to_owned(), slots);
+        }
+    }
+
+    /// The records that could not be read when their day was last read: key and slot.
+    pub fn unreadable(&self) -> Vec<(String, String)> {
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_day = |(key, slots): (&String, &Vec<String>)| -> Vec<(String, String)> {
+            slots.iter().map(|slot| (key.clone(), slot.clone())).collect()
+        };
+        unreadable.iter().flat_map(of_day).collect()
     }
 
     /// Says whether the store always knows when it has lost writes, in a failover or a restart. Where it does not, a version

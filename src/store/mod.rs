@@ -385,6 +385,22 @@ pub struct UserBacklog {
     pub has_more: bool,
 }
 
+/// What `slotcast migrate` did, as it reports it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// The format that everything has now.
+    pub format: u64,
+    /// How many buckets, or files, were moved to it; 0 when all had it.
+    pub moved: u64,
+    /// How many records of slots there are.
+    pub records: u64,
+    /// How many of them were rewritten.
+    pub rewritten: u64,
+    /// Where records are that cannot be read.
+    pub unreadable: Vec<String>,
+}
+
 /// What one bounded sweep of a bucket did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepBatch {

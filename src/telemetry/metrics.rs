@@ -56,6 +56,8 @@ metrics! {
         rooms: IntGauge,
         /// Memberships of sockets in rooms.
         room_members: IntGauge,
+        /// Stored records of slots that could not be read when their day was last read: shown as blocked.
+        unreadable_records: IntGauge,
         /// Engine.IO sessions that are held now, also those that wait for their end.
         engine_sessions: IntGauge,
         /// Engine.IO sessions among them whose client has shown no token that holds.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use slotcast::domain::act::StaffStatus;
 use slotcast::domain::event::Position;
-use slotcast::domain::{Day, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime};
+use slotcast::domain::{Day, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::embedded::open::{FILE_NAME, MARK_NAME};
 use slotcast::store::embedded::{EmbeddedStore, OpenError};
-use slotcast::store::{ActOutcome, LogRead, SlotStore, Topic, read_whole_log};
+use slotcast::store::{ActOutcome, LogRead, Publication, SlotStore, Topic, read_whole_log};
 use tempfile::TempDir;
 
 use crate::store_conformance;
@@ -303,11 +303,11 @@ fn a_newer_format_is_refused_and_untouched() {
     const META: redb::TableDefinition<&str, &str> = redb::TableDefinition::new("meta");
     let database = redb::Database::open(file_in(folder.path())).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(META).unwrap().insert("format", "2").unwrap();
+    transaction.open_table(META).unwrap().insert("format", "3").unwrap();
     transaction.commit().unwrap();
     drop(database);
     let error = assert_refused_untouched(folder.path(), "newer");
-    assert!(matches!(&error, OpenError::NewerFormat { found, known: 1, .. } if found == "2"), "{error:?}");
+    assert!(matches!(&error, OpenError::NewerFormat { found, known: 2, .. } if found == "3"), "{error:?}");
 }
 
 #[test]
@@ -495,4 +495,62 @@ async fn acts_a_second() {
         store.read_log(Topic::Space(space(1)), &since).await.unwrap();
     }
     println!("read_log of up to 1,000: {:.0} us", (slotcast::clock::instant() - began).as_secs_f64() * 1e6 / 100.0);
+}
+
+#[tokio::test]
+async fn a_cursor_from_before_the_file_was_rolled_back_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let backup = tempfile::NamedTempFile::new().unwrap();
+    let user = UserId::new("a").unwrap();
+    let notify = async |store: &EmbeddedStore, text: &str| {
+        let data = serde_json::value::RawValue::from_string(format!("{text:?}")).unwrap();
+        let publication = Publication::ToUser { user: user.clone(), event: "e".into(), data };
+        store.publish(publication).await.unwrap();
+    };
+    let texts = async |store: &EmbeddedStore, since: u64| {
+        let messages = store.messages_of(&user, Some(since)).await.unwrap().messages;
+        let texts: Vec<String> = messages.iter().map(|message| message.data.get().to_owned()).collect();
+        (texts, messages.last().map_or(since, |message| message.sequence))
+    };
+    let store = open(folder.path());
+    act(&store).await;
+    notify(&store, "kept").await;
+    drop(store);
+    fs::copy(file_in(folder.path()), backup.path()).unwrap();
+    let store = open(folder.path());
+    let lost = act(&store).await.at;
+    for _ in 0..3 {
+        notify(&store, "lost").await;
+    }
+    // What a socket has had, and a client's position.
+    let (_, cursor) = texts(&store, 0).await;
+    store.mark_received(&user, cursor).await.unwrap();
+    drop(store);
+    fs::copy(backup.path(), file_in(folder.path())).unwrap();
+
+    let store = open(folder.path());
+    notify(&store, "new").await;
+    assert_eq!(
+        texts(&store, cursor).await.0,
+        ["\"new\""],
+        "a new message has the number of one that the socket has had"
+    );
+    assert_eq!(texts(&store, 0).await.0, ["\"kept\"", "\"new\""]);
+    act(&store).await;
+    let read = store.read_log(Topic::Space(space(1)), &lost).await.unwrap();
+    assert!(matches!(read, LogRead::Gone(_)), "{read:?}");
+}
+
+#[tokio::test]
+async fn the_last_hundred_messages_of_a_user_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let user = UserId::new("a").unwrap();
+    for n in 0..150 {
+        let data = serde_json::value::RawValue::from_string(n.to_string()).unwrap();
+        store.publish(Publication::ToUser { user: user.clone(), event: "e".into(), data }).await.unwrap();
+    }
+    let kept = store.messages_of(&user, Some(0)).await.unwrap().messages;
+    let kept: Vec<&str> = kept.iter().map(|message| message.data.get()).collect();
+    assert_eq!(kept, (50..150).map(|n| n.to_string()).collect::<Vec<_>>());
 }

@@ -189,6 +189,10 @@ async fn board(store: &dyn SlotStore) -> Vec<String> {
                             (read.now < hold.until, (hold.until.as_millis() - hold.began.as_millis()) / MINUTE);
                         format!("held by {user} under {} from {first}, live {live}, {lasts} min", hold.token.as_str())
                     }
+                    // The epoch is the store's own.
+                    SlotState::Booked { user, first_version, data, .. } => {
+                        format!("booked {user:?} {first_version} {data:?}")
+                    }
                     other => format!("{other:?}"),
                 };
                 let times = (record.start, record.end, record.label);

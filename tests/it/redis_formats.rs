@@ -6,10 +6,11 @@ use slotcast::domain::act::StaffStatus;
 use slotcast::domain::{
     Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
-use slotcast::store::redis::RedisStore;
-use slotcast::store::{ApplyError, NodeReport, SlotStore, Topic};
+use slotcast::store::hub::Watch;
+use slotcast::store::redis::{Endpoint, RedisStore, RedisSubscriptions};
+use slotcast::store::{ApplyError, NodeReport, Signal, SlotStore, Subscriptions, Topic};
 
-use crate::support::redis::RedisServer;
+use crate::support::redis::{PlainSubscriptions, RedisServer, store_at};
 
 const LEASE: Duration = Duration::from_secs(6);
 
@@ -163,4 +164,110 @@ async fn what_0_1_wrote_after_the_move_gets_another_epoch() {
     wait_for("every bucket is open", async || Bucket::all().all(|bucket| store.formats().of(bucket).is_some())).await;
     assert_ne!(epoch(&store).await, before);
     assert_eq!(server.cli(&["TYPE", &key("epoch")]), "string");
+}
+
+/// A node of a database: its store, and how it hears it.
+struct InDatabase {
+    store: RedisStore,
+    heard: RedisSubscriptions,
+}
+
+impl InDatabase {
+    fn start(server: &RedisServer, database: u8) -> Self {
+        let url = format!("{}/{database}", server.url());
+        let store = store_at(&url, "slotcast");
+        let endpoint = Endpoint::parse(&url).unwrap();
+        let heard = RedisSubscriptions::connect(&endpoint, "slotcast", store.formats()).unwrap();
+        Self { store, heard }
+    }
+
+    async fn watch(&self) -> Watch {
+        let mut watched = self.heard.watch(Topic::Space(space())).await;
+        while watched.is_err() {
+            watched = self.heard.watch(Topic::Space(space())).await;
+        }
+        watched.unwrap()
+    }
+}
+
+/// The epochs of what is heard, up to the first of one.
+async fn epochs_until(watch: &mut Watch, last: &str) -> Vec<String> {
+    let mut epochs = Vec::new();
+    while epochs.last().is_none_or(|epoch| epoch != last) {
+        if let Signal::Message(message) = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap() {
+            epochs.push(message.at.epoch.to_string());
+        }
+    }
+    epochs
+}
+
+#[tokio::test]
+async fn two_databases_of_one_redis_do_not_hear_each_other() {
+    let server = RedisServer::start();
+    let nodes = [InDatabase::start(&server, 0), InDatabase::start(&server, 1), InDatabase::start(&server, 12)];
+    for node in &nodes {
+        node.store.apply(act(1, block())).await.unwrap();
+    }
+    let mut epochs = Vec::new();
+    let mut watches = Vec::new();
+    for node in &nodes {
+        epochs.push(epoch(&node.store).await);
+        watches.push(node.watch().await);
+    }
+    for index in [0, 1, 2] {
+        // The others act first: what they say is heard before one's own, if at all.
+        for (other, node) in nodes.iter().enumerate() {
+            if other != index {
+                node.store.apply(act(2, block())).await.unwrap();
+            }
+        }
+        nodes[index].store.apply(act(3, block())).await.unwrap();
+        let own = &epochs[index];
+        let heard = epochs_until(&mut watches[index], own).await;
+        assert!(heard.iter().all(|epoch| epoch == own), "database {index}: {heard:?} of {epochs:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_node_of_0_1_lives_both_names_of_a_channel_are_published_and_heard() {
+    let server = RedisServer::start();
+    let url = format!("{}/1", server.url());
+    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
+    // The leases of database 1.
+    let mut commands = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let lease = redis::cmd("ZADD").arg("slotcast:{nodes}:leases").arg((now + 600) * 1_000).arg("old").to_owned();
+    lease.query_async::<()>(&mut commands).await.unwrap();
+    let node = InDatabase::start(&server, 1);
+    node.store.apply(act(1, block())).await.unwrap();
+    assert_eq!(node.store.formats().of(space().bucket()), Some(1));
+    // As a node of 0.1 listens and publishes.
+    let old = PlainSubscriptions::connect(&server.url(), "slotcast").await;
+    let mut old_watch = old.watch(Topic::Space(space())).await.unwrap();
+    let mut watch = node.watch().await;
+    let at = node.store.apply(act(2, block())).await.unwrap().at;
+    assert_eq!(epochs_until(&mut old_watch, &at.epoch).await, [at.epoch.to_string()]);
+    let publish = |epoch: &str| {
+        let channel = format!("slotcast:{{b{}}}:t:1:1", space().bucket().get());
+        redis::cmd("PUBLISH").arg(channel).arg(format!("1\n{epoch}\n9\nspace_changed\nnull")).to_owned()
+    };
+    publish("of0.1").query_async::<()>(&mut commands).await.unwrap();
+    epochs_until(&mut watch, "of0.1").await;
+    // Its own act is heard under both names.
+
+    lease_end(&mut commands).await;
+    wait_for("the move of every bucket", async || {
+        node.store.report_node(report(), LEASE).await.unwrap();
+        Bucket::all().all(|bucket| node.store.formats().of(bucket) == Some(2))
+    })
+    .await;
+    // From then on that name is of database 0 alone.
+    publish("of0").query_async::<()>(&mut commands).await.unwrap();
+    node.store.apply(act(3, block())).await.unwrap();
+    let heard = epochs_until(&mut watch, &at.epoch).await;
+    assert!(!heard.contains(&"of0".to_owned()), "{heard:?}");
+}
+
+async fn lease_end(commands: &mut redis::aio::MultiplexedConnection) {
+    let end = redis::cmd("ZREM").arg("slotcast:{nodes}:leases").arg("old").to_owned();
+    end.query_async::<()>(commands).await.unwrap();
 }

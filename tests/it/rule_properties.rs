@@ -79,7 +79,7 @@ impl Model {
         for change in changes {
             self.version += 1;
             let mut state = change.state.clone();
-            state.fill_first_version(self.version);
+            state.fill_first(&"epoch".into(), self.version);
             let SlotTime { number, start, end, label } = change.slot.clone();
             self.records.insert(number, SlotRecord { state, version: self.version, start, end, label });
         }
@@ -239,7 +239,7 @@ fn check_repeat(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime
         _ => return Ok(()),
     };
     let repeated = act.clone();
-    let expected = Decision::Repeat { version: model.version, hold };
+    let expected = Decision::Repeat { version: model.version, epoch: Some("epoch".into()), hold };
     prop_assert_eq!(model.decide(&repeated, now), Ok(expected));
     Ok(())
 }

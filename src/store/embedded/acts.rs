@@ -6,6 +6,7 @@ use super::batch::{Batch, Place};
 use super::failure::Failure;
 use super::tables::{parse, read_slot, user_space_range};
 use crate::domain::act::{Idempotency, SlotActKind};
+use crate::domain::event::Position;
 use crate::domain::rule::{self, Decision, hold_answer};
 use crate::domain::{Code, Refusal, SlotAct, SpaceKey, StoreTime, UserId};
 use crate::store::digest::digest_of;
@@ -31,7 +32,10 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
     let outcome = match rule::decide(&view, act, batch.now()) {
         Err(refusal) => return Ok(Err(refusal.into())),
         // Nothing is kept for a repeat: it is answered the same again, with its key or without.
-        Ok(Decision::Repeat { version, hold }) => return Ok(Ok(ActOutcome { at: batch.position(version), hold })),
+        Ok(Decision::Repeat { version, epoch, hold }) => {
+            let at = epoch.map_or_else(|| batch.position(version), |epoch| Position { epoch, version });
+            return Ok(Ok(ActOutcome { at, hold }));
+        }
         Ok(Decision::Write(changes)) => {
             let hold = match act.kind {
                 SlotActKind::Hold { .. } | SlotActKind::Extend { .. } => hold_answer(&changes),

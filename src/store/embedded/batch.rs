@@ -7,7 +7,7 @@ use redb::{ReadableTable, WriteTransaction};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::tables::{HeadRow, Tables, TopicKey, day_key, parse, slot_key, topic_key};
+use super::tables::{HeadRow, Tables, TopicKey, day_key, parse_slot, slot_key, topic_key};
 use crate::domain::event::{Position, slot_update};
 use crate::domain::rule::Change;
 use crate::domain::slot::SlotState;
@@ -144,7 +144,7 @@ impl<'txn> Batch<'txn> {
         if let Some(old) = records.remove(&number) {
             self.forget_hold(place, number, &old)?;
         }
-        let record = record_of(change, at.version);
+        let record = record_of(change, &at);
         self.store_record(place, number, &record)?;
         records.insert(number, record);
         Ok(at)
@@ -237,7 +237,8 @@ pub(super) fn read_day(
     for row in slots.range(super::tables::day_range(place.space, place.day))? {
         let (key, record) = row?;
         let (_, _, _, number) = key.value();
-        records.insert(super::tables::number_of(number)?, parse(record.value(), "slots", key.value())?);
+        let record = parse_slot(record.value()).unwrap_or_else(SlotRecord::unreadable);
+        records.insert(super::tables::number_of(number)?, record);
     }
     Ok(records)
 }
@@ -250,11 +251,11 @@ pub(super) fn oldest_kept_day(now: StoreTime) -> i32 {
     day_key(oldest.into())
 }
 
-fn record_of(change: &Change, version: u64) -> SlotRecord {
+fn record_of(change: &Change, at: &Position) -> SlotRecord {
     let mut state = change.state.clone();
-    state.fill_first_version(version);
+    state.fill_first(&at.epoch, at.version);
     let slot = &change.slot;
-    SlotRecord { state, version, start: slot.start, end: slot.end, label: slot.label.clone() }
+    SlotRecord { state, version: at.version, start: slot.start, end: slot.end, label: slot.label.clone() }
 }
 
 /// Checks that a text is JSON, and shares it.

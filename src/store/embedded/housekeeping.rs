@@ -4,7 +4,7 @@ use redb::ReadableTable;
 
 use super::batch::{Batch, Place, log_has_ended, oldest_kept_day};
 use super::failure::Failure;
-use super::tables::{day_of, day_range, number_of, parse, space_of};
+use super::tables::{day_of, day_range, number_of, parse_slot, space_of};
 use crate::domain::SlotRecord;
 use crate::store::KEEP_MILLIS;
 
@@ -93,7 +93,7 @@ fn forget_slots(batch: &mut Batch<'_>, place: Place) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for row in batch.tables().slots.range(day_range(place.space, place.day))? {
         let (key, record) = row?;
-        rows.push((key.value(), parse::<SlotRecord>(record.value(), "slots", key.value())?));
+        rows.push((key.value(), parse_slot(record.value()).unwrap_or_else(SlotRecord::unreadable)));
     }
     for (key, record) in rows {
         batch.forget_hold(place, number_of(key.3)?, &record)?;

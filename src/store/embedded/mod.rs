@@ -52,8 +52,8 @@ use self::writer::{Queue, Writer};
 use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    Subscriptions, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, Migration, NodeReport, Publication, SlotStore, SpaceState,
+    StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
 };
 use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
@@ -65,6 +65,7 @@ pub struct EmbeddedStore {
     /// `None` only while the store is being dropped.
     queue: Option<Queue>,
     writer: Option<JoinHandle<()>>,
+    was_moved: bool,
     /// What was reported, and until when it holds. Held for a map access only, never across an await.
     nodes: Mutex<HashMap<String, (NodeReport, StoreTime)>>,
 }
@@ -97,7 +98,7 @@ impl EmbeddedStore {
     }
 
     fn start(folder: &Path, opened: Opened, clock: StoreClock) -> Result<EmbeddedStore, OpenError> {
-        let Opened { database, epoch, commits, mark } = opened;
+        let Opened { database, epoch, commits, was_moved, mark } = opened;
         let shared = Arc::new(Shared {
             folder: folder.into(),
             health: Arc::default(),
@@ -109,12 +110,23 @@ impl EmbeddedStore {
         let (writer, queue) = Writer::new(shared.clone(), mark, commits);
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(|| writer.run());
         let thread = thread.map_err(|error| OpenError::Io { file: folder.into(), cause: error.to_string() })?;
-        Ok(Self { shared, queue: Some(queue), writer: Some(thread), nodes: Mutex::default() })
+        Ok(Self { shared, queue: Some(queue), writer: Some(thread), was_moved, nodes: Mutex::default() })
     }
 
     /// What this store cannot do now.
     pub fn health(&self) -> Arc<StoreHealth> {
         self.shared.health.clone()
+    }
+
+    /// What opening the file did about its format: everything that there is to do, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn migration(&self) -> Result<Migration, StoreError> {
+        let (records, unreadable) = self.read(Snapshot::count_records)?;
+        let moved = u64::from(self.was_moved);
+        Ok(Migration { format: tables::FORMAT, moved, records, rewritten: 0, unreadable })
     }
 
     /// How many commits, each with its fsync, the file has seen since it was made.

@@ -14,8 +14,10 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, St
 
 use super::failure::Failure;
 use super::mark::Mark;
-use super::tables::{COMMITS, FORMAT, HEADS, LOG, LOG_ENDS, META, Tables};
+use super::tables::{COMMITS, FORMAT, HEADS, HOLD_ENDS, LOG, LOG_ENDS, META, OLDEST_FORMAT, SLOTS, Tables, parse_slot};
 use super::trial::TrialBackend;
+use crate::domain::StoreTime;
+use crate::domain::slot::SlotState;
 
 /// The data file's name in its folder.
 pub const FILE_NAME: &str = "slotcast.redb";
@@ -98,6 +100,8 @@ pub(super) struct Opened {
     pub(super) epoch: Arc<str>,
     /// How many commits it has.
     pub(super) commits: u64,
+    /// Whether it was moved to the newest format.
+    pub(super) was_moved: bool,
     pub(super) mark: Mark,
 }
 
@@ -127,7 +131,8 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let database = builder().open(&file).map_err(|error| database_error(&file, error))?;
     let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
-    Ok(Opened { database, epoch: continued.epoch, commits: continued.commits, mark: open_mark })
+    let Continued { epoch, commits, was_moved } = continued;
+    Ok(Opened { database, epoch, commits, was_moved, mark: open_mark })
 }
 
 fn builder() -> Builder {
@@ -219,7 +224,7 @@ fn check_contents(file: &Path) -> Result<(), OpenError> {
     let format = read_format(&database).map_err(|failure| corrupt(file, failure))?;
     let Some(format) = format else { return Err(OpenError::Foreign { file: file.into() }) };
     match format.parse::<u64>() {
-        Ok(found) if found == FORMAT => {}
+        Ok(OLDEST_FORMAT..=FORMAT) => {}
         Ok(found) if found > FORMAT => {
             return Err(OpenError::NewerFormat { file: file.into(), found: format, known: FORMAT });
         }
@@ -251,6 +256,7 @@ fn check_tables(database: &Database) -> Result<(), Failure> {
 struct Continued {
     epoch: Arc<str>,
     commits: u64,
+    was_moved: bool,
 }
 
 /// Makes the file this node's own: compares what it says of itself with what it is.
@@ -258,17 +264,29 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
     let identity = identity_of(&fs::metadata(file).map_err(StorageError::Io)?);
     let transaction = database.begin_write()?;
     let commits = read_commits(&transaction)?;
-    let (stored_epoch, stored_identity) = {
+    let (stored_epoch, stored_identity, format) = {
         let meta = transaction.open_table(META)?;
         let text = |key| -> Result<Option<String>, Failure> { Ok(meta.get(key)?.map(|row| row.value().to_owned())) };
-        (text("epoch")?, text("identity")?)
+        (text("epoch")?, text("identity")?, text("format")?)
     };
-    // A mark that is behind is left by a power cut; one that is ahead, or missing, proves nothing.
-    let proved = stored_identity.as_deref() == Some(identity.as_str()) && mark.is_some_and(|mark| mark <= commits);
+    let shortened = shorten_holds(&transaction, crate::clock::wall())?;
+    // A mark that is behind is left by a power cut; one that is ahead, or missing, proves nothing. A board that changes without
+    // an event is another one under its version.
+    let proved = shortened == 0
+        && stored_identity.as_deref() == Some(identity.as_str())
+        && mark.is_some_and(|mark| mark <= commits);
+    let has_newest_format = format.as_deref() == Some(FORMAT.to_string().as_str());
     match stored_epoch {
-        Some(epoch) if proved => {
+        Some(epoch) if proved && has_newest_format => {
             transaction.abort()?;
-            Ok(Continued { epoch: epoch.into(), commits })
+            Ok(Continued { epoch: epoch.into(), commits, was_moved: false })
+        }
+        Some(epoch) if proved => {
+            move_to_newest(&transaction)?;
+            let commits = commits + 1;
+            transaction.open_table(COMMITS)?.insert((), commits)?;
+            transaction.commit()?;
+            Ok(Continued { epoch: epoch.into(), commits, was_moved: true })
         }
         stored => {
             if stored.is_some() {
@@ -280,12 +298,55 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
             }
             let epoch = random_hex()?;
             start_epoch(&transaction, &epoch, &identity)?;
+            if !has_newest_format {
+                move_to_newest(&transaction)?;
+            }
             let commits = commits + 1;
             transaction.open_table(COMMITS)?.insert((), commits)?;
             transaction.commit()?;
-            Ok(Continued { epoch: epoch.into(), commits })
+            Ok(Continued { epoch: epoch.into(), commits, was_moved: !has_newest_format })
         }
     }
+}
+
+/// Ends sooner what would last longer from now than when its end was set, because the clock was set back since. Tells how many
+/// holds that were.
+fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> Result<usize, Failure> {
+    let (mut ends, mut slots) = (transaction.open_table(HOLD_ENDS)?, transaction.open_table(SLOTS)?);
+    let rows = ends.iter()?.map(|row| row.map(|(key, _)| key.value()));
+    let mut shortened = 0;
+    for key @ (bucket, until, site, space, day, slot) in rows.collect::<Result<Vec<_>, _>>()? {
+        let slot_key = (site, space, day, slot);
+        let Some(mut record) = slots.get(slot_key)?.and_then(|row| parse_slot(row.value())) else { continue };
+        let SlotState::Held(hold) = &mut record.state else { continue };
+        let nearer = hold.ends(now);
+        if hold.until.as_millis() != until || nearer >= hold.until {
+            continue;
+        }
+        hold.until = nearer;
+        let json = serde_json::to_string(&record).map_err(|error| Failure::BadRow(error.to_string()))?;
+        slots.insert(slot_key, json.as_str())?;
+        ends.remove(key)?;
+        ends.insert((bucket, nearer.as_millis(), site, space, day, slot), ())?;
+        shortened += 1;
+    }
+    if shortened > 0 {
+        tracing::warn!(
+            holds = shortened,
+            "the clock was set back while holds were live: they end after their own length from now"
+        );
+    }
+    Ok(shortened)
+}
+
+/// Moves the file to the newest format: from then on an older program refuses it. The rows of format 1 are rows of format 2.
+fn move_to_newest(transaction: &WriteTransaction) -> Result<(), Failure> {
+    transaction.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    tracing::info!(
+        format = FORMAT,
+        "moved the data file to a new format: versions of slotcast before 0.2 cannot use it any more"
+    );
+    Ok(())
 }
 
 /// Begins an epoch: versions go on, logs begin anew, because their messages name the old epoch.

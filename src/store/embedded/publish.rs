@@ -30,7 +30,9 @@ fn send_to_user(
     data: Box<serde_json::value::RawValue>,
 ) -> Result<(), Failure> {
     let (last, received) = read_user(&batch.tables().users, &user)?;
-    let sequence = last + 1;
+    // At least the time, so that a number is never given twice, also where the file was restored from a backup: a socket that
+    // is still there would take a new message for one that it has had.
+    let sequence = (last + 1).max(u64::try_from(batch.now().as_millis()).unwrap_or(0));
     let ends = batch.now().plus_millis(KEEP_MILLIS).as_millis();
     let topic = Topic::Bucket(user.bucket());
     let message = UserMessage { user, sequence, event, data };
@@ -41,13 +43,24 @@ fn send_to_user(
     tables.users.insert(user, (sequence, received))?;
     tables.user_log.insert((user, sequence), (ends, json.as_str()))?;
     tables.user_log_ends.insert((ends, user, sequence), ())?;
-    if let Some(oldest) = sequence.checked_sub(USER_LOG_LENGTH as u64) {
-        let dropped = tables.user_log.remove((user, oldest))?.map(|row| row.value().0);
-        if let Some(ends) = dropped {
-            tables.user_log_ends.remove((ends, user, oldest))?;
-        }
+    for (sequence, ends) in too_old(&tables.user_log, user)? {
+        tables.user_log.remove((user, sequence))?;
+        tables.user_log_ends.remove((ends, user, sequence))?;
     }
     batch.append(topic, MessageKind::User, |_| json).map(drop)
+}
+
+/// The sequences and ends of the user's messages beyond those that are kept.
+fn too_old(
+    user_log: &impl ReadableTable<(&'static str, u64), (i64, &'static str)>,
+    user: &str,
+) -> Result<Vec<(u64, i64)>, Failure> {
+    let mut old = Vec::new();
+    for row in user_log.range((user, 0)..=(user, u64::MAX))?.rev().skip(USER_LOG_LENGTH) {
+        let (key, row) = row?;
+        old.push((key.value().1, row.value().0));
+    }
+    Ok(old)
 }
 
 fn disconnect_user(batch: &mut Batch<'_>, user: UserId) -> Result<(), Failure> {

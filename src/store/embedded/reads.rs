@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTable};
 
 use super::Shared;
 use super::batch::{Place, log_has_ended, raw_json, read_day, read_head};
@@ -11,11 +11,12 @@ use super::publish::read_user;
 use super::spaces::{read_revision, read_schedule};
 use super::tables::{
     HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_HOLDS, USER_LOG, USERS, day_of, number_of, open_for_reading, parse,
-    read_slot, space_of, space_range, topic_key, user_range,
+    parse_slot, read_slot, space_of, space_range, topic_key, user_range,
 };
 use crate::domain::event::Position;
 use crate::domain::slot::Status;
-use crate::domain::{Day, SiteId, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::store::health::StoreHealth;
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, Topic, UserBacklog};
 
 /// One snapshot.
@@ -23,6 +24,7 @@ pub(super) struct Snapshot {
     transaction: ReadTransaction,
     epoch: Arc<str>,
     now: StoreTime,
+    health: Arc<StoreHealth>,
 }
 
 impl Snapshot {
@@ -30,7 +32,7 @@ impl Snapshot {
     pub(super) fn take(shared: &Shared) -> Result<Self, Failure> {
         let (transaction, epoch) = shared.begin_read()?;
         // After the snapshot, so that nothing in it is of the future.
-        Ok(Self { transaction, epoch, now: shared.clock.now() })
+        Ok(Self { transaction, epoch, now: shared.clock.now(), health: shared.health.clone() })
     }
 
     pub(super) fn read_space(&self, space: SpaceKey) -> Result<SpaceState, Failure> {
@@ -46,7 +48,7 @@ impl Snapshot {
     }
 
     /// Slots of the future that are held, booked or blocked.
-    fn taken(&self, space: SpaceKey) -> Result<Vec<(Day, crate::domain::SlotNumber, SlotRecord)>, Failure> {
+    fn taken(&self, space: SpaceKey) -> Result<Vec<(Day, SlotNumber, SlotRecord)>, Failure> {
         let today = self.now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         // A local day is never more than one off.
         let from = Day::from(today.yesterday().unwrap_or(today));
@@ -55,7 +57,8 @@ impl Snapshot {
         for row in slots.range(space_range(space, from))? {
             let (key, record) = row?;
             let (_, _, day, number) = key.value();
-            let record: SlotRecord = parse(record.value(), "slots", key.value())?;
+            // What cannot be read is shown as blocked by the day's board, and told of there.
+            let Some(record) = parse_slot(record.value()) else { continue };
             let is_taken = matches!(record.status(self.now), Status::Occupied | Status::Booked | Status::Blocked);
             if is_taken && record.start > self.now {
                 taken.push((day_of(day)?, number_of(number)?, record));
@@ -68,7 +71,30 @@ impl Snapshot {
         let revision = read_revision(&open_for_reading(&self.transaction, SPACES)?, space)?;
         let slots = open_for_reading(&self.transaction, SLOTS)?;
         let records = read_day(&slots, Place { space, day }, self.now)?;
+        self.tell_unreadable(Place { space, day }, &records);
         Ok(DayState { at: self.head(Topic::Space(space))?, revision, now: self.now, records })
+    }
+
+    /// How many records there are, and where those are that cannot be read.
+    pub(super) fn count_records(&self) -> Result<(u64, Vec<String>), Failure> {
+        let (mut count, mut unreadable) = (0, Vec::new());
+        for row in open_for_reading(&self.transaction, SLOTS)?.iter()? {
+            let (key, record) = row?;
+            count += 1;
+            if parse_slot(record.value()).is_none() {
+                let (site, space, day, slot) = key.value();
+                unreadable.push(format!("site {site} space {space} {day} slot {slot}"));
+            }
+        }
+        Ok((count, unreadable))
+    }
+
+    fn tell_unreadable(&self, place: Place, records: &std::collections::BTreeMap<SlotNumber, SlotRecord>) {
+        let unreadable = SlotRecord::unreadable();
+        let slots = records.iter().filter(|(_, record)| **record == unreadable).map(|(number, _)| number.to_string());
+        let slots: Vec<String> = slots.collect();
+        let Place { space, day } = place;
+        self.health.set_unreadable(&format!("site {} space {} {day}", space.site, space.space), slots);
     }
 
     pub(super) fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, Failure> {

@@ -6,7 +6,7 @@ use redb::ReadableTable;
 
 use super::batch::{Batch, Place};
 use super::failure::Failure;
-use super::tables::{day_of, number_of, space_of};
+use super::tables::{day_of, number_of, slot_key, space_of};
 use crate::domain::rule::expire;
 use crate::domain::{Bucket, SlotNumber};
 use crate::store::SweepBatch;
@@ -17,7 +17,7 @@ pub(super) fn sweep(batch: &mut Batch<'_>, bucket: Bucket, limit: usize) -> Resu
     let ended = ended_holds(batch, bucket, limit)?;
     let mut report = SweepBatch::default();
     let mut places: BTreeMap<Place, Vec<SlotNumber>> = BTreeMap::new();
-    for (until, place, number) in ended {
+    for &(until, place, number) in &ended {
         report.oldest_late_ms = report.oldest_late_ms.max(u64::try_from(now - until).unwrap_or(0));
         places.entry(place).or_default().push(number);
     }
@@ -28,6 +28,7 @@ pub(super) fn sweep(batch: &mut Batch<'_>, bucket: Bucket, limit: usize) -> Resu
             report.spaces.push(place.space);
         }
     }
+    forget_entries(batch, bucket, ended)?;
     if let Some(next) = next_end(batch, bucket)? {
         report.more = next <= now;
         report.next_end_in_ms = Some(u64::try_from(next - now).unwrap_or(0));
@@ -49,7 +50,24 @@ fn ended_holds(batch: &Batch<'_>, bucket: Bucket, limit: usize) -> Result<Vec<(i
     Ok(ended)
 }
 
-/// Frees slots of one day, and tells how many. A slot that is no ended hold is left alone, whatever the index said.
+/// Takes out of the index what has no hold: the records of the holds were freed, or cannot be read.
+fn forget_entries(
+    batch: &mut Batch<'_>,
+    bucket: Bucket,
+    entries: Vec<(i64, Place, SlotNumber)>,
+) -> Result<(), Failure> {
+    for (until, place, number) in entries {
+        let (site, space, day, slot) = slot_key(place.space, place.day, number);
+        let key = (bucket.get(), until, site, space, day, slot);
+        if batch.tables().hold_ends.get(key)?.is_some() {
+            batch.write().hold_ends.remove(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Frees slots of one day, and tells how many. A slot that is no ended hold is left alone, whatever the index said, and is
+/// taken out of the index.
 fn free(batch: &mut Batch<'_>, place: Place, numbers: &[SlotNumber]) -> Result<u64, Failure> {
     let mut records = batch.day_records(place)?;
     let now = batch.now();

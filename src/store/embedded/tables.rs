@@ -10,8 +10,12 @@ use super::failure::Failure;
 use crate::domain::{Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::Topic;
 
-/// The format that this program writes and reads.
-pub(super) const FORMAT: u64 = 1;
+/// The format that this program writes: 2 since 0.2.
+pub(super) const FORMAT: u64 = 2;
+
+/// The oldest format that this program reads, and moves to [`FORMAT`] when it opens the file. Format 1 is that of 0.1: the same
+/// tables; its records do not have the members of `Hold` and `Booked` that may be missing.
+pub(super) const OLDEST_FORMAT: u64 = 1;
 
 /// `format`, `epoch` and `identity` of the file, as text.
 pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
@@ -185,7 +189,13 @@ pub(super) fn read_slot(
     slots: &impl ReadableTable<SlotKey, &'static str>,
     key: SlotKey,
 ) -> Result<Option<SlotRecord>, Failure> {
-    slots.get(key)?.map(|row| parse(row.value(), "slots", key)).transpose()
+    Ok(slots.get(key)?.map(|row| parse_slot(row.value()).unwrap_or_else(SlotRecord::unreadable)))
+}
+
+/// Reads a record; `None` when it is none. That costs its slot, never its day: it is shown as blocked, until staff sets it
+/// anew.
+pub(super) fn parse_slot(json: &str) -> Option<SlotRecord> {
+    serde_json::from_str(json).ok()
 }
 
 /// Reads a JSON value; what does not parse names its row.

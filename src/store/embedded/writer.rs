@@ -241,7 +241,7 @@ impl Writer {
         }
         self.next_reopen = clock::instant() + REOPEN_EVERY;
         match open(&self.shared.folder, Absent::Refuse) {
-            Ok(Opened { database, epoch, commits, mark }) => {
+            Ok(Opened { database, epoch, commits, mark, .. }) => {
                 self.mark = mark;
                 self.commits = commits;
                 self.shared.set_commits(commits);

@@ -40,8 +40,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         SlotActKind::Extend { .. } => &scripts::EXTEND,
         SlotActKind::Update { .. } => &scripts::UPDATE,
     };
-    let mut call = Call::new(script)
-        .fence(bucket)
+    let mut call = Call::writing(script, of_space)
         .key(keys.head(of_space))
         .key(keys.log(of_space))
         .key(keys.day(space, act.day))
@@ -129,7 +128,7 @@ fn label_of(slot: &SlotTime) -> Result<&str, StoreError> {
 
 /// When the slots of a day are forgotten, in seconds since 1970: as the embedded store, [`DAYS_KEPT`] after the day is over
 /// everywhere.
-fn forgotten_at_seconds(day: Day) -> i64 {
+pub(super) fn forgotten_at_seconds(day: Day) -> i64 {
     let date = day.date().saturating_add(jiff::Span::new().days(i64::from(DAYS_KEPT) + 2));
     let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);
     midnight.map_or(jiff::Timestamp::MAX.as_second(), |midnight| midnight.timestamp().as_second())

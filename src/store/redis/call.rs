@@ -18,8 +18,8 @@ use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
 use crate::domain::Bucket;
-use crate::store::StoreError;
 use crate::store::health::StoreHealth;
+use crate::store::{StoreError, Topic};
 
 /// How long a call may take, its repeats included. Less than the second after which a 503 is final.
 const CALL_TIME: Duration = Duration::from_millis(900);
@@ -32,19 +32,26 @@ pub(super) struct Call {
     script: &'static Script,
     /// Whose fence is the first key.
     fence: Option<Bucket>,
+    /// What it writes to, where that may be half done.
+    topic: Option<Topic>,
     keys: Vec<String>,
     args: Vec<String>,
 }
 
 impl Call {
     pub(super) fn new(script: &'static Script) -> Self {
-        Self { script, fence: None, keys: Vec::new(), args: Vec::new() }
+        Self { script, fence: None, topic: None, keys: Vec::new(), args: Vec::new() }
     }
 
     /// Makes the fence of a bucket the first key.
     pub(super) fn fence(mut self, bucket: Bucket) -> Self {
         self.fence = Some(bucket);
         self
+    }
+
+    /// A script that writes to a topic, and whose first key is the fence of its bucket.
+    pub(super) fn writing(script: &'static Script, topic: Topic) -> Self {
+        Self { topic: Some(topic), ..Self::new(script).fence(topic.bucket()) }
     }
 
     pub(super) fn key(mut self, key: String) -> Self {
@@ -77,12 +84,12 @@ impl Budget {
 
 /// Runs scripts and commands.
 pub(super) struct Runner {
-    commands: Commands,
+    pub(super) commands: Commands,
     pub(super) keys: Keys,
     pub(super) formats: Formats,
     fence: Fence,
     shift_millis: i64,
-    health: Arc<StoreHealth>,
+    pub(super) health: Arc<StoreHealth>,
 }
 
 /// What a script gets that must not run twice.
@@ -129,11 +136,14 @@ impl Runner {
     }
 
     /// Runs a script that must not run twice, whose first key is the fence of the bucket. It gets the act's id, the deadline
-    /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late` and `unknown` as `act.lua` says, with the
-    /// store's time second.
+    /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late`, `unknown` and `half` as `act.lua` says, with
+    /// the store's time second.
     pub(super) async fn once(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         let mut once = Once { act_id: random_hex()?, budget, was_sent: false };
+        if let Some(bucket) = call.fence {
+            self.refuse_without_rights(bucket).await?;
+        }
         loop {
             once.was_sent = tries.may_be_done;
             match tries.within(self.send(call, Some(&once))).await {
@@ -143,6 +153,12 @@ impl Runner {
                     match reply.text_at(0)? {
                         // This store's idea of the time was wrong, or the reply before this one took too long.
                         "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
+                        "half" => {
+                            if let Some(topic) = call.topic {
+                                self.repair(topic, reply.text_at(2)?, budget).await?;
+                            }
+                            tries.pause_after(Failure::NotDone("an earlier act is half done".into())).await?;
+                        }
                         "unknown" => {
                             let cause = "its reply was lost, and the log does not reach back far enough to tell";
                             return Err(StoreError::new(call.script.name, cause));
@@ -230,8 +246,11 @@ impl Runner {
                 }
                 Err(Refused::ByServer(error)) if self.commands.follow(&mut route, &error).await => {}
                 Err(refused) => {
-                    if matches!(&refused, Refused::ByServer(error) if error.code() == Some(ALONE)) {
-                        server.tell_alone();
+                    if let Refused::ByServer(error) = &refused {
+                        self.note_missing_right(error);
+                        if error.code() == Some(ALONE) {
+                            server.tell_alone();
+                        }
                     }
                     return Err(refused);
                 }

@@ -18,11 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::RedisError;
+#[cfg(feature = "server")]
+use redis::RedisResult;
 
 use super::call::{Call, Failure, Runner};
+#[cfg(feature = "server")]
+use super::connect::Commands;
 use super::scripts;
 use crate::clock;
 use crate::domain::Bucket;
+#[cfg(feature = "server")]
+use crate::store::finding::{Finding, Severity};
 
 /// The newest format that this program knows.
 pub const NEWEST: u8 = 2;
@@ -106,6 +112,30 @@ impl Formats {
 
 fn age(instant: Instant) -> Duration {
     clock::instant().saturating_duration_since(instant)
+}
+
+/// What the buckets' formats are, in one line: an error where this program does not know one.
+///
+/// # Errors
+///
+/// Redis does not answer.
+#[cfg(feature = "server")]
+pub(super) async fn check(commands: &Commands, prefix: &str) -> RedisResult<Finding> {
+    let formats = Bucket::all().map(|bucket| async move {
+        let mut get = redis::cmd("HGET");
+        get.arg(format!("{prefix}:{{b{}}}:fence", bucket.get())).arg("format");
+        get.query_async::<Option<String>>(&mut commands.clone()).await
+    });
+    let formats = futures_util::future::try_join_all(formats).await?;
+    let is_unknown = |format: &&String| **format != NEWEST.to_string();
+    Ok(match formats.iter().flatten().find(is_unknown) {
+        Some(found) => Finding { severity: Severity::Error, text: refusal(found) },
+        None => {
+            let count = formats.iter().flatten().count();
+            let text = format!("{count} of {} buckets have format {NEWEST}, the newest", formats.len());
+            Finding { severity: Severity::Good, text }
+        }
+    })
 }
 
 /// Why a bucket's format cannot be used, in one line for the operator.

@@ -38,12 +38,12 @@
 //! |---|---|---|
 //! | `P:{bN}:fence` | hash | `format` of the bucket, `epoch`, and `replid`: the server's `master_replid` when it began. Only from format 2 on |
 //! | `P:{bN}:epoch` | | in format 1 the fence: a hash with `epoch` and `replid`. From format 2 on a string, so that each script of 0.1 fails |
-//! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a bucket also `f`, how many slots were ever freed in it; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON. Never expires |
+//! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a bucket also `f`, how many slots were ever freed in it; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON, empty when it was removed; `half` while a script is at work or after one that failed in its middle: the days that it touched (`YYYYMMDD`, a comma between), or `-`. Never expires |
 //! | `P:{bN}:log`, `P:{bN}:log:S:X` | stream | of a topic: entry `<version>-0` with `e` epoch, `k` kind, `p` JSON, `t` instant in ms; the last of an act also `a` the act's id and `r` its answer (token and end, a line each). The last 1,024, for 24 h after the last |
 //! | `P:{b0}:everyone` | stream | as the log of bucket 0, of its messages to everyone only: the last 1,024 of these, for 24 h after the last |
 //! | `P:{bN}:day:S:X:YYYYMMDD` | hash | slot number to record (below). Until 32 days after the day |
 //! | `P:{bN}:days:S:X` | zset | the days that the space has slots on, `YYYYMMDD` as member and score |
-//! | `P:{bN}:ends` | zset | score: a hold's end in ms; member: site, space, day, slot, user, token, label, a line each |
+//! | `P:{bN}:ends` | zset | score: a hold's end in ms; member: site, space, day, slot, user, token, label, a line each, and from format 2 on how long the hold lasts from when its end was set, in ms |
 //! | `P:{bN}:holds` | zset | score 0; member: user, site, space, day, slot, token, end in ms, label, a line each |
 //! | `P:{bN}:spaces` | zset | score 0; member: space and site of a registered space, `X\|S` |
 //! | `P:{bN}:calls:U` | hash | the last 256 calls of caller U under an Idempotency-Key in the spaces of this bucket: `kn` how many there were, `ksR` the digest at place R of the ring, `k` and a key's digest the call: its number, its instant in ms, epoch, version, token, end and the digest of the call, a line each. In U's own bucket also `cn`, `csR` and `c` and a digest: those in whichever space, number, instant and digest of the call. 24 h after the last |
@@ -55,7 +55,13 @@
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address; and `stamp`, new with each change |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, a line, and until when, in ms; expires then |
 //!
-//! A record is twelve lines: state (`a` available, `h` held, `b` booked, `c` blocked), version, start and end of the slot in
+//! A record of format 2 is an object of JSON that begins with `{`; its members are texts, and those that do not apply are left
+//! out: `s` state (`a` available, `h` held, `b` booked, `c` blocked), `v` version, `b` and `e` start and end of the slot in
+//! ms, `l` its label, `u` user, `t` token, `g` when the hold began, `h` when it ends, `f` when it was first to end (ms), `n` how
+//! long it lasts from when its end was set (ms), `w` and `x` version and epoch of the event that the hold or booking first
+//! caused, `d` staff's JSON, digit for digit. Later versions may add members: a reader ignores those that it does not know.
+//!
+//! A record of format 1 is twelve lines: state (`a` available, `h` held, `b` booked, `c` blocked), version, start and end of the slot in
 //! ms, its label, user, token, when the hold began, when it ends, when it was first to end (ms), the version it first
 //! took, and staff's JSON, digit for digit, which may have line ends of its own. What does not apply is empty.
 
@@ -175,7 +181,12 @@ impl Keys {
     }
 
     pub(super) fn day(&self, space: SpaceKey, day: Day) -> String {
-        format!("{}:{}", of_topic(&self.prefix, "day", Topic::Space(space)), compact(day))
+        self.day_of_text(space, &compact(day))
+    }
+
+    /// The key of a day that may be none, as the list of days has it.
+    pub(super) fn day_of_text(&self, space: SpaceKey, day: &str) -> String {
+        format!("{}:{day}", of_topic(&self.prefix, "day", Topic::Space(space)))
     }
 
     pub(super) fn days(&self, space: SpaceKey) -> String {
@@ -210,6 +221,22 @@ impl Keys {
 
     pub(super) fn mail(&self, user: &UserId) -> String {
         self.of_bucket(user.bucket(), &format!("mail:{user}"))
+    }
+
+    /// Matches the keys of all days of a bucket.
+    #[cfg(feature = "server")]
+    pub(super) fn pattern_of_days(&self, bucket: Bucket) -> String {
+        let literal = |character: char| match character {
+            '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
+            other => other.to_string(),
+        };
+        let prefix: String = self.prefix.chars().map(literal).collect();
+        format!("{prefix}:{{b{}}}:day:*", bucket.get())
+    }
+
+    /// A key for trying commands on, new each time.
+    pub(super) fn check(&self, bucket: Bucket, kind: &str) -> String {
+        self.of_bucket(bucket, &format!("check:{:016x}:{kind}", fastrand::u64(..)))
     }
 
     pub(super) fn leases(&self) -> String {

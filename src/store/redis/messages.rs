@@ -16,8 +16,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
         Publication::ToUser { user, event, data } => {
             let keys = &store.keys;
             let topic = Topic::Bucket(user.bucket());
-            let call = Call::new(&scripts::NOTIFY)
-                .fence(user.bucket())
+            let call = Call::writing(&scripts::NOTIFY, topic)
                 .key(keys.head(topic))
                 .key(keys.log(topic))
                 .key(keys.user(&user))
@@ -30,8 +29,7 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
         }
         Publication::ToEveryone(message) => {
             let topic = Topic::Bucket(Bucket::EVERYONE);
-            let call = Call::new(&scripts::PUBLISH)
-                .fence(Bucket::EVERYONE)
+            let call = Call::writing(&scripts::PUBLISH, topic)
                 .key(store.keys.head(topic))
                 .key(store.keys.log(topic))
                 .key(store.keys.everyone())
@@ -112,8 +110,7 @@ pub(super) async fn put_space(
     expected: &Position,
 ) -> Result<Position, ApplyError> {
     let (keys, topic) = (&store.keys, Topic::Space(space));
-    let call = Call::new(&scripts::PUT_SPACE)
-        .fence(space.bucket())
+    let call = Call::writing(&scripts::PUT_SPACE, topic)
         .key(keys.head(topic))
         .key(keys.log(topic))
         .key(keys.spaces(space.bucket()))

@@ -5,7 +5,7 @@
 //! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
 //!   a node is about to stand on.
 //! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
-//!   reply. `reply`, `record`: reading what comes back.
+//!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
 //! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
@@ -27,9 +27,12 @@ pub mod keys;
 mod link;
 mod logs;
 mod messages;
+#[cfg(feature = "server")]
+mod migrate;
 mod nodes;
 mod reads;
 mod record;
+mod repair;
 mod reply;
 mod scripts;
 #[cfg(feature = "server")]

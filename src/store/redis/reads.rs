@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::keys::{compact, parse_compact, parse_kind, space_key};
+use super::keys::{parse_compact, parse_kind, space_key};
 use super::record::{parse_record, parse_time, parse_token};
 use super::reply::Reply;
 use super::scripts;
@@ -22,12 +22,19 @@ const DAY_PASSES: usize = 32;
 pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
     let keys = &store.keys;
     let (reply, texts) = read_day_texts(store, space, day).await?;
-    let mut records = BTreeMap::new();
-    for (number, record) in &texts {
-        let slot = read_slot(number, record).ok_or_else(|| bad_value(&keys.day(space, day)))?;
-        records.insert(slot.0, slot.1);
+    let (now, key) = (reply.time_at(0)?, keys.day(space, day));
+    let (mut records, mut unreadable) = (BTreeMap::new(), Vec::new());
+    for (number, text) in texts {
+        let record = parse_record(&text, now);
+        if let Some(number) = parse_number(&number) {
+            records.insert(number, record.clone().unwrap_or_else(SlotRecord::unreadable));
+        }
+        if record.is_none() {
+            unreadable.push(number);
+        }
     }
-    Ok(DayState { at: reply.position_at(1)?, revision: reply.number_at(3)?, now: reply.time_at(0)?, records })
+    store.health.set_unreadable(&key, unreadable);
+    Ok(DayState { at: reply.position_at(1)?, revision: reply.number_at(3)?, now, records })
 }
 
 /// A day's records by the numbers of their slots, as of the position in the reply. Many large ones are read in portions,
@@ -96,43 +103,45 @@ fn take_texts(reply: &Reply, texts: &mut BTreeMap<String, String>) -> Result<(),
 pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<SpaceState, StoreError> {
     let budget = Budget::of_a_call();
     let keys = &store.keys;
-    let mut days: Vec<Day> = Vec::new();
+    let mut days: Vec<String> = Vec::new();
     loop {
         let mut call = Call::new(&scripts::READ_SPACE)
             .fence(space.bucket())
             .key(keys.head(Topic::Space(space)))
             .key(keys.days(space));
         for day in &days {
-            call = call.key(keys.day(space, *day)).arg(compact(*day));
+            call = call.key(keys.day_of_text(space, day)).arg(day);
         }
         let reply = store.runner.repeatable(&call, budget).await?;
         if reply.text_at(0)? == "days" {
             // Each round knows all the days of the one before: it ends unless new days are added without an end, and
             // then the time does.
-            let named = reply.texts_from(1)?.into_iter().map(parse_compact).collect::<Option<Vec<Day>>>();
-            days = named.ok_or_else(|| bad_value(&keys.days(space)))?;
+            days = reply.texts_from(1)?.into_iter().map(str::to_owned).collect();
             continue;
         }
         let schedule = match reply.text_at(5)? {
             "" => None,
             json => Some(serde_json::from_str(json).map_err(|_| bad_value(&keys.head(Topic::Space(space))))?),
         };
+        let now = reply.time_at(1)?;
         let mut taken = Vec::new();
         for part in reply.texts_from(6)?.chunks_exact(3) {
             if let [day, number, record] = part {
-                let slot = parse_compact(day).and_then(|day| Some((day, read_slot(number, record)?)));
-                let (day, (number, record)) = slot.ok_or_else(|| bad_value(&keys.days(space)))?;
-                taken.push((day, number, record));
+                // What cannot be read is shown as blocked by the day's board, and told of there.
+                let read = (parse_compact(day), parse_number(number), parse_record(record, now));
+                if let (Some(day), Some(number), Some(record)) = read {
+                    taken.push((day, number, record));
+                }
             }
         }
         taken.sort_by_key(|(day, number, _)| (*day, *number));
-        let (at, revision, now) = (reply.position_at(2)?, reply.number_at(4)?, reply.time_at(1)?);
+        let (at, revision) = (reply.position_at(2)?, reply.number_at(4)?);
         return Ok(SpaceState { at, revision, schedule, now, taken });
     }
 }
 
-fn read_slot(number: &str, record: &str) -> Option<(SlotNumber, SlotRecord)> {
-    Some((SlotNumber::new(number.parse().ok()?)?, parse_record(record)?))
+fn parse_number(text: &str) -> Option<SlotNumber> {
+    SlotNumber::new(text.parse().ok()?)
 }
 
 pub(super) async fn sites_of(store: &RedisStore, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
@@ -154,7 +163,10 @@ pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<He
     let now = store.now().await?;
     let mut holds = Vec::new();
     for member in &members {
-        let hold = parse_hold(member).ok_or_else(|| bad_value("the holds of users"))?;
+        let Some(hold) = parse_hold(member) else {
+            tracing::debug!(user.id = %user, "an entry of the index of holds cannot be read");
+            continue;
+        };
         if now < hold.until {
             holds.push(hold);
         }

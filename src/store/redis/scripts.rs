@@ -29,8 +29,8 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($constant:ident = $shared:expr, $name:literal;)*) => {
-        $(pub(super) static $constant: LazyLock<Script> =
+    ($($(#[$attribute:meta])* $constant:ident = $shared:expr, $name:literal;)*) => {
+        $($(#[$attribute])* pub(super) static $constant: LazyLock<Script> =
             LazyLock::new(|| Script::new($name, $shared, include_str!(concat!("lua/", $name, ".lua"))));)*
 
         /// All of them.
@@ -66,6 +66,12 @@ scripts! {
     NODES = &[COMMON], "nodes";
     LEASE = &[COMMON], "lease";
     PING = &[COMMON], "ping";
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
+    MIGRATE_FIND = &[COMMON], "migrate_find";
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
+    MIGRATE_DAY = &[COMMON], "migrate_day";
+    REPAIR = &[COMMON], "repair";
+    CHECK = &[], "check";
     OPEN_BUCKET = &[COMMON], "open_bucket";
     OLD_NODES = &[COMMON], "old_nodes";
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::RedisStore;
 use super::call::{Budget, Call};
 use super::keys::space_key;
-use super::reads::bad_value;
 use super::scripts;
 use crate::domain::{Bucket, Day, SlotNumber, SpaceKey};
 use crate::store::{StoreError, SweepBatch, Topic};
@@ -23,10 +22,21 @@ pub(super) async fn sweep(store: &RedisStore, bucket: Bucket, limit: usize) -> R
     if members.is_empty() {
         return Ok(report_of(due.number_at(0)?, due.optional_number_at(1)?));
     }
+    let key = store.keys.ends(bucket);
     let mut places: BTreeMap<(SpaceKey, Day), Vec<(SlotNumber, &str)>> = BTreeMap::new();
+    let mut unreadable = Vec::new();
     for member in members {
-        let (space, day, number) = parse_member(member).ok_or_else(|| bad_value(&store.keys.ends(bucket)))?;
-        places.entry((space, day)).or_default().push((number, member));
+        match parse_member(member) {
+            Some((space, day, number)) => places.entry((space, day)).or_default().push((number, member)),
+            None => unreadable.push(member),
+        }
+    }
+    if !unreadable.is_empty() {
+        // They would come first at each sweep.
+        tracing::error!(key, count = unreadable.len(), "entries of the index of ends cannot be read, and are removed");
+        let mut remove = redis::cmd("ZREM");
+        remove.arg(&key).arg(unreadable);
+        store.runner.command("zrem", &remove, budget).await?;
     }
     free(store, bucket, places, budget).await
 }
@@ -37,24 +47,24 @@ async fn free(
     mut places: BTreeMap<(SpaceKey, Day), Vec<(SlotNumber, &str)>>,
     budget: Budget,
 ) -> Result<SweepBatch, StoreError> {
-    let keys = &store.keys;
-    let mut call = Call::new(&scripts::EXPIRE)
-        .fence(bucket)
-        .key(keys.ends(bucket))
-        .key(keys.holds(bucket))
-        .key(keys.head(Topic::Bucket(bucket)))
-        .key(keys.log(Topic::Bucket(bucket)))
-        .arg(keys.channel(Topic::Bucket(bucket)));
-    for ((space, day), slots) in &mut places {
-        slots.sort_unstable();
-        let topic = Topic::Space(*space);
-        call = call.key(keys.head(topic)).key(keys.log(topic)).key(keys.day(*space, *day));
-        call = call.arg(keys.channel(topic)).arg(space.site).arg(space.space).arg(day).arg(slots.len());
-        for (_, member) in slots {
-            call = call.arg(member);
+    places.values_mut().for_each(|slots| slots.sort_unstable());
+    let call = call_of(store, bucket, &places);
+    store.runner.refuse_without_rights(bucket).await?;
+    let mut repairs = 0;
+    let reply = loop {
+        let reply = store.runner.repeatable(&call, budget).await?;
+        if reply.text_at(0)? != "half" {
+            break reply;
         }
-    }
-    let reply = store.runner.repeatable(&call, budget).await?;
+        // Each day of a space may have to be mended once.
+        if repairs == places.len() {
+            return Err(StoreError("Redis: a space stays half done".into()));
+        }
+        repairs += 1;
+        let index: usize = reply.number_at(2)?;
+        let (space, _) = places.keys().nth(index).ok_or_else(|| reply.unexpected(2))?;
+        store.runner.repair(Topic::Space(*space), reply.text_at(3)?, budget).await?;
+    };
     let mut report = report_of(reply.number_at(0)?, reply.optional_number_at(1)?);
     report.oldest_late_ms = reply.number_at(2)?;
     for (index, (space, _)) in (3..).zip(places.into_keys()) {
@@ -65,6 +75,26 @@ async fn free(
         }
     }
     Ok(report)
+}
+
+fn call_of(store: &RedisStore, bucket: Bucket, places: &BTreeMap<(SpaceKey, Day), Vec<(SlotNumber, &str)>>) -> Call {
+    let keys = &store.keys;
+    let mut call = Call::new(&scripts::EXPIRE)
+        .fence(bucket)
+        .key(keys.ends(bucket))
+        .key(keys.holds(bucket))
+        .key(keys.head(Topic::Bucket(bucket)))
+        .key(keys.log(Topic::Bucket(bucket)))
+        .arg(keys.channel(Topic::Bucket(bucket)));
+    for ((space, day), slots) in places {
+        let topic = Topic::Space(*space);
+        call = call.key(keys.head(topic)).key(keys.log(topic)).key(keys.day(*space, *day));
+        call = call.arg(keys.channel(topic)).arg(space.site).arg(space.space).arg(day).arg(slots.len());
+        for (_, member) in slots {
+            call = call.arg(member);
+        }
+    }
+    call
 }
 
 fn report_of(now: i64, next_end: Option<i64>) -> SweepBatch {

@@ -30,6 +30,7 @@
 --   'repeat' and as above: it was done before, and nothing was written
 --   'refused', now, code, the numbers of the slots in the way ...
 --   'stale', now: the schedule has another revision, or the same number under another epoch
+--   'half', now, mark: an earlier script left the space half done; run `repair.lua`, and repeat
 --   'late', now: it started after the deadline, and did nothing
 --   'unknown', now: it may have been done, and the log does not reach back far enough to tell
 --   'mismatch', now: the Idempotency-Key was used for another call
@@ -69,12 +70,16 @@ local function is_booked_by(record, actor)
   return record and record.state == 'b' and (actor == '' or actor == record.user)
 end
 
+-- Whether one of the named slots has a record: then the day is in the space's list, and its key has its end.
+local is_known_day = false
+
 local function load_records()
   local numbers = {}
   for i, slot in ipairs(slots) do numbers[i] = slot.number end
   local values = redis.call('HMGET', KEYS[4], unpack(numbers))
   for i, slot in ipairs(slots) do
     slot.record = values[i] and parse_record(values[i]) or nil
+    is_known_day = is_known_day or slot.record ~= nil
   end
 end
 
@@ -87,25 +92,43 @@ local function remember_day()
   if last == number then redis.call('EXPIREAT', KEYS[5], ARGV[13]) end
 end
 
--- Writes what a slot becomes, in the place of what it was; what has to go, goes with `forget_all`.
-local function store(slot, record)
-  if slot.record and slot.record.state == 'h' then
-    forget_hold(KEYS[6], KEYS[7], place, slot.number, slot.record)
-  end
-  if record.state == 'a' and (record.data or '') == '' then
-    forget(KEYS[4], slot.number)
-    return
-  end
-  redis.call('HSET', KEYS[4], slot.number, record_text(record))
-  if record.state == 'h' then
-    remember_hold(KEYS[6], KEYS[7], place, slot.number, record)
+-- Adds the new holds to the indexes, and says which old ones have to go. Before the records: an entry without its hold is
+-- forgotten when it is due, a hold without its entry would never be announced as ended.
+local function index_holds(records)
+  for i, slot in ipairs(slots) do
+    if slot.record and slot.record.state == 'h' then
+      forget_hold(KEYS[6], KEYS[7], place, slot.number, slot.record)
+    end
+    if records[i].state == 'h' then
+      remember_hold(KEYS[6], KEYS[7], place, slot.number, records[i])
+    end
   end
 end
 
+-- Writes what the slots become, in the place of what they were: all by one command, so that no half of it is ever there. An
+-- act leaves either a record for each of its slots, or for none.
+local function store(records)
+  local pairs_to_set, to_remove = {}, {}
+  for i, slot in ipairs(slots) do
+    if records[i].state == 'a' and (records[i].data or '') == '' then
+      to_remove[#to_remove + 1] = slot.number
+    else
+      pairs_to_set[#pairs_to_set + 1] = slot.number
+      pairs_to_set[#pairs_to_set + 1] = record_text(records[i])
+    end
+  end
+  if #pairs_to_set > 0 then
+    redis.call('HSET', KEYS[4], unpack(pairs_to_set))
+    if not is_known_day then redis.call('EXPIREAT', KEYS[4], ARGV[13], 'NX') end
+  end
+  if #to_remove > 0 then redis.call('HDEL', KEYS[4], unpack(to_remove)) end
+end
+
 -- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
--- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves.
+-- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves. The caller calls
+-- `finish` when it has added its own effects.
 local function write(epoch, last_version, becomes, with_hold)
-  local version, changes, freed = last_version, {}, {}
+  local version, changes, freed, bucket_version = last_version, {}, {}, nil
   for _, slot in ipairs(slots) do
     if is_ended(slot.record) then
       version = version + 1
@@ -114,13 +137,18 @@ local function write(epoch, last_version, becomes, with_hold)
       freed[#freed + 1] = slot.number
     end
   end
+  if #freed > 0 then
+    bucket_version, epoch = standing(redis.call('HGET', KEYS[8], 'v'), KEYS[9], KEYS[1], epoch)
+    bucket_version = bucket_version + 1
+  end
   local token, ends = '', nil
   local records = {}
   for i, slot in ipairs(slots) do
     version = version + 1
     local record = becomes(slot)
     record.version, record.start, record.finish, record.label = text(version), slot.start, slot.finish, slot.label
-    record.first_version = record.first_version or record.version
+    if not record.first_version then record.first_version, record.first_epoch = record.version, epoch end
+    if record.state == 'h' and format >= 2 then record.length = record.ends - now end
     if record.state == 'h' and with_hold and (not ends or record.ends < ends) then
       token, ends = record.token, record.ends
     end
@@ -128,18 +156,13 @@ local function write(epoch, last_version, becomes, with_hold)
     records[i] = record
   end
 
-  for i, slot in ipairs(slots) do store(slot, records[i]) end
-  remember_day()
-  redis.call('EXPIREAT', KEYS[4], ARGV[13], 'NX')
-  forget_all('HDEL', KEYS[4])
-  forget_all('ZREM', KEYS[6])
-  forget_all('ZREM', KEYS[7])
-  redis.call('HSET', KEYS[2], 'v', text(version))
-  local bucket_version
-  if #freed > 0 then
-    bucket_version = version_of(KEYS[8]) + 1
+  begin(KEYS[2], version, (string.gsub(place.day, '-', '')))
+  if bucket_version then
     redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + #freed))
   end
+  index_holds(records)
+  if not is_known_day then remember_day() end
+  store(records)
 
   local answer = token .. '\n' .. (ends and text(ends) or '')
   for i, change in ipairs(changes) do
@@ -151,7 +174,9 @@ local function write(epoch, last_version, becomes, with_hold)
     append(KEYS[9], ARGV[9], epoch, bucket_version, 'freed', freed_slots(place, freed))
     keep(KEYS[9])
   end
-  return version, answer
+  forget_all('ZREM', KEYS[6])
+  forget_all('ZREM', KEYS[7])
+  return epoch, version, answer
 end
 
 local function done(epoch, version, answer)
@@ -187,8 +212,8 @@ local function keep_answer(epoch, version, answer)
   end
 end
 
--- Does an act. `decide` returns a table with `code` and `conflicts` (refused), with `version` and `answer` (done
--- before), or with `becomes`, which makes a slot's new record, and `with_hold` when the answer tells the hold.
+-- Does an act. `decide` returns a table with `code` and `conflicts` (refused), with `epoch`, `version` and `answer` (done
+-- before; without `epoch` under the present one), or with `becomes`, which makes a slot's new record, and `with_hold` when the answer tells the hold.
 local function act(decide)
   if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
   local epoch = fence(KEYS[1])
@@ -200,7 +225,8 @@ local function act(decide)
   -- Before the revision: an answer that was given stays the answer, whatever happened to the schedule since.
   local recalled = recall_answer()
   if recalled then return recalled end
-  local head = redis.call('HMGET', KEYS[2], 'v', 'r')
+  local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
+  if head[3] then return { 'half', text(now), head[3] } end
   if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[7] then return { 'stale', text(now) } end
   load_records()
   local decision = decide()
@@ -208,9 +234,11 @@ local function act(decide)
     return { 'refused', text(now), decision.code, unpack(decision.conflicts) }
   end
   -- Nothing is kept for a repeat: it is answered the same again, with its key or without.
-  if not decision.becomes then return repeated(epoch, decision.version, decision.answer) end
-  local version, answer = write(epoch, tonumber(head[1] or '0'), decision.becomes, decision.with_hold)
-  version = text(version)
-  keep_answer(epoch, version, answer)
-  return done(epoch, version, answer)
+  if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end
+  local last, version, answer
+  last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+  epoch, version, answer = write(epoch, last, decision.becomes, decision.with_hold)
+  keep_answer(epoch, text(version), answer)
+  finish(KEYS[2])
+  return done(epoch, text(version), answer)
 end

@@ -6,19 +6,21 @@
 
 local actor, token = ARGV[15], ARGV[16]
 
--- The last version under which the named slots were booked, when the actor has booked them all.
-local function booked_version()
-  local version = 0
+-- The last version under which the named slots were booked, with its epoch, when the actor has booked them all.
+local function booked_at()
+  local version, epoch = 0, nil
   for _, slot in ipairs(slots) do
     if not is_booked_by(slot.record, actor) then return end
-    version = math.max(version, tonumber(slot.record.first_version))
+    if tonumber(slot.record.first_version) > version then
+      version, epoch = tonumber(slot.record.first_version), slot.record.first_epoch
+    end
   end
-  return version
+  return version, epoch
 end
 
 return act(function()
-  local version = booked_version()
-  if version then return { version = text(version), answer = '\n' } end
+  local version, epoch = booked_at()
+  if version then return { epoch = epoch, version = text(version), answer = '\n' } end
   return require_held(actor, token) or {
     becomes = function(slot)
       return { state = 'b', user = slot.record.user }

@@ -94,6 +94,42 @@ local function freed_of(head)
   return tonumber(redis.call('HGET', head, 'f') or '0')
 end
 
+-- The version of the last entry of a log; 0 when it has none.
+local function last_of_log(log)
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  return last and tonumber(string.match(last[1], '^%d+')) or 0
+end
+
+-- Begins an epoch in the bucket whose fence is `key`.
+local function renew_epoch(key)
+  local replid = replication_id(nil)
+  local epoch = new_epoch(replid)
+  redis.call('HSET', key, 'epoch', epoch, 'replid', replid)
+  return epoch
+end
+
+-- Where a topic stands before its next change: version, epoch. `version` is what its head says. Where the head is missing
+-- although the topic has a log (somebody deleted it, or restored a part of a backup), versions go on above the log, under a
+-- new epoch: the log would refuse them otherwise, after the state was written.
+local function standing(version, log, fence_key, epoch)
+  if version then return tonumber(version), epoch end
+  local last = last_of_log(log)
+  if last > 0 then epoch = renew_epoch(fence_key) end
+  return last, epoch
+end
+
+-- Takes versions of a topic, as the first effect of a script. From here on the topic is half done, until `finish`: a script
+-- that errs in between leaves the mark, which names the days that it touched (YYYYMMDD, a comma between), or is '-'. A
+-- version that was taken is never issued again, and nothing is written to the topic before `repair.lua` has run.
+local function begin(head, version, mark, ...)
+  redis.call('HSET', head, 'v', text(version), 'half', mark, ...)
+end
+
+-- Says that all effects of the script are there.
+local function finish(head)
+  redis.call('HDEL', head, 'half')
+end
+
 -- Publishes a message in the format of the bucket. In a bucket of format 1, nodes of 0.1 listen to the name of the channel
 -- that has no database in it: there the message goes to both names.
 local function publish(channel, epoch, version, kind, payload)
@@ -206,20 +242,62 @@ local function rfc3339(millis)
     math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
 end
 
--- A slot's record: twelve lines, the last of which may itself have line ends. `keys.rs` says what each is.
-local RECORD = '^' .. string.rep('([^\n]*)\n', 11) .. '(.*)$'
+-- A slot's record. Of format 2: an object of JSON, whose members are texts. Of format 1: twelve lines, the last of which may
+-- itself have line ends. `keys.rs` says what each is.
+local LINES = '^' .. string.rep('([^\n]*)\n', 11) .. '(.*)$'
 
-local function parse_record(value)
+local function parse_lines(value)
   local r = {}
   r.state, r.version, r.start, r.finish, r.label, r.user, r.token, r.began, r.ends, r.first_ends, r.first_version, r.data =
-    string.match(value, RECORD)
-  r.start, r.ends = tonumber(r.start), tonumber(r.ends)
+    string.match(value, LINES)
+  return r
+end
+
+local function parse_object(value)
+  local is_json, o = pcall(cjson.decode, value)
+  if not is_json or type(o) ~= 'table' then return {} end
+  return { state = o.s, version = o.v, start = o.b, finish = o.e, label = o.l, user = o.u, token = o.t, began = o.g,
+    ends = o.h, first_ends = o.f, first_version = o.w, first_epoch = o.x, length = o.n, data = o.d }
+end
+
+local function is_readable(r)
+  local is_slot = type(r.label) == 'string' and tonumber(r.version) and tonumber(r.start) and tonumber(r.finish)
+  if not is_slot or r.data and type(r.data) ~= 'string' then return false end
+  local state = r.state
+  if state == 'a' or state == 'c' then return true end
+  if not tonumber(r.first_version) or r.user and type(r.user) ~= 'string' then return false end
+  if state == 'b' then return true end
+  return state == 'h' and r.user and r.user ~= '' and type(r.token) == 'string' and tonumber(r.began) and tonumber(r.ends)
+    and tonumber(r.first_ends)
+end
+
+-- Reads a record. One that cannot be read has the state 'unreadable': its slot is shown as blocked, and nobody but staff
+-- changes it, by writing a new record in its place.
+--
+-- A hold never lasts longer from now than when its end was set: where the server's clock has gone back since, `ends` is
+-- nearer than `index_ends`, which the indexes have.
+local function parse_record(value)
+  local r = string.byte(value) == 123 and parse_object(value) or parse_lines(value)
+  if not is_readable(r) then return { state = 'unreadable' } end
+  r.start, r.ends, r.length = tonumber(r.start), tonumber(r.ends), tonumber(r.length)
+  r.index_ends = r.ends
+  if r.ends and r.length and now + r.length < r.ends then r.ends = now + r.length end
   return r
 end
 
 local function record_text(r)
   local is_held = r.state == 'h'
   local is_taken = is_held or r.state == 'b'
+  if format >= 2 then
+    local function unless_empty(value)
+      return value ~= '' and value or nil
+    end
+    return cjson.encode({ s = r.state, v = r.version, b = text(r.start), e = r.finish, l = r.label,
+      u = unless_empty(r.user), t = is_held and r.token or nil, g = is_held and r.began or nil,
+      h = is_held and text(r.ends) or nil, f = is_held and r.first_ends or nil,
+      w = is_taken and r.first_version or nil, x = is_taken and r.first_epoch or nil,
+      n = is_held and r.length and text(r.length) or nil, d = unless_empty(r.data) })
+  end
   return table.concat({ r.state, r.version, text(r.start), r.finish, r.label, r.user or '', is_held and r.token or '',
     is_held and r.began or '', is_held and text(r.ends) or '', is_held and r.first_ends or '',
     is_taken and r.first_version or '', r.data or '' }, '\n')
@@ -238,7 +316,7 @@ end
 local function status_of(record, start)
   local state = record and record.state or 'a'
   if state == 'b' then return 'booked' end
-  if state == 'c' then return 'blocked' end
+  if state == 'c' or state == 'unreadable' then return 'blocked' end
   if start <= now then return 'past' end
   return is_live(record) and 'occupied' or 'available'
 end
@@ -268,8 +346,9 @@ end
 
 -- How a hold stands in the index of ends, and in that of users.
 local function hold_members(place, number, r)
-  return table.concat({ place.site, place.space, place.day, number, r.user, r.token, r.label }, '\n'),
-    table.concat({ r.user, place.site, place.space, place.day, number, r.token, text(r.ends), r.label }, '\n')
+  local length = r.length and '\n' .. text(r.length) or ''
+  return table.concat({ place.site, place.space, place.day, number, r.user, r.token, r.label }, '\n') .. length,
+    table.concat({ r.user, place.site, place.space, place.day, number, r.token, text(r.index_ends or r.ends), r.label }, '\n')
 end
 
 -- The removals that a script has still to make: key to members. They are made by `forget_all`, at the end of its writing,
@@ -293,7 +372,7 @@ end
 
 local function remember_hold(ends, holds, place, number, record)
   local end_member, hold_member = hold_members(place, number, record)
-  redis.call('ZADD', ends, text(record.ends), end_member)
+  redis.call('ZADD', ends, text(record.index_ends or record.ends), end_member)
   redis.call('ZADD', holds, 0, hold_member)
   remember(ends, end_member)
   remember(holds, hold_member)
@@ -305,9 +384,22 @@ local function forget_hold(ends, holds, place, number, record)
   forget(holds, hold_member)
 end
 
+-- Calls a command on a key with any number of members: Lua passes some thousands at a time.
+local function call_with_all(command, key, members)
+  for first = 1, #members, 4000 do
+    redis.call(command, key, unpack(members, first, math.min(first + 3999, #members)))
+  end
+end
+
+-- Adds texts to a reply: Lua returns some thousands from one `unpack`.
+local function add_all(reply, texts)
+  for _, item in ipairs(texts) do reply[#reply + 1] = item end
+  return reply
+end
+
 -- Removes what is to be forgotten of a key, by `command` (HDEL or ZREM). Nothing may be done with the key after this.
 local function forget_all(command, key)
   local members = {}
   for member in pairs(forgotten[key] or {}) do members[#members + 1] = member end
-  if #members > 0 then redis.call(command, key, unpack(members)) end
+  call_with_all(command, key, members)
 end

@@ -12,20 +12,26 @@
 -- ARGV[5] and on, for each day of a space in the order of its KEYS: the space's channel, the site, the space, the day
 --          as YYYY-MM-DD, how many slots follow, and then for each, ascending by number: its member of the index
 --
--- Reply: an array of texts: now in ms, the end in ms of the hold that ends first now or '', how late the oldest was freed in
+-- A hold whose end lies further ahead than when it was set, because the server's clock has gone back, ends sooner: that is a
+-- change and an event of its space, and frees nothing.
+--
+-- Reply: 'half', now, the number of a day of a space from 0 on, and a mark, as of `act.lua`, when that space is half done; or
+-- an array of texts: now in ms, the end in ms of the hold that ends first now or '', how late the oldest was freed in
 -- ms, then for each day of a space how many of its slots were freed ...
 
 local epoch = fence(KEYS[1])
-local reply = { text(now), '', '0' }
-local oldest_late, bucket_version = 0, version_of(KEYS[4])
-local announcements, freed_count = {}, 0
+local oldest_late = 0
+-- What is to be written, when all is known: each space's head to its versions and days, and what is announced.
+local heads, announcements, renewed = {}, {}, {}
 
 -- An entry of the index whose hold is gone, with its day: nothing is left to free.
 local function forget_entry(member, place, number)
   local ends = redis.call('ZSCORE', KEYS[2], member)
   if not ends or tonumber(ends) > now then return end
   forget(KEYS[2], member)
-  local user, token, label = string.match(member, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n(.*)$')
+  local user, token, label =
+    string.match(member, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n([^\n]*)')
+  if not user then return end
   local _, hold_member = hold_members(place, number, { user = user, token = token, label = label, ends = tonumber(ends) })
   forget(KEYS[3], hold_member)
 end
@@ -41,9 +47,16 @@ local function first_end()
   return ''
 end
 
--- Frees what has ended of one day of a space, and keeps in mind what is to be announced.
-local function free(place, members)
-  local numbers, version = {}, version_of(place.head)
+local function announce(place, number, record)
+  local head = heads[place.head]
+  head.version = head.version + 1
+  announcements[#announcements + 1] = { place.log, place.channel, head.version, 'slot_update',
+    function(version) return slot_update(place, number, record, epoch, version) end }
+end
+
+-- Finds what has ended of one day of a space, and what ends too late.
+local function look_at(place, members)
+  place.freed = {}
   for _, member in ipairs(members) do
     local number = string.match(member, '^[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)')
     local value = redis.call('HGET', place.day_key, number)
@@ -52,47 +65,80 @@ local function free(place, members)
       oldest_late = math.max(oldest_late, now - record.ends)
       forget_hold(KEYS[2], KEYS[3], place, number, record)
       forget(place.day_key, number)
-      numbers[#numbers + 1] = number
-      version = version + 1
-      local freed = { state = 'a', start = record.start, label = record.label }
-      announcements[#announcements + 1] = { place.log, place.channel, epoch, version, 'slot_update',
-        slot_update(place, number, freed, epoch, version) }
+      place.freed[#place.freed + 1] = number
+      announce(place, number, { state = 'a', start = record.start, label = record.label })
+    elseif is_live(record) and record.ends < record.index_ends then
+      forget_hold(KEYS[2], KEYS[3], place, number, record)
+      record.index_ends, record.length = record.ends, record.ends - now
+      record.version = text(heads[place.head].version + 1)
+      renewed[#renewed + 1] = { place = place, number = number, record = record }
+      announce(place, number, record)
     else
       forget_entry(member, place, number)
     end
   end
-  forget_all('HDEL', place.day_key)
-  if #numbers > 0 then
-    redis.call('HSET', place.head, 'v', text(version))
-    bucket_version = bucket_version + 1
-    freed_count = freed_count + #numbers
-    announcements[#announcements + 1] = { KEYS[5], ARGV[4], epoch, bucket_version, 'freed', freed_slots(place, numbers) }
-  end
-  reply[#reply + 1] = text(#numbers)
 end
 
-local arg, key = 5, 6
+local places, arg, key = {}, 5, 6
 while arg <= #ARGV do
   local place = {
     channel = ARGV[arg], site = ARGV[arg + 1], space = ARGV[arg + 2], day = ARGV[arg + 3],
-    head = KEYS[key], log = KEYS[key + 1], day_key = KEYS[key + 2],
+    head = KEYS[key], log = KEYS[key + 1], day_key = KEYS[key + 2], members = {},
   }
-  local members, count = {}, tonumber(ARGV[arg + 4])
-  for i = 1, count do members[i] = ARGV[arg + 4 + i] end
+  local count = tonumber(ARGV[arg + 4])
+  for i = 1, count do place.members[i] = ARGV[arg + 4 + i] end
+  places[#places + 1] = place
   arg, key = arg + 5 + count, key + 3
-  free(place, members)
+end
+for i, place in ipairs(places) do
+  local known = heads[place.head]
+  if not known then
+    local head = redis.call('HMGET', place.head, 'v', 'half')
+    if head[2] then return { 'half', text(now), text(i - 1), head[2] } end
+    known = { days = {} }
+    known.version, epoch = standing(head[1], place.log, KEYS[1], epoch)
+    known.before = known.version
+    heads[place.head] = known
+  end
+  known.days[#known.days + 1] = (string.gsub(place.day, '-', ''))
+end
+local bucket_version
+bucket_version, epoch = standing(redis.call('HGET', KEYS[4], 'v'), KEYS[5], KEYS[1], epoch)
+local reply, was = { text(now), '', '' }, bucket_version
+for _, place in ipairs(places) do
+  look_at(place, place.members)
+  reply[#reply + 1] = text(#place.freed)
+  if #place.freed > 0 then
+    bucket_version = bucket_version + 1
+    announcements[#announcements + 1] = { KEYS[5], ARGV[4], bucket_version, 'freed',
+      function() return freed_slots(place, place.freed) end }
+  end
 end
 
-if #announcements > 0 then
+for name, head in pairs(heads) do
+  if head.version > head.before then begin(name, head.version, table.concat(head.days, ',')) end
+end
+if bucket_version > was then
+  local freed_count = 0
+  for _, place in ipairs(places) do freed_count = freed_count + #place.freed end
   redis.call('HSET', KEYS[4], 'v', text(bucket_version), 'f', text(freed_of(KEYS[4]) + freed_count))
 end
+for _, renewal in ipairs(renewed) do
+  remember_hold(KEYS[2], KEYS[3], renewal.place, renewal.number, renewal.record)
+  redis.call('HSET', renewal.place.day_key, renewal.number, record_text(renewal.record))
+end
+for _, place in ipairs(places) do forget_all('HDEL', place.day_key) end
 local logs = {}
 for _, announcement in ipairs(announcements) do
-  append(unpack(announcement))
-  logs[announcement[1]] = true
+  local log, channel, version, kind, payload = unpack(announcement)
+  append(log, channel, epoch, version, kind, payload(version))
+  logs[log] = true
 end
 for log in pairs(logs) do keep(log) end
 reply[2], reply[3] = first_end(), text(oldest_late)
 forget_all('ZREM', KEYS[2])
 forget_all('ZREM', KEYS[3])
+for name, head in pairs(heads) do
+  if head.version > head.before then finish(name) end
+end
 return reply

@@ -20,6 +20,7 @@ return act(function()
         -- The answer carries one token for all, so several holds become one.
         state = 'h', user = user, token = slots[1].record.token, began = held.began,
         ends = math.min(now + millis, slot.start), first_ends = held.first_ends, first_version = held.first_version,
+        first_epoch = held.first_epoch,
       }
     end,
   }

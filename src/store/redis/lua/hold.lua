@@ -13,7 +13,7 @@ local max_holds, max_held = string.match(ARGV[18], '^(%d*):(%d*)$')
 local function same_hold()
   local first = slots[1].record
   if not is_live(first) or first.user ~= user then return end
-  local named, ends, version = {}, nil, 0
+  local named, ends, version, epoch = {}, nil, 0, nil
   for _, slot in ipairs(slots) do named[slot.number] = true end
   local day, count = redis.call('HGETALL', KEYS[4]), 0
   for i = 1, #day, 2 do
@@ -22,11 +22,13 @@ local function same_hold()
       if not named[day[i]] then return end
       count = count + 1
       ends = math.min(ends or math.huge, tonumber(record.first_ends))
-      version = math.max(version, tonumber(record.first_version))
+      if tonumber(record.first_version) > version then
+        version, epoch = tonumber(record.first_version), record.first_epoch
+      end
     end
   end
   if count == #slots then
-    return { version = text(version), answer = first.token .. '\n' .. text(ends) }
+    return { epoch = epoch, version = text(version), answer = first.token .. '\n' .. text(ends) }
   end
 end
 

@@ -5,4 +5,4 @@
 --
 -- Reply: an array of texts: now in ms, then the ids of the nodes ...
 
-return { text(now), unpack(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf')) }
+return add_all({ text(now) }, redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf'))

@@ -14,7 +14,8 @@
 -- ARGV[9]  the message as JSON, up to its sequence
 -- ARGV[10] the rest of it
 --
--- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, as of `act.lua`.
+-- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, or 'half', now and a mark,
+-- as of `act.lua`.
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
@@ -23,15 +24,21 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now) } end
   if unknown then return { 'unknown', text(now) } end
 end
+local head = redis.call('HMGET', KEYS[2], 'v', 'half')
+if head[2] then return { 'half', text(now), head[2] } end
 -- At least the time, so that a number is never given twice, also where the count was lost: a socket that is still there
--- would take a new message for one that it has had.
-local sequence = math.max(tonumber(redis.call('HGET', KEYS[4], 'sent') or '0') + 1, now)
+-- would take a new message for one that it has had. Above the last message that is kept, too: the stream refuses another.
+local sent = tonumber(redis.call('HGET', KEYS[4], 'sent') or '0')
+local sequence = math.max(sent + 1, last_of_log(KEYS[5]) + 1, now)
 local json = ARGV[9] .. text(sequence) .. ARGV[10]
-local version = version_of(KEYS[2]) + 1
+local version
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+version = version + 1
+begin(KEYS[2], version, '-')
 redis.call('HSET', KEYS[4], 'sent', text(sequence))
 redis.call('XADD', KEYS[5], 'MAXLEN', '=', ARGV[8], text(sequence) .. '-0', 'j', json, 'ends', text(now + KEEP_MILLIS))
 keep(KEYS[5])
-redis.call('HSET', KEYS[2], 'v', text(version))
 append(KEYS[3], ARGV[7], epoch, version, 'user', json, ARGV[4], '')
 keep(KEYS[3])
+finish(KEYS[2])
 return { 'done', text(now) }

@@ -13,7 +13,8 @@
 -- ARGV[8]  the message's kind
 -- ARGV[9]  its payload as JSON
 --
--- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, as of `act.lua`.
+-- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, or 'half', now and a mark,
+-- as of `act.lua`.
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
@@ -22,8 +23,12 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now) } end
   if unknown then return { 'unknown', text(now) } end
 end
-local version = version_of(KEYS[2]) + 1
-redis.call('HSET', KEYS[2], 'v', text(version))
+local head = redis.call('HMGET', KEYS[2], 'v', 'half')
+if head[2] then return { 'half', text(now), head[2] } end
+local version
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+version = version + 1
+begin(KEYS[2], version, '-')
 append(KEYS[3], ARGV[7], epoch, version, ARGV[8], ARGV[9], ARGV[4], '')
 keep(KEYS[3])
 -- Not an error where it is refused: the message is kept and published by now, and only a node that is very far behind
@@ -31,4 +36,5 @@ keep(KEYS[3])
 redis.pcall('XADD', KEYS[4], 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0',
   'e', epoch, 'k', ARGV[8], 'p', ARGV[9], 't', text(now))
 keep(KEYS[4])
+finish(KEYS[2])
 return { 'done', text(now) }

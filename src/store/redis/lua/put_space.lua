@@ -13,7 +13,8 @@
 -- ARGV[9]  the schedule as JSON, '' to remove the space
 -- ARGV[10] the space's member of the registered spaces
 --
--- Reply: an array of texts: 'done', now in ms, epoch, version; or 'stale', 'late' or 'unknown' and now, as of `act.lua`.
+-- Reply: an array of texts: 'done', now in ms, epoch, version; or 'stale', 'late' or 'unknown' and now, or 'half', now
+-- and a mark, as of `act.lua`.
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
@@ -22,17 +23,19 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now), of_epoch, version } end
   if unknown then return { 'unknown', text(now) } end
 end
-local version = version_of(KEYS[2])
+local head = redis.call('HMGET', KEYS[2], 'v', 'half')
+if head[2] then return { 'half', text(now), head[2] } end
+local version
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
 if epoch .. ':' .. text(version) ~= ARGV[8] then return { 'stale', text(now) } end
 version = version + 1
-redis.call('HSET', KEYS[2], 'v', text(version), 'r', text(version))
+begin(KEYS[2], version, '-', 'r', text(version), 'j', ARGV[9])
 if ARGV[9] == '' then
-  redis.call('HDEL', KEYS[2], 'j')
   redis.call('ZREM', KEYS[4], ARGV[10])
 else
-  redis.call('HSET', KEYS[2], 'j', ARGV[9])
   redis.call('ZADD', KEYS[4], 0, ARGV[10])
 end
 append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', ARGV[4], '')
 keep(KEYS[3])
+finish(KEYS[2])
 return { 'done', text(now), epoch, text(version) }

@@ -35,7 +35,8 @@ local pairs_of, last, taken = {}, '', 0
 for _, number in ipairs(numbers) do
   local record = records[text(number)]
   -- A record that cannot be read is always told, so that its reader says so.
-  if number > after and (tonumber(string.match(record, '^[^\n]*\n(%d+)\n')) or math.huge) > since then
+  local is_after = record and number > after
+  if is_after and (tonumber(parse_record(record).version) or math.huge) > since then
     if taken >= portion then break end
     taken = taken + #record
     pairs_of[#pairs_of + 1] = text(number)

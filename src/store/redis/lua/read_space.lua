@@ -17,7 +17,7 @@ local days = redis.call('ZRANGEBYSCORE', KEYS[3], day_number(now - 86400000), '+
 local known = {}
 for i = 4, #ARGV do known[ARGV[i]] = KEYS[i] end
 for _, day in ipairs(days) do
-  if not known[day] then return { 'days', unpack(days) } end
+  if not known[day] then return add_all({ 'days' }, days) end
 end
 local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'j')
 local reply = { 'space', text(now), epoch, head[1] or '0', head[2] or '0', head[3] or '' }
@@ -26,7 +26,7 @@ for _, day in ipairs(days) do
   for i = 1, #slots, 2 do
     local record = parse_record(slots[i + 1])
     local status = status_of(record, record.start)
-    if record.start > now and (status == 'occupied' or status == 'booked' or status == 'blocked') then
+    if record.start and record.start > now and (status == 'occupied' or status == 'booked' or status == 'blocked') then
       reply[#reply + 1] = day
       reply[#reply + 1] = slots[i]
       reply[#reply + 1] = slots[i + 1]

@@ -35,7 +35,8 @@ return act(function()
       -- An existing booking keeps its user, and what a repeated `book` is answered.
       local stays = to == 'booked' and was and was.state == 'b'
       return {
-        state = STATES[to], user = stays and was.user or '', first_version = stays and was.first_version or nil, data = data,
+        state = STATES[to], user = stays and was.user or '', data = data,
+        first_version = stays and was.first_version or nil, first_epoch = stays and was.first_epoch or nil,
       }
     end,
   }

@@ -1,0 +1,39 @@
+//! `slotcast migrate`: moves what is stored to the newest format, all at once.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::config::{Config, StoreKind};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::{Fence, RedisOptions, RedisStore};
+
+/// Migrates the store that the configuration names, and writes a report as one line of JSON; progress goes to the log.
+///
+/// # Errors
+///
+/// The store cannot be opened, also because a node has the file, or a node lives that does not know the format: it is named.
+pub async fn migrate(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let migration = match &config.store.kind {
+        StoreKind::Embedded(folder) => {
+            let store = EmbeddedStore::open(folder).context("the data file is migrated when it is opened")?;
+            store.migration()?
+        }
+        StoreKind::Redis(url) => {
+            let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+            let store = RedisStore::open(url, &config.store.redis_prefix, options)?;
+            let progress = |done: u64| {
+                if done.is_multiple_of(16) {
+                    tracing::info!(done, of = 128, "buckets are migrated");
+                }
+            };
+            store.migrate(progress).await.context("not everything is migrated; it may be run again")?
+        }
+    };
+    for place in &migration.unreadable {
+        tracing::error!(place, "a record cannot be read: its slot is shown as blocked until staff sets it anew");
+    }
+    serde_json::to_writer(&mut *out, &migration)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}

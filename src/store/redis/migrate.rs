@@ -1,0 +1,78 @@
+//! Moving everything to the newest format at once, for `slotcast migrate`. Nodes do without: they move the buckets when all of
+//! them know the format, and a record when it is written next.
+
+use std::collections::BTreeSet;
+
+use super::call::{Budget, Call};
+use super::formats::NEWEST;
+use super::{RedisStore, scripts};
+use crate::domain::Bucket;
+use crate::store::{Migration, SlotStore, StoreError};
+
+impl RedisStore {
+    /// Moves all buckets to the newest format and rewrites the records of older ones, a day at a time. Tells `progress` how
+    /// many buckets are done. May be run again, also after it was stopped, and beside nodes that know the format.
+    ///
+    /// # Errors
+    ///
+    /// A node lives that does not know the format: it is named. Or Redis fails.
+    pub async fn migrate(&self, mut progress: impl FnMut(u64)) -> Result<Migration, StoreError> {
+        self.refuse_beside_old_nodes().await?;
+        let mut migration = Migration { format: NEWEST.into(), ..Migration::default() };
+        for (done, bucket) in (1..).zip(Bucket::all()) {
+            let moved = self.runner.open_bucket(bucket, true).await;
+            let moved = moved.map_err(|failure| StoreError::new("Redis: opening a bucket", failure.cause()))?;
+            migration.moved += u64::from(moved);
+            self.migrate_records(bucket, &mut migration).await?;
+            progress(done);
+        }
+        Ok(migration)
+    }
+
+    async fn refuse_beside_old_nodes(&self) -> Result<(), StoreError> {
+        let mut knowing = redis::cmd("ZRANGE");
+        knowing.arg(self.keys.leases_knowing(NEWEST)).arg(0).arg(-1);
+        let knowing = self.runner.command("zrange", &knowing, Budget::of_a_call()).await?;
+        let knowing: BTreeSet<String> =
+            redis::from_redis_value(knowing).map_err(|error| StoreError::new("Redis: the leases", error))?;
+        let nodes = self.nodes().await?;
+        let old: Vec<String> = nodes
+            .iter()
+            .filter(|node| !knowing.contains(&node.id))
+            .map(|node| format!("{} (version {})", node.address, node.version))
+            .collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError(format!(
+            "nodes live that do not know format {NEWEST}: {}. Replace them first; the lease of a node that was ended lasts six \
+             seconds",
+            old.join(", ")
+        )))
+    }
+
+    async fn migrate_records(&self, bucket: Bucket, migration: &mut Migration) -> Result<(), StoreError> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let call =
+                Call::new(&scripts::MIGRATE_FIND).fence(bucket).arg(&cursor).arg(self.keys.pattern_of_days(bucket));
+            let reply = self.runner.repeatable(&call, Budget::of_a_call()).await?;
+            for key in reply.texts_from(1)? {
+                self.migrate_day(bucket, key, migration).await?;
+            }
+            reply.text_at(0)?.clone_into(&mut cursor);
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn migrate_day(&self, bucket: Bucket, key: &str, migration: &mut Migration) -> Result<(), StoreError> {
+        let call = Call::new(&scripts::MIGRATE_DAY).fence(bucket).key(key.to_owned());
+        let reply = self.runner.repeatable(&call, Budget::of_a_call()).await?;
+        migration.rewritten += reply.number_at::<u64>(0)?;
+        migration.records += reply.number_at::<u64>(1)?;
+        migration.unreadable.extend(reply.texts_from(2)?.iter().map(|slot| format!("{key} {slot}")));
+        Ok(())
+    }
+}

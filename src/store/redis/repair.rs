@@ -1,0 +1,99 @@
+//! What is done when the server refuses a command in the middle of a script.
+//!
+//! Redis keeps what a script did before it failed. Each script that writes marks its topic with its first effect, and takes
+//! the mark away with its last: where the next one finds it, the topic is repaired, under a new epoch, before anything else is
+//! written to it. A repair is tried only when the server allows every command that it takes.
+
+use redis::{RedisError, Value};
+
+use super::call::{Budget, Call, Runner};
+use super::keys::parse_compact;
+use super::{acts, scripts};
+use crate::domain::Bucket;
+use crate::store::health::StoreFault;
+use crate::store::{StoreError, Topic};
+
+impl Runner {
+    /// Mends a topic that was found half done, unless another caller was quicker. An error when the server still refuses what
+    /// that takes.
+    pub(super) async fn repair(&self, topic: Topic, mark: &str, budget: Budget) -> Result<(), StoreError> {
+        let bucket = topic.bucket();
+        if let Some(missing) = self.missing_right(bucket).await? {
+            self.health.set(StoreFault::RightsMissing, &*missing);
+            return Err(StoreError::new("Redis", missing));
+        }
+        let reply = self.repeatable(&self.repair_call(topic, mark), budget).await?;
+        if reply.text_at(0)? == "done" {
+            tracing::warn!(
+                ?topic,
+                mark,
+                "a change that the server refused in its middle was mended, under a new epoch"
+            );
+        }
+        Ok(())
+    }
+
+    fn repair_call(&self, topic: Topic, mark: &str) -> Call {
+        let (keys, bucket) = (&self.keys, topic.bucket());
+        let mut call = Call::new(&scripts::REPAIR)
+            .fence(bucket)
+            .key(keys.head(topic))
+            .key(keys.log(topic))
+            .key(keys.head(Topic::Bucket(bucket)))
+            .key(keys.log(Topic::Bucket(bucket)))
+            .key(keys.ends(bucket))
+            .key(keys.holds(bucket))
+            .key(keys.spaces(bucket))
+            .arg(mark);
+        if let Topic::Space(space) = topic {
+            call = call.key(keys.days(space)).arg(space.site).arg(space.space);
+            for day in mark.split(',').filter_map(parse_compact) {
+                call = call.key(keys.day(space, day)).arg(day).arg(acts::forgotten_at_seconds(day));
+            }
+        }
+        call
+    }
+
+    /// While a right is known to be missing, asks whether it is there again before a script writes: what is refused now
+    /// leaves nothing half done.
+    pub(super) async fn refuse_without_rights(&self, bucket: Bucket) -> Result<(), StoreError> {
+        if !self.health.has(StoreFault::RightsMissing) {
+            return Ok(());
+        }
+        match self.missing_right(bucket).await? {
+            None => Ok(()),
+            Some(missing) => Err(StoreError::new("Redis", missing)),
+        }
+    }
+
+    /// Remembers that the server refused a command of a script.
+    pub(super) fn note_missing_right(&self, error: &RedisError) {
+        let words = error.to_string();
+        let is_missing = ["NOPERM", "can't run this command", "ACL failure"].iter().any(|sign| words.contains(sign));
+        if is_missing {
+            self.health.set(StoreFault::RightsMissing, words);
+        }
+    }
+
+    /// Tries every command of the scripts on keys of their own in a bucket: the first that the server refuses, with its words.
+    async fn missing_right(&self, bucket: Bucket) -> Result<Option<String>, StoreError> {
+        let channel = self.keys.channel(Topic::Bucket(bucket));
+        let mut command = redis::cmd("EVAL");
+        command.arg(&scripts::CHECK.text).arg(4);
+        for kind in ["hash", "string", "zset", "stream"] {
+            command.arg(self.keys.check(bucket, kind));
+        }
+        command.arg(&channel).arg(format!("{channel}:0:0"));
+        let refused = match self.commands.send(&command).await {
+            Ok(refused) => read_refused(refused)?,
+            Err(error) => return Err(StoreError::new("Redis: trying the commands of the scripts", error)),
+        };
+        // Without INFO the fence is down, which is said elsewhere; nothing is left half done by it.
+        let missing = refused.into_iter().find(|(command, _)| command != "INFO");
+        Ok(missing.map(|(command, words)| format!("scripts of this user may not use {command}: {words}")))
+    }
+}
+
+fn read_refused(reply: Value) -> Result<Vec<(String, String)>, StoreError> {
+    redis::from_redis_value(reply).map_err(|error| StoreError::new("Redis: the script check", error))
+}
