@@ -508,7 +508,7 @@ async fn a_cursor_from_before_the_file_was_rolled_back_misses_nothing() {
         store.publish(publication).await.unwrap();
     };
     let texts = async |store: &EmbeddedStore, since: u64| {
-        let messages = store.messages_of(&user, Some(since)).await.unwrap().messages;
+        let messages = store.messages_of(&user, Some(since), usize::MAX).await.unwrap().messages;
         let texts: Vec<String> = messages.iter().map(|message| message.data.get().to_owned()).collect();
         (texts, messages.last().map_or(since, |message| message.sequence))
     };
@@ -550,7 +550,7 @@ async fn the_last_hundred_messages_of_a_user_are_kept() {
         let data = serde_json::value::RawValue::from_string(n.to_string()).unwrap();
         store.publish(Publication::ToUser { user: user.clone(), event: "e".into(), data }).await.unwrap();
     }
-    let kept = store.messages_of(&user, Some(0)).await.unwrap().messages;
+    let kept = store.messages_of(&user, Some(0), usize::MAX).await.unwrap().messages;
     let kept: Vec<&str> = kept.iter().map(|message| message.data.get()).collect();
     assert_eq!(kept, (50..150).map(|n| n.to_string()).collect::<Vec<_>>());
 }

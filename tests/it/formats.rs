@@ -65,7 +65,13 @@ async fn act(store: &dyn SlotStore, slots: &[u64], kind: SlotActKind) -> SlotAct
 }
 
 fn hold(who: &str) -> SlotActKind {
-    SlotActKind::Hold { user: user(who), token: HoldToken::from_random([7; 16]), millis: 60_000, max_holds: None }
+    SlotActKind::Hold {
+        user: user(who),
+        token: HoldToken::from_random([7; 16]),
+        millis: 60_000,
+        max_holds: None,
+        max_held: None,
+    }
 }
 
 async fn refusal_of(store: &dyn SlotStore, slots: &[u64], kind: SlotActKind) -> Code {

@@ -29,7 +29,8 @@ fn hold(number: u64, who: &str) -> SlotAct {
     let (end, label) = (start.plus_millis(HOUR), "09:00".into());
     let slot = SlotTime { number: SlotNumber::new(number).unwrap(), start, end, label };
     let token = HoldToken::from_random([number as u8; 16]);
-    let kind = SlotActKind::Hold { user: UserId::new(who).unwrap(), token, millis: LASTS, max_holds: None };
+    let kind =
+        SlotActKind::Hold { user: UserId::new(who).unwrap(), token, millis: LASTS, max_holds: None, max_held: None };
     SlotAct { space: space(), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
 }
 

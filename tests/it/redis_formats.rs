@@ -7,7 +7,7 @@ use slotcast::domain::{
     Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::hub::Watch;
-use slotcast::store::redis::{Endpoint, RedisStore, RedisSubscriptions};
+use slotcast::store::redis::{Commands, Endpoint, RedisStore, RedisSubscriptions};
 use slotcast::store::{ApplyError, NodeReport, Signal, SlotStore, Subscriptions, Topic};
 
 use crate::support::redis::{PlainSubscriptions, RedisServer, store_at};
@@ -176,8 +176,8 @@ impl InDatabase {
     fn start(server: &RedisServer, database: u8) -> Self {
         let url = format!("{}/{database}", server.url());
         let store = store_at(&url, "slotcast");
-        let endpoint = Endpoint::parse(&url).unwrap();
-        let heard = RedisSubscriptions::connect(&endpoint, "slotcast", store.formats()).unwrap();
+        let commands = Commands::start(&Endpoint::parse(&url).unwrap()).unwrap();
+        let heard = RedisSubscriptions::connect(&commands, "slotcast", store.formats()).unwrap();
         Self { store, heard }
     }
 

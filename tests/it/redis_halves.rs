@@ -38,7 +38,13 @@ fn user(name: &str) -> UserId {
 }
 
 fn hold(who: &str, token: u8, millis: i64) -> SlotActKind {
-    SlotActKind::Hold { user: user(who), token: HoldToken::from_random([token; 16]), millis, max_holds: None }
+    SlotActKind::Hold {
+        user: user(who),
+        token: HoldToken::from_random([token; 16]),
+        millis,
+        max_holds: None,
+        max_held: None,
+    }
 }
 
 fn extend(who: &str, millis: i64) -> SlotActKind {
@@ -230,7 +236,7 @@ async fn messages_and_schedules_go_on_after_a_refusal() {
         scene.give_back();
         notify(scene.limited(), 3).await.unwrap();
         scene.limited().publish(Publication::ToEveryone(everyone)).await.unwrap();
-        let kept = scene.observer.messages_of(&user("a"), Some(0)).await.unwrap().messages;
+        let kept = scene.observer.messages_of(&user("a"), Some(0), usize::MAX).await.unwrap().messages;
         let kept: Vec<&str> = kept.iter().map(|message| message.data.get()).collect();
         assert!(kept.first() == Some(&"1") && kept.last() == Some(&"3"), "without {right}: {kept:?}");
         assert!(!done || kept.len() == 3, "without {right}: {kept:?}");

@@ -23,7 +23,13 @@ fn act(number: u64, kind: SlotActKind) -> SlotAct {
 
 fn hold(token: u8) -> SlotActKind {
     let user = UserId::new("ada").unwrap();
-    SlotActKind::Hold { user, token: HoldToken::from_random([token; 16]), millis: 600_000, max_holds: None }
+    SlotActKind::Hold {
+        user,
+        token: HoldToken::from_random([token; 16]),
+        millis: 600_000,
+        max_holds: None,
+        max_held: None,
+    }
 }
 
 fn book() -> SlotActKind {
