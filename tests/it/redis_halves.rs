@@ -252,7 +252,12 @@ async fn a_head_that_is_gone_while_its_log_is_there_begins_an_epoch_above_the_lo
     let next = store.apply(act(&[4], hold("a", 1, 60_000))).await.unwrap().at;
     assert!(next.epoch != last.epoch && next.version == last.version + 1, "{next:?} after {last:?}");
     let board = store.read_day(space(), Day::parse(DAY).unwrap()).await.unwrap();
-    assert_eq!((board.at, board.records.len()), (next, 4));
+    assert_eq!((board.at, board.records.len()), (next.clone(), 4));
+    // A schedule, too.
+    server.cli(&["DEL", &format!("slotcast:{{b{}}}:head:1:1", space().bucket().get())]);
+    let read = store.read_space(space()).await.unwrap().at;
+    let put = store.put_space(space(), None, read).await.unwrap();
+    assert!(put.epoch != next.epoch && put.version == next.version + 1, "{put:?} after {next:?}");
     // The user's count of messages, too.
     let publish = async |data: &str| {
         let data = serde_json::value::RawValue::from_string(data.into()).unwrap();

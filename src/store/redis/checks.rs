@@ -48,7 +48,7 @@ pub async fn check(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Re
     check_settings(commands, &mut checked).await.map_err(unreachable)?;
     check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
     check_subscribing(commands, prefix, &mut checked).await?;
-    if let Some(finding) = unless_refused(formats::check(commands, prefix).await).map_err(unreachable)? {
+    if let Some(Some(finding)) = unless_refused(formats::check(commands, prefix).await).map_err(unreachable)? {
         // As of a server that is too old: no script would work.
         checked.is_too_old |= finding.severity == Severity::Error;
         checked.findings.push(finding);

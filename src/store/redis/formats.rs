@@ -114,28 +114,41 @@ fn age(instant: Instant) -> Duration {
     clock::instant().saturating_duration_since(instant)
 }
 
-/// What the buckets' formats are, in one line: an error where this program does not know one.
+/// What there is to say of the buckets' formats, in one line: an error where this program does not know one, and how many
+/// have an older one. Nothing where all have the newest, or there is none yet.
 ///
 /// # Errors
 ///
 /// Redis does not answer.
 #[cfg(feature = "server")]
-pub(super) async fn check(commands: &Commands, prefix: &str) -> RedisResult<Finding> {
-    let formats = Bucket::all().map(|bucket| async move {
-        let mut get = redis::cmd("HGET");
-        get.arg(format!("{prefix}:{{b{}}}:fence", bucket.get())).arg("format");
-        get.query_async::<Option<String>>(&mut commands.clone()).await
-    });
+pub(super) async fn check(commands: &Commands, prefix: &str) -> RedisResult<Option<Finding>> {
+    let formats = Bucket::all().map(|bucket| format_of(commands, prefix, bucket));
     let formats = futures_util::future::try_join_all(formats).await?;
-    let is_unknown = |format: &&String| **format != NEWEST.to_string();
-    Ok(match formats.iter().flatten().find(is_unknown) {
-        Some(found) => Finding { severity: Severity::Error, text: refusal(found) },
-        None => {
-            let count = formats.iter().flatten().count();
-            let text = format!("{count} of {} buckets have format {NEWEST}, the newest", formats.len());
-            Finding { severity: Severity::Good, text }
-        }
-    })
+    let is_unknown = |format: &&String| **format != NEWEST.to_string() && **format != OLDEST.to_string();
+    if let Some(found) = formats.iter().flatten().find(is_unknown) {
+        return Ok(Some(Finding { severity: Severity::Error, text: refusal(found) }));
+    }
+    let older = formats.iter().flatten().filter(|format| **format == OLDEST.to_string()).count();
+    let text = format!(
+        "{older} of {} buckets have format {OLDEST}: nodes move them to format {NEWEST} when no node of slotcast 0.1 lives",
+        formats.len()
+    );
+    Ok((older > 0).then_some(Finding { severity: Severity::Good, text }))
+}
+
+/// The format that a bucket has; `None` where it has no fence.
+#[cfg(feature = "server")]
+async fn format_of(commands: &Commands, prefix: &str, bucket: Bucket) -> RedisResult<Option<String>> {
+    let key = |name| format!("{prefix}:{{b{}}}:{name}", bucket.get());
+    let mut get = redis::cmd("HGET");
+    get.arg(key("fence")).arg("format");
+    if let Some(format) = get.query_async(&mut commands.clone()).await? {
+        return Ok(Some(format));
+    }
+    let mut get = redis::cmd("HGET");
+    get.arg(key("epoch")).arg("epoch");
+    let epoch: Option<String> = get.query_async(&mut commands.clone()).await?;
+    Ok(epoch.map(|_| OLDEST.to_string()))
 }
 
 /// Why a bucket's format cannot be used, in one line for the operator.

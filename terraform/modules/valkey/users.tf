@@ -11,7 +11,8 @@ locals {
 
   # Of those, what the scripts call that a sweep runs.
   sweep_script_commands = [
-    "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "time", "xadd", "zrange", "zrangebyscore", "zrem", "zscore",
+    "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "set", "time", "xadd", "xrevrange", "zadd", "zrange",
+    "zrangebyscore", "zrem", "zscore",
   ]
 
   # How scripts are run, where the keys of a cluster are, and whether a connection lives.

@@ -25,9 +25,9 @@ if ARGV[6] == '1' then
 end
 local head = redis.call('HMGET', KEYS[2], 'v', 'half')
 if head[2] then return { 'half', text(now), head[2] } end
+if epoch .. ':' .. (head[1] or '0') ~= ARGV[8] then return { 'stale', text(now) } end
 local version
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
-if epoch .. ':' .. text(version) ~= ARGV[8] then return { 'stale', text(now) } end
 version = version + 1
 begin(KEYS[2], version, '-', 'r', text(version), 'j', ARGV[9])
 if ARGV[9] == '' then
