@@ -204,7 +204,7 @@ impl Runner {
         }
     }
 
-    fn fence(&self) -> Fence {
+    pub(super) fn fence(&self) -> Fence {
         match self.fence {
             Fence::Up if self.health.is_unfenced() => Fence::Down,
             fence => fence,

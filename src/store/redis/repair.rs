@@ -6,6 +6,7 @@
 
 use redis::{RedisError, Value};
 
+use super::Fence;
 use super::call::{Budget, Call, Runner};
 use super::keys::parse_compact;
 use super::{acts, scripts};
@@ -61,7 +62,10 @@ impl Runner {
             return Ok(());
         }
         match self.missing_right(bucket).await? {
-            None => Ok(()),
+            None => {
+                self.health.clear(StoreFault::RightsMissing);
+                Ok(())
+            }
             Some(missing) => Err(StoreError::new("Redis", missing)),
         }
     }
@@ -88,8 +92,8 @@ impl Runner {
             Ok(refused) => read_refused(refused)?,
             Err(error) => return Err(StoreError::new("Redis: trying the commands of the scripts", error)),
         };
-        // Without INFO the fence is down, which is said elsewhere; nothing is left half done by it.
-        let missing = refused.into_iter().find(|(command, _)| command != "INFO");
+        // Where the fence is down no script needs INFO.
+        let missing = refused.into_iter().find(|(command, _)| command != "INFO" || self.fence() == Fence::Up);
         Ok(missing.map(|(command, words)| format!("scripts of this user may not use {command}: {words}")))
     }
 }

@@ -164,8 +164,20 @@ class History {
     return event.status === 'available' && before.status === 'occupied' && before.until <= instant(event);
   }
 
+  /** Whether the store's clock has gone back, and a hold ends sooner for it: after its own length from now. */
+  #isShortened(event, version) {
+    const before = this.#stateAt(version - 1)[event.slotId];
+    const isHeld = event.status === 'occupied' && before.status === 'occupied';
+    return isHeld && lengthOf(event) === before.lasts && instant(event) + before.lasts < before.until;
+  }
+
   #expire(version) {
     const event = this.events[version - 1];
+    if (this.#isShortened(event, version)) {
+      const before = this.#stateAt(version - 1)[event.slotId];
+      this.#set(version, event.slotId, { ...before, version, until: Date.parse(event.data.held_until) });
+      return 1;
+    }
     if (!this.#isExpiry(event, version)) {
       const before = this.#stateAt(version - 1)[event.slotId];
       this.violations.push(`version ${version} was written by no act: ${JSON.stringify(event)} after ${JSON.stringify(before)}`);
@@ -194,7 +206,7 @@ class History {
       if (act === 'extend') Object.assign(next, { heldVersion: old.heldVersion });
       // Extended holds keep a token, also when nobody was told that they were extended: all of them that of the first.
       const token = act === 'extend' ? before[slots[0]].token : record.data?.holdToken;
-      if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until) });
+      if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until), lasts: lengthOf(event) });
       // Staff that sets booked what is booked leaves it to who booked it.
       const stays = act === 'update' && next.status === 'booked' && old.status === 'booked';
       if (act === 'update') next.user = stays ? old.user : undefined;
