@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::Verifier;
-use crate::calls::acknowledged::Acknowledged;
-use crate::calls::catalog::Catalog;
-use crate::calls::rates::UserRates;
+use crate::auth::rates::UserRates;
+use crate::clock::StoreClock;
 use crate::config::Config;
+use crate::spaces::acknowledged::Acknowledged;
+use crate::spaces::catalog::Catalog;
 use crate::store::health::{StoreFault, StoreHealth};
 use crate::store::{NodeReport, SlotStore};
-use crate::sweeper::timer::Deadlines;
+use crate::sweeper::deadlines::{Deadlines, Told};
+use crate::sweeper::timer::Tools;
 use crate::telemetry::metrics::Metrics;
 
 /// The parts of a node.
@@ -22,6 +24,8 @@ pub struct App {
     pub store: Arc<dyn SlotStore>,
     /// Checks tokens.
     pub verifier: Verifier,
+    /// Knows about what time it is for the store.
+    pub clock: Arc<StoreClock>,
     /// Knows the spaces' schedules.
     pub catalog: Catalog,
     /// Up to where it has answered for the spaces that it follows.
@@ -36,6 +40,50 @@ pub struct App {
     pub health: Health,
     /// Tells what this node has now, for statistics.
     pub presence: Arc<dyn Presence>,
+}
+
+/// What an [`App`] is made of that differs between a node and a test.
+pub struct Parts {
+    /// What the operator set.
+    pub config: Config,
+    /// State.
+    pub store: Arc<dyn SlotStore>,
+    /// Checks tokens.
+    pub verifier: Verifier,
+    /// Counts what happens.
+    pub metrics: Metrics,
+    /// Says whether this node can serve.
+    pub health: Health,
+    /// Tells what this node has now.
+    pub presence: Arc<dyn Presence>,
+}
+
+impl App {
+    /// A node's shared state, and what its sweeper is told.
+    pub fn new(parts: Parts) -> (Self, Told) {
+        let Parts { config, store, verifier, metrics, health, presence } = parts;
+        let (deadlines, told) = Deadlines::new();
+        let clock = Arc::new(StoreClock::default());
+        let app = Self {
+            catalog: Catalog::new(store.clone(), clock.clone(), config.catalog.clone()),
+            acknowledged: Acknowledged::default(),
+            rates: UserRates::new(config.limits.user_rate),
+            clock,
+            store,
+            verifier,
+            deadlines,
+            metrics,
+            health,
+            presence,
+            config,
+        };
+        (app, told)
+    }
+
+    /// What a sweeper of this node works with.
+    pub fn sweeper_tools(&self) -> Tools {
+        Tools { store: self.store.clone(), clock: self.clock.clone(), metrics: self.metrics.clone() }
+    }
 }
 
 /// [`App`] as an axum extractor and as Socket.IO state.

@@ -3,9 +3,20 @@
 //! Rules about slots use the store's time ([`crate::domain::StoreTime`]), never this node's. What is read here measures
 //! durations, bounds waiting, and checks tokens.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::domain::StoreTime;
+
+/// After how long the store is asked again: until then the two clocks have hardly drifted apart.
+const FRESH_FOR: Duration = Duration::from_secs(60);
+
+/// By how much the store's time must be behind what was expected to have been set back, rather than to have been long on
+/// its way: a read is given up before that.
+const STEP_MILLIS: i64 = 1_000;
+
+/// This node's clock may be the faster one by 1/1,000 of the time that goes by.
+const DRIFT: u32 = 1_000;
 
 /// This machine's wall clock. The embedded store's clock, and what a token's times are checked against.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
@@ -18,4 +29,93 @@ pub fn wall() -> StoreTime {
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn instant() -> Instant {
     Instant::now()
+}
+
+/// Sleeps until then; without a deadline, for ever.
+pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The store's clock, as its answers told it: what the store last said, and how long ago that was. Good for what no rule
+/// depends on; the store itself decides by its own clock.
+#[derive(Debug, Default)]
+pub struct StoreClock {
+    /// Held for a copy only, never across an await.
+    told: Mutex<Option<(StoreTime, tokio::time::Instant)>>,
+}
+
+impl StoreClock {
+    /// The store has just said `told`. An answer that was long on its way tells an old time, and what is known already
+    /// is not turned back for it.
+    pub fn learn(&self, told: StoreTime) {
+        let now = tokio::time::Instant::now();
+        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = match *known {
+            None => Some(told),
+            Some((then, at)) => settle(told, then, now.saturating_duration_since(at)),
+        };
+        if let Some(settled) = settled {
+            *known = Some((settled, now));
+        }
+    }
+
+    /// The store's time; before it said any, this machine's.
+    pub fn now(&self) -> StoreTime {
+        self.told_now().unwrap_or_else(wall)
+    }
+
+    /// The store's time; `None` when it never said it.
+    pub fn told_now(&self) -> Option<StoreTime> {
+        let (told, at) = self.read()?;
+        Some(told.plus(at.elapsed()))
+    }
+
+    /// Whether the store said its time in the last minute.
+    pub fn is_fresh(&self) -> bool {
+        self.read().is_some_and(|(_, at)| at.elapsed() < FRESH_FOR)
+    }
+
+    fn read(&self) -> Option<(StoreTime, tokio::time::Instant)> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time to go by from now on when the store says `told`, `since` after it was `then`; `None` for what is known.
+fn settle(told: StoreTime, then: StoreTime, since: Duration) -> Option<StoreTime> {
+    let expected = then.plus(since);
+    if told >= expected || told < expected.plus_millis(-STEP_MILLIS) {
+        return Some(told);
+    }
+    (since >= FRESH_FOR).then(|| told.max(then.plus(since - since / DRIFT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_does_not_turn_the_clock_back() {
+        let at = StoreTime::from_millis;
+        let settled = |told, seconds| settle(at(told), at(100_000), Duration::from_secs(seconds));
+        assert_eq!(settled(105_000, 5), Some(at(105_000)));
+        assert_eq!(settled(105_700, 5), Some(at(105_700)), "the first answer was the slower one");
+        assert_eq!(settled(104_300, 5), None, "this one was, or this node's clock is a little fast");
+        assert_eq!(settled(219_300, 120), Some(at(219_880)), "followed no faster than clocks drift");
+        assert_eq!(settled(219_990, 120), Some(at(219_990)));
+        assert_eq!(settled(103_900, 5), Some(at(103_900)), "the store's clock was set back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_by_itself_for_a_while() {
+        let clock = StoreClock::default();
+        assert_eq!((clock.told_now(), clock.is_fresh()), (None, false));
+        clock.learn(StoreTime::from_millis(5));
+        tokio::time::advance(Duration::from_millis(20)).await;
+        assert_eq!((clock.told_now(), clock.is_fresh()), (Some(StoreTime::from_millis(25)), true));
+        tokio::time::advance(FRESH_FOR).await;
+        assert!(!clock.is_fresh());
+    }
 }

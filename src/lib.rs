@@ -3,6 +3,8 @@
 pub mod domain;
 pub mod store;
 #[cfg(feature = "server")]
+pub mod spaces;
+#[cfg(feature = "server")]
 pub mod feed;
 #[cfg(feature = "server")]
 pub mod calls;

@@ -11,9 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState, Health};
 use crate::auth::{NodeKey, Verifier};
-use crate::calls::acknowledged::Acknowledged;
-use crate::calls::catalog::Catalog;
-use crate::calls::rates::UserRates;
 use crate::config::{AuthConfig, Config};
 use crate::feed::{Feed, Rooms};
 use crate::net::connection::{ConnectionHandle, Connections};
@@ -25,9 +22,9 @@ use crate::realtime::sessions::Sessions;
 use crate::store::health::StoreHealth;
 use crate::store::measured::Measured;
 use crate::store::{SlotStore, Subscriptions};
-use crate::sweeper::timer::{self, Deadlines};
+use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
-use crate::{http, net, telemetry};
+use crate::{app, http, net, telemetry};
 
 /// What part of the drain time the closing of sockets may take; the rest is for requests and the store.
 const CLOSING_SHARE: f64 = 0.6;
@@ -131,22 +128,12 @@ impl Parts {
             sessions: sessions.clone(),
             rooms: rooms.clone(),
         };
-        let (deadlines, told) = Deadlines::new();
         let metrics = Metrics::new();
         let store: Arc<dyn SlotStore> = Arc::new(Measured::new(stores.store, metrics.clone()));
         let health = Health::of_store(stores.health);
-        let app = Arc::new(App {
-            catalog: Catalog::new(store.clone(), config.catalog.clone()),
-            acknowledged: Acknowledged::default(),
-            rates: UserRates::new(config.limits.user_rate),
-            store,
-            verifier,
-            deadlines,
-            metrics,
-            health,
-            presence: Arc::new(presence),
-            config,
-        });
+        let presence = Arc::new(presence);
+        let (app, told) = App::new(app::Parts { config, store, verifier, metrics, health, presence });
+        let app = Arc::new(app);
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
         let room = net::descriptors::room_for_connections();
         let connections = Connections::limited(room, app.metrics.tcp_refused.clone());
@@ -158,7 +145,7 @@ impl Parts {
         background.spawn(presence::run(app.clone()));
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
         if let Some(interval) = app.config.holds.timer_interval {
-            background.spawn(timer::run(app.clone(), told, interval, node_id));
+            background.spawn(timer::run(app.sweeper_tools(), told, interval, node_id));
         }
         Ok(Self { app, realtime, connections })
     }

@@ -4,11 +4,13 @@
 //! - [`verifier`]: whether a token holds.
 //! - [`jwks`]: the public keys of an issuer, fetched and kept.
 //! - [`mod@issue`]: signing a token, for `slotcast token` and for tests.
+//! - [`rates`]: how many acts a second a user may do.
 //! - [`NodeKey`]: what nodes sign for each other.
 
 pub mod verifier;
 pub mod jwks;
 pub mod issue;
+pub mod rates;
 mod node_key;
 
 pub use issue::{IssueError, issue};

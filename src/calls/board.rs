@@ -3,12 +3,13 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{parse_day, unavailable};
+use super::parse_day;
 use crate::app::App;
 use crate::auth::Claims;
-use crate::calls::catalog::Board;
 use crate::domain::event::{BoardEntry, Viewer, board};
 use crate::domain::{Code, Day, Refusal, SiteId, SpaceId, SpaceKey};
+use crate::spaces::catalog::Board;
+use crate::store::refuse::unavailable;
 
 /// The board of a day for whoever looks. Without a site the space's id alone must name one registered space.
 ///

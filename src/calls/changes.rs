@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{require_staff_of, unavailable};
+use super::require_staff_of;
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::event::Position;
-use crate::domain::{Code, Refusal, SpaceKey};
+use crate::domain::{Code, Position, Refusal, SpaceKey};
+use crate::store::refuse::unavailable;
 use crate::store::{LogRead, Message, MessageKind, Topic, read_whole_log};
 
 /// What changed, and where that leads.

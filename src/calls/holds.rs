@@ -3,11 +3,11 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::unavailable;
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Day, HoldToken, Refusal, SiteId, SlotNumber, SpaceId, StoreTime};
 use crate::store::HeldSlot;
+use crate::store::refuse::unavailable;
 
 /// The live holds of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

@@ -5,10 +5,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::update::require_fit;
-use super::{parse_day, require_staff_everywhere, require_staff_of, unavailable};
+use super::{parse_day, require_staff_everywhere, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Code, Day, Refusal, SiteId, SpaceId, SpaceKey, UserId};
+use crate::store::refuse::unavailable;
 use crate::store::{EveryoneMessage, Publication};
 
 /// The longest name of an event, in bytes.

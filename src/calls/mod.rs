@@ -6,7 +6,6 @@
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
 //! - Reading: [`board`], [`holds`], [`changes`], [`stats`].
 //! - Staff: [`spaces`], [`messages`].
-//! - [`catalog`] knows the schedules, [`acknowledged`] what was answered last, [`rates`] limits the acts of each user.
 
 pub mod slots;
 pub mod hold;
@@ -20,20 +19,12 @@ pub mod changes;
 pub mod stats;
 pub mod spaces;
 pub mod messages;
-pub mod catalog;
-pub mod shared_boards;
-pub mod acknowledged;
-pub mod rates;
 
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::{Claims, TokenError};
 use crate::domain::{Code, Day, Refusal, SpaceKey};
-use crate::store::StoreError;
-
-/// How often a call resolves a space that keeps changing under it, before it gives up as `unavailable`.
-const ATTEMPTS: usize = 4;
 
 /// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
@@ -77,18 +68,6 @@ fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
 /// Lets only staff pass whose rights are not bound to single sites: for what concerns all users or all nodes.
 pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
     if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
-}
-
-/// The refusal that stands for a store that failed. The cause is logged here, once, and never told to the caller.
-pub(crate) fn unavailable(error: &StoreError) -> Refusal {
-    tracing::warn!(%error, "the store could not answer");
-    Code::Unavailable.into()
-}
-
-/// The refusal of a space that changed at every attempt to read it.
-fn unsettled(space: SpaceKey) -> Refusal {
-    tracing::warn!(space.id = %space, "the space changed at each of {ATTEMPTS} attempts");
-    Code::Unavailable.into()
 }
 
 /// Counts a finished act by its name and `ok` or the code of its refusal.

@@ -31,7 +31,7 @@ async fn try_release(
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
     let applied = slots::apply(app, &named, kind, idempotency).await?;
-    let status = slots::free_status(&applied.slots, app.catalog.store_now());
+    let status = slots::free_status(&applied.slots, app.clock.now());
     Ok(slots::answer(applied, status))
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ATTEMPTS, require_staff_of, unavailable, unsettled};
+use super::require_staff_of;
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::event::Position;
 use crate::domain::schedule::{Closure, ScheduleSpec};
-use crate::domain::{Code, Refusal, Schedule, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::domain::{Code, Position, Refusal, Schedule, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
 use crate::store::{ApplyError, SpaceState};
 
 /// How many slots in the way a refusal names in its text.

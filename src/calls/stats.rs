@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{require_staff_everywhere, unavailable};
+use super::require_staff_everywhere;
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::Refusal;
 use crate::store::NodeReport;
+use crate::store::refuse::unavailable;
 
 /// How many rooms are named.
 const ROOMS_NAMED: usize = 1_000;

@@ -61,7 +61,7 @@ async fn try_update(
     require_staff_of(caller, space)?;
     let applied = slots::apply(app, &named, kind, None).await?;
     let status = match request.status {
-        StaffStatus::Available => slots::free_status(&applied.slots, app.catalog.store_now()),
+        StaffStatus::Available => slots::free_status(&applied.slots, app.clock.now()),
         StaffStatus::Booked => Status::Booked,
         StaffStatus::Blocked => Status::Blocked,
     };

@@ -1,6 +1,6 @@
 //! An act on slots as the store takes it: parsed, allowed, and resolved against the schedule.
 
-use super::event::Position;
+use super::position::Position;
 use super::{Day, HoldToken, SlotData, SlotNumber, SpaceKey, StoreTime, UserId};
 
 /// The most slots that one act may name.

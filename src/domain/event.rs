@@ -3,18 +3,10 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::position::Position;
 use super::rule::Change;
 use super::slot::{SlotData, SlotRecord, SlotState, Status, data_of, status_of};
 use super::{Day, PublicDay, PublicSlot, PublicState, Schedule, SlotNumber, SpaceKey, StoreTime, UserId};
-
-/// Where in a topic something stands: an epoch and the version under it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub struct Position {
-    /// Opaque; another one means that continuity is not proved.
-    pub epoch: std::sync::Arc<str>,
-    /// Counts the changes of the space.
-    pub version: u64,
-}
 
 /// The `slot_update` of one change.
 pub fn slot_update(space: SpaceKey, day: Day, change: &Change, at: &Position, now: StoreTime) -> String {

@@ -7,6 +7,7 @@
 //! - [`slot`]: what is stored for a slot, and the status that follows from it and the clock.
 //! - [`act`]: what a caller asks for, parsed and resolved against the schedule.
 //! - [`rule`]: the state machine, one table: what an act does to what it finds.
+//! - [`position`]: where something stands among the changes of a topic.
 //! - [`event`]: the JSON that every client receives.
 //! - [`public`]: what everybody may know of a slot, and how it follows from the events.
 //! - [`refusal`]: every way to say no, with its code.
@@ -15,6 +16,7 @@ pub mod act;
 pub mod event;
 pub mod ids;
 pub mod object;
+pub mod position;
 pub mod public;
 pub mod refusal;
 pub mod rule;
@@ -25,6 +27,7 @@ pub mod time;
 pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
 pub use object::Object;
+pub use position::Position;
 pub use public::{PublicChange, PublicDay, PublicSlot, PublicState};
 pub use refusal::{Code, Refusal};
 pub use schedule::Schedule;

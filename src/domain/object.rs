@@ -33,7 +33,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Position;
+    use crate::domain::Position;
 
     #[test]
     fn an_array_is_no_object() {

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::days::Days;
 use super::payload::raw;
-use crate::domain::event::{self, Position};
-use crate::domain::{Day, PublicChange, PublicDay, PublicSlot, Refusal, Schedule, SpaceKey, StoreTime};
+use crate::domain::event;
+use crate::domain::{Day, Position, PublicChange, PublicDay, PublicSlot, Refusal, Schedule, SpaceKey, StoreTime};
 use crate::store::DayState;
 
 /// The days that are known, all of them as of the task's position.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::follower::Step;
-use crate::domain::event::Position;
+use crate::domain::Position;
 use crate::store::told::{BucketRead, BucketStart, Told};
 use crate::store::{FreedSlots, Message, MessageKind};
 

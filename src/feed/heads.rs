@@ -11,8 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Feed;
-use crate::domain::Bucket;
-use crate::domain::event::Position;
+use crate::domain::{Bucket, Position};
 use crate::store::{StoreError, Topic};
 
 /// How often the store is asked whether it is there.
@@ -124,7 +123,7 @@ impl Feed {
         let answer = in_time(app.store.ping()).await;
         match &answer {
             // Slot starts and deadlines are planned by what the store last said: it is never long ago.
-            Ok(now) => app.catalog.set_clock(*now),
+            Ok(now) => app.clock.learn(*now),
             Err(error) => tracing::warn!(%error, "the store does not answer"),
         }
         app.health.set_store_reachable(answer.is_ok());

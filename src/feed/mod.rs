@@ -2,7 +2,7 @@
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
-//!   which days they look at; `boards`: what is known of these, `clock`: and when; `payload`: what the feed says itself.
+//!   which days they look at; `boards`: what is known of these; `payload`: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands;
 //!   `bucket_memory`: what lets a node go on with one through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
@@ -13,7 +13,6 @@
 mod boards;
 mod bucket_memory;
 pub mod buckets;
-mod clock;
 mod days;
 pub mod follower;
 pub mod heads;
@@ -28,9 +27,8 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::App;
-use crate::domain::event::Position;
 use crate::domain::refusal::Code;
-use crate::domain::{Day, Refusal, SpaceKey};
+use crate::domain::{Day, Position, Refusal, SpaceKey};
 use crate::store::{Subscriptions, Topic};
 
 pub(crate) use payload::joined_space;

@@ -21,6 +21,7 @@ use crate::calls;
 use crate::calls::messages::{BroadcastAnswer, MessageRequest};
 use crate::calls::stats::StatsAnswer;
 use crate::domain::{Code, Refusal};
+use crate::store::refuse::unavailable;
 use crate::sweeper::{self, SweepReport};
 
 /// How long one sweep may take, so that it is answered before the call's time is up.
@@ -59,8 +60,8 @@ pub async fn broadcast(
 pub async fn sweep(State(app): State<AppState>, Caller(caller): Caller) -> ApiResult<SweepReport> {
     calls::require_staff_everywhere(&caller)?;
     let deadline = Instant::now() + SWEEP_TIME;
-    let report = sweeper::sweep_all(&app.store, Some(deadline)).await.map_err(|error| calls::unavailable(&error))?;
-    sweeper::timer::record(&app, report.freed, report.oldest_late_ms, "call");
+    let report = sweeper::sweep_all(&app.store, Some(deadline)).await.map_err(|error| unavailable(&error))?;
+    sweeper::timer::record(&app.metrics, report.freed, report.oldest_late_ms, "call");
     Ok(Success::new(report))
 }
 

@@ -15,7 +15,7 @@ use crate::calls;
 use crate::calls::changes::ChangesAnswer;
 use crate::calls::messages::{BoardShownAnswer, ShowBoardRequest};
 use crate::calls::spaces::SpaceAnswer;
-use crate::domain::event::Position;
+use crate::domain::Position;
 use crate::domain::schedule::ScheduleSpec;
 
 /// Register a space, or change its schedule.

@@ -188,7 +188,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     metrics.connects.with_label_values(&["accepted"]).inc();
     metrics.connections.inc();
     tracing::info!(user.id = %logged(session.user()), session = session.id(), "connected");
-    session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.catalog.store_now()));
+    session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.clock.now()));
     realtime.0.expiry.watch(session.id(), claims.expires);
     notifications::deliver_kept(realtime, &session).await;
     inbox::open(realtime, &session);

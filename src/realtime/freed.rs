@@ -16,7 +16,7 @@ const FREED_SPACES: usize = 500;
 
 /// Tells the sockets of this node what was freed within a second.
 pub(super) fn tell(shared: &Shared, freed: &FreedSummary) {
-    let now = shared.app.catalog.store_now();
+    let now = shared.app.clock.now();
     match shared.app.config.holds.freed_to {
         FreedTo::Everyone => tell_everyone(shared, freed, now),
         FreedTo::Rooms => tell_rooms(shared, freed, now),

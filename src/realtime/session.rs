@@ -67,7 +67,7 @@ impl Session {
             socket: Arc::downgrade(socket),
             outbox: Outbox::new(socket, connections),
             inbox: Inbox::new(app.config.limits.event_rate),
-            connected_at: app.catalog.store_now(),
+            connected_at: app.clock.now(),
             app,
             cursor: Cursor::new(),
             replays: RateLimiter::direct(Quota::per_second(REPLAYED_PER_SECOND).allow_burst(REPLAYED_AT_ONCE)),

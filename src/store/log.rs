@@ -1,7 +1,7 @@
 //! What is read of a topic's log, a portion at a time.
 
 use super::{Message, SlotStore, StoreError, Topic};
-use crate::domain::event::Position;
+use crate::domain::Position;
 
 /// How many bytes of payload one read of a log has, about: it stops with the message that makes it so many. A whole log of
 /// large changes would take a narrow link longer than a call may take, again and again.

@@ -11,9 +11,8 @@ use super::{
     SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
-use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::telemetry::metrics::Metrics;
 
 /// The operations, as metrics name them.

@@ -2,12 +2,14 @@
 //! `redis` any number of nodes.
 //!
 //! [`measured`] puts figures to either. [`hub`] is how a node hears them. [`health`] is what one cannot do now.
+//! `refuse` is how callers hear of a failure.
 //!
 //! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
 //! store, as every other node does, through [`Subscriptions`].
 
 #[cfg(feature = "server")]
 pub mod embedded;
+mod answers;
 mod digest;
 pub mod finding;
 pub mod health;
@@ -15,24 +17,22 @@ pub mod hub;
 mod log;
 #[cfg(feature = "server")]
 pub mod measured;
+mod messages;
 pub mod redis;
+#[cfg(feature = "server")]
+pub mod refuse;
 pub mod told;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+pub use answers::{ActOutcome, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog};
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
 pub use log::{LOG_PORTION, LogRead, is_portion, read_whole_log};
-
-use crate::domain::event::Position;
-use crate::domain::rule::HoldAnswer;
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{
-    Bucket, Day, HoldToken, Refusal, SiteId, SlotAct, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId,
+pub use messages::{
+    DisconnectUser, EveryoneMessage, FreedSlots, Message, MessageKind, Publication, ShowBoard, Signal, Topic,
+    UserMessage,
 };
+
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Bucket, Day, Position, Refusal, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// How many changes a log keeps.
 pub const LOG_LENGTH: u64 = 1_024;
@@ -164,278 +164,6 @@ pub trait Subscriptions: Send + Sync + 'static {
     /// Told of a topic whose announcements do not arrive although the store has them: whatever brings them is to be made
     /// anew. Where nothing can be lost on the way there is nothing to do.
     async fn renew(&self, _topic: Topic) {}
-}
-
-/// What is heard of a topic.
-#[derive(Clone, Debug)]
-pub enum Signal {
-    /// Announced, perhaps not in order, perhaps twice.
-    Message(Message),
-    /// Something may have been missed: read the log.
-    Lagged,
-}
-
-/// A stream of messages: one a space, one a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Topic {
-    /// Changes of one space.
-    Space(SpaceKey),
-    /// Freed slots, messages to users and commands of a bucket; messages to everyone in [`Bucket::EVERYONE`].
-    Bucket(Bucket),
-}
-
-impl Topic {
-    /// The bucket that it lives in.
-    pub fn bucket(self) -> Bucket {
-        match self {
-            Topic::Space(space) => space.bucket(),
-            Topic::Bucket(bucket) => bucket,
-        }
-    }
-}
-
-/// One announced message: as live, so in the log.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// Its place in its topic. Messages that are never kept ([`MessageKind::is_kept`]) bear the topic's head.
-    pub at: Position,
-    /// What it is about.
-    pub kind: MessageKind,
-    /// Ready JSON, its shape given by the kind.
-    pub payload: Arc<RawValue>,
-    /// When it was written, by the store's clock, where that is known: by this two that say the same are told apart.
-    pub written: Option<StoreTime>,
-}
-
-/// What a message is about, and so what its payload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageKind {
-    /// In a space: the payload of `slot_update`, for clients as it is.
-    SlotUpdate,
-    /// In a space: its schedule changed; `null`. Everyone who watches gets a snapshot.
-    SpaceChanged,
-    /// In a space: staff wants a day's board sent; [`ShowBoard`]. Not kept.
-    ShowBoard,
-    /// In a bucket: [`FreedSlots`].
-    Freed,
-    /// In a bucket: [`UserMessage`].
-    User,
-    /// In bucket 0: [`EveryoneMessage`].
-    Everyone,
-    /// In a bucket: [`DisconnectUser`]. Not kept.
-    Disconnect,
-}
-
-impl MessageKind {
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            MessageKind::SlotUpdate => "slot_update",
-            MessageKind::SpaceChanged => "space_changed",
-            MessageKind::ShowBoard => "show_board",
-            MessageKind::Freed => "freed",
-            MessageKind::User => "user",
-            MessageKind::Everyone => "everyone",
-            MessageKind::Disconnect => "disconnect",
-        }
-    }
-
-    /// Whether the message takes a version and goes into the log.
-    pub const fn is_kept(self) -> bool {
-        !matches!(self, MessageKind::ShowBoard | MessageKind::Disconnect)
-    }
-}
-
-/// Slots of one day that one act or sweep freed because their holds ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FreedSlots {
-    /// The space.
-    #[serde(rename = "spazioId")]
-    pub space: SpaceId,
-    /// Its site.
-    #[serde(rename = "sedeId")]
-    pub site: SiteId,
-    /// The day.
-    pub date: Day,
-    /// Ascending.
-    pub slots: Vec<SlotNumber>,
-}
-
-/// A notification to one user.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct UserMessage {
-    /// To whom.
-    pub user: UserId,
-    /// Ascending among the messages of the user, and never given twice, also where the store lost some.
-    pub sequence: u64,
-    /// The event's name.
-    pub event: String,
-    /// Its payload, unchanged.
-    pub data: Box<RawValue>,
-}
-
-/// A message to every client on every node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EveryoneMessage {
-    /// The event's name.
-    pub event: String,
-    /// Its payload, unchanged.
-    pub data: Box<RawValue>,
-}
-
-/// A command: close the sockets of a user that connected before an instant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DisconnectUser {
-    /// Whose sockets.
-    pub user: UserId,
-    /// The store's time of the command.
-    pub before: StoreTime,
-}
-
-/// A command: send a day's board to the room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ShowBoard {
-    /// The day.
-    pub date: Day,
-}
-
-/// What [`SlotStore::publish`] announces.
-#[derive(Clone, Debug)]
-pub enum Publication {
-    /// Appends to the user's log and announces [`MessageKind::User`].
-    ToUser {
-        /// To whom.
-        user: UserId,
-        /// The event's name.
-        event: String,
-        /// Its payload.
-        data: Box<RawValue>,
-    },
-    /// Announces [`MessageKind::Everyone`].
-    ToEveryone(EveryoneMessage),
-    /// Announces [`MessageKind::Disconnect`], as of the store's time.
-    DisconnectUser(UserId),
-    /// Announces [`MessageKind::ShowBoard`] in the space.
-    ShowBoard(SpaceKey, Day),
-}
-
-/// What an act on slots came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ActOutcome {
-    /// Where its last event stands.
-    pub at: Position,
-    /// For `hold` and `extend`.
-    pub hold: Option<HoldAnswer>,
-}
-
-/// The records of one day, consistent with `at`.
-#[derive(Clone, Debug)]
-pub struct DayState {
-    /// Where the space stands.
-    pub at: Position,
-    /// The version at which the schedule last changed; 0 when it never did.
-    pub revision: u64,
-    /// The store's time of the read.
-    pub now: StoreTime,
-    /// What is stored; a slot without a record is available.
-    pub records: BTreeMap<SlotNumber, SlotRecord>,
-}
-
-/// A space as the store has it.
-#[derive(Clone, Debug)]
-pub struct SpaceState {
-    /// Where the space stands.
-    pub at: Position,
-    /// The version at which the schedule last changed; 0 when it never did.
-    pub revision: u64,
-    /// `None` when nobody registered the space.
-    pub schedule: Option<ScheduleSpec>,
-    /// The store's time of the read.
-    pub now: StoreTime,
-    /// Slots that start in the future and are held live, booked or blocked.
-    pub taken: Vec<(Day, SlotNumber, SlotRecord)>,
-}
-
-/// A live hold of one slot.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeldSlot {
-    /// The space.
-    pub space: SpaceKey,
-    /// The day.
-    pub day: Day,
-    /// The slot.
-    pub slot: SlotNumber,
-    /// Its local start, `HH:MM`.
-    pub label: String,
-    /// The hold's token.
-    pub token: HoldToken,
-    /// The hold's end.
-    pub until: StoreTime,
-}
-
-/// What a socket has missed of its user's messages.
-#[derive(Clone, Debug, Default)]
-pub struct UserBacklog {
-    /// The sequence after which they begin.
-    pub after: u64,
-    /// Oldest first.
-    pub messages: Vec<UserMessage>,
-    /// There may be others after these.
-    pub has_more: bool,
-}
-
-/// What `slotcast migrate` did, as it reports it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Migration {
-    /// The format that everything has now.
-    pub format: u64,
-    /// How many buckets, or files, were moved to it; 0 when all had it.
-    pub moved: u64,
-    /// How many records of slots there are.
-    pub records: u64,
-    /// How many of them were rewritten.
-    pub rewritten: u64,
-    /// Where records are that cannot be read.
-    pub unreadable: Vec<String>,
-}
-
-/// What one bounded sweep of a bucket did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SweepBatch {
-    /// Holds freed.
-    pub freed: u64,
-    /// The spaces that they were in, distinct.
-    pub spaces: Vec<SpaceKey>,
-    /// How late the oldest of them was freed, in milliseconds.
-    pub oldest_late_ms: u64,
-    /// Whether more had ended than the limit let free.
-    pub more: bool,
-    /// How long, in milliseconds, until the bucket's next hold ends; `None` when it has no hold.
-    pub next_end_in_ms: Option<u64>,
-}
-
-/// What one node tells the others about itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeReport {
-    /// Random, new with each start.
-    pub id: String,
-    /// Where other nodes reach it.
-    pub address: String,
-    /// That the node itself says so, signed with the key that nodes share; `None` where they share none.
-    pub proof: Option<String>,
-    /// The version of the program.
-    pub version: String,
-    /// When it started, RFC 3339.
-    pub started_at: String,
-    /// Connected sockets.
-    pub sockets: u64,
-    /// Distinct users among them.
-    pub users: u64,
-    /// Members of each room.
-    pub rooms: BTreeMap<String, u64>,
 }
 
 /// Why a write did not happen.

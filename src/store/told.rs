@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use super::Message;
-use crate::domain::StoreTime;
-use crate::domain::event::Position;
+use crate::domain::{Position, StoreTime};
 
 /// How many epochs a node remembers of a bucket.
 const EPOCHS: usize = 8;

@@ -5,6 +5,8 @@
 //! sweepers may run at once; each hold is freed once.
 
 #[cfg(feature = "server")]
+pub mod deadlines;
+#[cfg(feature = "server")]
 pub mod timer;
 
 use std::collections::HashSet;

@@ -4,48 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::deadlines::Told;
 use super::{Swept, for_each_bucket, sweep_bucket};
-use crate::app::App;
+use crate::clock::{StoreClock, sleep_until};
 use crate::domain::{Bucket, StoreTime};
-use crate::store::StoreError;
+use crate::store::{SlotStore, StoreError};
+use crate::telemetry::metrics::Metrics;
 
 /// After how long a bucket that could not be swept is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// By what part of the interval a turn to walk is shorter, one in so many: asking for the next one takes a moment, too.
+/// The turn to walk is 1/20 shorter than the interval, which leaves time to ask for the next turn.
 const EARLY: u32 = 20;
 
-/// Tells the sweeper when holds end.
-#[derive(Clone, Debug)]
-pub struct Deadlines(mpsc::UnboundedSender<(Bucket, StoreTime)>);
-
-/// What [`Deadlines`] tell, for [`run`].
-pub type Told = mpsc::UnboundedReceiver<(Bucket, StoreTime)>;
-
-impl Deadlines {
-    /// The two ends. Without a sweeper at the other one, nothing is kept.
-    pub fn new() -> (Self, Told) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    /// Notes that a hold of the bucket ends then.
-    pub fn note(&self, bucket: Bucket, end: StoreTime) {
-        // Without a sweeper there is nobody to wake.
-        let _ = self.0.send((bucket, end));
-    }
+/// What the sweeper of a node works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Whose holds end.
+    pub store: Arc<dyn SlotStore>,
+    /// Tells about the store's time.
+    pub clock: Arc<StoreClock>,
+    /// Count what is freed.
+    pub metrics: Metrics,
 }
 
 /// The node's own sweeper: sweeps a bucket when a hold of it ends, and all buckets, one node at a time, so that a walk
 /// begins at most `interval` after the last one did. Never returns.
-pub async fn run(app: Arc<App>, mut told: Told, interval: Duration, node_id: String) {
+pub async fn run(tools: Tools, mut told: Told, interval: Duration, node_id: String) {
     let turn = interval - interval / EARLY;
     let walk_at = Some(Instant::now());
-    let mut timer = Timer { app, node_id, turn, agenda: Agenda::default(), running: JoinSet::new(), walk_at };
+    let mut timer = Timer { tools, node_id, turn, agenda: Agenda::default(), running: JoinSet::new(), walk_at };
     loop {
         let (due, walk_at) = (timer.agenda.next(), timer.walk_at);
         tokio::select! {
@@ -58,7 +49,7 @@ pub async fn run(app: Arc<App>, mut told: Told, interval: Duration, node_id: Str
 }
 
 struct Timer {
-    app: Arc<App>,
+    tools: Tools,
     node_id: String,
     /// How long the turn to walk is one node's.
     turn: Duration,
@@ -75,13 +66,13 @@ enum Done {
 
 impl Timer {
     fn note(&mut self, bucket: Bucket, end: StoreTime) {
-        let left = self.app.catalog.store_now().until(end);
+        let left = self.tools.clock.now().until(end);
         self.agenda.wake(bucket, Instant::now() + left);
     }
 
     fn sweep_due(&mut self) {
         for bucket in self.agenda.take_due(Instant::now()) {
-            let store = self.app.store.clone();
+            let store = self.tools.store.clone();
             self.running.spawn(async move { Done::Bucket(bucket, sweep_bucket(store.as_ref(), bucket, None).await) });
         }
     }
@@ -89,7 +80,7 @@ impl Timer {
     /// Sweeps all buckets, unless another node has the turn: then it asks again when that ends.
     fn walk(&mut self) {
         self.walk_at = None;
-        let (store, node_id, turn) = (self.app.store.clone(), self.node_id.clone(), self.turn);
+        let (store, node_id, turn) = (self.tools.store.clone(), self.node_id.clone(), self.turn);
         self.running.spawn(async move {
             let asked = Instant::now();
             let granted = store.take_sweep_lease(&node_id, turn).await;
@@ -130,16 +121,16 @@ impl Timer {
         if let Some(millis) = swept.next_end_in_ms {
             self.agenda.wake(bucket, Instant::now() + Duration::from_millis(millis));
         }
-        record(&self.app, swept.freed, swept.oldest_late_ms, trigger);
+        record(&self.tools.metrics, swept.freed, swept.oldest_late_ms, trigger);
     }
 }
 
 /// Counts a sweep in the metrics.
-pub fn record(app: &App, freed: u64, oldest_late_ms: u64, trigger: &str) {
-    app.metrics.sweeps.with_label_values(&[trigger]).inc();
+pub fn record(metrics: &Metrics, freed: u64, oldest_late_ms: u64, trigger: &str) {
+    metrics.sweeps.with_label_values(&[trigger]).inc();
     if freed > 0 {
-        app.metrics.freed.inc_by(freed);
-        app.metrics.hold_lateness_seconds.observe(Duration::from_millis(oldest_late_ms).as_secs_f64());
+        metrics.freed.inc_by(freed);
+        metrics.hold_lateness_seconds.observe(Duration::from_millis(oldest_late_ms).as_secs_f64());
         tracing::info!(freed, oldest_late_ms, trigger, "freed holds that had ended");
     }
 }
@@ -176,13 +167,6 @@ impl Agenda {
             due.push(bucket);
         }
         due
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

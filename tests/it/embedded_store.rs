@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use slotcast::domain::act::StaffStatus;
-use slotcast::domain::event::Position;
-use slotcast::domain::{Day, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{
+    Day, Position, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
+};
 use slotcast::store::embedded::open::{FILE_NAME, MARK_NAME};
 use slotcast::store::embedded::{EmbeddedStore, OpenError};
 use slotcast::store::{ActOutcome, LogRead, Publication, SlotStore, Topic, read_whole_log};

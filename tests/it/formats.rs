@@ -54,7 +54,7 @@ fn file_of_0_1() -> tempfile::TempDir {
 /// An act on slots of the day, under the schedule that the store has.
 async fn act(store: &dyn SlotStore, slots: &[u64], kind: SlotActKind) -> SlotAct {
     let read = store.read_space(space()).await.unwrap();
-    let revision = Some(slotcast::domain::event::Position { version: read.revision, ..read.at });
+    let revision = Some(slotcast::domain::Position { version: read.revision, ..read.at });
     let nine = store.read_day(space(), day()).await.unwrap().records[&number(1)].start;
     let slot = |n: &u64| {
         let start = nine.plus_millis((*n as i64 - 1) * 3_600_000);

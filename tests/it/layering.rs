@@ -1,7 +1,37 @@
 //! The layers of the code map, held by reading the sources.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The modules of the crate, from the bottom up: each may import those before it, and so there is no circle.
+const LAYERS: [&str; 19] = [
+    "domain",
+    "clock",
+    "net",
+    "telemetry",
+    "store",
+    "config",
+    "auth",
+    "spaces",
+    "sweeper",
+    "app",
+    "feed",
+    "calls",
+    "http",
+    "realtime",
+    "presence",
+    "node",
+    "function",
+    "cli",
+    "fuzzing",
+];
+
+/// The longest file, in lines.
+const FILE_LINES: usize = 500;
+
+/// A line that begins so parts a file into sections: each is a file of its own.
+const BANNERS: [&str; 5] = ["// ---", "// ===", "// ***", "// ###", "// ___"];
 
 fn sources(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -74,5 +104,73 @@ fn calls_know_no_transport() {
 fn only_sessions_and_http_speak_to_clients() {
     for folder in ["src/domain", "src/store", "src/feed", "src/calls", "src/net"] {
         check(folder, &[".emit("]);
+    }
+}
+
+/// The lines of code of a file, each with its number: no comments, and no unit tests, which may import what they like.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_tests = |line: &str| line.starts_with("mod tests {");
+    let lines = text.lines().enumerate().take_while(move |(_, line)| !is_tests(line));
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(index, line)| (index + 1, line))
+}
+
+/// The modules of the crate that a line names.
+fn named_modules(line: &str) -> Vec<&str> {
+    let after = line.match_indices("crate::").map(|(at, name)| &line[at + name.len()..]);
+    let names = after.map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next());
+    names.flatten().filter(|name| !name.is_empty()).collect()
+}
+
+/// The module of the crate that a file belongs to; `None` for the root and the programs.
+fn module_of(path: &Path) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let first = path.strip_prefix(root).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
+    let name = first.trim_end_matches(".rs");
+    (!["lib", "bin"].contains(&name)).then(|| name.to_owned())
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| *layer == module)
+}
+
+/// The imports of `text`, a file of `module`, that run back up: number of the line, and what it names.
+fn upward_imports(module: &str, text: &str) -> Vec<(usize, String)> {
+    let own = layer_of(module).unwrap_or_else(|| panic!("{module} has no place in LAYERS"));
+    let named = code(text).flat_map(|(number, line)| named_modules(line).into_iter().map(move |name| (number, name)));
+    let upward = named.filter(|(_, name)| layer_of(name).is_some_and(|layer| layer > own));
+    upward.map(|(number, name)| (number, name.to_owned())).collect()
+}
+
+#[test]
+fn no_import_runs_back_up_and_so_there_is_no_circle() {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for path in sources("src").into_iter().filter(|path| !path.ends_with("tests.rs")) {
+        let Some(module) = module_of(&path) else { continue };
+        for (number, name) in upward_imports(&module, &fs::read_to_string(&path).unwrap()) {
+            found.push(format!("{}:{number}: {module} imports {name}, which is above it", path.display()));
+        }
+        seen.insert(module);
+    }
+    assert_eq!(seen, LAYERS.map(String::from).into(), "LAYERS names every module, and nothing else");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn an_import_that_runs_back_up_is_seen() {
+    let text = "//! [`crate::calls`]\nuse crate::domain::Day;\nuse crate::calls::slots;\nfn f(app: &crate::app::App) {}\n\
+                mod tests {\n    use crate::http::router;\n}\n";
+    assert_eq!(upward_imports("spaces", text), [(3, "calls".into()), (4, "app".into())]);
+    assert_eq!(upward_imports("feed", text), [(3, "calls".into())]);
+    assert_eq!(upward_imports("http", text), []);
+}
+
+#[test]
+fn every_file_is_one_thing_of_bounded_length() {
+    for path in sources("src") {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES, "{} has {lines} lines: it is more than one file", path.display());
+        let banner = text.lines().position(|line| BANNERS.iter().any(|banner| line.trim_start().starts_with(banner)));
+        assert_eq!(banner, None, "{} has a banner in that line: what is below is another file", path.display());
     }
 }

@@ -225,7 +225,7 @@ async fn log(store: &dyn SlotStore) -> Vec<String> {
     let topics = (1..3).map(|n| Topic::Space(space(n))).chain(buckets.into_keys().map(Topic::Bucket));
     for topic in topics {
         let head = store.heads(&[topic]).await.unwrap().remove(0);
-        let since = slotcast::domain::event::Position { version: 0, ..head };
+        let since = slotcast::domain::Position { version: 0, ..head };
         let LogRead::Messages(messages) = read_whole_log(store, topic, &since).await.unwrap() else { panic!("gone") };
         for message in messages {
             let text = match message.kind {

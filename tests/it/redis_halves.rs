@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use slotcast::domain::Position;
 use slotcast::domain::act::StaffStatus;
-use slotcast::domain::event::Position;
 use slotcast::domain::{
     Actor, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use slotcast::calls::catalog::Catalog;
 use slotcast::clock;
 use slotcast::config::CatalogConfig;
 use slotcast::domain::act::{Idempotency, StaffStatus};
-use slotcast::domain::event::{Position, slot_update};
+use slotcast::domain::event::slot_update;
 use slotcast::domain::rule::Change;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Code, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
-    SpaceKey, StoreTime, UserId,
+    Actor, Bucket, Code, Day, HoldToken, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
+    SpaceId, SpaceKey, StoreTime, UserId,
 };
+use slotcast::spaces::catalog::Catalog;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic, read_whole_log};
 
@@ -279,7 +279,7 @@ async fn a_read_and_a_comparison_of_heads_change_the_epoch_too() {
 async fn a_schedule_that_was_lost_is_not_taken_for_the_one_that_has_its_version() {
     let server = RedisServer::start();
     let store: Arc<dyn SlotStore> = Arc::new(server.store());
-    let catalog = Catalog::new(store.clone(), CatalogConfig { open: true, max_days: 400 });
+    let catalog = Catalog::new(store.clone(), Arc::default(), CatalogConfig { open: true, max_days: 400 });
     let put = async |slot_minutes| {
         let spec = ScheduleSpec { slot_minutes, ..ScheduleSpec::default() };
         let at = store.read_space(space(1)).await.unwrap().at;

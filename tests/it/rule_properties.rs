@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use slotcast::domain::act::StaffStatus;
-use slotcast::domain::event::{self, Position, Viewer};
+use slotcast::domain::event::{self, Viewer};
 use slotcast::domain::rule::{self, Change, DayView, Decision};
 use slotcast::domain::slot::{Hold, SlotState};
 use slotcast::domain::{
-    Actor, Code, Day, HoldToken, PublicChange, PublicDay, Refusal, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber,
-    SlotRecord, SlotTime, SpaceId, SpaceKey, Status, StoreTime, UserId,
+    Actor, Code, Day, HoldToken, Position, PublicChange, PublicDay, Refusal, SiteId, SlotAct, SlotActKind, SlotData,
+    SlotNumber, SlotRecord, SlotTime, SpaceId, SpaceKey, Status, StoreTime, UserId,
 };
 
 const SLOTS: u64 = 5;

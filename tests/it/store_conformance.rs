@@ -12,12 +12,11 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use slotcast::domain::act::{Idempotency, StaffStatus};
-use slotcast::domain::event::Position;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Code, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
-    SpaceKey, Status, StoreTime, UserId,
+    Actor, Bucket, Code, Day, HoldToken, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
+    SpaceId, SpaceKey, Status, StoreTime, UserId,
 };
 use slotcast::store::{
     ActOutcome, ApplyError, CALLS_KEPT, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LOG_PORTION, LogRead,

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::{SlotStore, StoreError, SweepBatch};
+use slotcast::sweeper::deadlines::Deadlines;
 use slotcast::sweeper::sweep_all;
-use slotcast::sweeper::timer::{self, Deadlines};
+use slotcast::sweeper::timer;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -116,7 +117,7 @@ async fn a_node_walks_also_when_it_cannot_ask_for_the_turn() {
     let held = app.post("/api/slots/1/hold", &app.user("7"), body).await.data();
     // Told of no hold: what ends is found by walking only.
     let told = Deadlines::new().1;
-    let sweeper = tokio::spawn(timer::run(app.app.0.clone(), told, 50 * MILLI, "here".into()));
+    let sweeper = tokio::spawn(timer::run(app.app.sweeper_tools(), told, 50 * MILLI, "here".into()));
     let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(3).unwrap() };
     let deadline = Instant::now() + Duration::from_secs(20);
     while app.app.store.read_space(space).await.unwrap().at.version == held["version"] {
@@ -167,7 +168,7 @@ fn walked_store() -> (Arc<dyn SlotStore>, Walks) {
 /// Runs the sweeper of a node.
 fn start_node(store: &Arc<dyn SlotStore>, id: &str) -> JoinHandle<()> {
     let (app, id) = (TestApp::start_through(|_| store.clone()), id.to_owned());
-    tokio::spawn(async move { timer::run(app.app.0.clone(), Deadlines::new().1, INTERVAL, id).await })
+    tokio::spawn(async move { timer::run(app.app.sweeper_tools(), Deadlines::new().1, INTERVAL, id).await })
 }
 
 #[tokio::test(start_paused = true)]

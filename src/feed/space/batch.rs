@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::snapshots::Shown;
-use crate::domain::event::Position;
-use crate::domain::{Day, SpaceKey, StoreTime};
+use crate::domain::{Day, Position, SpaceKey, StoreTime};
 use crate::feed::Shared;
 use crate::feed::follower::Follower;
 

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::{Command, SpaceTask, Watcher, unavailable};
-use crate::domain::event::Position;
+use super::{Command, SpaceTask, Watcher};
 use crate::domain::refusal::Code;
-use crate::domain::{Day, Refusal};
+use crate::domain::{Day, Position, Refusal};
 use crate::feed::payload::joined_space;
 use crate::feed::{Interest, Joined, Member, MemberId};
+use crate::store::refuse::unavailable;
 use crate::store::{LogRead, Message, MessageKind, Topic, is_portion};
 
 /// How many commands are done before events are looked at again.
@@ -149,7 +149,7 @@ impl SpaceTask {
         let mut messages = Vec::new();
         loop {
             let from = messages.last().map_or(since, |message: &Message| &message.at).clone();
-            match store.read_log(Topic::Space(self.space), &from).await.map_err(unavailable)? {
+            match store.read_log(Topic::Space(self.space), &from).await.map_err(|error| unavailable(&error))? {
                 LogRead::Messages(portion) => {
                     let is_more = is_portion(&portion);
                     messages.extend(portion);

@@ -4,10 +4,13 @@
 //! version `v` goes out, the task has brought everybody else to `v`. So no socket sees an old state after a new one. Where
 //! that would take long, who asks is shown what the store has and is *ahead*: it gets no event up to there.
 //!
-//! Here are the task and the events; `commands` has what sockets ask, `snapshots` the boards, `batch` what is done together.
+//! `commands` has what sockets ask, `events` what they hear, `snapshots` the boards, `batch` what is done together, and `due`
+//! what is done when its time comes.
 
 mod batch;
 mod commands;
+mod due;
+mod events;
 mod snapshots;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,17 +23,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::boards::Boards;
-use super::clock::BoardClock;
 use super::days::Days;
-use super::follower::{Follower, Heard, Step};
-use super::payload::age_of;
+use super::follower::Follower;
 use super::{Feed, Interest, Joined, Member, MemberId};
-use crate::domain::refusal::Code;
-use crate::domain::{Day, Refusal, Schedule, SpaceKey, StoreTime};
-use crate::store::{Message, MessageKind, ShowBoard, StoreError, Topic};
+use crate::clock::{StoreClock, sleep_until};
+use crate::domain::{Day, Refusal, Schedule, SpaceKey};
+use crate::store::Topic;
 use batch::Batch;
 use commands::refuse_waiting;
-use snapshots::random_step;
 
 /// How long the task outlives its last member, so that a page that is loaded again finds it.
 const LINGER: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub(super) struct SpaceTask {
     empty_since: Instant,
     /// The schedule as of the last read; slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
-    clock: BoardClock,
+    clock: StoreClock,
     batch: Batch,
 }
 
@@ -124,7 +124,7 @@ impl SpaceTask {
             boards: Boards::new(space),
             schedule: None,
             empty_since: Instant::now(),
-            clock: BoardClock::default(),
+            clock: StoreClock::default(),
             batch: Batch::none(),
         };
         while task.step(&mut commands).await {}
@@ -158,125 +158,6 @@ impl SpaceTask {
         true
     }
 
-    // --- Events
-
-    async fn take_heard(&mut self, heard: Heard) {
-        let steps = self.follower.take(heard).await;
-        self.take(steps).await;
-        self.show_boards().await;
-    }
-
-    /// Sends on what the follower says.
-    async fn take(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            match step {
-                Step::Deliver(message) => self.deliver(&message, Pace::Live).await,
-                Step::Missed(message) => self.deliver(&message, Pace::Burst).await,
-                Step::FreedUnnamed(_) => tracing::error!(space = %self.space, "not a message of a space"),
-                Step::Restarted => {
-                    self.forget_schedule();
-                    self.put_all_behind(SPREAD, None);
-                }
-            }
-        }
-    }
-
-    async fn deliver(&mut self, message: &Message, pace: Pace) {
-        match message.kind {
-            MessageKind::SlotUpdate => {
-                self.boards.apply(&message.payload);
-                if pace == Pace::Burst {
-                    self.put_behind_without_room(message.payload.get().len());
-                }
-                self.send_to_room(message).await;
-            }
-            MessageKind::SpaceChanged => {
-                self.forget_schedule();
-                self.put_all_behind(Duration::ZERO, Some(message.at.version));
-            }
-            MessageKind::ShowBoard => match serde_json::from_str::<ShowBoard>(message.payload.get()) {
-                Ok(show) => self.to_show.push((show.date, self.watchers.keys().copied().collect())),
-                Err(error) => tracing::error!(space = %self.space, %error, "an unreadable command in the feed"),
-            },
-            other => tracing::error!(space = %self.space, kind = other.name(), "not a message of a space"),
-        }
-    }
-
-    /// What was missed comes all at once: a member who reads as fast as ever gets a snapshot of where it leads instead of
-    /// being closed for the burst.
-    fn put_behind_without_room(&mut self, bytes: usize) {
-        let hears = |watcher: &Watcher| !watcher.is_behind && watcher.ahead.is_none();
-        for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| hears(watcher)) {
-            if !watcher.member.has_room(bytes) {
-                watcher.is_behind = true;
-                self.snapshots.entry(Instant::now() + ROOM_AFTER + random_step(SPREAD)).or_default().push(*id);
-            }
-        }
-    }
-
-    async fn send_to_room(&mut self, message: &Message) {
-        let mut recipients = 0;
-        for watcher in self.watchers.values_mut().filter(|watcher| !watcher.is_behind) {
-            if let Some(ahead) = watcher.ahead {
-                watcher.ahead = Some(ahead).filter(|ahead| *ahead > message.at.version);
-                continue;
-            }
-            watcher.member.send("slot_update", &message.payload);
-            recipients += 1;
-            if recipients % FAN_OUT_CHUNK == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        let metrics = &self.feed.shared().app.metrics;
-        metrics.count_event_out("slot_update", recipients as u64);
-        if let Some(seconds) = age_of(&message.payload) {
-            metrics.feed_lag_seconds.observe(seconds);
-        }
-        tracing::info!(
-            event.name = "slot_update",
-            room = self.space.room(),
-            recipients,
-            version = message.at.version,
-            "broadcast"
-        );
-    }
-
-    // --- Time
-
-    fn next_due(&self) -> Option<Instant> {
-        let snapshot = self.snapshots.keys().next().copied();
-        let start = self.days.next_start().map(|start| self.instant_of(start));
-        snapshot.into_iter().chain(start).min()
-    }
-
-    async fn do_what_is_due(&mut self) {
-        self.start_slots();
-        let later = self.snapshots.split_off(&(Instant::now() + Duration::from_nanos(1)));
-        let due = std::mem::replace(&mut self.snapshots, later);
-        let members = due.into_values().flatten().collect::<Vec<_>>();
-        if !members.is_empty() {
-            self.send_snapshots(members).await;
-        }
-    }
-
-    /// Plans a snapshot for everybody who asked for a day of which a slot has started.
-    fn start_slots(&mut self) {
-        let now = self.store_now();
-        for day in self.days.take_started(self.schedule.as_deref(), now) {
-            for (id, _) in self.watchers.iter().filter(|(_, watcher)| watcher.day == Some(day)) {
-                self.snapshots.entry(Instant::now() + random_step(SPREAD)).or_default().push(*id);
-            }
-        }
-    }
-
-    /// When an instant of the store's clock comes, on this node's. A little later than exactly, so that a snapshot read
-    /// then shows the slot as past.
-    fn instant_of(&self, time: StoreTime) -> Instant {
-        Instant::now() + self.store_now().until(time) + Duration::from_millis(2)
-    }
-
-    // --- Members
-
     fn remove(&mut self, member: MemberId) {
         let Some(watcher) = self.watchers.remove(&member) else { return };
         self.member_count.fetch_sub(1, Ordering::Relaxed);
@@ -301,17 +182,5 @@ impl Drop for SpaceTask {
         for watcher in self.watchers.values() {
             watcher.member.abandon();
         }
-    }
-}
-
-fn unavailable(error: StoreError) -> Refusal {
-    tracing::warn!(%error, "the store could not be read");
-    Code::Unavailable.into()
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

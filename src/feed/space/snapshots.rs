@@ -8,14 +8,14 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::SpaceTask;
 use super::batch::Batch;
-use super::{SpaceTask, unavailable};
-use crate::calls::catalog::Board;
-use crate::domain::event::Position;
 use crate::domain::refusal::Code;
-use crate::domain::{Day, Refusal, Schedule, StoreTime};
+use crate::domain::{Day, Position, Refusal, Schedule, StoreTime};
 use crate::feed::{MemberId, boards};
+use crate::spaces::catalog::Board;
 use crate::store::Topic;
+use crate::store::refuse::unavailable;
 
 /// After how long a snapshot that the store could not give is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -131,7 +131,7 @@ impl SpaceTask {
     }
 
     pub(super) fn store_now(&self) -> StoreTime {
-        self.clock.now().unwrap_or_else(|| self.feed.shared().app.catalog.store_now())
+        self.clock.told_now().unwrap_or_else(|| self.feed.shared().app.clock.now())
     }
 
     /// Where the space stands; by the task's own position if it `may_remember`, and that may pass for it.
@@ -143,7 +143,7 @@ impl SpaceTask {
             return Ok(head.clone());
         }
         let store = self.feed.shared().app.store.clone();
-        let head = store.head_of(Topic::Space(self.space)).await.map_err(unavailable)?;
+        let head = store.head_of(Topic::Space(self.space)).await.map_err(|error| unavailable(&error))?;
         let at = self.meet(&head).await?;
         if at == *self.follower.at() {
             self.batch.is_at_head = true;
@@ -169,7 +169,7 @@ impl SpaceTask {
     /// lost on the way, and everybody is to get a snapshot.
     pub(super) async fn bring_to(&mut self, target: &Position) -> Result<(), Refusal> {
         loop {
-            let (steps, is_done) = self.follower.bring_towards(target).await.map_err(unavailable)?;
+            let (steps, is_done) = self.follower.bring_towards(target).await.map_err(|error| unavailable(&error))?;
             self.take(steps).await;
             if is_done {
                 return Ok(());

@@ -1,6 +1,8 @@
 use futures_util::FutureExt;
+use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::guarded::{GATHERED_BYTES, PING_HEAD, PONG_HEAD};
 use super::*;
 
 #[tokio::test]

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::tables::{HeadRow, Tables, TopicKey, day_key, parse_slot, slot_key, topic_key};
-use crate::domain::event::{Position, slot_update};
+use crate::domain::event::slot_update;
 use crate::domain::rule::Change;
 use crate::domain::slot::SlotState;
-use crate::domain::{Day, SlotNumber, SlotRecord, SpaceKey, StoreTime};
+use crate::domain::{Day, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
 use crate::store::{FreedSlots, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
 
 /// The transaction of a batch of jobs. What jobs announce is heard only after the commit.

@@ -55,9 +55,8 @@ use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, Migration, NodeReport, Publication, SlotStore, SpaceState,
     StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
 };
-use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The embedded store. Dropping it waits for what is queued, and closes the file.
 pub struct EmbeddedStore {

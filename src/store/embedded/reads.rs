@@ -13,9 +13,8 @@ use super::tables::{
     HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_HOLDS, USER_LOG, USERS, day_of, number_of, open_for_reading, parse,
     parse_slot, read_slot, space_of, space_range, topic_key, user_range,
 };
-use crate::domain::event::Position;
 use crate::domain::slot::Status;
-use crate::domain::{Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::health::StoreHealth;
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, Topic, UserBacklog};
 

@@ -5,9 +5,8 @@ use redb::ReadableTable;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::tables::parse;
-use crate::domain::SpaceKey;
-use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Position, SpaceKey};
 use crate::store::{ApplyError, MessageKind, Topic};
 
 /// The table of spaces, in either kind of transaction.

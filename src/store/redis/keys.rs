@@ -71,9 +71,8 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde_json::value::RawValue;
 
-use crate::domain::event::Position;
 use crate::domain::ids::parse_id;
-use crate::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::{Message, MessageKind, Topic};
 
 /// What the names of all channels begin with: the prefix, and a database number other than 0.

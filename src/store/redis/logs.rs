@@ -8,8 +8,7 @@ use super::keys::parse_kind;
 use super::reads::bad_value;
 use super::reply::Reply;
 use super::scripts;
-use crate::domain::event::Position;
-use crate::domain::{Bucket, StoreTime};
+use crate::domain::{Bucket, Position, StoreTime};
 use crate::store::told::{BucketRead, BucketStart, Told};
 use crate::store::{LOG_PORTION, Message, StoreError, Topic};
 

@@ -4,9 +4,9 @@ use super::RedisStore;
 use super::call::{Budget, Call};
 use super::reads::bad_value;
 use super::scripts;
-use crate::domain::event::{Position, to_json};
+use crate::domain::event::to_json;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, SpaceKey, UserId};
+use crate::domain::{Bucket, Position, SpaceKey, UserId};
 use crate::store::{
     ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog, UserMessage,
 };

@@ -59,9 +59,8 @@ use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
     SweepBatch, Topic, UserBacklog,
 };
-use crate::domain::event::Position;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The store in Redis.
 pub struct RedisStore {

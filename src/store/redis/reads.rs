@@ -11,9 +11,8 @@ use super::keys::{parse_compact, parse_kind, space_key};
 use super::record::{parse_record, parse_time, parse_token};
 use super::reply::Reply;
 use super::scripts;
-use crate::domain::event::Position;
 use crate::domain::ids::parse_id;
-use crate::domain::{Bucket, Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
 
 /// How often a day is read for what changed since it was read.

@@ -2,8 +2,7 @@
 
 use redis::{FromRedisValue, Value};
 
-use crate::domain::StoreTime;
-use crate::domain::event::Position;
+use crate::domain::{Position, StoreTime};
 use crate::store::StoreError;
 
 /// An array.

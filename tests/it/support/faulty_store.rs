@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use slotcast::domain::event::Position;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
     ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,

@@ -22,26 +22,19 @@ pub mod redis_server;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::{Value, json};
-use slotcast::app::{App, AppState, Health, Presence};
+use slotcast::app::{App, AppState, Health, Parts, Presence};
 use slotcast::auth::Verifier;
-use slotcast::calls::acknowledged::Acknowledged;
-use slotcast::calls::catalog::Catalog;
-use slotcast::calls::rates::UserRates;
 use slotcast::clock;
-use slotcast::config::{
-    AuthConfig, CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, KeySource, LimitConfig,
-    ListenConfig, StoreConfig, StoreKind,
-};
+use slotcast::config::{Config, KeySource, Needs, StoreKind};
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{NodeReport, SlotStore, Subscriptions};
-use slotcast::sweeper::timer::{Deadlines, Told};
+use slotcast::sweeper::deadlines::Told;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 
@@ -87,22 +80,13 @@ impl TestApp {
         let store = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
         let subscriptions: Arc<dyn Subscriptions> = store.clone();
         let store = through(store);
-        let (deadlines, told) = Deadlines::new();
         let health = Health::default();
         health.set_store_reachable(true);
         health.set_feed_in_step(true);
-        let app = AppState(Arc::new(App {
-            store: store.clone(),
-            verifier: Verifier::new(config.auth.as_ref().expect("keys")).expect("a verifier"),
-            catalog: Catalog::new(store, config.catalog.clone()),
-            rates: UserRates::new(config.limits.user_rate),
-            acknowledged: Acknowledged::default(),
-            deadlines,
-            metrics: Metrics::new(),
-            health,
-            presence: Arc::new(Alone),
-            config,
-        }));
+        let verifier = Verifier::new(config.auth.as_ref().expect("keys")).expect("a verifier");
+        let parts = Parts { config, store, verifier, metrics: Metrics::new(), health, presence: Arc::new(Alone) };
+        let (app, told) = App::new(parts);
+        let app = AppState(Arc::new(app));
         let router = slotcast::http::router(app.clone());
         Self { app, subscriptions, told, router, _folder: folder }
     }
@@ -242,41 +226,17 @@ pub fn token(mut claims: Value) -> String {
 
 /// The configuration's defaults, without a rate limit and without a sweeper.
 pub fn default_config(folder: &std::path::Path) -> Config {
-    Config {
-        environment: Environment::Development,
-        listen: ListenConfig {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-            admin_is_explicit: false,
-            advertise: None,
-            cors_origins: vec!["http://localhost:3000".into()],
-            trusted_proxies: Vec::new(),
-            forwarded_header: ForwardedHeader::XForwardedFor,
-            drain_time: Duration::from_secs(25),
-            drain_grace: Duration::ZERO,
-        },
-        store: StoreConfig { kind: StoreKind::Embedded(folder.into()), redis_prefix: "slotcast".into() },
-        auth: Some(AuthConfig {
-            keys: KeySource::Secret(SECRET.into()),
-            issuer: None,
-            audience: None,
-            secret_is_random: false,
-            node_secret: None,
-            previous_secret: None,
-        }),
-        holds: HoldConfig {
-            duration: Duration::from_secs(900),
-            max: Duration::from_secs(3_600),
-            timer_interval: None,
-            max_holds: Some(12),
-            max_held: Some(64),
-            freed_to: FreedTo::Everyone,
-        },
-        catalog: CatalogConfig { open: true, max_days: 400 },
-        limits: LimitConfig { user_rate: None, anonymous_rate: None, event_rate: None, max_rooms: 256 },
-        log_filter: "info".into(),
-        log_users: Default::default(),
+    let mut config = Config::load(&BTreeMap::new(), Needs::SERVE).expect("the defaults").config;
+    config.store.kind = StoreKind::Embedded(folder.into());
+    if let Some(auth) = &mut config.auth {
+        auth.keys = KeySource::Secret(SECRET.into());
+        auth.node_secret = None;
     }
+    config.holds.timer_interval = None;
+    config.limits.user_rate = None;
+    config.limits.anonymous_rate = None;
+    config.limits.event_rate = None;
+    config
 }
 
 /// A node without sockets.

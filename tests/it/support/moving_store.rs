@@ -19,10 +19,9 @@ use async_trait::async_trait;
 use serde_json::value::RawValue;
 use slotcast::clock;
 use slotcast::domain::act::Idempotency;
-use slotcast::domain::event::Position;
 use slotcast::domain::rule::HoldAnswer;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, HoldToken, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, HoldToken, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{

@@ -1,21 +1,25 @@
 //! What each event of a client does. An event is answered by its acknowledgement, or, refused without one, by
 //! `space_error`.
+//!
+//! `rooms` and `connection` have what the events do; acts on slots are calls.
+
+mod connection;
+mod rooms;
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use socketioxide_core::Value;
 
 use super::inbox::Incoming;
 use super::session::Session;
-use super::{Realtime, json, statistics};
+use super::{Realtime, json};
 use crate::calls;
-use crate::domain::event::Position;
-use crate::domain::{Code, Object, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
-use crate::feed::{Interest, joined_space};
-use crate::telemetry::users::logged;
+use crate::domain::{Code, Refusal, SlotNumber};
+use connection::{RefreshRequest, refresh_token, watch_stats};
+use rooms::{JoinRequest, LeaveRequest, join_space, leave_space, sync};
 
 /// What an event is answered with: the object behind `ok: true`.
 type Answer = Result<Box<RawValue>, Refusal>;
@@ -50,143 +54,6 @@ async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payl
 fn act(answer: Result<calls::slots::SlotsAnswer, Refusal>) -> Answer {
     answer.map(|answer| json(&answer))
 }
-
-// --- Rooms
-
-#[derive(Deserialize)]
-struct JoinRequest {
-    #[serde(rename = "spazioId", alias = "idSpazio")]
-    space: SpaceId,
-    #[serde(rename = "sedeId")]
-    site: SiteId,
-    date: Option<String>,
-    since: Option<Object<Position>>,
-}
-
-impl JoinRequest {
-    fn space(&self) -> SpaceKey {
-        SpaceKey { site: self.site, space: self.space }
-    }
-}
-
-async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
-    let shared = &realtime.0;
-    let space = request.space();
-    let interest = read_interest(realtime, session, request).await?;
-    let was_in = session.is_in(space);
-    if !session.enter(space, shared.app.config.limits.max_rooms) {
-        return Err(Code::TooManyRooms.into());
-    }
-    let joined = shared.feed.join(space, session.clone(), interest).await;
-    if joined.is_err() && !was_in {
-        session.exit(space);
-    }
-    if session.has_ended() {
-        // It ended meanwhile, perhaps before the feed heard of it.
-        shared.feed.leave(space, session.id()).await;
-    }
-    let joined = joined?;
-    tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "joined");
-    Ok(joined_space(space, &joined, shared.app.catalog.store_now()))
-}
-
-async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
-    if request.date.is_none() {
-        return Err(Refusal::because(Code::Malformed, "missing field `date`"));
-    }
-    let space = request.space();
-    let interest = read_interest(realtime, session, request).await?;
-    let synced = realtime.0.feed.sync(space, session.id(), interest).await?;
-    Ok(joined_space(space, &synced, realtime.0.app.catalog.store_now()))
-}
-
-/// Checks that the socket may watch the space, and what it wants of it.
-async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequest) -> Result<Interest, Refusal> {
-    let space = request.space();
-    let day = request.date.as_deref().map(calls::parse_day).transpose()?;
-    if !session.claims().may_enter(space.site) {
-        return Err(Code::Forbidden.into());
-    }
-    let catalog = &realtime.0.app.catalog;
-    let watches = realtime.0.feed.watches(space);
-    let resolved = if watches { catalog.resolve(space).await? } else { catalog.resolve_anew(space).await? };
-    if let Some(day) = day {
-        catalog.require_near(&resolved.schedule, day)?;
-    }
-    Ok(Interest { day, since: request.since.map(|Object(position)| position) })
-}
-
-#[derive(Deserialize)]
-struct LeaveRequest {
-    #[serde(rename = "spazioId", alias = "idSpazio")]
-    space: SpaceId,
-    #[serde(rename = "sedeId")]
-    site: SiteId,
-}
-
-async fn leave_space(realtime: &Realtime, session: &Arc<Session>, request: LeaveRequest) -> Answer {
-    let space = SpaceKey { site: request.site, space: request.space };
-    Ok(leave(realtime, session, space).await)
-}
-
-/// Takes the socket out of a room and tells it.
-async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<RawValue> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct LeftSpace {
-        room: String,
-        spazio_id: SpaceId,
-        sede_id: SiteId,
-        timestamp: String,
-    }
-    if session.exit(space) {
-        realtime.0.feed.leave(space, session.id()).await;
-        tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "left");
-    }
-    let timestamp = realtime.0.app.catalog.store_now().rfc3339();
-    let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
-    session.emit("left_space", &left);
-    left
-}
-
-// --- The connection itself
-
-#[derive(Deserialize)]
-struct RefreshRequest {
-    token: String,
-}
-
-async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, request: RefreshRequest) -> Answer {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Refreshed {
-        expires_at: String,
-    }
-    let claims = calls::verify_token(&realtime.0.app, &request.token).await?;
-    if claims.user != *session.user() {
-        return Err(Refusal::because(Code::Forbidden, "id_utente"));
-    }
-    let expires = claims.expires;
-    session.set_claims(claims);
-    realtime.0.expiry.watch(session.id(), expires);
-    for space in session.spaces() {
-        if !session.claims().may_enter(space.site) {
-            leave(realtime, session, space).await;
-        }
-    }
-    Ok(json(&Refreshed { expires_at: expires.rfc3339() }))
-}
-
-async fn watch_stats(realtime: &Realtime, session: &Arc<Session>) -> Answer {
-    if !session.claims().is_staff_everywhere() {
-        return Err(Code::Forbidden.into());
-    }
-    session.set_watches_stats();
-    statistics::send_to(realtime, vec![session.clone()]).await;
-    Ok(json(&serde_json::Map::new()))
-}
-
-// --- In and out
 
 /// Takes apart `["name", payload?]`: the name, empty where there is none, and the payload.
 fn parse_event(value: &Value) -> (String, Result<Option<Box<RawValue>>, Refusal>) {

@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::domain::SpaceKey;
-use crate::domain::event::Position;
+use crate::domain::{Position, SpaceKey};
 
 /// The last position that was answered in each followed space, under each epoch that was: which of two epochs is the later
 /// one cannot be told from them.

@@ -5,14 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::shared_boards::SharedBoards;
-use super::{ATTEMPTS, unavailable, unsettled};
-use crate::clock;
+use crate::clock::StoreClock;
 use crate::config::CatalogConfig;
-use crate::domain::event::Position;
-use crate::domain::{Code, Day, Refusal, Schedule, SpaceKey, StoreTime};
+use crate::domain::{Code, Day, Position, Refusal, Schedule, SpaceKey};
+use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
 use crate::store::{DayState, SlotStore, SpaceState};
 
 /// How many spaces are remembered at most.
@@ -25,11 +23,11 @@ pub struct Catalog {
     /// What spaces without a registration have.
     default: Arc<Schedule>,
     /// The boards that callers without a token are reading.
-    pub(super) shared: SharedBoards,
+    pub(crate) shared: SharedBoards,
     /// Held for a map access only, never across an await.
     known: Mutex<HashMap<SpaceKey, Known>>,
-    /// When the store last told its time. Held for a copy only.
-    anchor: Mutex<Option<(StoreTime, Instant)>>,
+    /// Learns the store's time with each read.
+    clock: Arc<StoreClock>,
 }
 
 /// A space that can be acted on.
@@ -67,15 +65,8 @@ struct Known {
 
 impl Catalog {
     /// Knows nothing yet.
-    pub fn new(store: Arc<dyn SlotStore>, config: CatalogConfig) -> Self {
-        Self {
-            store,
-            config,
-            default: Arc::default(),
-            shared: SharedBoards::default(),
-            known: Mutex::default(),
-            anchor: Mutex::default(),
-        }
+    pub fn new(store: Arc<dyn SlotStore>, clock: Arc<StoreClock>, config: CatalogConfig) -> Self {
+        Self { store, config, default: Arc::default(), shared: SharedBoards::default(), known: Mutex::default(), clock }
     }
 
     /// The space's schedule with its revision. A space that nobody registered has the default schedule where the
@@ -127,7 +118,7 @@ impl Catalog {
                 None => self.read(space).await?,
             };
             let state = self.store.read_day(space, day).await.map_err(|error| unavailable(&error))?;
-            self.set_clock(state.now);
+            self.clock.learn(state.now);
             if known.revision == state.revision && known.at.epoch == state.at.epoch {
                 return Ok(Board { state, schedule: known.schedule });
             }
@@ -158,22 +149,13 @@ impl Catalog {
     /// Refuses a day that is further ahead than dates may be, as `bad_date`.
     pub fn require_near(&self, schedule: &Schedule, day: Day) -> Result<(), Refusal> {
         let span = jiff::Span::new().days(i64::from(self.config.max_days));
-        let last = schedule.today(self.store_now()).date().saturating_add(span);
+        let last = schedule.today(self.clock.now()).date().saturating_add(span);
         if day.date() <= last { Ok(()) } else { Err(Refusal::because(Code::BadDate, format_args!("dopo il {last}"))) }
-    }
-
-    /// About the store's time: what it last said, and how long ago that was. Good for what no rule depends on; the
-    /// store itself decides by its own clock. Before the store has said anything, it is this machine's time.
-    pub fn store_now(&self) -> StoreTime {
-        let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((told, at)) = anchor else { return clock::wall() };
-        let since = clock::instant().saturating_duration_since(at);
-        told.plus_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     async fn read(&self, space: SpaceKey) -> Result<Known, Refusal> {
         let state = self.store.read_space(space).await.map_err(|error| unavailable(&error))?;
-        self.set_clock(state.now);
+        self.clock.learn(state.now);
         let known = Known {
             schedule: self.schedule_of(space, &state),
             registered: state.schedule.is_some(),
@@ -197,11 +179,6 @@ impl Catalog {
             all.remove(&other);
         }
         all.insert(space, known);
-    }
-
-    /// Notes what the store's clock has just said.
-    pub(crate) fn set_clock(&self, told: StoreTime) {
-        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, clock::instant()));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Known>> {

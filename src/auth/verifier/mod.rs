@@ -1,0 +1,258 @@
+//! Whether a token holds: its signature by the configured algorithm, its times, its issuer and audience, its claims.
+//!
+//! **Invariant:** nothing that a token says chooses how it is checked. The algorithm and the keys are the
+//! configuration's; `kid` only selects among the keys of the configured set, and `jku`, `x5u` and `jwk` are ignored.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+use super::jwks::{KeyCache, KeyError};
+use super::{Claims, Role};
+use crate::clock;
+use crate::config::{AuthConfig, KeySource};
+use crate::domain::{Object, SiteId, StoreTime, UserId};
+
+/// How far the clocks of issuer and node may differ. As long, a socket outlives its token before it is closed.
+pub const LEEWAY_MILLIS: i64 = 10_000;
+
+/// The longest token that is looked at, in bytes.
+pub const LONGEST_TOKEN: usize = 8 * 1024;
+
+/// Why a token does not hold. Clients see `Token non valido` for all of them; logs see this. Its text has nothing of
+/// the token in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than [`LONGEST_TOKEN`].
+    #[error("the token is longer than {LONGEST_TOKEN} bytes")]
+    TooLong,
+    /// Not three parts of base64 with JSON in them, or a header that asks for what is not understood (`crit`).
+    #[error("the token is malformed")]
+    Malformed,
+    /// Signed by another algorithm than the configured one, by none, or with a header that does not say so properly.
+    #[error("the token's algorithm is not the configured one")]
+    Algorithm,
+    /// No key, or not the right one, made the signature.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// No key of the set has the token's `kid`, or it has none and the set has several keys.
+    #[error("no key of the set is the token's")]
+    UnknownKey,
+    /// The key set could not be fetched, so nothing can be said about the token now.
+    #[error("the keys to check the token with are not available")]
+    KeysUnavailable,
+    /// `exp` was 10 s ago or more.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` is more than 10 s ahead.
+    #[error("the token is not yet valid")]
+    NotYetValid,
+    /// `iss` is not `JWT_ISSUER`.
+    #[error("the token is of another issuer, or names none")]
+    Issuer,
+    /// `aud` has not `JWT_AUDIENCE`.
+    #[error("the token is for another audience, or names none")]
+    Audience,
+    /// `exp` or `id_utente` is missing, or a claim has a type or value that it cannot have.
+    #[error("the token's claims are missing or malformed")]
+    Claims,
+}
+
+/// Checks tokens. Made once; every check may run at once with others.
+pub struct Verifier {
+    keys: Keys,
+    validation: Validation,
+}
+
+enum Keys {
+    /// The present one, then the one before.
+    Secrets(Vec<DecodingKey>),
+    Set(KeyCache),
+}
+
+impl Verifier {
+    /// Prepares the keys. A key set is fetched when the first token comes.
+    ///
+    /// # Errors
+    ///
+    /// The system's TLS could not be set up for fetching a key set.
+    pub fn new(config: &AuthConfig) -> anyhow::Result<Self> {
+        let (algorithm, keys) = match &config.keys {
+            KeySource::Secret(secret) => {
+                let secrets = [Some(secret), config.previous_secret.as_ref()].into_iter().flatten();
+                (Algorithm::HS256, Keys::Secrets(secrets.map(|secret| DecodingKey::from_secret(secret)).collect()))
+            }
+            KeySource::Jwks { algorithm, url } => (*algorithm, Keys::Set(KeyCache::new(url, *algorithm)?)),
+        };
+        Ok(Self { keys, validation: validation_of(config, algorithm) })
+    }
+
+    /// Checks a token against this machine's clock. Fetches the key set where that is due, else answers at once.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not hold.
+    pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.verify_at(token, clock::wall()).await
+    }
+
+    /// As [`Self::verify`], at another time.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not hold.
+    pub async fn verify_at(&self, token: &str, now: StoreTime) -> Result<Claims, TokenError> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(TokenError::TooLong);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
+            // Such as `none`, which the library does not know.
+            ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
+            _ => reason_of(&error),
+        })?;
+        if !self.validation.algorithms.contains(&header.alg) {
+            return Err(TokenError::Algorithm);
+        }
+        // A critical extension must be understood or refused (RFC 7515, 4.1.11); none is understood here.
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        match &self.keys {
+            Keys::Secrets(keys) => self.check_with_any(token, keys, now),
+            Keys::Set(cache) => {
+                let key = cache.find(header.kid.as_deref(), clock::instant()).await?;
+                self.check(token, &key, now)
+            }
+        }
+    }
+
+    /// Checks a token with each key until its signature holds. The last key's word is the answer.
+    fn check_with_any(&self, token: &str, keys: &[DecodingKey], now: StoreTime) -> Result<Claims, TokenError> {
+        let mut checked = Err(TokenError::Signature);
+        for key in keys {
+            checked = self.check(token, key, now);
+            if checked != Err(TokenError::Signature) {
+                break;
+            }
+        }
+        checked
+    }
+
+    fn check(&self, token: &str, key: &DecodingKey, now: StoreTime) -> Result<Claims, TokenError> {
+        let decoded = jsonwebtoken::decode::<Object<RawClaims>>(token, key, &self.validation);
+        let Object(claims) = decoded.map_err(|error| reason_of(&error))?.claims;
+        claims.check(now)
+    }
+}
+
+/// What the library checks after the signature. The times are checked here, against a clock that is passed in.
+fn validation_of(config: &AuthConfig, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = config.audience.is_some();
+    validation.required_spec_claims.clear();
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.insert("iss".into());
+    }
+    if let Some(audience) = &config.audience {
+        validation.set_audience(&[audience]);
+        validation.required_spec_claims.insert("aud".into());
+    }
+    validation
+}
+
+fn reason_of(error: &jsonwebtoken::errors::Error) -> TokenError {
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenError::Signature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::UnsupportedAlgorithm => {
+            TokenError::Algorithm
+        }
+        ErrorKind::InvalidIssuer => TokenError::Issuer,
+        ErrorKind::InvalidAudience => TokenError::Audience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::Issuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => TokenError::Audience,
+        ErrorKind::Json(error) if error.is_data() => TokenError::Claims,
+        _ => TokenError::Malformed,
+    }
+}
+
+impl From<KeyError> for TokenError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Unknown => TokenError::UnknownKey,
+            KeyError::Unavailable => TokenError::KeysUnavailable,
+        }
+    }
+}
+
+/// The claims of the contract as a token carries them.
+#[derive(Deserialize)]
+struct RawClaims {
+    exp: NumericDate,
+    #[serde(default, deserialize_with = "not_null")]
+    nbf: Option<NumericDate>,
+    id_utente: UserId,
+    ruolo: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    sedi: Option<BTreeSet<SiteId>>,
+}
+
+/// A claim that restricts: it may be missing, but where it is, it is no `null`, which would restrict nothing.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl RawClaims {
+    fn check(self, now: StoreTime) -> Result<Claims, TokenError> {
+        let expires = self.exp.0;
+        if now >= expires.plus_millis(LEEWAY_MILLIS) {
+            return Err(TokenError::Expired);
+        }
+        if self.nbf.is_some_and(|not_before| not_before.0 > now.plus_millis(LEEWAY_MILLIS)) {
+            return Err(TokenError::NotYetValid);
+        }
+        let role = self.ruolo.as_deref().and_then(Role::parse);
+        Ok(Claims { user: self.id_utente, role, sites: self.sedi, expires })
+    }
+}
+
+/// Seconds since 1970, whole or not (RFC 7519, 2), as an instant; saturates at the ends of its range.
+struct NumericDate(StoreTime);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DateVisitor;
+
+        impl Visitor<'_> for DateVisitor {
+            type Value = NumericDate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds since 1970")
+            }
+
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<NumericDate, E> {
+                Ok(NumericDate(StoreTime::from_millis(seconds.saturating_mul(1_000))))
+            }
+
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<NumericDate, E> {
+                self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
+            }
+
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
+                // A cast from a float saturates.
+                Ok(NumericDate(StoreTime::from_millis((seconds * 1_000.0) as i64)))
+            }
+        }
+
+        deserializer.deserialize_any(DateVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! The stream of a connection, under the control of its handle.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::registry::Registry;
+use super::{ConnectionHandle, Control};
+use crate::net::frames::WrittenFrames;
+
+/// How long a write may wait for the peer to read before the connection is closed.
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
+
+/// A ping of a websocket as a server sends it, before its payload of eight bytes. Every client answers with the same payload
+/// when it has read all that came before.
+pub(super) const PING_HEAD: [u8; 2] = [0x89, 8];
+
+/// A client's answer to it: this, a mask of four bytes, and the masked payload.
+pub(super) const PONG_HEAD: [u8; 2] = [0x8a, 0x88];
+const PONG_LENGTH: usize = 14;
+
+/// How much of a handshake is gathered: more than the head and the packets that follow it at once.
+pub(super) const GATHERED_BYTES: usize = 1_024;
+
+/// A stream under the control of a [`ConnectionHandle`].
+#[derive(Debug)]
+pub struct Guarded<S> {
+    stream: S,
+    handle: ConnectionHandle,
+    /// What is to leave before anything else: of the handshake, or a ping.
+    gathered: Vec<u8>,
+    /// The reader waits for room to send what was gathered.
+    is_reader_to_send: bool,
+    /// What has left as a websocket.
+    frames: WrittenFrames,
+    /// Runs while a write waits for the peer.
+    stall: Option<Pin<Box<Sleep>>>,
+    registry: Weak<Registry>,
+}
+
+impl<S> Guarded<S> {
+    /// Tells `registry` when it is dropped.
+    pub(super) fn new(stream: S, handle: ConnectionHandle, registry: Weak<Registry>) -> Self {
+        Self {
+            stream,
+            handle,
+            gathered: Vec::new(),
+            is_reader_to_send: false,
+            frames: WrittenFrames::default(),
+            stall: None,
+            registry,
+        }
+    }
+
+    /// The way to reach this connection.
+    pub fn handle(&self) -> ConnectionHandle {
+        self.handle.clone()
+    }
+
+    /// Counts what was written, and turns a write that waits too long into an error.
+    fn check_stall(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = write {
+            self.stall = None;
+            let count = written.as_ref().map_or(0, |count| *count as u64);
+            self.handle.0.written.fetch_add(count, Ordering::Relaxed);
+            return Poll::Ready(written);
+        }
+        // Only one that waits is to be woken. Registered before the flag is read again: a kill between the two wakes it.
+        self.handle.0.writer.register(cx.waker());
+        self.handle.check_alive()?;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
+        ready!(stall.as_mut().poll(cx));
+        self.handle.kill();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
+    }
+
+    /// Adds the ping that was asked for where a frame may begin. What has left by now is its payload.
+    fn add_ping(&mut self) {
+        if self.handle.is_ping_due() && self.frames.is_between_frames() && self.gathered.is_empty() {
+            let left = self.handle.left_packets();
+            self.handle.0.pinged.store(left, Ordering::SeqCst);
+            self.gathered.extend(PING_HEAD);
+            self.gathered.extend(left.to_be_bytes());
+            // Who compares what was written with what was queued knows nothing of it.
+            self.handle.0.written.fetch_sub(self.gathered.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Control {
+    /// Follows the frames of a websocket as they are written.
+    fn note_left(&self, frames: &mut WrittenFrames, written: &[u8]) {
+        if self.is_websocket.load(Ordering::Acquire) {
+            self.left.fetch_add(frames.take(written), Ordering::SeqCst);
+            self.progress.wake();
+        }
+    }
+
+    /// Looks for the answer to a ping. One that came in two pieces is missed: another ping will be answered.
+    fn note_shown(&self, read: &[u8]) {
+        let pinged = self.pinged.load(Ordering::SeqCst);
+        if pinged == self.shown.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(shown) = last_pong(read).filter(|shown| *shown <= pinged) {
+            self.shown.fetch_max(shown, Ordering::SeqCst);
+            self.progress.wake();
+        }
+    }
+}
+
+/// The payload of the last answer to a ping of eight bytes.
+fn last_pong(read: &[u8]) -> Option<u64> {
+    let pong = read.windows(PONG_LENGTH).rfind(|bytes| bytes.starts_with(&PONG_HEAD))?;
+    let (mask, payload) = pong.split_at(PONG_HEAD.len()).1.split_at(4);
+    let bytes = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    Some(bytes.fold(0, |value, byte| (value << 8) | u64::from(byte)))
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Keeps a part of the handshake; `false` when it is to be written at once.
+    fn gather<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> bool {
+        let gathers = self.handle.gathers_handshake() && self.gathered.len() < GATHERED_BYTES;
+        if gathers {
+            parts.for_each(|part| self.gathered.extend_from_slice(part));
+        }
+        gathers
+    }
+
+    /// Writes what was gathered; what is written later is not gathered any more.
+    fn poll_send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.handle.0.gathers.store(false, Ordering::Release);
+        while !self.gathered.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.gathered);
+            let written = ready!(self.check_stall(cx, written))?;
+            let Self { gathered, frames, handle, .. } = self;
+            handle.0.note_left(frames, gathered.get(..written).unwrap_or_default());
+            gathered.drain(..written);
+        }
+        self.gathered = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        self.handle.0.is_closed.store(true, Ordering::Release);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.forget(&self.handle);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled = buf.filled().len();
+        // Registered before the flags are read, so that a change between the two wakes this task.
+        self.handle.0.reader.register(cx.waker());
+        self.handle.check_alive()?;
+        let read = match self.handle.0.paused.load(Ordering::Acquire) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, buf),
+        };
+        self.handle.0.note_shown(buf.filled().get(filled..).unwrap_or_default());
+        // One task is woken when there is room to write: where the writer waits for that, it must stay the one.
+        if self.stall.is_none() || self.is_reader_to_send {
+            self.add_ping();
+            let sent = self.poll_send_gathered(cx);
+            self.is_reader_to_send = sent.is_pending();
+            if let Poll::Ready(sent) = sent {
+                sent?;
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.handle.check_alive()?;
+        self.is_reader_to_send = false;
+        if self.gather([buf].into_iter()) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(self.poll_send_gathered(cx))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = ready!(self.check_stall(cx, written))?;
+        let Self { frames, handle, .. } = &mut *self;
+        handle.0.note_left(frames, buf.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.handle.check_alive()?;
+        self.is_reader_to_send = false;
+        if self.gather(bufs.iter().map(|buf| &**buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        ready!(self.poll_send_gathered(cx))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = ready!(self.check_stall(cx, written))?;
+        let Self { frames, handle, .. } = &mut *self;
+        let mut to_note = written;
+        for buf in bufs {
+            let part = buf.get(..to_note.min(buf.len())).unwrap_or_default();
+            handle.0.note_left(frames, part);
+            to_note -= part.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.handle.check_alive()?;
+        if self.handle.gathers_handshake() {
+            return Poll::Ready(Ok(()));
+        }
+        self.is_reader_to_send = false;
+        // The library flushes when it has written whole frames.
+        self.add_ping();
+        ready!(self.poll_send_gathered(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_gathered(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,110 @@
+//! The events by which a socket enters, follows and leaves rooms.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Answer;
+use crate::calls;
+use crate::domain::{Code, Object, Position, Refusal, SiteId, SpaceId, SpaceKey};
+use crate::feed::{Interest, joined_space};
+use crate::realtime::session::Session;
+use crate::realtime::{Realtime, json};
+use crate::telemetry::users::logged;
+
+#[derive(Deserialize)]
+pub(super) struct JoinRequest {
+    #[serde(rename = "spazioId", alias = "idSpazio")]
+    space: SpaceId,
+    #[serde(rename = "sedeId")]
+    site: SiteId,
+    date: Option<String>,
+    since: Option<Object<Position>>,
+}
+
+impl JoinRequest {
+    fn space(&self) -> SpaceKey {
+        SpaceKey { site: self.site, space: self.space }
+    }
+}
+
+pub(super) async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
+    let shared = &realtime.0;
+    let space = request.space();
+    let interest = read_interest(realtime, session, request).await?;
+    let was_in = session.is_in(space);
+    if !session.enter(space, shared.app.config.limits.max_rooms) {
+        return Err(Code::TooManyRooms.into());
+    }
+    let joined = shared.feed.join(space, session.clone(), interest).await;
+    if joined.is_err() && !was_in {
+        session.exit(space);
+    }
+    if session.has_ended() {
+        // It ended meanwhile, perhaps before the feed heard of it.
+        shared.feed.leave(space, session.id()).await;
+    }
+    let joined = joined?;
+    tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "joined");
+    Ok(joined_space(space, &joined, shared.app.clock.now()))
+}
+
+pub(super) async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
+    if request.date.is_none() {
+        return Err(Refusal::because(Code::Malformed, "missing field `date`"));
+    }
+    let space = request.space();
+    let interest = read_interest(realtime, session, request).await?;
+    let synced = realtime.0.feed.sync(space, session.id(), interest).await?;
+    Ok(joined_space(space, &synced, realtime.0.app.clock.now()))
+}
+
+/// Checks that the socket may watch the space, and what it wants of it.
+async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequest) -> Result<Interest, Refusal> {
+    let space = request.space();
+    let day = request.date.as_deref().map(calls::parse_day).transpose()?;
+    if !session.claims().may_enter(space.site) {
+        return Err(Code::Forbidden.into());
+    }
+    let catalog = &realtime.0.app.catalog;
+    let watches = realtime.0.feed.watches(space);
+    let resolved = if watches { catalog.resolve(space).await? } else { catalog.resolve_anew(space).await? };
+    if let Some(day) = day {
+        catalog.require_near(&resolved.schedule, day)?;
+    }
+    Ok(Interest { day, since: request.since.map(|Object(position)| position) })
+}
+
+#[derive(Deserialize)]
+pub(super) struct LeaveRequest {
+    #[serde(rename = "spazioId", alias = "idSpazio")]
+    space: SpaceId,
+    #[serde(rename = "sedeId")]
+    site: SiteId,
+}
+
+pub(super) async fn leave_space(realtime: &Realtime, session: &Arc<Session>, request: LeaveRequest) -> Answer {
+    let space = SpaceKey { site: request.site, space: request.space };
+    Ok(leave(realtime, session, space).await)
+}
+
+/// Takes the socket out of a room and tells it.
+pub(super) async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<RawValue> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct LeftSpace {
+        room: String,
+        spazio_id: SpaceId,
+        sede_id: SiteId,
+        timestamp: String,
+    }
+    if session.exit(space) {
+        realtime.0.feed.leave(space, session.id()).await;
+        tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "left");
+    }
+    let timestamp = realtime.0.app.clock.now().rfc3339();
+    let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
+    session.emit("left_space", &left);
+    left
+}

@@ -1,0 +1,128 @@
+//! What a store answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::UserMessage;
+use crate::domain::rule::HoldAnswer;
+use crate::domain::schedule::ScheduleSpec;
+use crate::domain::{Day, HoldToken, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
+
+/// What an act on slots came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActOutcome {
+    /// Where its last event stands.
+    pub at: Position,
+    /// For `hold` and `extend`.
+    pub hold: Option<HoldAnswer>,
+}
+
+/// The records of one day, consistent with `at`.
+#[derive(Clone, Debug)]
+pub struct DayState {
+    /// Where the space stands.
+    pub at: Position,
+    /// The version at which the schedule last changed; 0 when it never did.
+    pub revision: u64,
+    /// The store's time of the read.
+    pub now: StoreTime,
+    /// What is stored; a slot without a record is available.
+    pub records: BTreeMap<SlotNumber, SlotRecord>,
+}
+
+/// A space as the store has it.
+#[derive(Clone, Debug)]
+pub struct SpaceState {
+    /// Where the space stands.
+    pub at: Position,
+    /// The version at which the schedule last changed; 0 when it never did.
+    pub revision: u64,
+    /// `None` when nobody registered the space.
+    pub schedule: Option<ScheduleSpec>,
+    /// The store's time of the read.
+    pub now: StoreTime,
+    /// Slots that start in the future and are held live, booked or blocked.
+    pub taken: Vec<(Day, SlotNumber, SlotRecord)>,
+}
+
+/// A live hold of one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldSlot {
+    /// The space.
+    pub space: SpaceKey,
+    /// The day.
+    pub day: Day,
+    /// The slot.
+    pub slot: SlotNumber,
+    /// Its local start, `HH:MM`.
+    pub label: String,
+    /// The hold's token.
+    pub token: HoldToken,
+    /// The hold's end.
+    pub until: StoreTime,
+}
+
+/// What a socket has missed of its user's messages.
+#[derive(Clone, Debug, Default)]
+pub struct UserBacklog {
+    /// The sequence after which they begin.
+    pub after: u64,
+    /// Oldest first.
+    pub messages: Vec<UserMessage>,
+    /// There may be others after these.
+    pub has_more: bool,
+}
+
+/// What one bounded sweep of a bucket did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepBatch {
+    /// Holds freed.
+    pub freed: u64,
+    /// The spaces that they were in, distinct.
+    pub spaces: Vec<SpaceKey>,
+    /// How late the oldest of them was freed, in milliseconds.
+    pub oldest_late_ms: u64,
+    /// Whether more had ended than the limit let free.
+    pub more: bool,
+    /// How long, in milliseconds, until the bucket's next hold ends; `None` when it has no hold.
+    pub next_end_in_ms: Option<u64>,
+}
+
+/// What `slotcast migrate` did, as it reports it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// The format that everything has now.
+    pub format: u64,
+    /// How many buckets, or files, were moved to it; 0 when all had it.
+    pub moved: u64,
+    /// How many records of slots there are.
+    pub records: u64,
+    /// How many of them were rewritten.
+    pub rewritten: u64,
+    /// Where records are that cannot be read.
+    pub unreadable: Vec<String>,
+}
+
+/// What one node tells the others about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// Random, new with each start.
+    pub id: String,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// That the node itself says so, signed with the key that nodes share; `None` where they share none.
+    pub proof: Option<String>,
+    /// The version of the program.
+    pub version: String,
+    /// When it started, RFC 3339.
+    pub started_at: String,
+    /// Connected sockets.
+    pub sockets: u64,
+    /// Distinct users among them.
+    pub users: u64,
+    /// Members of each room.
+    pub rooms: BTreeMap<String, u64>,
+}
