@@ -59,6 +59,7 @@ fn act() -> SlotAct {
         revision: None,
         kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
         idempotency: None,
+        origin: None,
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use slotcast::config::ProcessEnvironment;
 use slotcast::config::function::FunctionConfig;
 use slotcast::function;
-use slotcast::store::SlotStore;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
+use slotcast::store::{JournalBounds, SlotStore};
 use slotcast::telemetry::log;
 
 /// What the platform sets for every function; its library panics without.
@@ -53,7 +53,8 @@ fn start() -> anyhow::Result<Arc<dyn SlotStore>> {
 
 /// Nothing is checked beforehand: a sweep fails by itself, and a check would cost each start.
 fn open_store(config: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
-    let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+    let journal = JournalBounds { days: config.journal_days, ..JournalBounds::default() };
+    let options = RedisOptions { fence: Fence::WhereAllowed, journal, ..RedisOptions::default() };
     Ok(Arc::new(RedisStore::open(&config.redis_url, &config.redis_prefix, options)?))
 }
 

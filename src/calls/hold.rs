@@ -31,7 +31,7 @@ async fn try_hold(
     let kind = hold_kind(app, caller, request)?;
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    let applied = slots::apply(app, caller, &named, kind, idempotency).await?;
     Ok(slots::answer(applied, Status::Occupied))
 }
 

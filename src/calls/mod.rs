@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::{Claims, TokenError};
-use crate::domain::{Code, Day, Refusal, SpaceKey};
+use crate::domain::{Code, Day, Origin, Refusal, SpaceKey};
 
 /// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
@@ -68,6 +68,12 @@ fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
 /// Lets only staff pass whose rights are not bound to single sites: for what concerns all users or all nodes.
 pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
     if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
+}
+
+/// Who asks, as the journal names it.
+pub(crate) fn origin_of(caller: &Claims) -> Origin {
+    let role = caller.role.map(|role| role.as_str().into());
+    Origin { user: caller.user.clone(), role, request_id: None }
 }
 
 /// Counts a finished act by its name and `ok` or the code of its refusal.

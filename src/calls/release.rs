@@ -30,7 +30,7 @@ async fn try_release(
     let kind = release_kind(caller, request, &named)?;
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, &named, kind, idempotency).await?;
+    let applied = slots::apply(app, caller, &named, kind, idempotency).await?;
     let status = slots::free_status(&applied.slots, app.clock.now());
     Ok(slots::answer(applied, status))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::require_staff_of;
+use super::{origin_of, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::schedule::{Closure, ScheduleSpec};
@@ -63,7 +63,7 @@ pub async fn put_space(
             return Ok(answer(app, space, &spec, true, state.at));
         }
         require_nothing_moves(&state, Some(&schedule))?;
-        if let Some(at) = write(app, space, Some(spec.clone()), &state).await? {
+        if let Some(at) = write(app, caller, space, Some(spec.clone()), &state).await? {
             return Ok(answer(app, space, &spec, true, at));
         }
     }
@@ -85,7 +85,7 @@ pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
         let state = read_state(app, space).await?;
         let Some(spec) = &state.schedule else { return Err(Code::SpaceNotFound.into()) };
         require_nothing_moves(&state, app.catalog.schedule_of_unregistered().as_deref())?;
-        if let Some(at) = write(app, space, None, &state).await? {
+        if let Some(at) = write(app, caller, space, None, &state).await? {
             return Ok(answer(app, space, spec, false, at));
         }
     }
@@ -99,11 +99,12 @@ async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
 /// Writes what was checked against `state`; `None` when the space has changed since.
 async fn write(
     app: &App,
+    caller: &Claims,
     space: SpaceKey,
     spec: Option<ScheduleSpec>,
     state: &SpaceState,
 ) -> Result<Option<Position>, Refusal> {
-    let written = app.store.put_space(space, spec, state.at.clone()).await;
+    let written = app.store.put_space(space, spec, state.at.clone(), Some(origin_of(caller))).await;
     app.catalog.forget(space);
     match written {
         Ok(at) => Ok(Some(at)),

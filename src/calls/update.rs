@@ -59,7 +59,7 @@ async fn try_update(
     let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: vec![number] };
     let kind = update_kind(&request)?;
     require_staff_of(caller, space)?;
-    let applied = slots::apply(app, &named, kind, None).await?;
+    let applied = slots::apply(app, caller, &named, kind, None).await?;
     let status = match request.status {
         StaffStatus::Available => slots::free_status(&applied.slots, app.clock.now()),
         StaffStatus::Booked => Status::Booked,

@@ -57,7 +57,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dy
 async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
-            let store = Arc::new(EmbeddedStore::open(folder)?);
+            let store = Arc::new(EmbeddedStore::open_with(folder, config.journal)?);
             let health = store.health();
             Ok(Stores { store: store.clone(), subscriptions: store, is_shared: false, health })
         }
@@ -72,9 +72,10 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
 /// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
 pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
     match &config.store.kind {
-        StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open(folder)?)),
+        StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open_with(folder, config.journal)?)),
         StoreKind::Redis(url) => {
-            let options = RedisOptions { fence: Fence::WhereAllowed, ..RedisOptions::default() };
+            let options =
+                RedisOptions { fence: Fence::WhereAllowed, journal: config.journal, ..RedisOptions::default() };
             Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, options)?))
         }
     }
@@ -88,7 +89,8 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     let checked = check_until_answered(&commands, &endpoint, prefix).await;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let store = RedisStore::new(commands.clone(), prefix, RedisOptions::default())?;
+    let options = RedisOptions { journal: config.journal, ..RedisOptions::default() };
+    let store = RedisStore::new(commands.clone(), prefix, options)?;
     store.health().set_fenced(checked.is_fenced);
     let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats())?;
     Ok((Arc::new(store), Arc::new(subscriptions)))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::{ConfigError, Problem};
 use super::files::{FILED, both_set, read_value};
-use super::redis::{Parsed, redis_prefix, redis_url};
+use super::redis::{MAX_JOURNAL_DAYS, Parsed, redis_prefix, redis_url};
 use super::strings::Strings;
 
 /// Everything that the scheduled function can be told, checked.
@@ -14,6 +14,8 @@ pub struct FunctionConfig {
     pub redis_url: String,
     /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`: that of the nodes.
     pub redis_prefix: String,
+    /// `SLOTCAST_JOURNAL_DAYS`. Default 90: that of the nodes. With 0 no sweep writes into the journal.
+    pub journal_days: u32,
     /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
     pub log_filter: String,
 }
@@ -45,8 +47,12 @@ impl FunctionConfig {
         let redis_url = read("REDIS_URL", None, redis_url);
         let redis_prefix = read("SLOTCAST_REDIS_PREFIX", Some("slotcast"), redis_prefix);
         let log_filter = read("SLOTCAST_LOG", Some("info"), log_filter);
-        match (redis_url, redis_prefix, log_filter) {
-            (Some(redis_url), Some(redis_prefix), Some(log_filter)) => Ok(Self { redis_url, redis_prefix, log_filter }),
+        let days = read("SLOTCAST_JOURNAL_DAYS", Some("90"), |text| journal_days(text).map(|_| text.into()));
+        let journal_days = days.and_then(|text| journal_days(&text).ok());
+        match (redis_url, redis_prefix, journal_days, log_filter) {
+            (Some(redis_url), Some(redis_prefix), Some(journal_days), Some(log_filter)) => {
+                Ok(Self { redis_url, redis_prefix, journal_days, log_filter })
+            }
             _ => Err(ConfigError { problems, warnings: Vec::new() }),
         }
     }
@@ -64,6 +70,11 @@ fn value_of(env: &dyn Strings, name: &str) -> Result<Option<String>, String> {
         return Err(both_set(name, file_name));
     }
     read_value(&path).map(Some).map_err(|otherwise| format!("{file_name} {otherwise}"))
+}
+
+fn journal_days(text: &str) -> Parsed<u32> {
+    let days = text.parse().ok().filter(|days| *days <= MAX_JOURNAL_DAYS);
+    days.ok_or_else(|| format!("must be a whole number from 0 to {MAX_JOURNAL_DAYS}"))
 }
 
 fn log_filter(text: &str) -> Parsed<String> {
@@ -99,6 +110,7 @@ mod tests {
         let node = crate::config::Config::load(&BTreeMap::new(), crate::config::Needs::SWEEP).unwrap().config;
         assert_eq!(function.redis_prefix, node.store.redis_prefix);
         assert_eq!(function.log_filter, node.log_filter);
+        assert_eq!(function.journal_days, node.journal.days);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth::read_auth;
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
+use super::redis::MAX_JOURNAL_DAYS;
 use super::slips::surroundings;
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
 use super::strings::Strings;
@@ -14,6 +15,7 @@ use super::{
     CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, LimitConfig, ListenConfig, StoreConfig,
     StoreKind,
 };
+use crate::store::JournalBounds;
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
 
@@ -26,6 +28,10 @@ const GRACE_SHARE: u32 = 5;
 /// What `SLOTCAST_LOG_USERS` may be.
 const LOG_USERS: &[(&str, LogUsers)] =
     &[("plain", LogUsers::Plain), ("digest", LogUsers::Digest), ("none", LogUsers::None)];
+
+/// The fewest and the most entries of the journal that a bucket may keep.
+const MIN_JOURNAL: u32 = 100;
+const MAX_JOURNAL: u32 = 1_000_000;
 
 /// What limits nothing when it is 0, and what anybody with a token may do then.
 const LIMITS: [(&str, &str); 3] = [
@@ -139,6 +145,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
     let holds = read_holds(reader);
     let catalog = read_catalog(reader);
     let limits = read_limits(reader);
+    let journal = read_journal(reader);
     let log_filter = reader.read("SLOTCAST_LOG", parse::log_filter);
     let log_users = reader.read_optional("SLOTCAST_LOG_USERS", parse::word(LOG_USERS));
     Some(Config {
@@ -149,6 +156,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
         holds: holds?,
         catalog: catalog?,
         limits: limits?,
+        journal: journal?,
         log_filter: log_filter?,
         log_users: log_users?.unwrap_or_default(),
     })
@@ -261,6 +269,12 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
         _ => StoreKind::Embedded(data_dir),
     };
     Some(StoreConfig { kind, redis_prefix })
+}
+
+fn read_journal(reader: &mut Reader) -> Option<JournalBounds> {
+    let days = reader.read("SLOTCAST_JOURNAL_DAYS", parse::number(0..=MAX_JOURNAL_DAYS));
+    let max = reader.read("SLOTCAST_JOURNAL_MAX", parse::number(MIN_JOURNAL..=MAX_JOURNAL));
+    Some(JournalBounds { days: days?, max: max? })
 }
 
 fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {

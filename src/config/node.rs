@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::proxies::{ForwardedHeader, Network};
+use crate::store::JournalBounds;
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub catalog: CatalogConfig,
     /// Limits of users and sockets.
     pub limits: LimitConfig,
+    /// `SLOTCAST_JOURNAL_DAYS` (90) and `SLOTCAST_JOURNAL_MAX` (5000): how much of the journal is kept.
+    pub journal: JournalBounds,
     /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
     pub log_filter: String,
     /// `SLOTCAST_LOG_USERS`. Default: ids that are numbers plain, others as a digest.

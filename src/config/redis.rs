@@ -2,6 +2,9 @@
 
 use crate::store::redis::Endpoint;
 
+/// The most days that the journal may be kept: ten years.
+pub(super) const MAX_JOURNAL_DAYS: u32 = 3_650;
+
 /// What a parser says: the value, or what would have been allowed.
 pub(super) type Parsed<T> = Result<T, String>;
 

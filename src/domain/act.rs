@@ -1,5 +1,6 @@
 //! An act on slots as the store takes it: parsed, allowed, and resolved against the schedule.
 
+use super::journal::{JournalAct, Origin};
 use super::position::Position;
 use super::{Day, HoldToken, SlotData, SlotNumber, SpaceKey, StoreTime, UserId};
 
@@ -80,6 +81,19 @@ pub enum SlotActKind {
     },
 }
 
+impl SlotActKind {
+    /// As what the journal has it. A release of what was booked is [`JournalAct::Cancel`] there: the rule knows that.
+    pub const fn journal_act(&self) -> JournalAct {
+        match self {
+            SlotActKind::Hold { .. } => JournalAct::Hold,
+            SlotActKind::Book { .. } => JournalAct::Book,
+            SlotActKind::Release { .. } => JournalAct::Release,
+            SlotActKind::Extend { .. } => JournalAct::Extend,
+            SlotActKind::Update { .. } => JournalAct::Update,
+        }
+    }
+}
+
 /// The statuses that staff may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +122,8 @@ pub struct SlotAct {
     pub kind: SlotActKind,
     /// Answer a repeat under this key as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Who asked for it, for the journal; `None` where nobody did.
+    pub origin: Option<Origin>,
 }
 
 /// A caller's `Idempotency-Key` with what the call was.

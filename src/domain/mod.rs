@@ -7,6 +7,7 @@
 //! - [`slot`]: what is stored for a slot, and the status that follows from it and the clock.
 //! - [`act`]: what a caller asks for, parsed and resolved against the schedule.
 //! - [`rule`]: the state machine, one table: what an act does to what it finds.
+//! - [`journal`]: who did what, as the journal has it.
 //! - [`position`]: where something stands among the changes of a topic.
 //! - [`event`]: the JSON that every client receives.
 //! - [`public`]: what everybody may know of a slot, and how it follows from the events.
@@ -15,6 +16,7 @@
 pub mod act;
 pub mod event;
 pub mod ids;
+pub mod journal;
 pub mod object;
 pub mod position;
 pub mod public;
@@ -26,6 +28,7 @@ pub mod time;
 
 pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
+pub use journal::{JournalAct, JournalEntry, Origin};
 pub use object::Object;
 pub use position::Position;
 pub use public::{PublicChange, PublicDay, PublicSlot, PublicState};

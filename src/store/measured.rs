@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
+    StoreError, SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::telemetry::metrics::Metrics;
 
 /// The operations, as metrics name them.
@@ -32,6 +32,9 @@ const OPERATIONS: &[&str] = &[
     "read_bucket",
     "end_epoch",
     "heads",
+    "read_journal",
+    "journal_tails",
+    "trim_journal",
     "report_node",
     "nodes",
     "take_sweep_lease",
@@ -97,8 +100,9 @@ impl SlotStore for Measured {
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
         expected: Position,
+        origin: Option<Origin>,
     ) -> Result<Position, ApplyError> {
-        self.measure("put_space", self.store.put_space(space, schedule, expected)).await
+        self.measure("put_space", self.store.put_space(space, schedule, expected, origin)).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
@@ -151,6 +155,18 @@ impl SlotStore for Measured {
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
         self.measure("heads", self.store.heads(topics)).await
+    }
+
+    async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError> {
+        self.measure("read_journal", self.store.read_journal(bucket, from, limit)).await
+    }
+
+    async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
+        self.measure("journal_tails", self.store.journal_tails(buckets)).await
+    }
+
+    async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.measure("trim_journal", self.store.trim_journal(bucket)).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

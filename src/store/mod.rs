@@ -14,6 +14,7 @@ mod digest;
 pub mod finding;
 pub mod health;
 pub mod hub;
+mod journal;
 mod log;
 #[cfg(feature = "server")]
 pub mod measured;
@@ -25,6 +26,7 @@ pub mod told;
 
 pub use answers::{ActOutcome, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog};
 use async_trait::async_trait;
+pub use journal::{JournalBounds, NumberedEntry};
 pub use log::{LOG_PORTION, LogRead, is_portion, read_whole_log};
 pub use messages::{
     DisconnectUser, EveryoneMessage, FreedSlots, Message, MessageKind, Publication, ShowBoard, Signal, Topic,
@@ -32,7 +34,7 @@ pub use messages::{
 };
 
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Position, Refusal, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Origin, Position, Refusal, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// How many changes a log keeps.
 pub const LOG_LENGTH: u64 = 1_024;
@@ -59,6 +61,8 @@ pub const DAYS_KEPT: i32 = 30;
 /// - Versions of a topic under one epoch are consecutive, and no (epoch, version) ever names two contents. Where that
 ///   cannot be promised any more (a restored copy, a failover), the epoch changes.
 /// - Reads see only what is committed, state and version together.
+/// - Each writing method leaves its entry in the journal of the space's bucket by the same step, as the store's
+///   [`JournalBounds`] say. Entries have consecutive numbers, in the order in which they were written.
 #[async_trait]
 pub trait SlotStore: Send + Sync + 'static {
     /// Acts on slots by the rule of [`crate::domain::rule`].
@@ -66,12 +70,13 @@ pub trait SlotStore: Send + Sync + 'static {
 
     /// Registers a space, changes its schedule, or with `None` removes it; takes a version and announces
     /// [`MessageKind::SpaceChanged`]. Refused as stale unless the space is still at `expected`: the caller has read it
-    /// with [`Self::read_space`] and checked that no slot that somebody has would move.
+    /// with [`Self::read_space`] and checked that no slot that somebody has would move. The journal names `origin`.
     async fn put_space(
         &self,
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
         expected: Position,
+        origin: Option<Origin>,
     ) -> Result<Position, ApplyError>;
 
     /// Frees up to `limit` holds of a bucket that have ended, each once, announced in its space and in the bucket.
@@ -136,6 +141,16 @@ pub trait SlotStore: Send + Sync + 'static {
 
     /// Where topics stand, in the order asked.
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
+
+    /// Up to `limit` entries of a bucket's journal, ascending, from the number `from` on; those that are still kept.
+    async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError>;
+
+    /// The number of the last entry in the journal of each of these buckets, in their order; 0 where there was none.
+    async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError>;
+
+    /// Removes what of a bucket's journal is older than it is kept, but never the last entry: by that a reader knows that it
+    /// is where it was.
+    async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError>;
 
     /// Tells the cluster what this node has; kept as a lease of `lease` from now.
     async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;

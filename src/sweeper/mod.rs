@@ -25,6 +25,9 @@ const BATCH: usize = 500;
 /// How many buckets one walk sweeps at the same time.
 const CONCURRENT: usize = 8;
 
+/// How many buckets one walk trims the journal of, at random: entries are kept by the day, and walks are many.
+const TRIMMED: usize = 4;
+
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -79,6 +82,7 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
         buckets_left += u32::from(swept.is_cut);
     })
     .await?;
+    trim_some_journals(store.as_ref()).await;
     report.spaces = spaces.len() as u64;
     report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if buckets_left > 0 {
@@ -116,6 +120,18 @@ async fn for_each_bucket(
                 done(bucket, swept);
             }
             Ok((_, Err(error))) | Err(error) => failures.push(error),
+        }
+    }
+}
+
+/// Removes what is too old from the journal of a few buckets. That it failed is no failure of the sweep.
+async fn trim_some_journals(store: &dyn SlotStore) {
+    let mut buckets: Vec<Bucket> = Bucket::all().collect();
+    fastrand::shuffle(&mut buckets);
+    for bucket in buckets.into_iter().take(TRIMMED) {
+        if let Err(error) = store.trim_journal(bucket).await {
+            tracing::warn!(bucket = bucket.get(), %error, "the journal cannot be trimmed; another walk will");
+            return;
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deadlines::Told;
-use super::{Swept, for_each_bucket, sweep_bucket};
+use super::{Swept, for_each_bucket, sweep_bucket, trim_some_journals};
 use crate::clock::{StoreClock, sleep_until};
 use crate::domain::{Bucket, StoreTime};
 use crate::store::{SlotStore, StoreError};
@@ -92,6 +92,7 @@ impl Timer {
             // Also where nobody can have the turn: two that walk at once free nothing twice.
             let mut swept = Vec::new();
             let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
+            trim_some_journals(store.as_ref()).await;
             Done::Walk { swept, error: granted.err().or(walked.err()), next: asked + turn }
         });
     }

@@ -68,6 +68,7 @@ fn block(in_space: u64, slot: u64) -> SlotAct {
         revision: None,
         kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
         idempotency: None,
+        origin: None,
     }
 }
 

@@ -97,7 +97,7 @@ impl Node {
     /// Past the node's memory, as another node would.
     async fn put_default_schedule(&self) -> Position {
         let expected = self.head().await;
-        self.app.app.store.put_space(space(), Some(ScheduleSpec::default()), expected).await.unwrap()
+        self.app.app.store.put_space(space(), Some(ScheduleSpec::default()), expected, None).await.unwrap()
     }
 
     async fn head(&self) -> Position {

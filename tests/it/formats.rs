@@ -61,7 +61,15 @@ async fn act(store: &dyn SlotStore, slots: &[u64], kind: SlotActKind) -> SlotAct
         let (end, label) = (start.plus_millis(3_600_000), format!("{:02}:00", n + 8));
         SlotTime { number: number(*n), start, end, label }
     };
-    SlotAct { space: space(), day: day(), slots: slots.iter().map(slot).collect(), revision, kind, idempotency: None }
+    SlotAct {
+        space: space(),
+        day: day(),
+        slots: slots.iter().map(slot).collect(),
+        revision,
+        kind,
+        idempotency: None,
+        origin: None,
+    }
 }
 
 fn hold(who: &str) -> SlotActKind {

@@ -259,7 +259,7 @@ async fn leave_ended_holds(folder: &Path, slots: &[u64]) {
     let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() };
     let day = Day::parse("2090-05-05").unwrap();
     let slots = slots.iter().map(slot).collect();
-    store.apply(SlotAct { space, day, slots, revision: None, kind, idempotency: None }).await.unwrap();
+    store.apply(SlotAct { space, day, slots, revision: None, kind, idempotency: None, origin: None }).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 

@@ -482,7 +482,7 @@ async fn a_change_that_another_node_made_is_found_by_acts_and_boards() {
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
     let put = async |schedule| {
         let at = app.app.store.read_space(space).await.unwrap().at;
-        app.app.store.put_space(space, Some(serde_json::from_value(schedule).unwrap()), at).await.unwrap();
+        app.app.store.put_space(space, Some(serde_json::from_value(schedule).unwrap()), at, None).await.unwrap();
     };
     put(json!({"closes": "23:00"})).await;
     app.post("/api/slots/12/hold", &anna, slot(&app)).await.data();
@@ -561,7 +561,7 @@ async fn the_board_of_a_space_that_another_node_removed_is_not_shown() {
     // Past this node's memory, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
     let at = app.app.store.read_space(space).await.unwrap().at;
-    app.app.store.put_space(space, None, at).await.unwrap();
+    app.app.store.put_space(space, None, at, None).await.unwrap();
     assert_eq!(app.post("/api/spaces/1/3/broadcast", &admin, show).await.refusal(), refused(404, "space_not_found"));
 }
 

@@ -17,6 +17,8 @@ mod fuzz_parsers;
 mod function;
 mod feed_renewal;
 mod http_api;
+mod journal_halves;
+mod journal_store;
 mod layering;
 mod library_faults;
 mod openapi;

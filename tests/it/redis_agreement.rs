@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use slotcast::domain::act::{Idempotency, StaffStatus};
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId, SpaceKey,
-    StoreTime, UserId,
+    Actor, Bucket, Day, HoldToken, Origin, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime, SpaceId,
+    SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::{ActOutcome, ApplyError, LogRead, MessageKind, SlotStore, Topic, read_whole_log};
@@ -98,6 +98,7 @@ fn token(step: u8) -> HoldToken {
     HoldToken::from_random([step; 16])
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a step says, one by one")]
 fn act_of(
     step: u8,
     began: StoreTime,
@@ -106,6 +107,7 @@ fn act_of(
     slots: u8,
     wish: &WishKind,
     key: Option<u8>,
+    origin: Option<UserId>,
 ) -> SlotAct {
     let actor = |index: Option<u8>| index.map_or(Actor::Anyone, |index| Actor::User(user(index)));
     let millis = |ends_soon| if ends_soon { SOON.as_millis() as i64 } else { 10 * MINUTE };
@@ -158,6 +160,7 @@ fn act_of(
         revision: None,
         kind,
         idempotency,
+        origin: origin.map(|user| Origin { user, role: None, request_id: None }),
     }
 }
 
@@ -218,6 +221,22 @@ async fn board(store: &dyn SlotStore) -> Vec<String> {
     rows
 }
 
+/// The entries of the journal, without epochs and instants.
+async fn journal(store: &dyn SlotStore) -> Vec<String> {
+    let mut said = Vec::new();
+    let buckets: BTreeMap<Bucket, ()> = (1..3).map(|n| (space(n).bucket(), ())).collect();
+    for bucket in buckets.into_keys() {
+        for numbered in store.read_journal(bucket, 0, usize::MAX >> 1).await.unwrap() {
+            let mut entry = serde_json::to_value(numbered.entry.as_ref().unwrap()).unwrap();
+            for key in ["id", "at", "epoch"] {
+                entry.as_object_mut().unwrap().remove(key);
+            }
+            said.push(format!("{bucket:?} {}: {entry}", numbered.number));
+        }
+    }
+    said
+}
+
 /// The messages of all topics, without epochs and instants.
 async fn log(store: &dyn SlotStore) -> Vec<String> {
     let mut said = Vec::new();
@@ -259,7 +278,9 @@ async fn compare(server: &RedisServer, prefix: &str, steps: &[Step]) -> Result<(
     for (index, step) in (0..).zip(steps) {
         match step {
             Step::Act { in_space, on_day, slots, kind, key } => {
-                let act = act_of(index, began, *in_space, *on_day, *slots, kind, *key);
+                // Nobody, or one of the users: who acts may be who has the slot.
+                let origin = (index % 4 > 0).then(|| user(index % 4 - 1));
+                let act = act_of(index, began, *in_space, *on_day, *slots, kind, *key, origin);
                 // Of two clocks that may be a little apart.
                 let before = embedded.ping().await.unwrap().min(on_redis.ping().await.unwrap());
                 let one = embedded.apply(act.clone()).await;
@@ -297,6 +318,7 @@ async fn compare(server: &RedisServer, prefix: &str, steps: &[Step]) -> Result<(
     tokio::time::sleep(SOON + Duration::from_millis(20)).await;
     prop_assert_eq!(board(&*embedded).await, board(&*on_redis).await);
     prop_assert_eq!(log(&*embedded).await, log(&*on_redis).await);
+    prop_assert_eq!(journal(&*embedded).await, journal(&*on_redis).await);
     Ok(())
 }
 

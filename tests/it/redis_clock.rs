@@ -31,7 +31,7 @@ fn hold(number: u64, who: &str) -> SlotAct {
     let token = HoldToken::from_random([number as u8; 16]);
     let kind =
         SlotActKind::Hold { user: UserId::new(who).unwrap(), token, millis: LASTS, max_holds: None, max_held: None };
-    SlotAct { space: space(), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
+    SlotAct { space: space(), day: day(), slots: vec![slot], revision: None, kind, idempotency: None, origin: None }
 }
 
 /// A store whose clock is ahead of Redis's.

@@ -26,7 +26,7 @@ fn act(number: u64, kind: SlotActKind) -> SlotAct {
     let start = StoreTime::from_millis(3_797_000_000_000).plus_millis(number as i64 * 3_600_000);
     let end = start.plus_millis(3_600_000);
     let slot = SlotTime { number: SlotNumber::new(number).unwrap(), start, end, label: format!("{number:02}:00") };
-    SlotAct { space: space(), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
+    SlotAct { space: space(), day: day(), slots: vec![slot], revision: None, kind, idempotency: None, origin: None }
 }
 
 fn hold(who: &str) -> SlotActKind {

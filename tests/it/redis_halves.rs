@@ -30,7 +30,7 @@ fn act(slots: &[u64], kind: SlotActKind) -> SlotAct {
         SlotTime { number: SlotNumber::new(*n).unwrap(), start, end, label: format!("{n:02}:00") }
     };
     let (slots, day) = (slots.iter().map(slot).collect(), Day::parse(DAY).unwrap());
-    SlotAct { space: space(), day, slots, revision: None, kind, idempotency: None }
+    SlotAct { space: space(), day, slots, revision: None, kind, idempotency: None, origin: None }
 }
 
 fn user(name: &str) -> UserId {
@@ -256,7 +256,7 @@ async fn a_head_that_is_gone_while_its_log_is_there_begins_an_epoch_above_the_lo
     // A schedule, too.
     server.cli(&["DEL", &format!("slotcast:{{b{}}}:head:1:1", space().bucket().get())]);
     let read = store.read_space(space()).await.unwrap().at;
-    let put = store.put_space(space(), None, read).await.unwrap();
+    let put = store.put_space(space(), None, read, None).await.unwrap();
     assert!(put.epoch != next.epoch && put.version == next.version + 1, "{put:?} after {next:?}");
     // The user's count of messages, too.
     let publish = async |data: &str| {

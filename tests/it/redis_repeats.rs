@@ -18,7 +18,7 @@ fn act(number: u64, kind: SlotActKind) -> SlotAct {
     let end = start.plus_millis(3_600_000);
     let slot = SlotTime { number: SlotNumber::new(number).unwrap(), start, end, label: "09:00".into() };
     let day = Day::parse("2090-05-05").unwrap();
-    SlotAct { space: space(), day, slots: vec![slot], revision: None, kind, idempotency: None }
+    SlotAct { space: space(), day, slots: vec![slot], revision: None, kind, idempotency: None, origin: None }
 }
 
 fn hold(token: u8) -> SlotActKind {

@@ -14,7 +14,7 @@ use slotcast::domain::rule::Change;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Code, Day, HoldToken, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
+    Actor, Bucket, Code, Day, HoldToken, Origin, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
     SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::spaces::catalog::Catalog;
@@ -110,7 +110,7 @@ fn slot(n: u64) -> SlotTime {
 
 fn act(in_space: u64, slots: &[u64], kind: SlotActKind) -> SlotAct {
     let slots = slots.iter().map(|n| slot(*n)).collect();
-    SlotAct { space: space(in_space), day: day(), slots, revision: None, kind, idempotency: None }
+    SlotAct { space: space(in_space), day: day(), slots, revision: None, kind, idempotency: None, origin: None }
 }
 
 fn hold(who: &str, millis: i64) -> SlotActKind {
@@ -283,13 +283,13 @@ async fn a_schedule_that_was_lost_is_not_taken_for_the_one_that_has_its_version(
     let put = async |slot_minutes| {
         let spec = ScheduleSpec { slot_minutes, ..ScheduleSpec::default() };
         let at = store.read_space(space(1)).await.unwrap().at;
-        (at.clone(), store.put_space(space(1), Some(spec), at).await.unwrap())
+        (at.clone(), store.put_space(space(1), Some(spec), at, None).await.unwrap())
     };
     let (read_before, lost) = put(30).await;
     let resolved = catalog.resolve(space(1)).await.unwrap();
     assert_eq!(resolved.revision, Some(lost.clone()));
     server.cli(&["FLUSHALL"]);
-    assert_eq!(store.put_space(space(1), None, read_before).await, Err(ApplyError::Stale));
+    assert_eq!(store.put_space(space(1), None, read_before, None).await, Err(ApplyError::Stale));
     let (_, kept) = put(60).await;
     assert_eq!(kept.version, lost.version);
 
@@ -396,7 +396,7 @@ async fn a_put_a_message_and_a_sweep_whose_reply_was_lost_happen_once() {
 
     proxy.lose_reply_of("Europe/Rome");
     let expected = head(&direct, Topic::Space(space(1))).await;
-    let put = store.put_space(space(1), Some(ScheduleSpec::default()), expected).await.unwrap();
+    let put = store.put_space(space(1), Some(ScheduleSpec::default()), expected, None).await.unwrap();
     assert!(proxy.has_lost_all());
     assert_eq!((put.version, head(&direct, Topic::Space(space(1))).await), (1, put.clone()));
 
@@ -569,7 +569,8 @@ async fn what_is_kept_ends_in_its_time_and_versions_never() {
     let server = RedisServer::start();
     let store = server.store();
     let idempotency = Some(Idempotency { caller: user("a"), key: "k".into(), fingerprint: "f".into() });
-    store.apply(SlotAct { idempotency, ..act(1, &[1], hold("a", MINUTE)) }).await.unwrap();
+    let origin = Some(Origin { user: user("a"), role: None, request_id: None });
+    store.apply(SlotAct { idempotency, origin, ..act(1, &[1], hold("a", MINUTE)) }).await.unwrap();
     store.apply(act(1, &[2], set(StaffStatus::Booked))).await.unwrap();
     let data = serde_json::value::RawValue::from_string("1".into()).unwrap();
     store.publish(Publication::ToUser { user: user("a"), event: "e".into(), data }).await.unwrap();
@@ -585,14 +586,16 @@ async fn what_is_kept_ends_in_its_time_and_versions_never() {
         let kind = key.split("}:").nth(1).and_then(|rest| rest.split(':').next()).unwrap().to_owned();
         let ttl = ttl(key);
         match kind.as_str() {
-            "fence" | "epoch" | "head" | "ends" | "holds" | "user" => assert_eq!(ttl, -1, "{key}"),
+            "fence" | "epoch" | "head" | "ends" | "holds" | "user" | "journal" => assert_eq!(ttl, -1, "{key}"),
             "log" | "calls" | "mail" => assert!((day_seconds - 60..=day_seconds).contains(&ttl), "{key}"),
+            // The days of the journal, and two months: nobody else is named by then.
+            "people" => assert!((151 * day_seconds..=152 * day_seconds).contains(&ttl), "{key} in {ttl} s"),
             "day" | "days" => assert!((ttl - until_forgotten).abs() < 60, "{key} in {ttl} s"),
             other => panic!("{other}"),
         }
         seen.insert(kind);
     }
-    assert_eq!(seen.len(), 11, "{seen:?}");
+    assert_eq!(seen.len(), 13, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -157,6 +157,7 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
         revision: None,
         kind,
         idempotency: None,
+        origin: None,
     }
 }
 

@@ -212,7 +212,7 @@ impl Bench {
 
     fn act(&self, space: SpaceKey, slots: &[u64], kind: SlotActKind) -> SlotAct {
         let slots = slots.iter().map(|n| self.slot(*n)).collect();
-        SlotAct { space, day: day(), slots, revision: None, kind, idempotency: None }
+        SlotAct { space, day: day(), slots, revision: None, kind, idempotency: None, origin: None }
     }
 
     async fn apply(&self, space: SpaceKey, slots: &[u64], kind: SlotActKind) -> Result<ActOutcome, ApplyError> {
@@ -227,7 +227,7 @@ impl Bench {
         version: u64,
     ) -> Result<Position, ApplyError> {
         let expected = Position { version, ..self.space_head(space).await };
-        self.store.put_space(space, schedule, expected).await
+        self.store.put_space(space, schedule, expected, None).await
     }
 
     async fn head(&self, topic: Topic) -> Position {
@@ -386,7 +386,8 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
     for (space, slot, first, found, kind, comes) in cells {
         let cell = format!("{kind:?} on {found:?}");
         let (version, bucket_version) = bench.heads(space).await;
-        let act = SlotAct { space, day: day(), slots: vec![slot], revision: None, kind, idempotency: None };
+        let act =
+            SlotAct { space, day: day(), slots: vec![slot], revision: None, kind, idempotency: None, origin: None };
         let result = bench.store.apply(act).await;
         let (new_version, new_bucket_version) = bench.heads(space).await;
         let written = (new_version - version, new_bucket_version - bucket_version);
@@ -433,7 +434,15 @@ async fn prepare(bench: &Bench, space: SpaceKey, found: Found) -> (SlotTime, Opt
     };
     let mut last = None;
     for kind in kinds {
-        let act = SlotAct { space, day: day(), slots: vec![slot.clone()], revision: None, kind, idempotency: None };
+        let act = SlotAct {
+            space,
+            day: day(),
+            slots: vec![slot.clone()],
+            revision: None,
+            kind,
+            idempotency: None,
+            origin: None,
+        };
         last = Some(bench.store.apply(act).await.unwrap());
     }
     (slot, last)
@@ -941,7 +950,7 @@ pub async fn an_act_on_another_schedule_is_stale(factory: impl StoreFactory) {
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 1);
 
     let of_another_epoch = Position { version: 2, ..of_another_epoch };
-    assert_eq!(bench.store.put_space(space(1), None, of_another_epoch).await, Err(ApplyError::Stale));
+    assert_eq!(bench.store.put_space(space(1), None, of_another_epoch, None).await, Err(ApplyError::Stale));
     bench.put_space(space(1), None, 2).await.unwrap();
     assert_eq!(bench.store.apply(act).await, Err(ApplyError::Stale));
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 3);

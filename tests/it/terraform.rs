@@ -203,7 +203,7 @@ fn users_have_the_commands_of_the_scripts() {
     assert_eq!(valkey.words("script_commands"), scripts.commands_of_all());
     assert_eq!(
         valkey.words("sweep_script_commands"),
-        scripts.commands_of(&["due", "expire", "open_bucket", "old_nodes"])
+        scripts.commands_of(&["due", "expire", "open_bucket", "old_nodes", "trim_journal"])
     );
 }
 
@@ -332,7 +332,15 @@ fn hold(in_space: u64, millis: i64) -> SlotAct {
         max_holds: None,
         max_held: None,
     };
-    SlotAct { space: space(in_space), day: day(), slots: vec![slot], revision: None, kind, idempotency: None }
+    SlotAct {
+        space: space(in_space),
+        day: day(),
+        slots: vec![slot],
+        revision: None,
+        kind,
+        idempotency: None,
+        origin: None,
+    }
 }
 
 fn root() -> &'static Path {

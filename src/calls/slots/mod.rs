@@ -4,7 +4,7 @@ pub mod wire;
 
 use std::collections::HashSet;
 
-use super::parse_day;
+use super::{origin_of, parse_day};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::config::HoldConfig;
@@ -123,10 +123,12 @@ pub(super) struct Applied {
 /// Resolves the slots and acts on them, again when the space changed in between.
 pub(super) async fn apply(
     app: &App,
+    caller: &Claims,
     named: &NamedSlots,
     kind: SlotActKind,
     idempotency: Option<Idempotency>,
 ) -> Result<Applied, Refusal> {
+    let origin = origin_of(caller);
     for _ in 0..ATTEMPTS {
         let resolved = app.catalog.resolve(named.space).await?;
         let slots = match resolve_slots(app, &resolved, named) {
@@ -144,6 +146,7 @@ pub(super) async fn apply(
             revision: resolved.revision,
             kind: kind.clone(),
             idempotency: idempotency.clone(),
+            origin: Some(origin.clone()),
         };
         note_latest_end(app, &act);
         match app.store.apply(act).await {

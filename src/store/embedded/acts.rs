@@ -1,5 +1,7 @@
 //! Acts on slots, and the answers that are kept for an `Idempotency-Key`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, Place};
@@ -7,8 +9,9 @@ use super::failure::Failure;
 use super::tables::{parse, read_slot, user_space_range};
 use crate::domain::Position;
 use crate::domain::act::{Idempotency, SlotActKind};
-use crate::domain::rule::{self, Decision, hold_answer};
-use crate::domain::{Code, Refusal, SlotAct, SpaceKey, StoreTime, UserId};
+use crate::domain::journal::Done;
+use crate::domain::rule::{self, Change, Decision, hold_answer};
+use crate::domain::{Code, Refusal, SlotAct, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
 use crate::store::digest::digest_of;
 use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS};
 
@@ -41,11 +44,35 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
                 SlotActKind::Hold { .. } | SlotActKind::Extend { .. } => hold_answer(&changes),
                 _ => None,
             };
-            ActOutcome { at: batch.write_changes(place, &mut view.records, changes)?, hold }
+            ActOutcome { at: write(batch, act, &mut view.records, changes)?, hold }
         }
     };
     keep_answer(batch, act.space, act.idempotency.as_ref(), &outcome)?;
     Ok(Ok(outcome))
+}
+
+/// Writes what an act changes, and its entries of the journal. Answers the position of the last change.
+fn write(
+    batch: &mut Batch<'_>,
+    act: &SlotAct,
+    records: &mut BTreeMap<SlotNumber, SlotRecord>,
+    changes: Vec<Change>,
+) -> Result<Position, Failure> {
+    let before = before_changes(records, &changes);
+    let (space, day) = (act.space, act.day);
+    let at = batch.write_changes(Place { space, day }, records, &changes)?;
+    let done = Done { space, day, now: batch.now(), before: &before, changes: &changes, last: &at };
+    super::journal::write(batch, space.bucket(), done.entries_of_act(act))?;
+    Ok(at)
+}
+
+/// The records of the slots that are about to change.
+pub(super) fn before_changes(
+    records: &BTreeMap<SlotNumber, SlotRecord>,
+    changes: &[Change],
+) -> BTreeMap<SlotNumber, SlotRecord> {
+    let numbers = changes.iter().map(|change| change.slot.number);
+    numbers.filter_map(|number| Some((number, records.get(&number)?.clone()))).collect()
 }
 
 /// What the user holds in the space, over all days.

@@ -12,7 +12,7 @@ use crate::domain::event::slot_update;
 use crate::domain::rule::Change;
 use crate::domain::slot::SlotState;
 use crate::domain::{Day, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
-use crate::store::{FreedSlots, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
+use crate::store::{FreedSlots, JournalBounds, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
 
 /// The transaction of a batch of jobs. What jobs announce is heard only after the commit.
 pub(super) struct Batch<'txn> {
@@ -21,6 +21,7 @@ pub(super) struct Batch<'txn> {
     epoch: Arc<str>,
     now: StoreTime,
     announcements: Vec<(Topic, Message)>,
+    journal: JournalBounds,
 }
 
 /// The slots of one day of a space.
@@ -31,9 +32,19 @@ pub(super) struct Place {
 }
 
 impl<'txn> Batch<'txn> {
-    pub(super) fn begin(transaction: &'txn WriteTransaction, epoch: Arc<str>, now: StoreTime) -> Result<Self, Failure> {
+    pub(super) fn begin(
+        transaction: &'txn WriteTransaction,
+        epoch: Arc<str>,
+        now: StoreTime,
+        journal: JournalBounds,
+    ) -> Result<Self, Failure> {
         let tables = Tables::open(transaction)?;
-        Ok(Self { tables, wrote: false, epoch, now, announcements: Vec::new() })
+        Ok(Self { tables, wrote: false, epoch, now, announcements: Vec::new(), journal })
+    }
+
+    /// How much of the journal is kept.
+    pub(super) fn journal_bounds(&self) -> JournalBounds {
+        self.journal
     }
 
     /// The instant of the job that runs.
@@ -114,12 +125,12 @@ impl<'txn> Batch<'txn> {
         &mut self,
         place: Place,
         records: &mut BTreeMap<SlotNumber, SlotRecord>,
-        changes: Vec<Change>,
+        changes: &[Change],
     ) -> Result<Position, Failure> {
         let mut at = self.head(Topic::Space(place.space))?;
         let mut freed = Vec::new();
         for change in changes {
-            at = self.write_change(place, records, &change)?;
+            at = self.write_change(place, records, change)?;
             if change.freed {
                 freed.push(change.slot.number);
             }

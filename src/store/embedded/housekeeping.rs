@@ -17,7 +17,7 @@ const RANGES: usize = 4;
 
 /// Removes a bounded part of what has ended, and tells whether there may be more.
 pub(super) fn clean(batch: &mut Batch<'_>) -> Result<bool, Failure> {
-    let rows = [clean_answers(batch)?, clean_user_messages(batch)?];
+    let rows = [clean_answers(batch)?, clean_user_messages(batch)?, super::journal::clean(batch)?];
     let ranges = [clean_logs(batch)?, clean_days(batch)?];
     Ok(rows.contains(&ROWS) || ranges.contains(&RANGES))
 }

@@ -6,7 +6,7 @@
 //! - `folder`: whether a folder can hold it.
 //! - `tables`: every table, its key and its value.
 //! - `writer`: the one thread that writes; many acts share one fsync. `batch`: its transaction.
-//! - `acts`, `spaces`, `sweep`, `publish`, `housekeeping`: what is done in a transaction.
+//! - `acts`, `spaces`, `sweep`, `publish`, `journal`, `housekeeping`: what is done in a transaction.
 //! - `reads`: snapshots of what is committed.
 //!
 //! The guarantees are stated on [`SlotStore`].
@@ -20,6 +20,7 @@ mod clock;
 mod failure;
 mod folder;
 mod housekeeping;
+mod journal;
 mod mark;
 pub mod open;
 mod publish;
@@ -52,11 +53,11 @@ use self::writer::{Queue, Writer};
 use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, Migration, NodeReport, Publication, SlotStore, SpaceState,
-    StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, Migration, NodeReport, NumberedEntry,
+    Publication, SlotStore, SpaceState, StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
 };
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The embedded store. Dropping it waits for what is queued, and closes the file.
 pub struct EmbeddedStore {
@@ -76,6 +77,7 @@ struct Shared {
     clock: StoreClock,
     hub: Hub,
     commits: AtomicU64,
+    journal: JournalBounds,
     /// Held to begin a transaction, and to close or reopen the file; never across an await.
     file: RwLock<FileState>,
 }
@@ -90,13 +92,23 @@ enum FileState {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in a folder, which is made when it is missing. Reads the whole file, to be sure of it: called at
-    /// start, not while serving.
+    /// Opens the store in a folder, which is made when it is missing, with the journal's usual bounds. Reads the whole file,
+    /// to be sure of it: called at start, not while serving.
     pub fn open(folder: &Path) -> Result<EmbeddedStore, OpenError> {
-        Self::start(folder, open::open(folder, Absent::Create)?, StoreClock::default())
+        Self::open_with(folder, JournalBounds::default())
     }
 
-    fn start(folder: &Path, opened: Opened, clock: StoreClock) -> Result<EmbeddedStore, OpenError> {
+    /// As [`Self::open`], with the bounds of the journal.
+    pub fn open_with(folder: &Path, journal: JournalBounds) -> Result<EmbeddedStore, OpenError> {
+        Self::start(folder, open::open(folder, Absent::Create)?, StoreClock::default(), journal)
+    }
+
+    fn start(
+        folder: &Path,
+        opened: Opened,
+        clock: StoreClock,
+        journal: JournalBounds,
+    ) -> Result<EmbeddedStore, OpenError> {
         let Opened { database, epoch, commits, was_moved, mark } = opened;
         let shared = Arc::new(Shared {
             folder: folder.into(),
@@ -104,6 +116,7 @@ impl EmbeddedStore {
             clock,
             hub: Hub::default(),
             commits: AtomicU64::new(commits),
+            journal,
             file: RwLock::new(FileState::Open { database, epoch }),
         });
         let (writer, queue) = Writer::new(shared.clone(), mark, commits);
@@ -189,8 +202,12 @@ impl SlotStore for EmbeddedStore {
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
         expected: Position,
+        origin: Option<Origin>,
     ) -> Result<Position, ApplyError> {
-        self.write(move |batch| spaces::put_space(batch, space, schedule.as_ref(), &expected)).await?
+        let work = move |batch: &mut batch::Batch<'_>| {
+            spaces::put_space(batch, space, schedule.as_ref(), &expected, origin.as_ref())
+        };
+        self.write(work).await?
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
@@ -233,6 +250,18 @@ impl SlotStore for EmbeddedStore {
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
         self.read(|snapshot| snapshot.heads(topics))
+    }
+
+    async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError> {
+        self.read(|snapshot| snapshot.read_journal(bucket, from, limit))
+    }
+
+    async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
+        self.read(|snapshot| snapshot.journal_tails(buckets))
+    }
+
+    async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.write(move |batch| journal::trim(batch, bucket).map(drop)).await
     }
 
     /// Kept in memory: this process is the only node.

@@ -342,6 +342,7 @@ fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> Result<usize
 /// Moves the file to the newest format: from then on an older program refuses it. The rows of format 1 are rows of format 2.
 fn move_to_newest(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    Tables::open(transaction)?;
     tracing::info!(
         format = FORMAT,
         "moved the data file to a new format: versions of slotcast before 0.2 cannot use it any more"

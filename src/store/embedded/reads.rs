@@ -14,9 +14,9 @@ use super::tables::{
     parse_slot, read_slot, space_of, space_range, topic_key, user_range,
 };
 use crate::domain::slot::Status;
-use crate::domain::{Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::health::StoreHealth;
-use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, Topic, UserBacklog};
+use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic, UserBacklog};
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -186,6 +186,14 @@ impl Snapshot {
         let heads = open_for_reading(&self.transaction, HEADS)?;
         let position = |topic: &Topic| Ok(self.position(read_head(&heads, topic_key(*topic))?.0));
         topics.iter().map(position).collect()
+    }
+
+    pub(super) fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, Failure> {
+        super::journal::read(&self.transaction, bucket, from, limit)
+    }
+
+    pub(super) fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, Failure> {
+        super::journal::tails(&self.transaction, buckets)
     }
 
     fn head(&self, topic: Topic) -> Result<Position, Failure> {

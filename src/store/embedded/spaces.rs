@@ -5,8 +5,9 @@ use redb::ReadableTable;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::tables::parse;
+use crate::domain::journal::entry_of_space;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Position, SpaceKey};
+use crate::domain::{Origin, Position, SpaceKey};
 use crate::store::{ApplyError, MessageKind, Topic};
 
 /// The table of spaces, in either kind of transaction.
@@ -20,6 +21,7 @@ pub(super) fn put_space(
     space: SpaceKey,
     schedule: Option<&ScheduleSpec>,
     expected: &Position,
+    origin: Option<&Origin>,
 ) -> Result<Result<Position, ApplyError>, Failure> {
     let topic = Topic::Space(space);
     if batch.head(topic)? != *expected {
@@ -36,6 +38,8 @@ pub(super) fn put_space(
     } else {
         tables.registered.remove((id, site))?;
     }
+    let entry = entry_of_space(space, origin, &at, batch.now());
+    super::journal::write(batch, space.bucket(), vec![entry])?;
     Ok(Ok(at))
 }
 

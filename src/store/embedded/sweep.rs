@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use redb::ReadableTable;
 
+use super::acts::before_changes;
 use super::batch::{Batch, Place};
 use super::failure::Failure;
 use super::tables::{day_of, number_of, slot_key, space_of};
+use crate::domain::journal::Done;
 use crate::domain::rule::expire;
 use crate::domain::{Bucket, SlotNumber};
 use crate::store::SweepBatch;
@@ -72,9 +74,12 @@ fn free(batch: &mut Batch<'_>, place: Place, numbers: &[SlotNumber]) -> Result<u
     let mut records = batch.day_records(place)?;
     let now = batch.now();
     let changes: Vec<_> = numbers.iter().filter_map(|number| expire(*number, records.get(number)?, now)).collect();
-    let freed = changes.len() as u64;
-    batch.write_changes(place, &mut records, changes)?;
-    Ok(freed)
+    let before = before_changes(&records, &changes);
+    let at = batch.write_changes(place, &mut records, &changes)?;
+    let Place { space, day } = place;
+    let done = Done { space, day, now, before: &before, changes: &changes, last: &at };
+    super::journal::write(batch, space.bucket(), done.expirations())?;
+    Ok(changes.len() as u64)
 }
 
 /// When the bucket's next hold ends, in milliseconds of the store's clock.

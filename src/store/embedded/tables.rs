@@ -70,6 +70,15 @@ pub(super) const USER_LOG: TableDefinition<(&str, u64), (i64, &str)> = TableDefi
 /// When a user's message ends, and which.
 pub(super) const USER_LOG_ENDS: TableDefinition<(i64, &str, u64), ()> = TableDefinition::new("user_log_ends");
 
+/// Bucket and number: an entry of the journal, lines as `store::journal` says.
+pub(super) const JOURNAL: TableDefinition<(u8, u64), &str> = TableDefinition::new("journal");
+
+/// Generation and reference: the user whom entries of the journal name by it.
+pub(super) const PEOPLE: TableDefinition<(u32, u64), &str> = TableDefinition::new("journal_people");
+
+/// Generation and user: the reference of the user.
+pub(super) const REFERENCES: TableDefinition<(u32, &str), u64> = TableDefinition::new("journal_references");
+
 /// A topic in keys: 0 and the bucket, or 1, the site and the space.
 pub(super) type TopicKey = (u8, u64, u64);
 
@@ -96,6 +105,9 @@ pub(super) struct Tables<'txn> {
     pub(super) users: Table<'txn, &'static str, (u64, u64)>,
     pub(super) user_log: Table<'txn, (&'static str, u64), (i64, &'static str)>,
     pub(super) user_log_ends: Table<'txn, (i64, &'static str, u64), ()>,
+    pub(super) journal: Table<'txn, (u8, u64), &'static str>,
+    pub(super) people: Table<'txn, (u32, u64), &'static str>,
+    pub(super) references: Table<'txn, (u32, &'static str), u64>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -117,6 +129,9 @@ impl<'txn> Tables<'txn> {
             users: transaction.open_table(USERS)?,
             user_log: transaction.open_table(USER_LOG)?,
             user_log_ends: transaction.open_table(USER_LOG_ENDS)?,
+            journal: transaction.open_table(JOURNAL)?,
+            people: transaction.open_table(PEOPLE)?,
+            references: transaction.open_table(REFERENCES)?,
         })
     }
 }

@@ -174,7 +174,7 @@ impl Writer {
         let shared = self.shared.clone();
         let (transaction, epoch) = shared.begin_write()?;
         let done = {
-            let mut batch = Batch::begin(&transaction, epoch, shared.clock.now())?;
+            let mut batch = Batch::begin(&transaction, epoch, shared.clock.now(), shared.journal)?;
             // What a panic leaves behind is the transaction, and that is given up.
             let worked = catch_unwind(AssertUnwindSafe(|| work(&shared, &mut batch)));
             worked.unwrap_or(Err(Failure::Panicked)).map(|value| (value, batch.finish()))

@@ -2,6 +2,7 @@
 
 use super::RedisStore;
 use super::call::{Budget, Call};
+use super::journal;
 use super::record::{parse_time, parse_token};
 use super::reply::Reply;
 use super::scripts;
@@ -48,7 +49,9 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         .key(keys.ends(bucket))
         .key(keys.holds(bucket))
         .key(keys.head(of_bucket))
-        .key(keys.log(of_bucket));
+        .key(keys.log(of_bucket))
+        .key(keys.journal(bucket))
+        .key(journal::people_key(store, bucket));
     if let Some(idempotency) = &act.idempotency {
         call = call.key(keys.calls(bucket, &idempotency.caller)).key(keys.answer(
             bucket,
@@ -68,6 +71,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
     for arg in args_of_kind(&act.kind) {
         call = call.arg(arg);
     }
+    call = call.arg(journal::about(store, act.kind.journal_act(), act.origin.as_ref()));
     for slot in &act.slots {
         call = call.arg(slot.number).arg(slot.start.as_millis()).arg(slot.end.as_millis()).arg(label_of(slot)?);
     }

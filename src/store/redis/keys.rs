@@ -50,6 +50,8 @@
 //! | `P:{bN}:answer:L:U:K` | string | of format 1: what the call under the Idempotency-Key K of caller U (L bytes long) was answered: epoch, version, token, end, the call, a line each. 24 h |
 //! | `P:{bN}:user:U` | hash | `sent`, `received`: sequences of the user's messages. Never expires |
 //! | `P:{bN}:mail:U` | stream | the user's messages: entry `<sequence>-0` with `j` JSON and `ends` instant in ms. The last 100, for 24 h |
+//! | `P:{bN}:journal` | stream | who did what in the bucket's spaces: entry `0-<number>`, numbers consecutive from 1, with `j` the entry, lines as `store/journal.rs` says. The last 5,000 or a few more (`SLOTCAST_JOURNAL_MAX`), 90 days (`SLOTCAST_JOURNAL_DAYS`); the last entry stays. Only from format 2 on |
+//! | `P:{bN}:people:G` | hash | the people whom entries of a month name, G months since the year 0: `u` and a user the reference, `r` and a reference the user, `n` how many there were. Until the entries are gone |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address; and `stamp`, new with each change |
@@ -202,6 +204,15 @@ impl Keys {
 
     pub(super) fn spaces(&self, bucket: Bucket) -> String {
         self.of_bucket(bucket, "spaces")
+    }
+
+    pub(super) fn journal(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "journal")
+    }
+
+    /// The people whom the journal's entries of a generation name.
+    pub(super) fn people(&self, bucket: Bucket, generation: u32) -> String {
+        self.of_bucket(bucket, &format!("people:{generation}"))
     }
 
     pub(super) fn calls(&self, bucket: Bucket, caller: &UserId) -> String {

@@ -2,11 +2,12 @@
 
 use super::RedisStore;
 use super::call::{Budget, Call};
+use super::journal;
 use super::reads::bad_value;
 use super::scripts;
 use crate::domain::event::to_json;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Position, SpaceKey, UserId};
+use crate::domain::{Bucket, JournalAct, Origin, Position, SpaceKey, UserId};
 use crate::store::{
     ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog, UserMessage,
 };
@@ -108,16 +109,20 @@ pub(super) async fn put_space(
     space: SpaceKey,
     schedule: Option<&ScheduleSpec>,
     expected: &Position,
+    origin: Option<&Origin>,
 ) -> Result<Position, ApplyError> {
     let (keys, topic) = (&store.keys, Topic::Space(space));
     let call = Call::writing(&scripts::PUT_SPACE, topic)
         .key(keys.head(topic))
         .key(keys.log(topic))
         .key(keys.spaces(space.bucket()))
+        .key(keys.journal(space.bucket()))
+        .key(journal::people_key(store, space.bucket()))
         .arg(keys.channel(topic))
         .arg(format_args!("{}:{}", expected.epoch, expected.version))
         .arg(schedule.map_or_else(String::new, to_json))
-        .arg(format_args!("{}|{}", space.space, space.site));
+        .arg(format_args!("{}|{}", space.space, space.site))
+        .arg(journal::about(store, JournalAct::Space, origin));
     let reply = store.runner.once(&call, Budget::of_a_call()).await?;
     match reply.text_at(0)? {
         "done" => Ok(reply.position_at(2)?),

@@ -6,7 +6,7 @@
 //!   a node is about to stand on.
 //! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
 //!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
-//! - `acts`, `reads`, `sweep`, `messages`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
+//! - `acts`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
 //! conformance suite and a comparison with the embedded store on random acts hold the two together.
@@ -22,6 +22,7 @@ pub mod checks;
 pub mod connect;
 pub mod endpoint;
 pub mod formats;
+mod journal;
 pub mod keys;
 #[cfg(feature = "server")]
 mod link;
@@ -56,17 +57,18 @@ pub use self::subscriptions::RedisSubscriptions;
 use super::health::StoreHealth;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, NodeReport, NumberedEntry, Publication,
+    SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The store in Redis.
 pub struct RedisStore {
     health: Arc<StoreHealth>,
     runner: Arc<Runner>,
     keys: Keys,
+    journal: JournalBounds,
     last_report: LastReport,
 }
 
@@ -77,6 +79,8 @@ pub struct RedisOptions {
     pub fence: Fence,
     /// What the clock is ahead of Redis `TIME`, in ms; 0 outside tests.
     pub clock_shift_millis: i64,
+    /// How much of the journal is kept: the same for all that write.
+    pub journal: JournalBounds,
 }
 
 /// Whether the epoch follows the server's history, by which a failover that lost writes cannot reissue versions.
@@ -105,7 +109,7 @@ impl Fence {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { fence: Fence::Up, clock_shift_millis: 0 }
+        Self { fence: Fence::Up, clock_shift_millis: 0, journal: JournalBounds::default() }
     }
 }
 
@@ -123,7 +127,7 @@ impl RedisStore {
         let health = Arc::new(StoreHealth::default());
         let (fence, shift) = (options.fence, options.clock_shift_millis);
         let runner = Arc::new(Runner::new(commands, keys.clone(), fence, shift, health.clone()));
-        Ok(Self { health, runner, keys, last_report: LastReport::default() })
+        Ok(Self { health, runner, keys, journal: options.journal, last_report: LastReport::default() })
     }
 
     /// What this store cannot do now.
@@ -160,8 +164,9 @@ impl SlotStore for RedisStore {
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
         expected: Position,
+        origin: Option<Origin>,
     ) -> Result<Position, ApplyError> {
-        messages::put_space(self, space, schedule.as_ref(), &expected).await
+        messages::put_space(self, space, schedule.as_ref(), &expected, origin.as_ref()).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
@@ -214,6 +219,18 @@ impl SlotStore for RedisStore {
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
         reads::heads(self, topics).await
+    }
+
+    async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError> {
+        journal::read(self, bucket, from, limit).await
+    }
+
+    async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
+        journal::tails(self, buckets).await
+    }
+
+    async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
+        journal::trim(self, bucket).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

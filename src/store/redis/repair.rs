@@ -45,6 +45,7 @@ impl Runner {
             .key(keys.ends(bucket))
             .key(keys.holds(bucket))
             .key(keys.spaces(bucket))
+            .key(keys.journal(bucket))
             .arg(mark);
         if let Topic::Space(space) = topic {
             call = call.key(keys.days(space)).arg(space.site).arg(space.space);

@@ -51,6 +51,7 @@ scripts! {
     DUE = &[COMMON], "due";
     EXPIRE = &[COMMON], "expire";
     PUT_SPACE = &[COMMON], "put_space";
+    TRIM_JOURNAL = &[COMMON], "trim_journal";
     READ_DAY = &[COMMON], "read_day";
     READ_SPACE = &[COMMON], "read_space";
     READ_LOG = &[COMMON], "read_log";
@@ -98,6 +99,8 @@ mod tests {
             format!("local LOG_LENGTH, KEEP_MILLIS = {}, {}", crate::store::LOG_LENGTH, crate::store::KEEP_MILLIS);
         assert!(COMMON.contains(&length));
         assert!(COMMON.contains(&format!("local CALLS_KEPT = {}", crate::store::CALLS_KEPT)));
+        let people_kept = format!("tonumber(journal.days) + {}) * 86400000", crate::store::journal::PEOPLE_DAYS_MORE);
+        assert!(COMMON.contains(&people_kept));
         let update = include_str!("lua/update.lua");
         assert!(update.contains(&format!("MAX_DAY_DATA_BYTES = {}", crate::domain::slot::MAX_DAY_DATA_BYTES)));
     }

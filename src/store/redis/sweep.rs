@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
+use super::journal;
 use super::keys::space_key;
 use super::scripts;
-use crate::domain::{Bucket, Day, SlotNumber, SpaceKey};
+use crate::domain::{Bucket, Day, JournalAct, SlotNumber, SpaceKey};
 use crate::store::{StoreError, SweepBatch, Topic};
 
 /// The most holds that one script frees: some milliseconds of the server's time.
@@ -85,7 +86,10 @@ fn call_of(store: &RedisStore, bucket: Bucket, places: &BTreeMap<(SpaceKey, Day)
         .key(keys.holds(bucket))
         .key(keys.head(Topic::Bucket(bucket)))
         .key(keys.log(Topic::Bucket(bucket)))
-        .arg(keys.channel(Topic::Bucket(bucket)));
+        .key(keys.journal(bucket))
+        .key(journal::people_key(store, bucket))
+        .arg(keys.channel(Topic::Bucket(bucket)))
+        .arg(journal::about(store, JournalAct::Expire, None));
     for ((space, day), slots) in places {
         let topic = Topic::Space(*space);
         call = call.key(keys.head(topic)).key(keys.log(topic)).key(keys.day(*space, *day));

@@ -6,13 +6,14 @@ locals {
   # What the product's scripts call.
   script_commands = [
     "del", "expireat", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "pexpire", "publish", "set", "time",
-    "xadd", "xrange", "xrevrange", "zadd", "zrange", "zrangebylex", "zrangebyscore", "zrem", "zremrangebyscore", "zscore",
+    "xadd", "xdel", "xrange", "xrevrange", "xtrim", "zadd", "zrange", "zrangebylex", "zrangebyscore", "zrem",
+    "zremrangebyscore", "zscore",
   ]
 
   # Of those, what the scripts call that a sweep runs.
   sweep_script_commands = [
-    "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "set", "time", "xadd", "xrevrange", "zadd", "zrange",
-    "zrangebyscore", "zrem", "zscore",
+    "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "set", "time", "xadd", "xrange", "xrevrange", "xtrim",
+    "zadd", "zrange", "zrangebyscore", "zrem", "zscore",
   ]
 
   # How scripts are run, where the keys of a cluster are, and whether a connection lives.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
+    StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 /// Passes everything on.
@@ -34,7 +34,12 @@ macro_rules! pass_on {
 
 pass_on! {
     apply(act: SlotAct) -> Result<ActOutcome, ApplyError>;
-    put_space(space: SpaceKey, schedule: Option<ScheduleSpec>, expected: Position) -> Result<Position, ApplyError>;
+    put_space(
+        space: SpaceKey,
+        schedule: Option<ScheduleSpec>,
+        expected: Position,
+        origin: Option<Origin>
+    ) -> Result<Position, ApplyError>;
     sweep(bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
     publish(publication: Publication) -> Result<(), StoreError>;
     mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;
@@ -48,6 +53,9 @@ pass_on! {
     read_bucket(bucket: Bucket, told: &Told) -> Result<BucketRead, StoreError>;
     end_epoch(topic: Topic, epoch: &str) -> Result<Position, StoreError>;
     heads(topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
+    read_journal(bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError>;
+    journal_tails(buckets: &[Bucket]) -> Result<Vec<u64>, StoreError>;
+    trim_journal(bucket: Bucket) -> Result<(), StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;
     take_sweep_lease(holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;

@@ -77,7 +77,7 @@ impl TestApp {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = default_config(folder.path());
         change(&mut config);
-        let store = Arc::new(EmbeddedStore::open(folder.path()).expect("a store"));
+        let store = Arc::new(EmbeddedStore::open_with(folder.path(), config.journal).expect("a store"));
         let subscriptions: Arc<dyn Subscriptions> = store.clone();
         let store = through(store);
         let health = Health::default();

@@ -21,12 +21,12 @@ use slotcast::clock;
 use slotcast::domain::act::Idempotency;
 use slotcast::domain::rule::HoldAnswer;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, HoldToken, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, HoldToken, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport, Publication,
-    SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport, NumberedEntry,
+    Publication, SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -483,12 +483,15 @@ impl SlotStore for MovingStore {
         space: SpaceKey,
         schedule: Option<ScheduleSpec>,
         expected: Position,
+        origin: Option<Origin>,
     ) -> Result<Position, ApplyError> {
         self.use_bucket(space.bucket()).await;
         let topic = Topic::Space(space);
         assert!(self.ledger.begin_keyless(topic), "no case changes a schedule beside another act");
         let call = || async {
-            let at = self.with_true(topic, &expected, |at| self.store.put_space(space, schedule.clone(), at)).await?;
+            let at = self
+                .with_true(topic, &expected, |at| self.store.put_space(space, schedule.clone(), at, origin.clone()))
+                .await?;
             Ok(ActOutcome { at, hold: None })
         };
         let outcome = self.write_keyless("put_space", topic, call).await?;
@@ -595,6 +598,19 @@ impl SlotStore for MovingStore {
         }
         let heads = self.ask("heads", || self.store.heads(topics)).await?;
         Ok(topics.iter().zip(heads).map(|(topic, at)| self.ledger.place(bucket_of(*topic), at)).collect())
+    }
+
+    async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError> {
+        self.use_bucket(bucket).await;
+        self.ask("read_journal", || self.store.read_journal(bucket, from, limit)).await
+    }
+
+    async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
+        self.ask("journal_tails", || self.store.journal_tails(buckets)).await
+    }
+
+    async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.ask("trim_journal", || self.store.trim_journal(bucket)).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

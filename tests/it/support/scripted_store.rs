@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, Publication, SlotStore, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
+    StoreError, SweepBatch, Topic, UserBacklog,
 };
 use tokio::time::Instant;
 
@@ -45,7 +45,13 @@ where
         not_scripted()
     }
 
-    async fn put_space(&self, _: SpaceKey, _: Option<ScheduleSpec>, _: Position) -> Result<Position, ApplyError> {
+    async fn put_space(
+        &self,
+        _: SpaceKey,
+        _: Option<ScheduleSpec>,
+        _: Position,
+        _: Option<Origin>,
+    ) -> Result<Position, ApplyError> {
         not_scripted()
     }
 
@@ -83,6 +89,18 @@ where
 
     async fn heads(&self, _: &[Topic]) -> Result<Vec<Position>, StoreError> {
         not_scripted()
+    }
+
+    async fn read_journal(&self, _: Bucket, _: u64, _: usize) -> Result<Vec<NumberedEntry>, StoreError> {
+        not_scripted()
+    }
+
+    async fn journal_tails(&self, _: &[Bucket]) -> Result<Vec<u64>, StoreError> {
+        not_scripted()
+    }
+
+    async fn trim_journal(&self, _: Bucket) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn report_node(&self, _: NodeReport, _: Duration) -> Result<(), StoreError> {

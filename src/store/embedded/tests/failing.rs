@@ -68,7 +68,7 @@ fn open_failing_store() -> FailingStore {
     };
     let database = Builder::new().create_with_backend(backend).unwrap();
     let opened = Opened { database, epoch, commits, mark, was_moved };
-    let store = EmbeddedStore::start(folder.path(), opened, StoreClock::default()).unwrap();
+    let store = EmbeddedStore::start(folder.path(), opened, StoreClock::default(), JournalBounds::default()).unwrap();
     FailingStore { folder, store, fail_writes, fail_syncs }
 }
 

@@ -55,6 +55,7 @@ fn act(store: &EmbeddedStore, slot: u64, kind: SlotActKind) -> SlotAct {
         revision: None,
         kind,
         idempotency: None,
+        origin: None,
     }
 }
 
@@ -301,7 +302,7 @@ async fn a_store_cleans_when_it_opens() {
     let clock = StoreClock::default();
     clock.shift(KEEP_MILLIS + 1);
     let opened = open::open(folder.path(), Absent::Refuse).unwrap();
-    let store = EmbeddedStore::start(folder.path(), opened, clock).unwrap();
+    let store = EmbeddedStore::start(folder.path(), opened, clock, JournalBounds::default()).unwrap();
     // Each step is a turn of the writer, and so is each look at the rows.
     let mut looks = 0;
     while rows(&store).await[..2] != [0, 0] {

@@ -9,8 +9,10 @@
 -- KEYS[7]   the bucket's holds by their user
 -- KEYS[8]   the bucket's head
 -- KEYS[9]   the bucket's log
--- KEYS[10]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
--- KEYS[11]  where a bucket of format 1 keeps the answer for the Idempotency-Key
+-- KEYS[10]  the bucket's journal
+-- KEYS[11]  the people of the journal's present generation
+-- KEYS[12]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
+-- KEYS[13]  where a bucket of format 1 keeps the answer for the Idempotency-Key
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
@@ -23,7 +25,8 @@
 -- ARGV[13]  when the day's slots are forgotten, in s since 1970
 -- ARGV[14]  the digest of the Idempotency-Key, that of the call, and the call as format 1 has it, a line each; '' without one
 -- ARGV[15] to ARGV[18]  as the act says
--- ARGV[19] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
+-- ARGV[19]  what the journal tells of the act, lines as of `open_journal`
+-- ARGV[20] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
 --
 -- Reply: an array of texts.
 --   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''
@@ -38,7 +41,7 @@
 local act_id = ARGV[4]
 local place = { site = ARGV[10], space = ARGV[11], day = ARGV[12] }
 local slots = {}
-for i = 19, #ARGV, 4 do
+for i = 20, #ARGV, 4 do
   slots[#slots + 1] =
     { number = ARGV[i], start = tonumber(ARGV[i + 1]), finish = ARGV[i + 2], label = ARGV[i + 3] }
 end
@@ -124,6 +127,67 @@ local function store(records)
   if #to_remove > 0 then redis.call('HDEL', KEYS[4], unpack(to_remove)) end
 end
 
+-- Who holds a slot live, or has booked it; nil where nobody is known.
+local function owner_of(record)
+  local has_owner = record and (is_live(record) or record.state == 'b')
+  return has_owner and record.user ~= '' and record.user or nil
+end
+
+-- Notes the ended holds that were found, an entry a user. `version` is that of the first.
+local function note_ended(version)
+  local by_user = {}
+  for _, slot in ipairs(slots) do
+    if is_ended(slot.record) then
+      local user = slot.record.user
+      if not by_user[user] then
+        by_user[user] = { act = 'expire', place = place, slots = {}, status = 'a', user = user }
+        note_entry(by_user[user])
+      end
+      local entry = by_user[user]
+      entry.slots[#entry.slots + 1], entry.version = slot.number, version
+      version = version + 1
+    end
+  end
+end
+
+-- From whom the act takes slots, besides those who have them afterwards: an update from anyone but the actor, a release from
+-- anyone but the actor or for whom it is (ARGV[15]).
+local function taken_from(records)
+  local all, by_user = {}, {}
+  for i, slot in ipairs(slots) do
+    local user = owner_of(slot.record)
+    local is_own = user == journal.actor or user == records[i].user or journal.name == 'release' and user == ARGV[15]
+    if user and not is_own then
+      if not by_user[user] then
+        by_user[user] = { user = user, slots = {} }
+        all[#all + 1] = by_user[user]
+      end
+      local numbers = by_user[user].slots
+      numbers[#numbers + 1] = slot.number
+    end
+  end
+  return all
+end
+
+-- Notes what the journal tells of the act, which makes `records` of its slots: first the holds that it found ended, the first
+-- of which has the version after `before`; then itself, whose last version is `last`.
+local function note_act(records, before, last)
+  if not journal then return end
+  note_ended(before + 1)
+  local name = journal.name
+  local entry = { act = name, place = place, slots = {}, status = records[1].state, version = last, by_actor = true }
+  local had
+  for i, slot in ipairs(slots) do
+    entry.slots[i] = slot.number
+    had = had or owner_of(slot.record)
+    entry.user = entry.user or records[i].user ~= '' and records[i].user or nil
+    if name == 'release' and slot.record and slot.record.state == 'b' then entry.act = 'cancel' end
+  end
+  entry.user = entry.user or had
+  if name == 'update' or name == 'release' then entry.taken = taken_from(records) end
+  note_entry(entry)
+end
+
 -- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
 -- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves. The caller calls
 -- `finish` when it has added its own effects.
@@ -156,7 +220,11 @@ local function write(epoch, last_version, becomes, with_hold)
     records[i] = record
   end
 
+  note_act(records, last_version, version)
+  look_up_people()
+
   begin(KEYS[2], version, (string.gsub(place.day, '-', '')))
+  write_journal(epoch, true)
   if bucket_version then
     redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + #freed))
   end
@@ -193,9 +261,9 @@ end
 
 -- What was answered under the Idempotency-Key: epoch, version, token, end and what tells the call, a line each.
 local function recall_answer()
-  if not KEYS[10] then return end
-  local kept, told = format >= 2 and recall(KEYS[10], 'k', key_digest), call_digest
-  if not kept then kept, told = redis.call('GET', KEYS[11]), old_fingerprint end
+  if not KEYS[12] then return end
+  local kept, told = format >= 2 and recall(KEYS[12], 'k', key_digest), call_digest
+  if not kept then kept, told = redis.call('GET', KEYS[13]), old_fingerprint end
   if not kept then return end
   local epoch, version, answer, call = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
   if call ~= told then return { 'mismatch', text(now) } end
@@ -203,12 +271,12 @@ local function recall_answer()
 end
 
 local function keep_answer(epoch, version, answer)
-  if not KEYS[10] then return end
+  if not KEYS[12] then return end
   local lines = { epoch, version, answer, format >= 2 and call_digest or old_fingerprint }
   if format >= 2 then
-    remember_call(KEYS[10], 'k', key_digest, table.concat(lines, '\n'))
+    remember_call(KEYS[12], 'k', key_digest, table.concat(lines, '\n'))
   else
-    redis.call('SET', KEYS[11], table.concat(lines, '\n'), 'PX', KEEP_MILLIS)
+    redis.call('SET', KEYS[13], table.concat(lines, '\n'), 'PX', KEEP_MILLIS)
   end
 end
 
@@ -228,6 +296,7 @@ local function act(decide)
   local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
   if head[3] then return { 'half', text(now), head[3] } end
   if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[7] then return { 'stale', text(now) } end
+  open_journal(KEYS[10], KEYS[11], ARGV[19])
   load_records()
   local decision = decide()
   if decision.code then

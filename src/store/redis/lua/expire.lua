@@ -7,9 +7,12 @@
 -- KEYS[3]  the bucket's holds by their user
 -- KEYS[4]  the bucket's head
 -- KEYS[5]  the bucket's log
--- KEYS[6] and on, three a day of a space: the space's head, the space's log, the day's slots
+-- KEYS[6]  the bucket's journal
+-- KEYS[7]  the people of the journal's present generation
+-- KEYS[8] and on, three a day of a space: the space's head, the space's log, the day's slots
 -- ARGV[4]  the bucket's channel
--- ARGV[5] and on, for each day of a space in the order of its KEYS: the space's channel, the site, the space, the day
+-- ARGV[5]  what the journal tells of it, lines as of `open_journal`
+-- ARGV[6] and on, for each day of a space in the order of its KEYS: the space's channel, the site, the space, the day
 --          as YYYY-MM-DD, how many slots follow, and then for each, ascending by number: its member of the index
 --
 -- A hold whose end lies further ahead than when it was set, because the server's clock has gone back, ends sooner: that is a
@@ -20,6 +23,7 @@
 -- ms, then for each day of a space how many of its slots were freed ...
 
 local epoch = fence(KEYS[1])
+open_journal(KEYS[6], KEYS[7], ARGV[5])
 local oldest_late = 0
 -- What is to be written, when all is known: each space's head to its versions and days, and what is announced.
 local heads, announcements, renewed = {}, {}, {}
@@ -54,6 +58,19 @@ local function announce(place, number, record)
     function(version) return slot_update(place, number, record, epoch, version) end }
 end
 
+-- Notes a slot that is freed, in one entry a user and day of a space. `version` is that of its event.
+local function note_freed(place, number, user, version)
+  if not journal then return end
+  place.entries = place.entries or {}
+  local entry = place.entries[user]
+  if not entry then
+    entry = { act = 'expire', place = place, slots = {}, status = 'a', user = user }
+    place.entries[user] = entry
+    note_entry(entry)
+  end
+  entry.slots[#entry.slots + 1], entry.version = number, version
+end
+
 -- Finds what has ended of one day of a space, and what ends too late.
 local function look_at(place, members)
   place.freed = {}
@@ -67,6 +84,7 @@ local function look_at(place, members)
       forget(place.day_key, number)
       place.freed[#place.freed + 1] = number
       announce(place, number, { state = 'a', start = record.start, label = record.label })
+      note_freed(place, number, record.user, heads[place.head].version)
     elseif is_live(record) and record.ends < record.index_ends then
       forget_hold(KEYS[2], KEYS[3], place, number, record)
       record.index_ends, record.length = record.ends, record.ends - now
@@ -79,7 +97,7 @@ local function look_at(place, members)
   end
 end
 
-local places, arg, key = {}, 5, 6
+local places, arg, key = {}, 6, 8
 while arg <= #ARGV do
   local place = {
     channel = ARGV[arg], site = ARGV[arg + 1], space = ARGV[arg + 2], day = ARGV[arg + 3],
@@ -115,9 +133,11 @@ for _, place in ipairs(places) do
   end
 end
 
+look_up_people()
 for name, head in pairs(heads) do
   if head.version > head.before then begin(name, head.version, table.concat(head.days, ',')) end
 end
+write_journal(epoch, false)
 if bucket_version > was then
   local freed_count = 0
   for _, place in ipairs(places) do freed_count = freed_count + #place.freed end

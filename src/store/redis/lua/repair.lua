@@ -10,8 +10,9 @@
 -- KEYS[6]  the bucket's holds by their end
 -- KEYS[7]  the bucket's holds by their user
 -- KEYS[8]  the bucket's registered spaces
--- KEYS[9]  the space's days; with it and the following only for a space
--- KEYS[10] and on: the slots of the days that the mark names
+-- KEYS[9]  the bucket's journal
+-- KEYS[10] the space's days; with it and the following only for a space
+-- KEYS[11] and on: the slots of the days that the mark names
 -- ARGV[4]  the mark
 -- ARGV[5]  the site
 -- ARGV[6]  the space
@@ -45,6 +46,35 @@ local function set_members(key, wanted, is_of_day)
   forget_all('ZREM', key)
 end
 
+-- The most entries that one script writes into the journal.
+local MOST_ENTRIES = 1100
+
+-- Whether what an entry tells of was done: the last of its slots has it, or something later.
+local function is_done(act, day_key, slots, status, version)
+  if act == 'space' then return tonumber(redis.call('HGET', KEYS[2], 'r') or '0') >= version end
+  local value = day_key and redis.call('HGET', day_key, string.match(slots, '%d+$'))
+  local record = value and parse_record(value)
+  if not record then return not day_key or status == 'a' end
+  return record.state == 'unreadable' or tonumber(record.version) >= version
+end
+
+-- Takes back the entries that the script wrote before it failed, where it did not come to what they tell of. They are the last
+-- of the space, and the space's log has not come to their versions.
+local function take_back_entries()
+  if not KEYS[10] then return end
+  local day_keys, logged = {}, last_of_log(KEYS[3])
+  for i = 11, #KEYS do day_keys[ARGV[7 + (i - 11) * 2]] = KEYS[i] end
+  for _, stored in ipairs(redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', MOST_ENTRIES)) do
+    local act, site, space, day, slots, status, version = string.match(fields_of(stored).j or '',
+      '^[^\n]*\n([^\n]*)\n[^\n]*\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(%d+)\n')
+    version = tonumber(version)
+    if site == ARGV[5] and space == ARGV[6] then
+      if version <= logged then return end
+      if not is_done(act, day_keys[day], slots, status, version) then redis.call('XDEL', KEYS[9], stored[1]) end
+    end
+  end
+end
+
 local function reconcile(place, day_key, forgotten_at)
   local ends, holds, slots = {}, {}, redis.call('HGETALL', day_key)
   for i = 1, #slots, 2 do
@@ -57,7 +87,7 @@ local function reconcile(place, day_key, forgotten_at)
   if #slots > 0 then
     redis.call('EXPIREAT', day_key, forgotten_at)
     local number = string.gsub(place.day, '-', '')
-    redis.call('ZADD', KEYS[9], number, number)
+    redis.call('ZADD', KEYS[10], number, number)
   end
   local of_day = table.concat({ place.site, place.space, place.day, '' }, '\n')
   set_members(KEYS[6], ends, function(member) return string.sub(member, 1, #of_day) == of_day end)
@@ -67,11 +97,12 @@ local function reconcile(place, day_key, forgotten_at)
   end)
 end
 
+take_back_entries()
 lift(KEYS[2], KEYS[3])
 lift(KEYS[4], KEYS[5])
-if KEYS[9] then
-  for i = 10, #KEYS do
-    local arg = 7 + (i - 10) * 2
+if KEYS[10] then
+  for i = 11, #KEYS do
+    local arg = 7 + (i - 11) * 2
     reconcile({ site = ARGV[5], space = ARGV[6], day = ARGV[arg] }, KEYS[i], ARGV[arg + 1])
   end
   local registered = ARGV[6] .. '|' .. ARGV[5]

@@ -1,0 +1,161 @@
+//! The journal in the file: entries, and the people whom they name.
+
+use std::collections::HashMap;
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
+
+use super::batch::Batch;
+use super::failure::Failure;
+use super::tables::{JOURNAL, PEOPLE};
+use crate::domain::{Bucket, JournalEntry, UserId};
+use crate::store::NumberedEntry;
+use crate::store::journal::{DAY_MILLIS, PEOPLE_DAYS_MORE, StoredEntry, generation_at};
+
+/// How many entries one step removes.
+const ROWS: usize = 1_000;
+
+/// Writes entries of a bucket's journal, and removes as many of the oldest as there are more than are kept.
+pub(super) fn write(batch: &mut Batch<'_>, bucket: Bucket, entries: Vec<JournalEntry>) -> Result<(), Failure> {
+    let bounds = batch.journal_bounds();
+    if !bounds.is_kept() {
+        return Ok(());
+    }
+    let generation = generation_at(batch.now());
+    for entry in entries {
+        let mut references = HashMap::new();
+        for user in entry.people() {
+            if !references.contains_key(user) {
+                references.insert(user.clone(), reference_of(batch, generation, user)?);
+            }
+        }
+        let entry = entry.with_people(|user| references.get(&user).copied());
+        let text = StoredEntry { generation, entry }.to_text();
+        let number = last_number(&batch.tables().journal, bucket)? + 1;
+        batch.write().journal.insert((bucket.get(), number), text.as_str())?;
+        trim_to(batch, bucket, number.saturating_sub(u64::from(bounds.max)))?;
+    }
+    Ok(())
+}
+
+/// The reference of a user in a generation; a new one where there is none.
+fn reference_of(batch: &mut Batch<'_>, generation: u32, user: &UserId) -> Result<u64, Failure> {
+    if let Some(known) = batch.tables().references.get((generation, user.as_str()))? {
+        return Ok(known.value());
+    }
+    let last = batch.tables().people.range((generation, 0)..=(generation, u64::MAX))?.next_back().transpose()?;
+    let reference = last.map_or(0, |(key, _)| key.value().1) + 1;
+    let tables = batch.write();
+    tables.references.insert((generation, user.as_str()), reference)?;
+    tables.people.insert((generation, reference), user.as_str())?;
+    Ok(reference)
+}
+
+fn last_number(journal: &impl ReadableTable<(u8, u64), &'static str>, bucket: Bucket) -> Result<u64, Failure> {
+    let bucket = bucket.get();
+    let last = journal.range((bucket, 0)..=(bucket, u64::MAX))?.next_back().transpose()?;
+    Ok(last.map_or(0, |(key, _)| key.value().1))
+}
+
+/// Removes the entries up to a number.
+fn trim_to(batch: &mut Batch<'_>, bucket: Bucket, number: u64) -> Result<usize, Failure> {
+    let range = (bucket.get(), 0)..=(bucket.get(), number);
+    let mut old = Vec::new();
+    for row in batch.tables().journal.range(range)?.take(ROWS) {
+        old.push(row?.0.value());
+    }
+    for key in &old {
+        batch.write().journal.remove(*key)?;
+    }
+    Ok(old.len())
+}
+
+/// Removes a bounded part of what of a bucket is too old, but never the last entry; tells how many that were.
+pub(super) fn trim(batch: &mut Batch<'_>, bucket: Bucket) -> Result<usize, Failure> {
+    let oldest = batch.journal_bounds().oldest(batch.now());
+    let last = last_number(&batch.tables().journal, bucket)?;
+    let mut up_to = 0;
+    for row in batch.tables().journal.range((bucket.get(), 0)..(bucket.get(), last))?.take(ROWS) {
+        let (key, text) = row?;
+        if StoredEntry::parse(text.value()).is_some_and(|stored| stored.entry.at >= oldest) {
+            break;
+        }
+        up_to = key.value().1;
+    }
+    if up_to == 0 { Ok(0) } else { trim_to(batch, bucket, up_to) }
+}
+
+/// Removes a bounded part of what is too old in any bucket, and of the people whom nothing names any more; tells how much.
+pub(super) fn clean(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let mut removed = clean_people(batch)?;
+    for bucket in Bucket::all() {
+        if removed >= ROWS {
+            break;
+        }
+        removed += trim(batch, bucket)?;
+    }
+    Ok(removed.min(ROWS))
+}
+
+fn clean_people(batch: &mut Batch<'_>) -> Result<usize, Failure> {
+    let days = i64::from(batch.journal_bounds().days) + PEOPLE_DAYS_MORE;
+    let oldest = generation_at(batch.now().plus_millis(-days * DAY_MILLIS));
+    let mut old = Vec::new();
+    for row in batch.tables().people.range(..(oldest, 0))?.take(ROWS) {
+        let (key, user) = row?;
+        old.push((key.value(), user.value().to_owned()));
+    }
+    for (key @ (generation, _), user) in &old {
+        let tables = batch.write();
+        tables.people.remove(*key)?;
+        tables.references.remove((*generation, user.as_str()))?;
+    }
+    Ok(old.len())
+}
+
+/// Entries of a bucket from a number on.
+pub(super) fn read(
+    transaction: &ReadTransaction,
+    bucket: Bucket,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<NumberedEntry>, Failure> {
+    let (Some(journal), Some(people)) = (open(transaction, JOURNAL)?, open(transaction, PEOPLE)?) else {
+        return Ok(Vec::new());
+    };
+    let mut entries = Vec::new();
+    for row in journal.range((bucket.get(), from)..=(bucket.get(), u64::MAX))?.take(limit) {
+        let (key, text) = row?;
+        let (_, number) = key.value();
+        let Some(StoredEntry { generation, entry }) = StoredEntry::parse(text.value()) else {
+            tracing::error!(bucket = bucket.get(), number, "an entry of the journal cannot be read, and is left out");
+            entries.push(NumberedEntry { number, entry: None });
+            continue;
+        };
+        let mut names = HashMap::new();
+        for reference in entry.people() {
+            let user = people.get((generation, *reference))?.and_then(|user| UserId::new(user.value()));
+            names.insert(*reference, user);
+        }
+        let entry = entry.with_people(|reference| names.get(&reference).cloned().flatten());
+        entries.push(NumberedEntry { number, entry: Some(entry) });
+    }
+    Ok(entries)
+}
+
+/// The number of the last entry of each bucket.
+pub(super) fn tails(transaction: &ReadTransaction, buckets: &[Bucket]) -> Result<Vec<u64>, Failure> {
+    let Some(journal) = open(transaction, JOURNAL)? else { return Ok(vec![0; buckets.len()]) };
+    buckets.iter().map(|bucket| last_number(&journal, *bucket)).collect()
+}
+
+/// A table that the file may not have yet.
+fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<redb::ReadOnlyTable<K, V>>, Failure> {
+    match transaction.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
