@@ -8,6 +8,7 @@ use crate::auth::Verifier;
 use crate::auth::rates::UserRates;
 use crate::clock::StoreClock;
 use crate::config::Config;
+use crate::journal::Tails;
 use crate::spaces::acknowledged::Acknowledged;
 use crate::spaces::catalog::Catalog;
 use crate::store::health::{StoreFault, StoreHealth};
@@ -32,6 +33,8 @@ pub struct App {
     pub acknowledged: Acknowledged,
     /// Limits the acts of each user.
     pub rates: UserRates,
+    /// Tells when the journal has something new.
+    pub journal: Arc<Tails>,
     /// Tells this node's sweeper when holds end.
     pub deadlines: Deadlines,
     /// Counts what happens.
@@ -68,6 +71,7 @@ impl App {
             catalog: Catalog::new(store.clone(), clock.clone(), config.catalog.clone()),
             acknowledged: Acknowledged::default(),
             rates: UserRates::new(config.limits.user_rate),
+            journal: Tails::new(store.clone()),
             clock,
             store,
             verifier,

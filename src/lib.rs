@@ -7,6 +7,8 @@ pub mod spaces;
 #[cfg(feature = "server")]
 pub mod feed;
 #[cfg(feature = "server")]
+pub mod journal;
+#[cfg(feature = "server")]
 pub mod calls;
 #[cfg(feature = "server")]
 pub mod realtime;

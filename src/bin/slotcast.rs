@@ -48,6 +48,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config = load(Needs::SWEEP)?;
             block_on(cli::migrate::migrate(&config, &mut stdout()))?;
         }
+        Command::Journal(args) => {
+            let config = load(Needs::SWEEP)?;
+            block_on(async {
+                let shutdown = CancellationToken::new();
+                tokio::spawn(wait_for_signal(shutdown.clone())?);
+                cli::journal::journal(&config, &args, shutdown, &mut stdout()).await
+            })?;
+        }
         Command::Healthcheck(args) => {
             let config = Config::load(&ProcessEnvironment, Needs::PROBE)?.config;
             cli::healthcheck::healthcheck(&config.listen, &args)?;

@@ -4,7 +4,7 @@
 //! or a [`Refusal`]. Shape is checked first, then rights, then the caller's rate, then state.
 //!
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
-//! - Reading: [`board`], [`holds`], [`changes`], [`stats`].
+//! - Reading: [`board`], [`holds`], [`changes`], [`stats`], [`journal`].
 //! - Staff: [`spaces`], [`messages`].
 
 pub mod slots;
@@ -17,6 +17,7 @@ pub mod board;
 pub mod holds;
 pub mod changes;
 pub mod stats;
+pub mod journal;
 pub mod spaces;
 pub mod messages;
 

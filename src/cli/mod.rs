@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod healthcheck;
+pub mod journal;
 pub mod migrate;
 pub mod serve;
 pub mod sweep;
@@ -30,6 +31,8 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// Move what is stored to the format of this version, all at once, and print a report as a line of JSON.
     Migrate,
+    /// Print the journal, who did what to which slots, an entry a line of JSON.
+    Journal(journal::JournalArgs),
     /// Print a token signed with JWT_SECRET.
     Token(token::TokenArgs),
     /// Ask the node of this machine how it is: exit 0 when it answers 200.
@@ -83,6 +86,11 @@ mod tests {
         assert_eq!(parse("slotcast check-config").unwrap(), Command::CheckConfig(plain));
         let sweep = check_config::CheckConfigArgs { purpose: check_config::Purpose::Sweep, strict: true, ..plain };
         assert_eq!(parse("slotcast check-config --strict --for sweep").unwrap(), Command::CheckConfig(sweep));
+        let args = journal::JournalArgs { follow: true, site: crate::domain::SiteId::new(3), ..Default::default() };
+        assert_eq!(parse("slotcast journal --follow --site 3").unwrap(), Command::Journal(args));
+        for bad in ["--site x", "--act dance", "--from yesterday", "--user="] {
+            assert!(parse(&format!("slotcast journal {bad}")).is_err(), "{bad}");
+        }
         assert_eq!(parse("slotcast migrate").unwrap(), Command::Migrate);
         assert_eq!(parse("slotcast openapi").unwrap(), Command::OpenApi);
         assert!(parse("slotcast dance").is_err());

@@ -152,17 +152,19 @@ pub struct Refusal {
     pub message: String,
     /// The slots that stood in the way, ascending; empty where no slot did.
     pub conflicts: Vec<SlotNumber>,
+    /// Of the journal's `gone`: the place from which everything is read that is kept.
+    pub next: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with the usual text of its code.
     pub fn new(code: Code) -> Self {
-        Self { code, message: code.text().into(), conflicts: Vec::new() }
+        Self { code, message: code.text().into(), conflicts: Vec::new(), next: None }
     }
 
     /// A refusal that says more than its code does: "text: detail".
     pub fn because(code: Code, detail: impl std::fmt::Display) -> Self {
-        Self { code, message: format!("{}: {detail}", code.text()), conflicts: Vec::new() }
+        Self { code, message: format!("{}: {detail}", code.text()), conflicts: Vec::new(), next: None }
     }
 
     /// A refusal that lists the slots in the way.

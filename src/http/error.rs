@@ -38,11 +38,15 @@ pub struct ErrorBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<u16>, required = false)]
     conflicts: Vec<SlotNumber>,
+    /// Of the journal's `gone`: what `after` takes to read everything that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 impl ErrorBody {
     fn new(refusal: Refusal) -> Self {
-        Self { success: false, error: refusal.message, code: refusal.code.as_str(), conflicts: refusal.conflicts }
+        let Refusal { code, message, conflicts, next } = refusal;
+        Self { success: false, error: message, code: code.as_str(), conflicts, next }
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) const MAX_IN_FLIGHT: usize = 2_048;
 /// How long a call may take, with reading its body.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many calls that may wait may be in flight: those that wait, and as many that do not.
+pub(super) const MAX_WAITING: usize = 2 * crate::journal::tails::MOST_WAITING;
+
+/// How long a call may take that may wait.
+pub(super) const WAITING_TIMEOUT: Duration =
+    crate::calls::journal::LONGEST_WAIT.saturating_add(Duration::from_secs(15));
+
 /// The longest `x-request-id` that is taken from a caller.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 

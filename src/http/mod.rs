@@ -1,6 +1,6 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
-//! - [`slots`], [`spaces`], [`users`], [`operations`]: the handlers, by what the path begins with.
+//! - [`slots`], [`spaces`], [`users`], [`journal`], [`operations`]: the handlers, by what the path begins with.
 //! - [`page`]: the live board, for a browser.
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
 //! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
@@ -13,6 +13,7 @@ pub mod slots;
 pub mod spaces;
 pub mod users;
 pub mod operations;
+pub mod journal;
 pub mod page;
 pub mod extract;
 pub mod error;
@@ -42,8 +43,11 @@ pub fn router(app: AppState) -> Router {
     let (api, _) = api_routes().split_for_parts();
     let (probes, _) = probe_routes().split_for_parts();
     let limit = Arc::new(AnonymousLimit::new(&app.config));
-    let api = api.layer(middleware::from_fn_with_state(limit, anonymous::limit));
+    let api = api.layer(middleware::from_fn_with_state(limit.clone(), anonymous::limit));
+    let (waiting, _) = waiting_routes().split_for_parts();
+    let waiting = waiting.layer(middleware::from_fn_with_state(limit, anonymous::limit));
     let routes = layers::limit_load(api, layers::MAX_IN_FLIGHT, layers::TIMEOUT)
+        .merge(layers::limit_load(waiting, layers::MAX_WAITING, layers::WAITING_TIMEOUT))
         .merge(probes)
         .fallback(error::answer_unknown_path)
         .method_not_allowed_fallback(error::answer_wrong_method);
@@ -52,7 +56,7 @@ pub fn router(app: AppState) -> Router {
 
 /// The OpenAPI document of all calls.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = api_routes().merge(probe_routes()).into_openapi();
+    let mut document = api_routes().merge(waiting_routes()).merge(probe_routes()).into_openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
@@ -97,6 +101,11 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(operations::sweep))
         .routes(routes!(operations::read_stats))
         .routes(routes!(operations::read_openapi))
+}
+
+/// Calls that may wait: they have a time and a count of their own.
+fn waiting_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(journal::read_journal))
 }
 
 fn probe_routes() -> OpenApiRouter<AppState> {

@@ -48,6 +48,75 @@ pub struct BoardSlot {
     id_utente: Option<String>,
 }
 
+/// What the journal has, and where to go on.
+#[derive(ToSchema)]
+pub struct JournalPage {
+    /// In order within a space.
+    entries: Vec<JournalEntry>,
+    /// For `after`, also where there is no entry.
+    next: String,
+    /// Whether this call stopped before the end.
+    more: bool,
+}
+
+/// An entry of the journal.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct JournalEntry {
+    /// The same each time that it is read: `{epoch}-{sedeId}-{spazioId}-{version}`.
+    id: String,
+    /// When it was done.
+    #[schema(format = DateTime)]
+    at: String,
+    /// `hold`, `book`, `release`, `extend`, `expire` (a hold ended), `update` (staff), `cancel` (a booking was released),
+    /// `space` (its schedule changed).
+    #[schema(pattern = "^(hold|book|release|extend|expire|update|cancel|space)$")]
+    act: String,
+    /// Who did it; `null` where nobody did.
+    #[schema(required)]
+    actor: Option<JournalActor>,
+    /// Who has the slots afterwards, else who had them.
+    #[schema(rename = "id_utente", value_type = Option<Value>, required)]
+    id_utente: Option<String>,
+    /// From whom staff's act took slots.
+    taken: Option<Vec<JournalTaken>>,
+    sede_id: u64,
+    spazio_id: u64,
+    /// The local day; not of `space`.
+    #[schema(format = Date)]
+    date: Option<String>,
+    /// Ascending.
+    slots: Vec<u16>,
+    /// What the slots became; not of `space`.
+    #[schema(pattern = "^(available|occupied|booked|blocked)$")]
+    status: Option<String>,
+    epoch: String,
+    /// Of the act's last event.
+    version: u64,
+    /// The request's id.
+    request_id: Option<String>,
+}
+
+/// Who did something.
+#[derive(ToSchema)]
+pub struct JournalActor {
+    /// A number where the id is one, else text; `null` where it is not known any more.
+    #[schema(value_type = Option<Value>, required)]
+    id: Option<String>,
+    /// The staff role of the token.
+    #[schema(required)]
+    role: Option<String>,
+}
+
+/// Slots that were taken from somebody.
+#[derive(ToSchema)]
+pub struct JournalTaken {
+    /// A number where the id is one, else text; `null` where it is not known any more.
+    #[schema(rename = "id_utente", value_type = Option<Value>, required)]
+    id_utente: Option<String>,
+    slots: Vec<u16>,
+}
+
 /// A space's schedule; what is left out has the default's value.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]

@@ -25,7 +25,9 @@
 
 use crate::domain::ids::parse_id;
 use crate::domain::journal::{JournalActor, Taken};
-use crate::domain::{Day, JournalAct, JournalEntry, Position, SiteId, SlotNumber, SpaceId, SpaceKey, Status, StoreTime};
+use crate::domain::{
+    Day, JournalAct, JournalEntry, Position, SiteId, SlotNumber, SpaceId, SpaceKey, Status, StoreTime,
+};
 
 /// How much of the journal is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use slotcast::domain::rule::Change;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Code, Day, HoldToken, Origin, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
-    SpaceId, SpaceKey, StoreTime, UserId,
+    Actor, Bucket, Code, Day, HoldToken, Origin, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber,
+    SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::spaces::catalog::Catalog;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};

@@ -132,7 +132,7 @@ struct NotOkError<'a> {
 
 impl<'a> From<&'a Refusal> for NotOk<'a> {
     fn from(refusal: &'a Refusal) -> Self {
-        let Refusal { code, message, conflicts } = refusal;
+        let Refusal { code, message, conflicts, .. } = refusal;
         Self { ok: false, error: NotOkError { code: code.as_str(), message, conflicts } }
     }
 }

@@ -21,7 +21,9 @@ use slotcast::clock;
 use slotcast::domain::act::Idempotency;
 use slotcast::domain::rule::HoldAnswer;
 use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, HoldToken, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{
+    Bucket, Day, HoldToken, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId,
+};
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{

@@ -1,0 +1,162 @@
+//! `slotcast journal`: prints who did what, an entry a line, from the store itself.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, StoreKind};
+use crate::domain::{JournalAct, JournalEntry, SiteId, SpaceId, StoreTime, UserId};
+use crate::journal::filter::{Filter, parse_acts, parse_bound};
+use crate::journal::{Cursor, ReadError, read};
+use crate::store::SlotStore;
+use crate::store::embedded::OpenError;
+
+/// How many entries are read at a time.
+const AT_ONCE: usize = 500;
+
+/// How often the store is asked for more.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Which entries.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct JournalArgs {
+    /// Go on, and print each new entry, until SIGTERM or SIGINT
+    #[arg(long)]
+    pub follow: bool,
+    /// Of this site
+    #[arg(long, value_parser = parse_site)]
+    pub site: Option<SiteId>,
+    /// Of spaces with this id
+    #[arg(long, value_parser = parse_space)]
+    pub space: Option<SpaceId>,
+    /// Of who has or had the slots, or from whom they were taken
+    #[arg(long, value_parser = parse_user)]
+    pub user: Option<UserId>,
+    /// Of these acts, a comma between, such as book,cancel
+    #[arg(long, value_parser = parse_act_list)]
+    pub act: Option<ActList>,
+    /// Done on this day (UTC) or later, or at this instant (RFC 3339) or later
+    #[arg(long, value_parser = parse_from)]
+    pub from: Option<StoreTime>,
+    /// Done on this day (UTC) or earlier, or before this instant (RFC 3339)
+    #[arg(long, value_parser = parse_to)]
+    pub to: Option<StoreTime>,
+}
+
+/// Acts of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActList(BTreeSet<JournalAct>);
+
+impl JournalArgs {
+    fn filter(&self) -> Filter {
+        Filter {
+            sites: self.site.map(|site| [site].into()),
+            space: self.space,
+            user: self.user.clone(),
+            acts: self.act.clone().map(|acts| acts.0),
+            from: self.from,
+            until: self.to,
+        }
+    }
+}
+
+/// Prints what the journal has, and with `follow` what comes, until `shutdown` is cancelled.
+///
+/// # Errors
+///
+/// No journal is kept; or the store cannot be opened, also because a node has it, or fails.
+pub async fn journal(
+    config: &Config,
+    args: &JournalArgs,
+    shutdown: CancellationToken,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if !config.journal.is_kept() {
+        bail!("no journal is kept: SLOTCAST_JOURNAL_DAYS is 0");
+    }
+    let store = super::serve::open_store(config).map_err(|error| explain_lock(error, config))?;
+    let (filter, mut after) = (args.filter(), None);
+    loop {
+        let is_at_end = print_some(store.as_ref(), config, &filter, &mut after, out).await?;
+        if !is_at_end {
+            continue;
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// Prints the next entries, and tells whether these were all.
+async fn print_some(
+    store: &dyn SlotStore,
+    config: &Config,
+    filter: &Filter,
+    after: &mut Option<Cursor>,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let oldest = config.journal.oldest(store.ping().await?);
+    let wanted = |entry: &JournalEntry| entry.at >= oldest && filter.wants(entry);
+    match read(store, &filter.buckets(), after.as_ref(), wanted, AT_ONCE).await {
+        Ok(read) => {
+            for entry in &read.entries {
+                serde_json::to_writer(&mut *out, entry)?;
+                writeln!(out)?;
+            }
+            out.flush()?;
+            *after = Some(read.next);
+            Ok(!read.more)
+        }
+        Err(ReadError::Gone(begins)) => {
+            tracing::warn!("entries were removed before they could be printed: going on where the journal begins now");
+            *after = Some(begins.cursor);
+            Ok(false)
+        }
+        Err(ReadError::Store(error)) => Err(error).context("the journal cannot be read"),
+    }
+}
+
+fn parse_site(text: &str) -> Result<SiteId, &'static str> {
+    text.parse().map_err(|()| "a site's id, such as 3")
+}
+
+fn parse_space(text: &str) -> Result<SpaceId, &'static str> {
+    text.parse().map_err(|()| "a space's id, such as 12")
+}
+
+fn parse_user(text: &str) -> Result<UserId, &'static str> {
+    UserId::new(text).ok_or("a user's id")
+}
+
+fn parse_act_list(text: &str) -> Result<ActList, String> {
+    let names = || JournalAct::ALL.map(JournalAct::as_str).join(", ");
+    parse_acts(text).map(ActList).ok_or_else(|| format!("one or more of {}, a comma between", names()))
+}
+
+fn parse_from(text: &str) -> Result<StoreTime, &'static str> {
+    parse_bound(text)
+        .map(|(start, _)| start)
+        .ok_or("a day such as 2026-11-30, or an instant such as 2026-11-30T12:00:00Z")
+}
+
+fn parse_to(text: &str) -> Result<StoreTime, &'static str> {
+    parse_bound(text).map(|(_, end)| end).ok_or("a day such as 2026-11-30, or an instant such as 2026-11-30T12:00:00Z")
+}
+
+/// A node that has the file tells its journal itself.
+fn explain_lock(error: anyhow::Error, config: &Config) -> anyhow::Error {
+    match (&config.store.kind, error.downcast_ref::<OpenError>()) {
+        (StoreKind::Embedded(_), Some(OpenError::Locked { .. })) => {
+            error.context("a node is running on this file: use GET /api/journal of that node (a staff token is needed)")
+        }
+        _ => error,
+    }
+}

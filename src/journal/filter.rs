@@ -1,0 +1,105 @@
+//! Which entries a reader wants.
+
+use std::collections::BTreeSet;
+
+use crate::domain::{Bucket, Day, JournalAct, JournalEntry, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
+
+/// All that is set must fit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Of these sites.
+    pub sites: Option<BTreeSet<SiteId>>,
+    /// Of spaces with this id.
+    pub space: Option<SpaceId>,
+    /// Who has or had the slots, or from whom they were taken.
+    pub user: Option<UserId>,
+    /// One of these acts.
+    pub acts: Option<BTreeSet<JournalAct>>,
+    /// Done then or later.
+    pub from: Option<StoreTime>,
+    /// Done before then.
+    pub until: Option<StoreTime>,
+}
+
+impl Filter {
+    /// Whether an entry fits.
+    pub fn wants(&self, entry: &JournalEntry) -> bool {
+        let is_of_user = |user: &UserId| {
+            entry.user.as_ref() == Some(user) || entry.taken.iter().any(|taken| taken.user.as_ref() == Some(user))
+        };
+        self.sites.as_ref().is_none_or(|sites| sites.contains(&entry.space.site))
+            && self.space.is_none_or(|space| space == entry.space.space)
+            && self.user.as_ref().is_none_or(is_of_user)
+            && self.acts.as_ref().is_none_or(|acts| acts.contains(&entry.act))
+            && self.from.is_none_or(|from| from <= entry.at)
+            && self.until.is_none_or(|until| entry.at < until)
+    }
+
+    /// The buckets in which entries may be that fit, ascending.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        match (&self.sites, self.space) {
+            (Some(sites), Some(space)) => {
+                let buckets: BTreeSet<Bucket> =
+                    sites.iter().map(|site| SpaceKey { site: *site, space }.bucket()).collect();
+                buckets.into_iter().collect()
+            }
+            _ => Bucket::all().collect(),
+        }
+    }
+}
+
+/// The acts of a list with commas between; `None` where one is no act.
+pub fn parse_acts(text: &str) -> Option<BTreeSet<JournalAct>> {
+    text.split(',').map(JournalAct::parse).collect()
+}
+
+/// When a bound begins and ends: a day in UTC, `2026-11-30`, or an instant, `2026-11-30T12:00:00Z`, which is both; `None` for
+/// anything else.
+pub fn parse_bound(text: &str) -> Option<(StoreTime, StoreTime)> {
+    if let Some(day) = Day::parse(text) {
+        let midnight = |date: jiff::civil::Date| {
+            let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);
+            midnight.ok().map(|midnight| StoreTime::from(midnight.timestamp()))
+        };
+        return Some((midnight(day.date())?, midnight(day.date().tomorrow().ok()?)?));
+    }
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    let instant = StoreTime::from(instant);
+    Some((instant, instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_a_day_or_an_instant() {
+        let at = |text: &str| StoreTime::from(text.parse::<jiff::Timestamp>().unwrap());
+        assert_eq!(parse_bound("2026-11-30"), Some((at("2026-11-30T00:00:00Z"), at("2026-12-01T00:00:00Z"))));
+        let noon = at("2026-11-30T12:00:00Z");
+        for text in ["2026-11-30T12:00:00Z", "2026-11-30T13:00:00+01:00", "2026-11-30T12:00:00.000Z"] {
+            assert_eq!(parse_bound(text), Some((noon, noon)), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-11-31", "2026-11-30T12:00", "1795900000"] {
+            assert_eq!(parse_bound(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn acts_are_a_list() {
+        assert_eq!(parse_acts("book,cancel").map(|acts| acts.len()), Some(2));
+        for bad in ["", "book,", "dance", "Book"] {
+            assert_eq!(parse_acts(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_space_of_known_sites_is_in_few_buckets() {
+        let one =
+            Filter { sites: Some([SiteId::new(1).unwrap()].into()), space: SpaceId::new(12), ..Filter::default() };
+        let key = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(12).unwrap() };
+        assert_eq!(one.buckets(), [key.bucket()]);
+        assert_eq!(Filter::default().buckets().len(), 128);
+        assert!(Filter { sites: Some(BTreeSet::new()), ..one }.buckets().is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether the journal has something new: one question for all who wait, and none while nobody does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::domain::Bucket;
+use crate::store::SlotStore;
+
+/// How many calls may wait at a time, on a node.
+pub const MOST_WAITING: usize = 256;
+
+/// How often the tails are asked while somebody waits.
+const EVERY: Duration = Duration::from_millis(400);
+
+/// The tails of all buckets, as they were asked last: in the order of the buckets. `None` when the store did not answer.
+pub type Known = Option<Arc<[u64]>>;
+
+/// Asks for the tails while somebody waits.
+pub struct Tails {
+    store: Arc<dyn SlotStore>,
+    seats: Arc<Semaphore>,
+    known: watch::Sender<Known>,
+    /// Whether a task asks now. Held briefly, never across an await.
+    is_asking: Mutex<bool>,
+}
+
+/// Somebody who waits.
+pub struct Waiting {
+    known: watch::Receiver<Known>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Tails {
+    /// Of a store. Nothing is asked yet.
+    pub fn new(store: Arc<dyn SlotStore>) -> Arc<Self> {
+        let seats = Arc::new(Semaphore::new(MOST_WAITING));
+        Arc::new(Self { store, seats, known: watch::Sender::default(), is_asking: Mutex::default() })
+    }
+
+    /// Begins to wait; `None` where as many do already as may.
+    pub fn wait(self: &Arc<Self>) -> Option<Waiting> {
+        let seat = self.seats.clone().try_acquire_owned().ok()?;
+        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.subscribe();
+        if !*is_asking {
+            *is_asking = true;
+            tokio::spawn(self.clone().ask());
+        }
+        Some(Waiting { known, _seat: seat })
+    }
+
+    /// Asks until nobody waits any more.
+    async fn ask(self: Arc<Self>) {
+        let buckets: Vec<Bucket> = Bucket::all().collect();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if self.is_alone() {
+                return;
+            }
+            let tails = self.store.journal_tails(&buckets).await;
+            if let Err(error) = &tails {
+                tracing::debug!(%error, "the tails of the journal cannot be asked");
+            }
+            // Told also when nothing is new, and when there is no answer: who waits looks whether it is time to end.
+            self.known.send_replace(tails.ok().map(Into::into));
+        }
+    }
+
+    /// Whether nobody waits; then the next one who does starts the asking anew.
+    fn is_alone(&self) -> bool {
+        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_asking = self.known.receiver_count() > 0;
+        !*is_asking
+    }
+}
+
+impl Waiting {
+    /// The next answer of the store.
+    pub async fn next(&mut self) -> Known {
+        if self.known.changed().await.is_err() {
+            return None;
+        }
+        self.known.borrow_and_update().clone()
+    }
+}
