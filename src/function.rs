@@ -73,7 +73,7 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
     }
 }
 
-/// Tells the platform, and by it whoever invoked the function, why it cannot start. The process must end after it.
+/// Tells the platform, and through it the caller of the function, why it cannot start. The process must end afterwards.
 ///
 /// # Errors
 ///

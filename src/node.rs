@@ -180,8 +180,8 @@ fn new_node_id() -> anyhow::Result<String> {
     Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
-/// Refuses new sockets, and gives whoever sends clients here the time to notice. The present ones are served meanwhile:
-/// closed earlier, they would come back to this node.
+/// Refuses new sockets, and gives balancers the time to notice. The present sockets are served meanwhile: a client whose
+/// socket is closed earlier would come back to this node.
 async fn start_draining(app: &App, grace: Duration) {
     app.health.start_draining();
     app.metrics.draining.set(1);

@@ -4,7 +4,7 @@ import { Generator } from './generator.mjs';
 import { busyCores } from './measure.mjs';
 import { SYSTEMS, start } from './systems.mjs';
 
-/** The middle one of some numbers, or the mean of the two in the middle. */
+/** The median of numbers. */
 export function median(numbers) {
   const sorted = [...numbers].sort((left, right) => left - right);
   const middle = Math.floor(sorted.length / 2);
@@ -55,7 +55,7 @@ export class Bench {
 
   /**
    * Adds a line to the table: `values` by system, and what the ratio of ours to that of Node with pub/sub should be.
-   * `more` says that a larger figure is the better one.
+   * `more` says that a larger figure is better.
    */
   add({ title, unit, values, toReach = undefined, toReachFloor = undefined, more = false, note = '' }) {
     this.lines.push({ title, unit, values, toReach, toReachFloor, more, note });

@@ -1,10 +1,10 @@
-// One of slotcast's commands, with what it cost.
+// Runs a command of slotcast, and measures its cost.
 
 import { spawn } from 'node:child_process';
 
 import { BINARY } from '../../tests/e2e/lib/slotcast.mjs';
 
-/** Bash tells the CPU time of what it waited for; Node.js does not. */
+/** Bash tells the CPU time of a child that it waited for; Node.js does not. */
 const TIMED = 'TIMEFORMAT="%R %U %S"; time "$@"';
 
 /** Runs a command that prints a report as JSON: `{report, seconds, cpu}`, times in seconds. */

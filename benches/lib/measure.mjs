@@ -1,4 +1,4 @@
-// What the system says of a process: CPU time and memory, read from /proc.
+// CPU time and memory of a process, read from /proc.
 
 import { readFileSync, readdirSync } from 'node:fs';
 import os from 'node:os';
@@ -75,7 +75,7 @@ export async function settledMemory(pid) {
   return before;
 }
 
-/** How many cores are busy now, with what is not ours when nothing of ours runs. */
+/** How many cores are busy now. While nothing of the bench runs, that is the load of other programs. */
 export async function busyCores() {
   const before = os.cpus();
   await sleep(500);

@@ -22,7 +22,7 @@ export async function recordScript(redisPort, marker, act) {
   const recorder = await startRecorder(redisPort);
   const node = await startSlotcast({ settings: { ...SETTINGS, REDIS_URL: `redis://127.0.0.1:${recorder.port}` } });
   try {
-    // Once for what a first act reads and loads besides.
+    // One act first, since it reads and loads more than the later ones.
     await act(node.url);
     recorder.forget();
     await act(node.url);
@@ -95,7 +95,7 @@ async function startRecorder(redisPort) {
   };
 }
 
-/** Runs of a script a second, by so many clients with so many commands under way each. */
+/** Runs of a script a second, by a number of clients with a number of commands under way each. */
 export async function driveScript(redisPort, script, { clients, pipeline, runs }) {
   const options = ['-p', redisPort, '-c', clients, '-P', pipeline, '-n', runs, '--csv'].map(String);
   const { stdout } = await execute('redis-benchmark', [...options, ...script], { maxBuffer: 2 ** 24 });

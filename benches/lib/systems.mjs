@@ -23,10 +23,10 @@ export const PEERS = ['pubsub', 'sharded', 'streams'];
 /** Redis without a disk: the adapters of the peers keep nothing, so that it would only slow one side down. */
 const IN_MEMORY = { appendonly: 'no' };
 
-/** Of each node of slotcast: only what would refuse the bench's load is off. */
+/** The settings of each node of slotcast: only the limits that would refuse the bench's load are off. */
 export const SETTINGS = { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_DRAIN_TIME: '1' };
 
-/** Starts so many nodes of a system, on a Redis of their own. `settings` are those of slotcast's nodes. */
+/** Starts a number of nodes of a system, on a Redis of their own. `settings` are those of slotcast's nodes. */
 export async function start(system, { nodes = 1, redis = IN_MEMORY, settings = {} } = {}) {
   if (system === 'slotcast') return startSlotcastNodes(nodes, redis, settings);
   if (system === 'floor') return new Running([await startFloor()], undefined);

@@ -31,7 +31,7 @@ async function compareWithDisk(bench, seconds) {
   bench.addAll(results, [['p99', 'the same with `appendfsync always`, p99', 'ms', { note: 'peers keep nothing' }]]);
 }
 
-/** Publishes through the first node to clients of the last one, which is the same where there is one. */
+/** Publishes through the first node to clients of the last node, which may be the same node. */
 export async function measureDelivery(running, generator, { recipients, rate, seconds, connections = 32, ahead = 0 }) {
   await generator.open([running.last.address], recipients, { spaces: [1] });
   await warmUp(running, generator);
@@ -49,7 +49,7 @@ export async function warmUp(running, generator) {
   await generator.publish([running.first.address], { spaces: [900], rate: 500, seconds: 4 });
 }
 
-/** What one `publish` cost since the last reset. */
+/** The cost of one `publish` since the last reset. */
 export function costsOf(answer, running, generator) {
   const { delivered, expected, accepted, latency_us: latency } = answer;
   if (delivered === 0) throw new Error(`nothing was delivered: ${JSON.stringify(answer)}`);

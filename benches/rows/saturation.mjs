@@ -1,5 +1,5 @@
 // Delivering as much as there is CPU for, through node A to 200 clients on node B: each publish follows as soon as all clients
-// have heard the one 32 before it. Then without that regard, as fast as publishes are accepted: what becomes of the clients.
+// have heard the publish 32 before it. Then as fast as publishes are accepted, to see what becomes of the clients.
 
 import { measureDelivery } from './delivery.mjs';
 

@@ -20,7 +20,7 @@ require_infra_tools() {
   require_unpacked prometheus usr/bin/promtool
 }
 
-# Takes one program out of a Debian package, without what installing that starts: require_unpacked PACKAGE PATH
+# Takes one program out of a Debian package, without the services that an installation would start: require_unpacked PACKAGE PATH
 require_unpacked() {
   local package=$1 path=$2 folder
   [ -x "$infra_tools/$path" ] && return

@@ -44,7 +44,7 @@ run_terraform() {
       -e '/^Success! .* but there were some/,/^$/d' -e '/^$/d'
 }
 
-# Looks for what is known to be unsafe. What is left as it is says why, beside it.
+# Looks for known risks. Each exception says its reason beside it.
 terraform_security() {
   require_venv "$terraform_tools/checkov" terraform/offline/requirements-checkov.txt || return
   "$terraform_tools/checkov/bin/checkov" --directory terraform --framework terraform --skip-download --compact --quiet

@@ -1,6 +1,6 @@
 //! What nodes sign for each other: the ids of polling sessions, and the addresses at which they are reached.
 //!
-//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not: whoever can write to Redis can neither name a
+//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not: a writer to Redis can neither name a
 //! node that does not exist nor be sent what a client sends. What was signed with a key that follows from
 //! `JWT_SECRET_PREVIOUS` holds, too, so that nodes with the secrets exchanged understand each other. Where tokens are checked by a key set and there is no
 //! `JWT_SECRET`, each process signs with a key of its own: it still knows its own sessions, and takes addresses on trust.
@@ -8,7 +8,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
-/// What the key is derived with, so that no signature is one of a token.
+/// Makes the key another one than that of tokens, so that no signature of a node is a token's.
 const DERIVED_FOR: &[u8] = b"slotcast: what nodes tell each other";
 
 /// The bytes of a key of this process alone.
@@ -31,7 +31,7 @@ impl NodeKey {
         Self { key: derive(secret), previous: None, is_shared: true }
     }
 
-    /// The same key, which also takes for good what is signed with the key of the secret before.
+    /// The same key, which also accepts what is signed with the key of the previous secret.
     pub fn with_previous(self, secret: &[u8]) -> Self {
         Self { previous: Some(derive(secret)), ..self }
     }
@@ -74,13 +74,13 @@ impl std::fmt::Debug for NodeKey {
 fn sign_words(key: &Key, purpose: &str, words: &[&str]) -> String {
     let mut message = purpose.to_owned();
     for word in words {
-        // A length before each word: no two lists of words are one message.
+        // A length stands before each word, so that no two lists of words are the same message.
         message.push_str(&format!("\n{} {word}", word.len()));
     }
     hexadecimal(sign(key, message.as_bytes()).as_ref())
 }
 
-/// Takes as long for any signature of one length.
+/// Takes the same time for every signature of a length.
 fn begins_with(expected: &str, signature: &str) -> bool {
     let expected = expected.as_bytes().get(..signature.len());
     expected.is_some_and(|expected| verify_slices_are_equal(expected, signature.as_bytes()).is_ok())

@@ -52,13 +52,13 @@ pub struct NodeStats {
     pub rooms: u64,
 }
 
-/// The statistics for a caller who may see them.
+/// The statistics, if the caller may see them.
 pub async fn read_stats(app: &App, caller: &Claims) -> Result<StatsAnswer, Refusal> {
     require_staff_everywhere(caller)?;
     collect_stats(app).await
 }
 
-/// The statistics, for whoever was let in before.
+/// The statistics. The caller has checked who asks.
 pub async fn collect_stats(app: &App) -> Result<StatsAnswer, Refusal> {
     let own = app.presence.report();
     let others = app.store.nodes().await.map_err(|error| unavailable(&error))?;

@@ -50,7 +50,7 @@ fn ask(address: SocketAddr, args: &HealthcheckArgs) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // In one piece: written bit by bit, a server that answers at once may have closed before the last one.
+    // The request leaves in one piece. A server that answers at once may have closed before a second piece.
     let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n", args.path);
     stream.write_all(request.as_bytes())?;
     let mut line = String::new();

@@ -22,7 +22,7 @@ use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, R
 use crate::store::{SlotStore, Subscriptions};
 use crate::{http, net};
 
-/// How soon a node whose Redis does not answer at start asks again.
+/// The time after which a node asks again when Redis does not answer at its start.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Every how many times it says so.
@@ -39,7 +39,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dy
         Err(error) => tracing::warn!(%error, "the limit of open files (`ulimit -n`) cannot be raised"),
     }
     let listeners = bind(&config.listen).await?;
-    // Bound first and answered meanwhile, so that whoever watches over the node sees what it waits for.
+    // Bound first and answered meanwhile, so that a health check sees what the node waits for.
     let stores = tokio::select! {
         stores = open_stores(&config) => stores?,
         () = net::server::serve_meanwhile(&listeners.public, http::operations::starting_router()) => return Ok(()),

@@ -15,7 +15,7 @@ use crate::store::SlotStore;
 use crate::store::embedded::OpenError;
 use crate::sweeper;
 
-/// The shortest and the longest time between two sweeps: as for the nodes' own, a shorter one is only load.
+/// The shortest and the longest time between two sweeps, the same as for nodes: a shorter time is only load.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
 /// How often to sweep.
@@ -77,7 +77,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     interval.filter(is_allowed).ok_or_else(|| "a time from 1s to 1h, such as 30s or 1m".into())
 }
 
-/// A node that has the file frees what ends by itself; asking it is the way to do it now.
+/// A node that has the file open frees ended holds by itself. To sweep at once, ask that node.
 fn explain_lock(error: anyhow::Error, config: &Config) -> anyhow::Error {
     match (&config.store.kind, error.downcast_ref::<OpenError>()) {
         (StoreKind::Embedded(_), Some(OpenError::Locked { .. })) => {

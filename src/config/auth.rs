@@ -68,7 +68,7 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Option
     }
 }
 
-/// Judges the secret before the present one as that one is judged; the two belong together.
+/// Judges the previous secret by the same rules as the present one, since the two belong together.
 fn judge_previous(
     reader: &mut Reader,
     previous: Vec<u8>,

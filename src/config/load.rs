@@ -22,7 +22,7 @@ use crate::telemetry::users::LogUsers;
 /// The longest text of a value that an error or a report shows, in characters.
 const SHOWN_LENGTH: usize = 200;
 
-/// What part of a short drain time the default of `SLOTCAST_DRAIN_GRACE` takes at most: one in so many.
+/// The default of `SLOTCAST_DRAIN_GRACE` takes at most 1/5 of a short drain time.
 const GRACE_SHARE: u32 = 5;
 
 /// What `SLOTCAST_LOG_USERS` may be.

@@ -25,7 +25,8 @@ pub struct SlotTime {
 pub enum Actor {
     /// This user; what others hold is not touched.
     User(UserId),
-    /// Whoever holds or booked the slot: for the role `servizio` that names no user, and for staff what is booked.
+    /// The user who holds or booked the slot, whichever it is: for the role `servizio` that names no user, and for staff on
+    /// what is booked.
     Anyone,
 }
 

@@ -1,4 +1,4 @@
-//! What everybody may know of a slot: what it is, and not who has it. The events tell exactly this, so that whoever hears
+//! What everybody may know of a slot: what it is, and not who has it. The events tell exactly this, so that a listener who hears
 //! all of them knows the day as the store does.
 
 use std::collections::BTreeMap;

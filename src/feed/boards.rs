@@ -1,6 +1,6 @@
 //! The days of a space as its task knows them: read when they are first looked at,
 //! and once a minute at most for the store's time, and kept in step by the very events that members are sent. So
-//! whoever joins a watched space is shown its board without a read of the store, however far away that is.
+//! a socket that joins a watched space is shown its board without a read of the store, however far away that is.
 
 use std::collections::HashMap;
 use std::sync::Arc;

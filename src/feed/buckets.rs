@@ -25,7 +25,7 @@ pub trait Audience: Send + Sync + 'static {
     /// A second's worth of freed slots.
     fn tell_freed(&self, freed: FreedSummary);
 
-    /// A message to one user, of which some sockets may be here.
+    /// A message to one user, who may have sockets here.
     fn tell_user(&self, message: UserMessage);
 
     /// Messages to users of this bucket may have been missed: what was kept for them is to be read.
@@ -41,7 +41,7 @@ pub trait Audience: Send + Sync + 'static {
 /// What was freed within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FreedSummary {
-    /// How many slots in all, those included of which only the number is known.
+    /// How many slots in all, also those that are known by their number alone.
     pub count: u64,
     /// Of how many nothing tells which they are: this node was cut off for longer than the log of their bucket reaches.
     pub unnamed: u64,

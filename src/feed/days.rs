@@ -55,7 +55,7 @@ impl Days {
         self.0.values().filter_map(|asked| asked.next_start).min()
     }
 
-    /// The days of which a slot has started, each once.
+    /// The days on which a slot has started, each once.
     pub(super) fn take_started(&mut self, schedule: Option<&Schedule>, now: StoreTime) -> Vec<Day> {
         let due = self.0.iter_mut().filter(|(_, asked)| asked.is_due(now));
         let started = due.map(|(day, asked)| {

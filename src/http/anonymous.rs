@@ -26,7 +26,7 @@ const BURST: u32 = 10;
 /// After how many checks the addresses that did nothing for a while are forgotten.
 const CHECKS_BETWEEN_PRUNES: u32 = 4_096;
 
-/// How many bits of an IPv6 address name a caller's network: whoever has one address has all of these.
+/// How many bits of an IPv6 address name a caller's network. A caller who has one address of a network has all of it.
 const IPV6_NETWORK_BITS: u32 = 64;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -2,14 +2,14 @@
 
 use std::io;
 
-/// What is kept for the store, logs, metrics and calls to other nodes: one in so many of all, and at least [`RESERVED`].
+/// 1/10 of all files, and at least [`RESERVED`], is kept for the store, logs, metrics and calls to other nodes.
 const RESERVED_SHARE: u64 = 10;
 
-/// What is kept at least, where there are twice as many.
+/// The least that is kept, where there are twice as many.
 const RESERVED: u64 = 64;
 
 /// Raises this process's limit to the most that the system lets it have, and answers that. Shells and service managers
-/// often start programs with 1,024, of which a node would serve no more clients than that.
+/// often start programs with 1,024, and a node would serve no more clients than that.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
-//! What leaves over a websocket, read frame by frame as the kernel takes it: which Engine.IO packets are out whole.
+//! Reads the frames of a websocket as the kernel takes them, and so knows which Engine.IO packets have left whole.
 
 /// The opcode of a text frame that is not continued.
 const WHOLE_TEXT: u8 = 0x81;
 
-/// What stands between the head of an HTTP answer and what follows.
+/// The bytes that end the head of an HTTP answer.
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Follows the bytes that a server writes to one websocket, from the head of its HTTP answer on.
@@ -31,7 +31,7 @@ enum Part {
 }
 
 impl WrittenFrames {
-    /// Takes what was written; answers how many Socket.IO events and answers ended in it.
+    /// Takes the bytes that were written; answers how many Socket.IO events and answers ended in them.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> u64 {
         let mut ended = 0;
         while let Some((first, rest)) = bytes.split_first() {

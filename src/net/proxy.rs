@@ -1,4 +1,4 @@
-//! Sends a request on to another node, and answers what that one answers: long-polls, posts and upgrades.
+//! Sends a request on to another node, and answers what the other node answers: long-polls, posts and upgrades.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const SENT_BACK: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_PROTOCOL,
 ];
 
-/// What a node answers to an Engine.IO request, besides switching protocols.
+/// The statuses that a node answers to an Engine.IO request, besides switching protocols.
 const STATUSES: [StatusCode; 6] = [
     StatusCode::OK,
     StatusCode::BAD_REQUEST,
@@ -47,7 +47,7 @@ const STATUSES: [StatusCode; 6] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// Of which kinds the bodies of these answers are. None of them is shown as a page.
+/// The kinds that the bodies of these answers may have. No browser shows any of them as a page.
 const CONTENT_TYPES: [&[u8]; 4] =
     [b"text/plain; charset=UTF-8", b"text/plain; charset=utf-8", b"application/octet-stream", b"application/json"];
 
@@ -73,7 +73,7 @@ pub enum ProxyError {
     /// Its address cannot be called.
     #[error("{0:?} is no address of a node")]
     Address(String),
-    /// Its answer is none that a node gives.
+    /// The other node answered what no node answers.
     #[error("what answered {0} there is no node")]
     Answer(StatusCode),
     /// It accepted the request, and said nothing.

@@ -32,13 +32,13 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// what a stranger can pin with one connection for [`HEAD_TIMEOUT`].
 const HEAD_BYTES: usize = 48 * 1024;
 
-/// The kernel's send buffer: what a peer that stopped reading can pin besides its queue.
+/// The kernel's send buffer: a peer that stopped reading can pin this much besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How many connections may wait to be accepted.
 const LISTEN_QUEUE: u32 = 65_535;
 
-/// What a connection is told for which there is no room.
+/// The answer to a connection that finds no room.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
 
@@ -103,7 +103,7 @@ async fn accept(
                 tell_refused(&mut told_at, connections.count());
             }
             Ok((stream, peer)) => {
-                // Counted before the next one is accepted.
+                // The connection is counted before the next one is accepted.
                 let guarded = connections.guard(stream);
                 tasks.spawn(serve_connection(guarded, peer, router.clone(), shutdown.clone()));
             }
@@ -193,7 +193,7 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
         assert_eq!(socket.send_buffer_size().unwrap(), SockRef::from(&listener).send_buffer_size().unwrap());
-        // The kernel doubles what it is asked for.
+        // The kernel doubles the size that it is asked for.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER_BYTES);
     }
 }

@@ -26,7 +26,7 @@ struct State {
     is_behind: bool,
     /// There may be messages that the portion which is being read does not have.
     is_to_read_again: bool,
-    /// Somebody sees to the rest: reads the portions, and waits for what the client shows.
+    /// A task attends to it: it reads the portions, and waits for what the client shows.
     is_attended: bool,
     /// Sequence and place of what was queued and is not shown yet, oldest first.
     unshown: VecDeque<(u64, u64)>,
@@ -36,14 +36,14 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub is_queued: bool,
-    /// Nobody sees to the rest yet: the caller has to.
+    /// No task attends to it yet: the caller has to start one.
     pub is_to_attend: bool,
 }
 
-/// What whoever attends to the socket does next.
+/// What the task that attends to the socket does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing: nobody attends to it from now on.
+    /// Nothing: no task attends to it from now on.
     Rest,
     /// Reads a portion when there is room.
     Read,
@@ -125,7 +125,7 @@ impl Cursor {
         last
     }
 
-    /// What is to be done next by whoever attends to it.
+    /// What the task that attends to it does next.
     pub(super) fn next(&self) -> Next {
         let mut state = self.lock();
         match (state.is_behind, state.unshown.is_empty()) {

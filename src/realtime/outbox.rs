@@ -287,7 +287,7 @@ impl Outbox {
         .await;
     }
 
-    /// Has whoever waits for progress look again.
+    /// Has the task that waits for progress look again.
     pub(super) fn tell_progress(&self) {
         self.progress.wake();
     }

@@ -1,8 +1,8 @@
 //! Where the nodes are that polling sessions live on, so that polling works without sticky sessions.
 //!
-//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to that one, at
+//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named node, at
 //! the address in its lease. What a client sends may be its token, so an address is called only where the node itself has
-//! signed it: whoever can write to Redis cannot have it sent elsewhere. A session that begins on a websocket needs none of
+//! signed it: a writer to Redis cannot have it sent elsewhere. A session that begins on a websocket needs none of
 //! this.
 
 use std::collections::HashMap;

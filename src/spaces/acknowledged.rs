@@ -1,13 +1,12 @@
 //! Up to where this node has answered for the spaces that it follows. An act's answer and its announcement come by
-//! different ways, and the answer may be first: whoever has it must not be shown a board from before it.
+//! different ways, and the answer may be first: a client that has the answer must not be shown a board from before it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::{Position, SpaceKey};
 
-/// The last position that was answered in each followed space, under each epoch that was: which of two epochs is the later
-/// one cannot be told from them.
+/// The last position that was answered in each followed space, under each epoch: two epochs do not tell which is the later.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// Held for a map access only, never across an await.
@@ -40,7 +39,7 @@ impl Acknowledged {
         self.lock().get(&space).cloned().unwrap_or_default()
     }
 
-    /// The store was read after [`last`](Self::last) gave `noted`: whoever has that read has all of it.
+    /// The store was read after [`last`](Self::last) gave `noted`: a client that has this read has all of it.
     pub fn reach(&self, space: SpaceKey, noted: &[Position]) {
         if let Some(positions) = self.lock().get_mut(&space) {
             positions.retain(|position| !noted.contains(position));

@@ -1,7 +1,7 @@
-//! Knows the schedules of the spaces. What it remembers may be old: every write carries the revision that it was
-//! resolved with and its epoch, every read compares both, and where they differ the space is forgotten and read again.
-//! What is compared with nothing resolves anew, unless this node watches the space: then it is forgotten as soon as it
-//! changes.
+//! Knows the schedules of the spaces. A remembered schedule may be old. So every write carries the revision and the epoch
+//! that it was resolved with, and every read compares both: where they differ, the space is forgotten and read again. A call
+//! that compares nothing reads the schedule anew, unless this node watches the space: a watched space is forgotten as soon
+//! as it changes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,8 +133,8 @@ impl Catalog {
         match Schedule::new(spec.clone()) {
             Ok(schedule) => Some(Arc::new(schedule)),
             Err(reason) => {
-                // Only what held together is ever written, so this is another program's work: better no slots than
-                // wrong ones.
+                // Only schedules that hold together are ever written, so another program wrote this one: no slots are
+                // better than wrong slots.
                 tracing::error!(space.id = %space, reason, "the stored schedule does not hold together");
                 None
             }
@@ -172,7 +172,7 @@ impl Catalog {
 
     fn remember(&self, space: SpaceKey, known: Known) {
         let mut all = self.lock();
-        // Any other one makes room: it costs that space one read.
+        // Any other space makes room; it costs that space one read.
         if all.len() >= CAPACITY
             && let Some(other) = all.keys().next().copied()
         {

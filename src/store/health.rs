@@ -11,7 +11,7 @@ pub enum StoreFault {
     RightsMissing,
     /// Nothing can be subscribed to, so that changes would be heard late.
     CannotSubscribe,
-    /// Writes are refused whoever asks: the disk or the memory is full, or replicas are missing. Reads go on.
+    /// All writes are refused: the disk or the memory is full, or replicas are missing. Reads go on.
     WritesRefused,
     /// The data file was removed, or another one is in its place.
     FileGone,

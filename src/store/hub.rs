@@ -1,4 +1,4 @@
-//! In-process delivery of announced messages to whoever watches their topic on this node.
+//! In-process delivery of announced messages to the followers of their topic on this node.
 //!
 //! The embedded store announces here after each commit; the subscriptions of the Redis store hand on here what they
 //! receive. A watcher that falls behind loses messages and hears [`Signal::Lagged`] instead: it reads the log.
@@ -125,7 +125,7 @@ impl Drop for Watch {
         if topics.get(&self.topic).is_some_and(|watcher| Arc::ptr_eq(&watcher.lagged, &self.lagged)) {
             topics.remove(&self.topic);
             if let Some(unwatched) = &self.unwatched {
-                // Whoever listened is gone, and with it what there was to end.
+                // The listener is gone, and with it what there was to end.
                 let _ = unwatched.send(self.topic);
             }
         }

@@ -43,7 +43,7 @@ pub struct SweepReport {
     pub took_ms: u64,
 }
 
-/// What sweeping one bucket came to.
+/// The result of sweeping one bucket.
 #[derive(Debug, Default)]
 struct Swept {
     freed: u64,
@@ -68,8 +68,8 @@ impl Swept {
 ///
 /// # Errors
 ///
-/// The first failure of the store, after all has been freed that could be: of a Cluster, one server may fail where others do
-/// not. What was freed stays freed, and was announced.
+/// The first failure of the store, after everything has been freed that could be: one server of a Cluster may fail while the
+/// others work. Freed holds stay freed, and were announced.
 pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) -> Result<SweepReport, StoreError> {
     let started = Instant::now();
     let mut report = SweepReport::default();

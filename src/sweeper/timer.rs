@@ -23,7 +23,7 @@ const EARLY: u32 = 20;
 /// What the sweeper of a node works with.
 #[derive(Clone)]
 pub struct Tools {
-    /// Whose holds end.
+    /// The store with the holds.
     pub store: Arc<dyn SlotStore>,
     /// Tells about the store's time.
     pub clock: Arc<StoreClock>,
@@ -51,7 +51,7 @@ pub async fn run(tools: Tools, mut told: Told, interval: Duration, node_id: Stri
 struct Timer {
     tools: Tools,
     node_id: String,
-    /// How long the turn to walk is one node's.
+    /// How long one node keeps the turn to walk.
     turn: Duration,
     agenda: Agenda,
     running: JoinSet<Done>,

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What the targets of this program's own events begin with.
+/// The beginning of the targets of this program's own events.
 const OWN_TARGETS: [&str; 2] = ["slotcast", "sweeper_lambda"];
 
 /// How a line looks.
@@ -37,7 +37,7 @@ pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// What of the filter is not understood.
+/// A part of the filter that is not understood.
 pub fn parse_filter(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::builder().parse(filter)
 }

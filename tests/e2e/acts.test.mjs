@@ -472,7 +472,7 @@ describe('for a user, by the role servizio', () => {
     assert.equal((await service.post('/api/slots/release', body({ slots: [2, 3] }))).status, 200);
   });
 
-  test('a service books or releases whoever holds', async () => {
+  test('a service books or releases what anybody holds', async () => {
     const space = freshSpace();
     const [first, second] = [freshUser(), freshUser()];
     await first.http.post('/api/slots/1/hold', space.body());

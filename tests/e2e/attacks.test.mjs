@@ -1,4 +1,4 @@
-// What a stranger may do before a token is known, and what nobody may do with one: each attack was seen to work once. The
+// Attacks by strangers without a token and by users with one. Each attack was seen to work once. The
 // node lives, an honest client beside keeps its board, and all that was counted goes back to where it was.
 
 import assert from 'node:assert/strict';
@@ -44,7 +44,7 @@ async function besideAWatcher(attack) {
   await eventually(async () => (await readMetric(slotcast, 'slotcast_engine_sessions')) === 0, 'nobody');
 }
 
-/** Sends so many handshakes by polling over one connection, and counts the answers. */
+/** Sends `count` handshakes by polling over one connection, and counts the answers. */
 async function sendHandshakes(count) {
   const client = await RawClient.open(slotcast.port);
   client.write(head('GET', POLLING).repeat(count));

@@ -1,4 +1,4 @@
-// Backup and restoration by the commands of the operations guide: what was booked survives the loss of the store, and no
+// Backup and restoration by the commands of the operations guide: bookings survive the loss of the store, and no
 // client takes old for new.
 
 import assert from 'node:assert/strict';
@@ -27,7 +27,7 @@ async function fill(node) {
   return { space, held: held.data };
 }
 
-/** What happens after the backup, and is lost with the store. Returns the position that a client then has. */
+/** Makes changes after the backup, which are lost with the store. Returns the position that a client then has. */
 async function actLater(node, space) {
   const later = await node.userCaller(9).settled.post('/api/slots/4/hold', space.body());
   assert.equal(later.status, 200);
@@ -120,7 +120,7 @@ test('embedded: a copy put over the file in place is noticed as well', async () 
   }
 });
 
-/** `valkey-server` and `valkey-cli`, by whatever name this machine has them. */
+/** `valkey-server` and `valkey-cli`, under the names that this machine has for them. */
 function pathWithValkey() {
   const programs = join(temporaryFolder(), 'bin');
   mkdirSync(programs);
@@ -143,7 +143,7 @@ test('Redis: what was backed up survives the loss of the store, while the nodes 
   await runGuide('backup-valkey', environment);
   assert.deepEqual(readdirSync(backup), ['dump.rdb']);
   const since = await actLater(nodes[0], space);
-  // Alone, or in the snapshot of the new epoch that the backup brings about: by what is first after it.
+  // The change comes alone, or in the snapshot of the new epoch that the backup causes.
   const heard = () => [...watcher.all('slot_update'), ...watcher.all('slots_status_update')];
   await eventually(() => heard().some(({ version }) => version === since.version), 'what was done after the backup');
 
@@ -153,7 +153,7 @@ test('Redis: what was backed up survives the loss of the store, while the nodes 
   await redis.start();
   assert.match(await redis.command('CONFIG', 'GET', 'appendonly'), /yes/);
   await cluster.ready();
-  // Who stayed connected is told by itself, before any event of the new epoch.
+  // A client that stayed connected is told without asking, before any event of the new epoch.
   const { epoch } = await nodes[0].board(space);
   assert.notEqual(epoch, since.epoch);
   assert.equal((await nodes[1].board(space)).epoch, epoch);

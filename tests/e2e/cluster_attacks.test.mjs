@@ -1,4 +1,4 @@
-// What a stranger costs Redis, and what who can write to Redis learns of others.
+// What a stranger costs Redis, and what a writer to Redis learns of others.
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
@@ -64,7 +64,7 @@ test('who can write to Redis is not sent what clients send to another node', asy
   const addresses = await Promise.all([keys].flat().map(async (key) => [key, await cluster.redis.ask('HGET', key, 'address')]));
   const [key] = addresses.find(([, address]) => String(address).endsWith(`:${home.port}`));
   await cluster.redis.ask('HSET', key, 'address', `127.0.0.1:${thief.address().port}`);
-  // What was known before lasts two seconds.
+  // Addresses that were known before stay known for two seconds.
   const answers = async () => {
     const answer = await post(other, await beginPolling(home.url), `40{"token":"${token}"}`, headers);
     return [answer.status, answer.headers.get('set-cookie')];

@@ -7,7 +7,7 @@ import { LIBFAKETIME, wrongClock } from './lib/clock.mjs';
 import { startCluster } from './lib/cluster.mjs';
 import { freshNumber, freshSpace } from './lib/fixtures.mjs';
 
-/** By how much the node's clock is ahead, in s: less than tokens last. */
+/** How far the node's clock is ahead, in s: less than tokens last. */
 const AHEAD = 1_200;
 
 const skip = !LIBFAKETIME && 'needs libfaketime';

@@ -63,9 +63,9 @@ async function check({ scene, epochs }, primary) {
 
 /** The replica hears nothing of its primary any more, and cannot come back to it. */
 async function cutReplication({ servers: [primary, replica] }) {
-  // The primary has no password, and refuses who names one.
+  // The primary has no password, and refuses a client that names one.
   await replica.command('CONFIG', 'SET', 'masterauth', 'wrong');
-  // Without a write between what the replica has got and the cut, so that what is written is one or the other.
+  // No write comes between the last one that the replica got and the cut.
   await primary.command('CLIENT', 'PAUSE', 5_000, 'WRITE');
   await eventually(async () => {
     const [, written, replicas] = await primary.ask('ROLE');
@@ -88,7 +88,7 @@ describe('the primary is killed', { concurrency: true }, () => {
     await cutReplication(redis);
     await scene.acts(60);
     const primary = await failOver(scene, redis);
-    // It has what the new one lost, and takes itself for the primary until a sentinel finds it.
+    // The old primary has what the new one lost, and takes itself for the primary until a sentinel finds it.
     await redis.servers[0].start();
     await scene.acts(60);
     const { lost } = await check({ scene, epochs }, primary);

@@ -107,7 +107,7 @@ test('the scripts are flushed: no act notices', async (t) => {
   const records = await scene.check();
   const logs = scene.cluster.nodes.map((node) => node.log()).join('');
   assert.doesNotMatch(logs, /noscript/i);
-  // What was refused all the same was so by a machine too busy for an answer in time.
+  // A refusal all the same comes from a machine that is too busy to answer in time.
   const causes = logs.split('\n').filter((line) => line.includes('the store could not answer'));
   for (const cause of causes) assert.match(cause, STALLED);
   const refused = records.filter(({ status }) => status === 503);
@@ -188,7 +188,7 @@ test('Redis becomes a replica and is promoted again: a new epoch begins', async 
   const { redis } = scene.cluster;
   const other = await startRedis();
   t.after(() => other.kill());
-  // Waits for the data of the other, which has none: what a failover to a replica that missed all writes comes to.
+  // It waits for the data of the other one, which has none: as after a failover to a replica that missed all writes.
   await redis.command('REPLICAOF', '127.0.0.1', other.port);
   await eventually(async () => /master_link_status:up/.test(await redis.command('INFO', 'replication')), 'the replica');
   await sleep(1_000);

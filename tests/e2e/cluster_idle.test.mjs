@@ -1,4 +1,4 @@
-// What a cluster costs that has nothing to free: the sweep of all buckets is one node's turn, however many nodes there are.
+// The cost of a cluster that has nothing to free: one node at a time sweeps all buckets, however many nodes there are.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -11,7 +11,7 @@ const INTERVAL_MS = 500;
 /** How many intervals are watched. */
 const INTERVALS = 10;
 
-/** What a sweep asks first of each bucket: which of its holds have ended. */
+/** The script by which a sweep first asks each bucket which of its holds have ended. */
 const BUCKETS = 128;
 
 const cluster = await startCluster({ nodes: 2, settings: { SLOT_TIMER_INTERVAL: String(INTERVAL_MS) } });
@@ -31,7 +31,7 @@ async function watchCommands() {
   for await (const { at, client, words } of cluster.redis.monitor()) {
     end ??= at + INTERVALS * INTERVAL_MS;
     if (at >= end) break;
-    // What a script itself calls is not sent by a node.
+    // A node does not send what a script itself calls.
     if (client === 'lua') {
       if (words[0] === 'SET' && words[1] === LEASE) counts.granted += 1;
     } else if (words.includes(LEASE)) {

@@ -18,7 +18,7 @@ const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_H
 const cluster = await startCluster({ settings });
 after(() => cluster.stop());
 
-/** Acts until something is over, and at least so many. */
+/** The records of a load that runs while `meanwhile` does, and until it has done at least `acts` acts. */
 async function recordsWhile(load, acts, meanwhile) {
   load.start();
   try {
@@ -64,7 +64,7 @@ test(`each of ${ACTS} answers fits some order of the acts`, async (t) => {
     await client.connected();
     sockets.set(id, client);
   }
-  // There is no outage: what is unknown all the same took too long on a busy machine, and is settled.
+  // There is no outage: an unknown outcome comes from a busy machine that took too long, and is settled.
   const { violations, load, refused } = await violationsOf(t, { acts: ACTS, sockets, settle: true });
   assert.ok(load.done > ACTS / 4 && refused > ACTS / 10, 'there were both');
   assert.deepEqual(violations, []);

@@ -61,7 +61,7 @@ test('a host name that moves takes the nodes with it', { skip: !mayMount && 'nee
   await replica.command('REPLICAOF', 'NO', 'ONE');
   point('127.0.0.2');
   const at = Date.now();
-  // The one who asks is a client, too.
+  // The connection that asks is a client, too.
   const isLeft = async () => /connected_clients:1\b/.test(await redis.command('INFO', 'clients'));
   await eventually(isLeft, 'nodes that have left the old server');
   const left = Date.now();

@@ -73,7 +73,7 @@ test('a day of large slots is read over 0.2 MB/s', async (t) => {
     const { status, text } = await staff.settled.put(`/api/slots/${slot}`, body);
     assert.equal(status, 200, text);
   });
-  // Of a space that is watched here the schedule is known.
+  // The schedule of a space that is watched here is known.
   await (await node.user(7)).join(space, { date: space.date });
   links.throttle(200_000);
   const { status, text, data } = await node.staffCaller().get(space.boardPath());

@@ -48,7 +48,7 @@ test('a subscription is half open, and nobody says so: what it missed is found',
   const scene = await Scene.start(t);
   const link = await startTcpProxy(() => [scene.cluster.redis.port]);
   t.after(() => link.close());
-  // Which connections subscribe is seen in what they send.
+  // The commands of a connection show whether it subscribes.
   const subscribed = new Set();
   link.look = (chunk, near, far) => {
     if (/SUBSCRIBE/i.test(chunk)) subscribed.add({ near, far });
@@ -90,7 +90,7 @@ test('the node of polling clients is killed: they go on through another', async 
 
 // Each is mostly a wait, so they wait together.
 describe('a node stands still', { concurrency: true }, () => {
-  /** Slow enough that what is missed meanwhile can be told, all of it. */
+  /** Slow enough that everything that is missed meanwhile can be told. */
   const pause = 300;
 
   for (const [seconds, whose, options] of [

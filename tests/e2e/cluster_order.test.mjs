@@ -64,12 +64,12 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
       assert.deepEqual(list.slice(0, upTo), lists[0].slice(0, upTo), 'the same events');
     }
     for (const { data, slots, becomes } of records.filter((record) => record.ok && record.space === space)) {
-      // The last of its slots has that version, but where it repeats what was done in several acts, that of the last of these.
+      // The last of its slots has that version. A repeat of what several acts did has the version of the last of these acts.
       const { slotId, status } = lists[0][data.version - 1];
       assert.ok(slots.includes(slotId) && status === becomes, `version ${data.version} of ${slots} is ${slotId} ${status}`);
     }
   }
-  // Short holds may still end: no more are made, so what is compared stands still at last.
+  // Short holds may still end. No more are made, so that the boards stand still at last.
   for (const space of spaces) {
     const snapshotOf = (client) => {
       const [snapshot, ...others] = heardOf(client, space, 'slots_status_update');

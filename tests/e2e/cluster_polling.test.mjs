@@ -33,7 +33,7 @@ const isLost = ({ disconnects, refusals }) => disconnects.length + refusals.leng
 
 const assertNotLost = (client) => assert.ok(!isLost(client) || isRefused(client), `${client.disconnects} ${client.refusals}`);
 
-/** What `work` on a client's session comes to; `undefined` where the session ended because it was refused. */
+/** The result of `work` on a client's session; `undefined` where the session ended because it was refused. */
 async function unlessRefused(client, work) {
   let isDone = false;
   const done = work.finally(() => (isDone = true)).then((value) => ({ value }), (error) => ({ error }));
@@ -91,7 +91,7 @@ test(`${CLIENTS} polling clients lose no session and no event in ${SECONDS} s wi
       await sleep(BETWEEN);
     }
   };
-  // What a client sends goes by its own requests, which come to other nodes than its polls.
+  // A client sends by requests of its own, which come to other nodes than its polls.
   let calls = 0;
   const ask = async ({ client, space }) => {
     await sleep(Math.random() * 2_000);

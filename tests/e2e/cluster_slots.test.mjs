@@ -71,7 +71,7 @@ class Mailbox {
     }
   }
 
-  /** Waits until so many messages more to each user are acknowledged. */
+  /** Waits until `count` more messages to each user are acknowledged. */
   async more(count) {
     const goals = this.users.map(({ acknowledged }) => acknowledged.length + count);
     const isThere = ({ acknowledged }, index) => acknowledged.length >= goals[index];
@@ -90,7 +90,7 @@ class Mailbox {
           () => missing().length === 0,
           () => `messages ${missing()} of ${acknowledged.length} to user ${id} on node ${index}`,
         );
-        // What was refused may have been done; what was sent once never comes twice.
+        // A refused message may have been sent all the same; a message that was sent once never comes twice.
         const inOrder = [...new Set(heard())].sort((left, right) => left - right);
         assert.deepEqual(heard(), inOrder, `user ${id} on node ${index}`);
         assert.deepEqual(client.disconnects, []);
@@ -119,7 +119,7 @@ async function check(t, { scene, mailbox }) {
   await mailbox.check(t);
   const records = await scene.check();
   scene.assertAllStayedConnected();
-  // Versions go on through the epochs, so what was not heard must be in a snapshot that is as new.
+  // Versions go on through the epochs, so a snapshot that is as new must have what was not heard.
   for (const { ok, data, act, space } of records) {
     if (!ok) continue;
     for (const follower of scene.followers) {
@@ -142,7 +142,7 @@ async function check(t, { scene, mailbox }) {
   for (const follower of scene.followers) assert.deepEqual(follower.faults, []);
 }
 
-// A key that a script empties is gone, and in a hash slot that is on its way what is gone is looked for on the other server:
+// A key that a script empties is gone. In a hash slot on its way, a missing key is looked for on the other server:
 // a script that goes on with such a key fails there, with half of its writing done.
 test('what leaves nothing behind is done whole, also in a hash slot that is about to move', async (t) => {
   const redis = await startRedisCluster();
@@ -165,7 +165,7 @@ test('what leaves nothing behind is done whole, also in a hash slot that is abou
   const isFreed = ({ slotId, status }, slot) => slotId === slot && status === 'available';
   const hearFreed = async (slot) =>
     eventually(() => follower.of(space).updates.some((update) => isFreed(update, slot)), `slot ${slot} is free`);
-  // Once all that an act writes to is there, it is not refused for what is not.
+  // Once all keys that an act writes to are there, it is not refused for missing ones.
   await act('hold', { slots: [1], holdSeconds: 1 });
   await hearFreed(1);
   const slot = await redis.slotOf(await redis.findKey(`slotcast:*:head:${space.site}:${space.number}`));
@@ -222,7 +222,7 @@ test('all slots of the spaces move at once', async (t) => {
       moves.push(await redis.beginMove(slot, redis.servers.find((server) => server !== from)));
     }
     for (const moving of moves) await moving.moveKeys(3);
-    // There may be no act now that could be done, so what is waited for is that some were tried.
+    // Perhaps no act can be done now, so the test waits until some were tried.
     const tried = scene.load.records.length + 2 * ACTS;
     await eventually(() => scene.load.records.length >= tried, 'acts that were tried');
     for (const moving of moves) await moving.finish();

@@ -26,7 +26,7 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
 const sweep = (cluster, settings = {}) => sweepByCommand({ REDIS_URL: cluster.redis.url, ...settings }, LATE_MS);
 
-/** All holds are in the reports, once, but for what sweeps had freed that failed; what was announced tells the rest. */
+/** All holds are in the reports, once, except those that a failed sweep had freed: the announcements tell of these. */
 function assertAllFreed(reports) {
   const freed = sum(reports.map((report) => report.freed));
   const isRight = reports.some(({ failed }) => failed > 0) ? freed <= HOLDS : freed === HOLDS;
@@ -46,7 +46,7 @@ class Crowd {
     this.service = staffToken('servizio');
   }
 
-  /** A client in each room on each node: one that were in all rooms might be too slow, and closed for that. */
+  /** A client in each room on each node: a single client in all rooms might be too slow, and be closed for it. */
   async watch() {
     const places = this.cluster.nodes.flatMap((node) => this.spaces.map((space) => ({ node, space })));
     this.watchers = [];
@@ -107,7 +107,7 @@ class Crowd {
     return this.slots.filter((slot) => slot.space === space);
   }
 
-  /** What everyone was told of these spaces. */
+  /** The `slots_freed` of these spaces, as all clients heard them. */
   #freedOf(client) {
     const numbers = new Set(this.spaces.map(({ number }) => number));
     return client.all('slots_freed').filter(({ spaces }) => spaces.some(({ spazioId }) => numbers.has(spazioId)));

@@ -39,7 +39,7 @@ async function settle(t, { cluster, claims }, name, noticed) {
   const lost = await claims.lost(cluster.nodes[0]);
   const gaps = medianAndMax(noticed.map(({ gap }) => gap));
   const refused = medianAndMax(noticed.map((one) => one.refused));
-  // What was on its way to the replica was answered before the switch; later ones were taken by a server that is none any more.
+  // Acts on their way to the replica were answered before the switch; a server that is no primary any more took later ones.
   const after = lost.map(({ receivedAt }) => receivedAt - Math.max(...noticed.map(({ at }) => at).filter((at) => at <= receivedAt)));
   if (lost.length > 0) t.diagnostic(`${name}: lost acts were answered ${after.sort((a, b) => a - b)} ms after the switch was asked for`);
   t.diagnostic(
@@ -97,7 +97,7 @@ for (const [kind, words] of [
       noticed.push({ at, ...scene.claims.noticed(at) });
     }
     const lost = await settle(t, scene, kind, noticed);
-    // The others do not wait for what is on its way to the replica.
+    // The other switches do not wait for acts on their way to the replica.
     if (words.length === 0) assert.deepEqual(lost, []);
   });
 }

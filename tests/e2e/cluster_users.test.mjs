@@ -1,5 +1,5 @@
-// What is for users and for everyone, over several nodes: notifications, disconnections, broadcasts, statistics; and that a
-// node hears only of what somebody watches there.
+// Messages for users and for everyone, over several nodes: notifications, disconnections, broadcasts, statistics. A node hears
+// only of spaces that one of its clients watches.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -17,13 +17,13 @@ after(() => cluster.stop());
 const [first, second, third] = cluster.nodes;
 const staff = first.staffCaller();
 
-/** Posts as staff, on the first node unless another is named, until it is done. What `make` gives is made for each try. */
+/** Posts as staff until it is done, on the first node unless another is named. `make` gives a new body for each try. */
 async function post(path, make = () => undefined, node = first) {
   const answer = await settled(() => node.staffCaller().post(path, make()), `an answer of ${path}`);
   assert.equal(answer.status, 200, answer.text);
 }
 
-/** Sends an event, and gives its number. Each try has a new one, since what was refused as unavailable may have been done. */
+/** Sends an event, and returns its number. Each try has a new number, since a refused try may have been done. */
 async function send(path, event, node) {
   let n;
   const make = () => {
@@ -46,7 +46,7 @@ async function notifyOften(user, count) {
 
 const numbersOf = (client, event = 'avviso') => client.all(event).map(({ n }) => n);
 
-/** Waits until a client has heard what was sent, all of it, in order, and nothing twice. */
+/** Waits until a client has heard everything that was sent, in order, and nothing twice. */
 async function assertHeard(client, sent, event = 'avviso') {
   const missing = () => sent.filter((n) => !numbersOf(client, event).includes(n));
   await eventually(() => missing().length === 0, () => `${missing()} of ${sent}`);
@@ -135,7 +135,7 @@ test('staff\'s board and a change of the schedule reach the rooms of every node'
   for (const client of clients) await client.first('slots_status_update', ({ slotsStatus }) => slotsStatus.length === 8);
 });
 
-/** How many messages of a space that is changed nine times each node is sent, whose only viewer is on the second one. */
+/** Changes a space nine times, whose only viewer is on the second node, and counts the messages that each node gets. */
 async function countMessages() {
   const space = freshSpace();
   const heard = (node) => readMetric(node, 'slotcast_feed_messages_total{kind="slot_update"}');
@@ -234,7 +234,7 @@ test('a user who stays is told also what comes after Redis forgot all, on every 
   const before = await notifyOften(user, 5);
   for (const client of clients) await assertHeard(client, before);
   await cluster.redis.command('FLUSHALL');
-  // Numbered anew: these are not what the sockets have had.
+  // The numbers begin anew: the sockets have not had these messages.
   const later = await notifyOften(user, 3);
   for (const client of clients) {
     await assertHeard(client, [...before, ...later]);

@@ -85,7 +85,7 @@ test('a user id that is text is confirmed as text, digits as a number', async ()
   }
 });
 
-/** Tokens that must never be taken, each by what is wrong with it. */
+/** Tokens that must never be taken, each under the fault that it has. */
 const BAD_TOKENS = {
   'alg none': signToken({ id_utente: 7, exp: secondsNow() + 60 }, { header: { alg: 'none', typ: 'JWT' } }),
   'alg None': signToken({ id_utente: 7, exp: secondsNow() + 60 }, { header: { alg: 'None', typ: 'JWT' } }),

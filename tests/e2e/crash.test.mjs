@@ -62,7 +62,7 @@ class Writer {
     this.acknowledged.push({ epoch, version, date: this.date, slot, status });
   }
 
-  /** Compares the board with what was acknowledged; the one act whose answer was lost may have been done or not. */
+  /** Compares the board with the acknowledged acts; the one act whose answer was lost may have been done or not. */
   async check(node) {
     const { slots } = await node.board(this.space, { date: this.date });
     for (const { id_slot: slot, status } of slots) {

@@ -1,4 +1,4 @@
-// Nodes in two regions with one Redis: what each act, each read and each watcher costs of the way between them. Counted by
+// Nodes in two regions with one Redis: how much each act, each read and each watcher uses the line between them. Counted by
 // the commands on the wire, so that a busy machine changes nothing.
 
 import assert from 'node:assert/strict';
@@ -26,12 +26,12 @@ after(async () => {
 });
 
 /**
- * How the keys of a space look, and those of no other one. Its head alone is what a node compares every few seconds for all
+ * The pattern of a space's keys, which no other space's keys match. Its head alone is what a node compares every few seconds for all
  * that it watches, in one command a bucket, whatever happens.
  */
 const keysOf = ({ site, number }, { but = 'head' } = {}) => new RegExp(`:(?!(?:${but}):)\\w+:${site}:${number}(?::|$)`);
 
-/** What the node behind a wire asks Redis about a space while `work` is done. */
+/** The commands about a space that the node behind a wire sends to Redis while `work` is done. */
 async function countCommands(wire, space, work, options) {
   const before = wire.commands.length;
   const answer = await work();
@@ -151,7 +151,7 @@ countingTest('the board of a watched space is shown by the node alone, as it is 
     assert.deepEqual([board.epoch, board.version], [stored.epoch, stored.version]);
     assert.deepEqual(board.slotsStatus, withoutMinutes);
   }
-  // Its own act is in what it is shown next, though the announcement of it may come after the answer.
+  // The next board that the user sees has the user's own act, although its announcement may come after the answer.
   for (const slot of range(4, 9)) {
     const held = await joining.call('hold_slot', space.event({ slots: [slot] }));
     assert.equal(held.ok, true, JSON.stringify(held));

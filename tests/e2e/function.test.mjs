@@ -11,7 +11,7 @@ import { sweepByCommand, undisturbed } from './lib/stalls.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const redis = await startRedis();
-// The node frees nothing by itself: what is freed, the function freed.
+// The node frees nothing by itself, so the function has freed whatever is freed.
 const slotcast = await startSlotcast({ settings: { REDIS_URL: redis.url, SLOT_TIMER_INTERVAL: '0' } });
 const lambda = await startFunction({ REDIS_URL: redis.url });
 
@@ -28,7 +28,7 @@ async function leaveEndedHolds(space, slots, node = slotcast) {
   await sleep(Math.max(0, Date.parse(held.data.heldUntil) - Date.now()) + 20);
 }
 
-/** What a sweep reports; what others had freed that failed before it is in no report. */
+/** The report of a sweep. An earlier sweep that failed may have freed holds that are in no report. */
 function assertReport(report, { freed, spaces }, failed = 0) {
   assert.deepEqual(Object.keys(report).sort(), ['freed', 'oldestLateMs', 'spaces', 'tookMs']);
   if (failed > 0) assert.ok(report.freed <= freed && report.spaces <= spaces, JSON.stringify(report));
@@ -82,7 +82,7 @@ test('invocations share one connection, and a lost one is made again', async () 
     for (let round = 0; round < 5; round += 1) assert.equal((await lambda.sweep()).outcome, 'response');
     return (await connectionsMade()) - before;
   };
-  // The one that asks.
+  // The connection that asks.
   assert.equal(await undisturbed([slotcast, { log: () => lambda.log }], measure), 1);
 
   // As when the platform freezes the process between two invocations, for longer than the network remembers it.

@@ -176,7 +176,7 @@ test('mutated inputs bring about no panic, no 5xx but 503, and no growth', { tim
     }
   };
   await Promise.all(range(1, LANES).map(lane));
-  // Strangers and those who left are gone after their ten seconds.
+  // Strangers, and clients that left, are gone after their ten seconds.
   const witness = await eventually(() => beginPolling(slotcast.url).catch(() => undefined), 'a session');
   assert.ok(witness);
   const last = residentMiB();

@@ -1,4 +1,4 @@
-// In front of the Socket.IO library: what is no request of its protocol, or would be read differently by two readers, is
+// In front of the Socket.IO library: a request that is not of its protocol, or that two readers would read differently, is
 // answered as Node's server does, and never reaches the library.
 
 import assert from 'node:assert/strict';
@@ -25,7 +25,7 @@ const UPGRADE = {
   'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
 };
 
-/** The answer to a request head as it is, `{status, headers, body}`: the body in one piece, or what came of it. */
+/** The answer to a raw request head: `{status, headers, body}`, with as much of the body as came. */
 async function ask(text) {
   const client = await RawClient.open(slotcast.port);
   client.write(text);

@@ -20,7 +20,7 @@ const ALGORITHMS = {
 
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A key of the issuer, as it signs and as its set shows it. */
+/** A key of the issuer: the private part to sign with, and the public part for the key set. */
 class Key {
   constructor(algorithm, kid) {
     this.algorithm = algorithm;

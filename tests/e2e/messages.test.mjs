@@ -19,7 +19,7 @@ async function notify(user, data, event = 'avviso') {
   assert.equal(answer.status, 200, answer.text);
 }
 
-/** What came to a client besides its confirmation. */
+/** The events that came to a client besides its confirmation. */
 const namesAfterConfirmation = (client) => client.events.map((event) => event.name).slice(1);
 
 for (const [name, transports] of Object.entries(TRANSPORTS)) {

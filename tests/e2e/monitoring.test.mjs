@@ -1,4 +1,4 @@
-// What infra/ watches exists: each metric and label that an alert or the dashboard names is exported by a running node, and
+// infra/ watches only what exists: each metric and label that an alert or the dashboard names is exported by a running node, and
 // each alert has a section in the operations guide.
 
 import assert from 'node:assert/strict';
@@ -21,7 +21,7 @@ const records = new Map(rules.filter(({ record }) => record).map(({ record, expr
 const dashboard = JSON.parse(readFileSync(join(INFRA, 'grafana/dashboard.json'), 'utf8'));
 const panels = dashboard.panels.filter(({ type }) => type !== 'row');
 
-/** What Prometheus adds to each series, and makes by itself. */
+/** The labels that Prometheus adds to each series, and the series that it makes by itself. */
 const ADDED = ['instance', 'job'];
 
 const cluster = await startCluster({ nodes: 2 });
@@ -62,7 +62,7 @@ async function scrape() {
   return readSeries(await (await fetch(`http://127.0.0.1:${node.adminPort}/metrics`)).text());
 }
 
-/** What an expression names that no series of `series` has; the labels of its result are in `labels`. */
+/** The names in an expression that no series of `series` has; the labels of its result are in `labels`. */
 function whatIsMissing(expression, series) {
   const { selectors, groupedBy } = readPromql(expression);
   const missing = [];
@@ -100,7 +100,7 @@ test('every metric and label that an alert, a record or the dashboard names is e
     ...rules.map(({ alert, record, expr }) => [alert ?? record, expr]),
     ...panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr])),
   ];
-  // What a node counts, it also shows when it is scraped next; the subscriptions are renewed by then.
+  // The next scrape shows what a node counted; the subscriptions are renewed by then.
   let missing;
   await eventually(async () => {
     const series = await scrape();

@@ -144,7 +144,7 @@ test('thousands of rooms that are joined and left are all forgotten', { timeout:
   const { feed_topics, tasks } = await readCounts(own);
   t.diagnostic(`${feed_topics} topics and ${tasks} tasks after 2,000 rooms`);
   assert.ok(feed_topics > 0, 'they are kept for a little while');
-  // The clients stay: what they left goes all the same.
+  // The clients stay, and everything that they left behind goes all the same.
   await eventually(async () => (await readCounts(own)).feed_topics === 0, 'no topics');
   for (const client of clients) client.close();
   await countsReturn(own, before, 60_000);

@@ -23,7 +23,7 @@ const CONNECT = 10;
 const UPGRADE = 10;
 const STALL = 10;
 
-/** What a busy machine may need more. */
+/** The time that a busy machine may need besides. */
 const MARGIN_MS = 20_000;
 
 const slotcast = await startSlotcast();
@@ -35,7 +35,7 @@ const open = () => RawClient.open(port);
 const websocket = async () => (await open()).upgrade();
 const joined = async () => (await websocket()).join(freshNumber(), space);
 
-/** A polling session of a user, who is connected. */
+/** A polling session of a connected user. */
 async function polling() {
   const sid = await beginPolling(url);
   const path = `${POLLING}&sid=${sid}`;
@@ -45,7 +45,7 @@ async function polling() {
   return { sid, path };
 }
 
-/** By what a client does: the limit, and how it is begun. It gives what the server is to end. */
+/** For each thing that a client may do: the limit, and how the test begins it. `begin` gives what the server is to end. */
 const KINDS = {
   'says nothing': [HEAD, open],
   'sends a head, a byte a second': [HEAD, async () => (await open()).dribble(head('GET', `/${'x'.repeat(500)}`))],
@@ -136,7 +136,7 @@ const KINDS = {
       const client = await open();
       client.socket.pause();
       client.write(head('GET', '/api/openapi.json').repeat(500));
-      // What it does not read it does not see either: it looks when the server must have hung up.
+      // A client that does not read sees no end either: it looks when the server must have hung up.
       setTimeout(() => client.socket.resume(), STALL * 1_000 + MARGIN_MS / 2);
       return client;
     },

@@ -17,18 +17,18 @@ import { eventually, within } from './lib/waiting.mjs';
 
 const CHANGES = Number(process.env.SLOTCAST_STALLED_CHANGES ?? 10_000);
 
-/** So many at once that what one costs is seen above what the process's memory moves by itself. */
+/** How many clients there are at once: enough that the cost of one stands out from the noise of the process's memory. */
 const STALLED = 32;
 const PER_CLIENT_BYTES = 1024 * 1024;
 
-/** The documented limit: ten seconds in which a client takes nothing; and what a busy machine may need more. */
+/** The documented limit, ten seconds in which a client takes nothing, and the time that a busy machine may need besides. */
 const CLOSED_WITHIN_MS = 15_000;
 const MARGIN_MS = 10_000;
 
-/** Changes of a space that the store keeps, and that it therefore holds in memory after so many. */
+/** How many changes of a space the store keeps, and so holds in memory. */
 const LOG_LENGTH = 1_024;
 
-/** Changes of a space that may be on their way before the load waits for those who read. */
+/** How many changes of a space may be on their way before the load waits for the clients that read. */
 const AHEAD = 256;
 
 const slotcast = await startSlotcast({
@@ -73,7 +73,7 @@ async function letReadersFollow(readers, space, version) {
   await eventually(() => readers.every(isNear), 'readers that follow');
 }
 
-/** Changes a space so many times: a user holds and releases 32 slots at once. */
+/** Makes `changes` changes of a space: a user holds and releases 32 slots at once. */
 async function change(space, changes, readers) {
   const token = userToken(freshNumber());
   for (let done = 0; done < changes; done += 64) {
@@ -163,7 +163,7 @@ for (const [what, changes, work] of [
       assert.deepEqual(reader.client.disconnects, []);
       assert.equal(reader.of(space).snapshots.length, 1, 'only the one that it asked for');
     }
-    // One that returns asks for what it missed since it stopped, and gets that or a snapshot.
+    // A client that returns asks for what it missed since it stopped, and gets that or a snapshot.
     const returned = new Follower(slotcast.url, [space], { user: 710 });
     t.after(() => returned.close());
     returned.of(space).position = { epoch: known.epoch, version: known.version };
@@ -206,7 +206,7 @@ test('a client that takes nothing for ten seconds may act meanwhile, and is clos
   const pongs = setInterval(() => client.write(frame('3')), 4_000);
   t.after(() => clearInterval(pongs));
   await changeMuch(space, full - HALF_A_QUEUE, [reader]);
-  // What it leaves unread is others' doing.
+  // The client leaves unread what others caused.
   client.write(frame(`42${JSON.stringify(['hold_slot', space.event({ slots: [20] })])}`));
   await eventually(async () => (await slotcast.board(space)).slots[19].status === 'occupied', 'its hold');
   await eventually(async () => (await readMetrics(slotcast)).connections === 1, 'its end', CLOSED_WITHIN_MS + MARGIN_MS);

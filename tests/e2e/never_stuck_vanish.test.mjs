@@ -18,7 +18,7 @@ const CLIENTS = Number(process.env.SLOTCAST_VANISHING_CLIENTS ?? 500);
 const CLIENTS_A_PROCESS = 1_250;
 const SPACES = 20;
 
-/** A ping every 25 s, closed 20 s after one that is not answered. */
+/** The server pings every 25 s, and closes 20 s after a ping that is not answered. */
 const GONE_WITHIN_MS = 45_000;
 const MARGIN_MS = 15_000;
 

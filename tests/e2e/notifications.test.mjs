@@ -19,7 +19,7 @@ const KEPT = 100;
 /** The largest data that a notification may have, without what surrounds the text. */
 const LARGEST = 16 * 1024 - 20;
 
-/** A megabyte for each of several clients, on a machine that is busy: what those who see it fail may shorten. */
+/** How long a megabyte for each of several clients may take on a busy machine. */
 const DEADLINE_MS = Number(process.env.SLOTCAST_NOTIFICATIONS_MS ?? 120_000);
 
 const redis = await startRedis();
@@ -27,7 +27,7 @@ after(() => redis.kill());
 
 const STORES = { embedded: {}, Redis: { REDIS_URL: redis.url, SLOTCAST_REDIS_PREFIX: `notifications-${process.pid}` } };
 
-/** A node with a proxy before it, and two users for each transport, who come back whenever they are cut off. */
+/** A node behind a proxy, and two users for each transport, whose clients come back whenever they are cut off. */
 class Scene {
   static async start(settings) {
     const scene = new Scene();
@@ -48,7 +48,7 @@ class Scene {
     await Promise.all(this.users.map(({ client }) => client.connected()));
   }
 
-  /** Sends each user so many notifications of so many bytes, the users at once. */
+  /** Sends each user `count` notifications of a size in bytes, to all users at once. */
   async notify(count, bytes) {
     await Promise.all(this.users.map((user) => this.#notifyOne(user, count, bytes)));
   }

@@ -1,4 +1,4 @@
-// What an operator typed, and what the program says to that: settings, logs, signals, metrics. Issue 10, items 11 to 14.
+// What an operator may type, and how the program answers: settings, logs, signals, metrics.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

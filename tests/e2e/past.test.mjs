@@ -1,4 +1,4 @@
-// Slots whose start passes: they change status at their start, without a write, for those who asked for the day.
+// A slot whose start passes changes its status at that instant, without a write, for the clients that asked for the day.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -27,7 +27,7 @@ async function nextSlot(space) {
   return slots.find((entry) => entry.status !== 'past').id_slot;
 }
 
-/** Waits for the next minute when this one is about to end, so that what follows falls into one. */
+/** Waits for the next minute when this one is about to end, so that the test falls into one minute. */
 async function earlyInAMinute() {
   const left = 60_000 - (Date.now() % 60_000);
   if (left < 15_000) await sleep(left + 100);

@@ -1,4 +1,4 @@
-// The platform files of infra/: what each of them starts is started here, as written, with the platform's environment. Each
+// The platform files of infra/: their processes are started here, as written, with the platform's environment. Each
 // process passes its own health check, serves stock clients, drains on the platform's signal within its time, and what
 // sweeps frees a hold that ran out. Ports are free ones, and the Redis is a local one with the settings of the file.
 
@@ -25,7 +25,7 @@ import { STALLED } from './lib/stalls.mjs';
 import { SECRET, staffToken, userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
-/** What a platform gives to every process. */
+/** The environment that a platform gives to every process. */
 const RENDER = { RENDER: 'true', RENDER_INSTANCE_ID: 'srv-1-abcde', RENDER_DISCOVERY_SERVICE: 'slotcast-discovery' };
 const FLY = { FLY_APP_NAME: 'slotcast', FLY_MACHINE_ID: '148ed', FLY_REGION: 'fra', FLY_PRIVATE_IP: '::1' };
 
@@ -169,7 +169,7 @@ for (const [name, platform] of Object.entries(platforms)) {
       assert.match(metrics, /^slotcast_build_info/m);
     }
 
-    // By each way, without sticky sessions: the nodes must know at which address the others are.
+    // By each transport, without sticky sessions: nodes must know the addresses of the others.
     const clients = [];
     for (const transports of Object.values(TRANSPORTS)) {
       for (const _ of nodes) clients.push(await connectClient(proxy.url, freshNumber(), { transports }));
@@ -220,8 +220,8 @@ for (const [name, platform] of Object.entries(platforms)) {
     assert.deepEqual(client.all('slots_freed'), [], 'nobody has swept yet');
 
     const { words, environment } = platform.sweep(store.url);
-    // A cron's process ends by itself; one that stays ends when it is told to. Where the store does not answer in time a sweep
-    // fails, and what it has freed is in no report: the next one does the rest.
+    // The process of a cron job ends by itself; a process that stays ends when it is told to. A sweep fails where the store
+    // does not answer in time, and the holds that it has freed are in no report: the next sweep does the rest.
     const stays = words.includes('--every');
     const sweepers = [];
     const hasFailed = () => sweepers.some(({ output }) => /the sweep failed/.test(output.stderr) && STALLED.test(output.stderr));

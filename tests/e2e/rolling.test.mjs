@@ -32,7 +32,7 @@ const CLOSING_SHARE = 0.6;
 /** Clients and nodes share this machine: a call that takes long is slow here, not refused. */
 const CALL_PATIENCE_MS = 30_000;
 
-/** How long a busy machine may take beside what the node does. */
+/** The time that a busy machine may need besides. */
 const MARGIN_MS = 5_000;
 
 /** A process of clients, as calls and answers. */
@@ -52,7 +52,7 @@ class Herd {
   }
 }
 
-/** What all clients told, added up. */
+/** The sum of what all clients told. */
 async function askAll(herds, question = {}) {
   const answers = await Promise.all(herds.map((herd) => herd.ask(question)));
   const total = (name) => answers.reduce((sum, answer) => sum + answer[name], 0);
@@ -77,7 +77,7 @@ async function allAreBack(herds) {
   });
 }
 
-/** The largest share of the times that falls into one stretch of so many ms. */
+/** The largest share of the times that falls into one `stretch` of ms. */
 function fullest(times, stretch) {
   const within = (from) => times.filter((time) => time >= from && time <= from + stretch).length;
   return Math.max(...times.map(within)) / times.length;
@@ -188,7 +188,7 @@ async function assertEqualToStore(t, cluster, herds, spaces) {
   assert.ok(told.reconnections >= CLIENTS, 'every client had to move');
 }
 
-/** What was acknowledged is not ahead of what is stored. */
+/** No acknowledged version is ahead of the stored one. */
 function assertAcknowledgedIsThere(records, boards) {
   for (const { ok, space, data } of records.filter(({ ok }) => ok)) {
     const board = boards.get(space.number);

@@ -45,7 +45,7 @@ impl Audience for Told {
                 *self.slots.lock().unwrap().entry(format!("{space:?} {} {slot:?}", slots.date)).or_default() += 1;
             }
         }
-        // Last: whoever sees the count sees the rest.
+        // Last: a reader who sees the count sees the rest.
         self.freed.fetch_add(freed.count, Ordering::SeqCst);
     }
 

@@ -220,7 +220,7 @@ fn hear(known: &mut PublicDay, act: &SlotAct, change: &Change, version: u64, now
     known.insert(heard.number, heard.slot);
 }
 
-/// Whoever heard every event shows the day as the store would, then and whenever later.
+/// A listener who heard every event shows the day as the store would, then and at any later time.
 fn check_heard(model: &Model, known: &PublicDay, now: StoreTime) -> Result<(), TestCaseError> {
     let slots = slots_of_the_day();
     for later in [0, 1, 300, 900, 4_000, 9_000] {
@@ -286,7 +286,7 @@ proptest! {
                 Err(refusal) => check_refusal(&model, &act, &refusal, now)?,
             }
             check_heard(&model, &known, now)?;
-            // At most one user has a slot, and whoever does has it under one live hold or one booking.
+            // At most one user has a slot, under one live hold or one booking.
             for (number, record) in &model.records {
                 if record.live_hold(now).is_some() {
                     prop_assert!(record.start > now, "slot {} is held after its start", number);

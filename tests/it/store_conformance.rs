@@ -844,7 +844,7 @@ pub async fn a_token_must_be_that_of_the_hold(factory: impl StoreFactory) {
     let with = |name: &str| SlotActKind::Book { actor: Actor::User(user("a")), token: Some(token(name)) };
     assert_eq!(refusal(bench.apply(space(1), &[1], with("wrong")).await), (Code::HoldExpired, vec![1]));
     bench.apply(space(1), &[1], with("a")).await.unwrap();
-    // Whoever holds, for the service that acts for everyone.
+    // For the service that acts for everyone: it does not matter who holds.
     bench.apply(space(1), &[2], hold_by("b", MINUTE)).await.unwrap();
     bench.apply(space(1), &[2], SlotActKind::Book { actor: Actor::Anyone, token: None }).await.unwrap();
     let read = bench.store.read_day(space(1), day()).await.unwrap();

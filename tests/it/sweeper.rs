@@ -81,7 +81,7 @@ async fn short_sweeps_leave_no_bucket_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn where_some_buckets_fail_the_others_are_swept_and_the_sweep_fails() {
-    // As of a Cluster of which one server of three is away.
+    // As on a Cluster that lacks one of its three servers.
     let (store, swept) = store_without(|bucket| bucket.get() % 3 == 1);
     assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
     let others = Bucket::all().filter(|bucket| bucket.get() % 3 != 1);

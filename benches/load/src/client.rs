@@ -27,7 +27,7 @@ pub enum Stage {
     Settled,
 }
 
-/// What a client says, which does not change.
+/// The bytes that a client sends, which never change.
 #[derive(Clone, Debug)]
 pub struct Script {
     /// CONNECT with the token, as a frame; with `join_space` behind it for an early joiner.
@@ -199,7 +199,7 @@ impl Client {
     }
 }
 
-/// What a browser sends, as long as it is: servers keep heads or parts of them.
+/// The head of a browser's request, in its full length: servers keep heads or parts of them.
 const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n\
 Host: 127.0.0.1:3000\r\n\
 Connection: Upgrade\r\n\

@@ -102,6 +102,6 @@ pub struct ComeBack {
     pub delay_ms: u64,
     /// The longest wait, in ms.
     pub delay_max_ms: u64,
-    /// By which part of itself a wait may be shorter or longer.
+    /// The share, from 0 to 1, by which a wait may be shorter or longer.
     pub randomization: f64,
 }

@@ -28,7 +28,7 @@ const TURN: Duration = Duration::from_millis(1);
 /// Where the send time is in an update.
 const SENT: &[u8] = b"\"sent\":";
 
-/// Everything there is.
+/// All clients and publishers.
 pub struct Generator {
     poll: Poll,
     events: Events,
@@ -91,7 +91,7 @@ impl Opening {
 struct Returning {
     how: ComeBack,
     turn: usize,
-    /// When who tries again.
+    /// When each client tries again.
     due: BTreeMap<(Instant, usize), ()>,
     first_loss: Option<Instant>,
     lost: usize,
@@ -122,7 +122,7 @@ impl Generator {
         })
     }
 
-    /// What wakes a turn from another thread.
+    /// Wakes a turn from another thread.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ impl SpaceTask {
         }
     }
 
-    /// Plans a snapshot for everybody who asked for a day of which a slot has started.
+    /// Plans a snapshot for every socket that asked for a day on which a slot has started.
     fn start_slots(&mut self) {
         let now = self.store_now();
         for day in self.days.take_started(self.schedule.as_deref(), now) {

@@ -217,7 +217,7 @@ impl SpaceTask {
             match read {
                 Ok(shown) => self.send_snapshot(&members, &shown),
                 Err(refusal) => {
-                    tracing::warn!(space = %self.space, %refusal, "cannot read a snapshot; will try again");
+                    tracing::warn!(space.id = %self.space, %refusal, "cannot read a snapshot; will try again");
                     self.snapshots.entry(Instant::now() + RETRY).or_default().extend(members);
                 }
             }
@@ -255,7 +255,7 @@ impl SpaceTask {
             }
             match self.snapshot(day).await {
                 Ok(shown) => self.send_board(&now, &shown),
-                Err(refusal) => tracing::warn!(space = %self.space, %refusal, "cannot show a board"),
+                Err(refusal) => tracing::warn!(space.id = %self.space, %refusal, "cannot show a board"),
             }
         }
         self.end_batch();

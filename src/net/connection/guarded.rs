@@ -33,11 +33,11 @@ pub(super) const GATHERED_BYTES: usize = 1_024;
 pub struct Guarded<S> {
     stream: S,
     handle: ConnectionHandle,
-    /// What is to leave before anything else: of the handshake, or a ping.
+    /// The bytes that leave before anything else: a part of the handshake, or a ping.
     gathered: Vec<u8>,
     /// The reader waits for room to send what was gathered.
     is_reader_to_send: bool,
-    /// What has left as a websocket.
+    /// Follows the frames that have left over a websocket.
     frames: WrittenFrames,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
@@ -71,7 +71,7 @@ impl<S> Guarded<S> {
             self.handle.0.written.fetch_add(count, Ordering::Relaxed);
             return Poll::Ready(written);
         }
-        // Only one that waits is to be woken. Registered before the flag is read again: a kill between the two wakes it.
+        // Only a writer that waits is to be woken. It registers before it reads the flag again: a kill in between wakes it.
         self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
@@ -87,7 +87,7 @@ impl<S> Guarded<S> {
             self.handle.0.pinged.store(left, Ordering::SeqCst);
             self.gathered.extend(PING_HEAD);
             self.gathered.extend(left.to_be_bytes());
-            // Who compares what was written with what was queued knows nothing of it.
+            // The outbox compares the written bytes with the queued ones, and has not queued this ping.
             self.handle.0.written.fetch_sub(self.gathered.len() as u64, Ordering::Relaxed);
         }
     }
@@ -133,7 +133,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         gathers
     }
 
-    /// Writes what was gathered; what is written later is not gathered any more.
+    /// Writes the gathered bytes. From then on nothing is gathered.
     fn poll_send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.gathered.is_empty() {
             return Poll::Ready(Ok(()));
@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
             false => Pin::new(&mut self.stream).poll_read(cx, buf),
         };
         self.handle.0.note_shown(buf.filled().get(filled..).unwrap_or_default());
-        // One task is woken when there is room to write: where the writer waits for that, it must stay the one.
+        // Only one task is woken when there is room to write: while the writer waits for room, it must stay that task.
         if self.stall.is_none() || self.is_reader_to_send {
             self.add_ping();
             let sent = self.poll_send_gathered(cx);

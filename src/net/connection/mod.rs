@@ -3,7 +3,7 @@
 //! A handshake of several writes leaves as one.
 //!
 //! The Socket.IO library can neither close a connection whose peer stopped reading (its writer waits for ever) nor stop
-//! reading from one that sends faster than its events can be handled. Both are done here, below it.
+//! reading from a peer that sends faster than its events can be handled. Both are done here, below it.
 
 mod guarded;
 mod registry;
@@ -43,13 +43,13 @@ struct Control {
     is_closed: AtomicBool,
     /// Socket.IO events and answers that the kernel has taken whole, of a websocket.
     left: AtomicU64,
-    /// How many of them the peer is to show that it has, with how many the last ping went out, and how many it has shown.
+    /// How many of them the peer is asked to confirm, how many the last ping asked about, and how many it has confirmed.
     asked: AtomicU64,
     pinged: AtomicU64,
     shown: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
-    /// Of the one task that waits for what leaves, or for what the peer shows.
+    /// Wakes the one task that waits for packets to leave, or for the peer to confirm them.
     progress: AtomicWaker,
 }
 
@@ -113,7 +113,7 @@ impl ConnectionHandle {
         self.0.strangers.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// One of them is gone, or has shown its token.
+    /// One of these sessions is gone, or has shown its token.
     pub fn end_stranger(&self) {
         self.0.strangers.fetch_sub(1, Ordering::AcqRel);
     }
@@ -138,8 +138,8 @@ impl ConnectionHandle {
         self.0.shown.load(Ordering::SeqCst)
     }
 
-    /// Has the peer show that it has read so many events and answers. It is asked as soon as they have left, by a ping of
-    /// the websocket's own, which neither applications nor the Socket.IO library see.
+    /// Has the peer confirm that it has read this many events and answers. It is asked as soon as they have left, by a ping
+    /// of the websocket itself, which neither applications nor the Socket.IO library see.
     pub fn ask_shown(&self, packets: u64) {
         self.0.asked.fetch_max(packets, Ordering::SeqCst);
         if self.is_ping_due() {

@@ -14,7 +14,7 @@ pub struct Connections(Arc<Registry>);
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    /// How many there may be, and what counts those that are refused.
+    /// How many connections there may be, and the counter of those that are refused.
     limit: Option<(usize, IntCounter)>,
     next_id: AtomicU64,
     /// Held for a map access only, never across an await.

@@ -244,7 +244,8 @@ fn read_format(database: &Database) -> Result<Option<String>, Failure> {
     Ok(meta.get("format")?.map(|format| format.value().to_owned()))
 }
 
-/// Opens every table, so that one of another type is found now. In the trial, where making a missing one is harmless.
+/// Opens every table, so that a table of another type is found now. It runs in the trial, where making a missing table is
+/// harmless.
 fn check_tables(database: &Database) -> Result<(), Failure> {
     let transaction = database.begin_write()?;
     Tables::open(&transaction)?;

@@ -246,7 +246,7 @@ impl Writer {
                 self.commits = commits;
                 self.shared.set_commits(commits);
                 self.shared.reopened(database, epoch);
-                // A commit that was reported as failed may be in the file all the same: whoever follows reads the log.
+                // A commit that was reported as failed may be in the file all the same: followers read the log.
                 self.shared.hub.lag_all();
                 tracing::info!("the data file is open again");
             }

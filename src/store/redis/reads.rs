@@ -44,7 +44,7 @@ async fn read_day_texts(
     day: Day,
 ) -> Result<(Reply, BTreeMap<String, String>), StoreError> {
     let mut texts = BTreeMap::new();
-    // The position of which `texts` has everything.
+    // `texts` has everything up to this position.
     let mut known: Option<Position> = None;
     for _ in 0..DAY_PASSES {
         let since = known.as_ref().map_or(0, |known| known.version);

@@ -5,7 +5,7 @@
 resource "aws_lambda_function" "sweeper" {
   #checkov:skip=CKV_AWS_50:One call to one store, whose time the log line of each sweep tells; traces would add nothing.
   #checkov:skip=CKV_AWS_116:What fails goes to the destination of the invoke configuration, which tells also why.
-  #checkov:skip=CKV_AWS_272:The package is built and uploaded by whoever applies this; signing needs a profile of the account's.
+  #checkov:skip=CKV_AWS_272:The operator who applies this builds and uploads the package; signing needs a profile of the account's.
   function_name = var.name
   description   = "slotcast: frees holds that have ended"
   role          = aws_iam_role.function.arn

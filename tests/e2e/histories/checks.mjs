@@ -177,7 +177,7 @@ function checkEnded(found, { room }, state) {
   }
 }
 
-/** No epoch and version name two contents, whoever tells them. */
+/** No epoch and version name two contents, on any node and in any answer. */
 function checkContents(found, { room }) {
   const contents = new Map();
   const told = [
@@ -254,7 +254,7 @@ function checkFreed(found, ends) {
 
 const total = (counts) => [...counts.values()].reduce((sum, count) => sum + count, 0);
 
-/** The slots of which nothing was heard that `least` has, or more than `most` has. */
+/** The slots that were heard of less often than `least` says, or more often than `most` says. */
 function differences(heard, least, most) {
   const keys = new Set([...heard.keys(), ...least.keys()]);
   return [...keys].flatMap((key) => {

@@ -1,12 +1,12 @@
-// A balancer as platforms have it: each connection goes to the next node that says it is ready, which is asked now and
-// then. It notes when clients came, and when their connections were closed.
+// A balancer as platforms have one. It asks the nodes now and then whether they are ready, and gives each connection to the
+// next node that is. It notes when clients came, and when their connections were closed.
 
 import { startTcpProxy } from './proxy.mjs';
 import { sleep } from './waiting.mjs';
 
 const ASK_EVERY_MS = 200;
 
-/** `nodes` gives those that are to be asked, each with its `port` and `url`. */
+/** `nodes` returns the nodes to ask, each with its `port` and `url`. */
 export async function startBalancer(nodes) {
   const balancer = new Balancer(nodes);
   await balancer.askAll();

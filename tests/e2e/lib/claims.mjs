@@ -1,18 +1,18 @@
-// A load whose every answer can be proved afterwards: each slot is held once, by one caller, and then left alone. What was
-// acknowledged and is not on the board in the end is lost.
+// A load whose answers can all be proved afterwards: one caller holds each slot once, and then leaves it alone. A hold that
+// was acknowledged and is not on the board in the end is lost.
 
 import { callerOf, settled } from './http.mjs';
 import { day, freshNumber, range } from './fixtures.mjs';
 import { userToken } from './tokens.mjs';
 import { inLanes, sleep } from './waiting.mjs';
 
-/** How long a call may take before it is given up, in ms: longer than a node takes to answer 503. */
+/** How long the caller waits for an answer, in ms: longer than a node takes to answer 503. */
 const PATIENCE_MS = 4_000;
 
 /** The days that one space is used for, from tomorrow, of nine slots each. */
 const DAYS = 300;
 
-/** Callers, each with a space of its own, that hold one slot after the other on any node. */
+/** Callers with a space each, who hold one slot after the other on any node. */
 export class Claims {
   /** `nodes` is a function, since nodes come and go. Each caller waits `pause` ms between two acts, on average. */
   constructor(nodes, { callers = 16, pause = 40 } = {}) {
@@ -76,8 +76,8 @@ export class Claims {
   }
 
   /**
-   * What callers noticed from an instant on: for how long no act was acknowledged at most (`gap`), from the first that was
-   * refused to the last (`refused`), in ms, and how many of these there were (`refusals`). `which` chooses among the records.
+   * What callers noticed from an instant on: the longest time without an acknowledged act (`gap`), the time from the first
+   * refusal to the last (`refused`), both in ms, and the number of refusals (`refusals`). `which` chooses among the records.
    */
   noticed(from, which = () => true) {
     const since = this.records.filter((record) => record.receivedAt >= from && which(record));

@@ -43,7 +43,7 @@ export class Client {
     for (const look of this.waiting) look();
   }
 
-  /** The first truthy answer of `look`, which is asked now and after everything that comes. */
+  /** The first truthy answer of `look`, which is called now and after each event that comes. */
   async #until(look, what, deadline) {
     let again;
     const found = new Promise((resolve) => {
@@ -123,8 +123,8 @@ export class Client {
   }
 
   /**
-   * Emits until the acknowledgement is final, and gives that: `unavailable` is what a store says that cannot be asked in
-   * time, also where a subscription is being made anew, and to ask again is safe.
+   * Emits until the acknowledgement is final, and returns it. `unavailable` is not final: a store answers it that cannot be
+   * asked in time, or while a subscription is being made anew. Asking again is safe.
    */
   async callUntilSettled(event, ...payload) {
     return eventually(async () => {

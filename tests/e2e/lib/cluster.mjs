@@ -5,15 +5,15 @@ import { startSlotcast } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
 /**
- * Starts Redis and so many nodes on it. `settings` are the environment variables of each node, `redis` Redis's options;
- * `store` is what was started in its place, with a `url` and `kill`.
+ * Starts Redis and a number of nodes on it. `settings` are the environment variables of each node, `redis` the options of
+ * Redis. `store` is a server that was started in place of Redis, with a `url` and `kill`.
  */
 export async function startCluster({ nodes = 3, settings = {}, redis = {}, store = undefined } = {}) {
   const cluster = new Cluster(store ?? (await startRedis({ options: redis })), settings);
   const started = await Promise.allSettled(Array.from({ length: nodes }, () => cluster.addNode()));
   const failed = started.find(({ status }) => status === 'rejected');
   if (failed === undefined) return cluster;
-  // What runs on would keep the tests from ending.
+  // A process that runs on would keep the tests from ending.
   await Promise.all(cluster.nodes.map((node) => node.kill()));
   await cluster.redis.kill();
   throw failed.reason;
@@ -23,12 +23,12 @@ class Cluster {
   constructor(redis, settings) {
     this.redis = redis;
     this.settings = settings;
-    /** Those that run, also when they are frozen. */
+    /** The nodes that run, frozen ones included. */
     this.nodes = [];
     this.turn = 0;
   }
 
-  /** Starts one more node, on a port of its own or on `port`; of another version where `binary` names one. */
+  /** Starts one more node, on a free port or on `port`; `binary` names a program of another version. */
   async addNode(settings = {}, port = undefined, binary = undefined) {
     const all = { REDIS_URL: this.redis.url, ...this.settings, ...settings };
     const node = await startSlotcast({ settings: all, port, binary });
@@ -42,7 +42,7 @@ class Cluster {
     return this.nodes[this.turn % this.nodes.length];
   }
 
-  /** Stops a node where it is, as a frozen machine stands. Returns what lets it go on. */
+  /** Freezes a node. Returns a function that lets it go on. */
   freezeNode(node) {
     node.child.kill('SIGSTOP');
     return () => node.child.kill('SIGCONT');
@@ -66,7 +66,7 @@ class Cluster {
     await Promise.all(this.nodes.map((node) => node.ready()));
   }
 
-  /** Ends the nodes, each of which must end well, then Redis. */
+  /** Ends the nodes, then Redis. Each node must end well. */
   async stop() {
     const ends = await Promise.allSettled(this.nodes.map((node) => node.stop()));
     await this.redis.kill();
@@ -82,7 +82,7 @@ export async function readMetric(node, name) {
   return line === undefined ? 0 : Number(line.slice(name.length + 1));
 }
 
-/** Waits until the boards of a space are the same on all nodes, and gives that board. */
+/** Waits until all nodes show the same board of a space, and returns it. */
 export async function sameBoard(nodes, space, options = {}) {
   return eventually(async () => {
     const boards = await Promise.all(nodes.map((node) => node.board(space, options)));
@@ -91,7 +91,7 @@ export async function sameBoard(nodes, space, options = {}) {
   }, `the same board of ${space.room} on all nodes`);
 }
 
-/** A board without what follows from the instant at which it was asked for. */
+/** A board without the fields that depend on the instant of the question. */
 export const comparable = ({ slots, ...board }) => ({
   ...board,
   slots: slots.map(({ minutes_remaining: _, ...entry }) => entry),

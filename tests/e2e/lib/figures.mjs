@@ -1,4 +1,4 @@
-// What a node's process holds: counted by itself on its admin listener, and by the kernel under /proc.
+// What a node's process holds, as the node counts it on its admin listener and the kernel under /proc.
 
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
@@ -38,7 +38,7 @@ export async function countsReturn(node, before, deadline) {
   });
 }
 
-/** Lets a node that was just started come to rest, and gives its counts. */
+/** Waits until a node that was just started has come to rest, and returns its counts. */
 export async function countsAtRest(node) {
   let before = await readCounts(node);
   await eventually(async () => {

@@ -8,7 +8,7 @@ export function freshNumber() {
   return 1000 + last;
 }
 
-/** A space of its own, which takes the names of the two worlds: `spazioId` on the socket, `idSpazio` over HTTP. */
+/** A fresh space, with the names that it has on the socket (`spazioId`) and over HTTP (`idSpazio`). */
 export function freshSpace({ site = 1, date = day(7) } = {}) {
   const number = freshNumber();
   return {

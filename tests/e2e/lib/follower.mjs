@@ -5,7 +5,7 @@ import { Client } from './client.mjs';
 import { userToken } from './tokens.mjs';
 import { eventually } from './waiting.mjs';
 
-/** How many missed changes a space's log can tell, and how many a connection is sent at once, of all its spaces. */
+/** How many missed changes the log of a space holds, and how many a connection is sent at once, of all its spaces together. */
 const LOG_LENGTH = 1_024;
 
 const RECONNECTING = { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 500 };
@@ -20,7 +20,7 @@ class Followed {
     this.statuses = new Map();
     this.updates = [];
     this.snapshots = [];
-    /** Those that came although what was missed could have been told instead. */
+    /** Snapshots that came although the server could have told what was missed. */
     this.needless = [];
     /** Why the next snapshot is right, once there is a reason. */
     this.reason = undefined;
@@ -31,7 +31,7 @@ export class Follower {
   /** Connects to `url` at once, and joins the spaces each time that it is connected. */
   constructor(url, spaces, { user = 600, ...options } = {}) {
     this.faults = [];
-    /** How many changes its present connection has missed, by what each room said when it was joined. */
+    /** How many changes its present connection has missed, as each room said when it was joined. */
     this.missed = 0;
     this.client = new Client(url, { token: userToken(user), ...RECONNECTING, timeout: 5_000, ...options });
     this.spaces = new Map(spaces.map((space) => [space.room, new Followed(space)]));
@@ -49,7 +49,7 @@ export class Follower {
     return this.spaces.get(`spazio_${spazioId}_sede_${sedeId}`);
   }
 
-  /** Asks until the store can answer: a refusal for an outage is not the end of a client. */
+  /** Asks until the store can answer: a client goes on after a refusal for an outage. */
   #join(followed) {
     const { socket } = this.client;
     const connection = socket.id;
@@ -70,7 +70,7 @@ export class Follower {
     followed.reason = recovered ? undefined : this.#whyNotRecovered(since, epoch);
   }
 
-  /** Why a room that was joined is shown as it is now, rather than told what was missed; undefined for no reason. */
+  /** Why a room that was joined may get a snapshot instead of what was missed; undefined where there is no reason. */
   #whyNotRecovered(since, epoch) {
     if (since === undefined) return 'the first time';
     if (since.epoch !== epoch) return 'another epoch';
@@ -108,7 +108,7 @@ export class Follower {
     this.faults.push(`${followed.space.room}: ${what}: ${at} after ${JSON.stringify(followed.position)}`);
   }
 
-  /** Breaks its connection again and again, each time without a word, until `rest`. */
+  /** Breaks its connection again and again without a packet of farewell, until `rest`. */
   breakOften() {
     const { socket } = this.client;
     this.breaking = setInterval(() => socket.connected && socket.io.engine.close(), 300 + Math.random() * 900);

@@ -1,5 +1,5 @@
-// A proxy in front of one node that can stop to pass on what the node sends, as a slow link or a sleeping client does, and
-// can lose what it holds, as a network that breaks does.
+// A proxy in front of one node. It can hold back what the node sends, like a slow link or a sleeping client, and it can lose
+// what it holds, like a network that breaks.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
@@ -32,7 +32,7 @@ class HeldProxy {
     near.on('data', (chunk) => far.write(chunk));
     far.on('data', (chunk) => {
       if (!this.isHeld) near.write(chunk);
-      // What was on its way already. Nothing more is taken: the node's kernel fills up.
+      // These bytes were on their way already. The proxy takes no more, so that the kernel of the node fills up.
       else pair.held.push(chunk) && far.pause();
     });
     near.once('close', () => far.destroy());
@@ -47,7 +47,7 @@ class HeldProxy {
     this.isHeld = true;
   }
 
-  /** What was held arrives, and all that comes. */
+  /** What was held arrives, and so does all that comes later. */
   release() {
     this.isHeld = false;
     for (const pair of this.pairs) {

@@ -5,9 +5,9 @@ import { randomUUID } from 'node:crypto';
 import { eventually } from './waiting.mjs';
 
 /**
- * The calls of one caller: `token` may be left out for an anonymous one. After `patience` in ms a call is given up. Those of
- * `settled` repeat a call until its answer is final: a machine that is too busy to ask Redis in time brings about a 503,
- * which a repeat settles. What is posted must be an act: it gets a key, so that it is done once. What is put is put again.
+ * The calls of one caller; without a `token` the caller is anonymous. A call is given up after `patience` ms. The calls of
+ * `settled` are repeated until their answer is final: a machine that is too busy to ask Redis in time causes a 503, and a
+ * repeat settles it. A POST must be an act: it gets a key, so that it is done once. A PUT is simply made again.
  */
 export function callerOf(url, token, patience = undefined) {
   const call = async (method, path, body, headers = {}) => {
@@ -38,7 +38,7 @@ export function callerOf(url, token, patience = undefined) {
   };
 }
 
-/** Asks until the answer is another one than 503, and gives that. */
+/** Asks until the answer is not 503, and returns it. */
 export async function settled(ask, what) {
   return eventually(async () => {
     const answer = await ask();

@@ -2,14 +2,14 @@
 // `delay`, `throttle`, `halve`, `drop`, `hold`, `swallow`, `cut`; `heal` ends it.
 //
 // Where the servers name each other to the node (Sentinel, Cluster), the node is told its own wires instead: all ports have
-// five digits, so that one stands in the place of another without a change of length.
+// five digits, so that one port takes the place of another without a change of length.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
 import { freePort } from './ports.mjs';
 
-/** How many bytes the node may get of a connection before `halve` ends it in the middle of a frame: up to so many. */
+/** The most bytes that the node gets of a connection before `halve` ends it in the middle of a frame. */
 const HALVED_BYTES = 600;
 
 /** Starts the wires of one node to the servers on these ports. `random` is a source of numbers as `Math.random` is. */
@@ -24,7 +24,7 @@ class Links {
     this.random = random;
     this.wires = [];
     this.mode = { name: 'pass' };
-    /** Whether servers tell of each other, so that what they say has to be read. */
+    /** Whether servers name each other, so that the wire has to read what they say. */
     this.isRewriting = ports.length > 1;
   }
 
@@ -52,12 +52,12 @@ class Links {
     return Buffer.from(this.urlOf(text), 'latin1');
   }
 
-  /** From now on each chunk takes so many ms longer, each way. */
+  /** From now on each chunk takes `milliseconds` longer in each direction. */
   delay(milliseconds) {
     this.#begin({ name: 'delay', milliseconds });
   }
 
-  /** From now on so many bytes a second pass, each way and on each connection. */
+  /** From now on at most this many bytes a second pass, in each direction of each connection. */
   throttle(bytesPerSecond) {
     this.#begin({ name: 'throttle', bytesPerSecond });
   }
@@ -136,9 +136,9 @@ class Wire {
 class Pipe {
   constructor(links, near, far) {
     Object.assign(this, { links, near, far, waiting: [], isPoisoned: false, tail: Buffer.alloc(0) });
-    /** When the chunk before was to go on, in ms: none overtakes it. */
+    /** When the chunk before is to go on, in ms: no chunk overtakes another. */
     this.free = new Map([[near, 0], [far, 0]]);
-    /** What is on its way, by where it came from: whichever timer fires sends the first of it. */
+    /** The chunks on their way, by their origin: each timer that fires sends the first of them. */
     this.queues = new Map([[near, []], [far, []]]);
     for (const [from, to] of [[near, far], [far, near]]) {
       from.setNoDelay(true);
@@ -149,7 +149,7 @@ class Pipe {
   }
 
   #closed(from, to) {
-    // Nobody hears of the end of a connection over a wire that carries nothing, but for the one who ended it.
+    // Over a wire that carries nothing, only the side that ended a connection knows of its end.
     const isSilent = this.isPoisoned || ['drop', 'hold', 'swallow'].includes(this.links.mode.name);
     if (from === this.far && isSilent) return;
     // What is on its way arrives before the end.
@@ -195,7 +195,7 @@ class Pipe {
       return;
     }
     queue.push(read);
-    // Backpressure: who sends to a slow wire is slowed.
+    // Backpressure: a sender to a slow wire is slowed down.
     if (bytesPerSecond !== undefined) from.pause();
     setTimeout(() => {
       const first = queue.shift();

@@ -1,4 +1,4 @@
-// A load of acts by many users on many nodes, of which every answer is kept with when it was asked for and came.
+// A load of acts by many users on many nodes. Every answer is kept, with the times at which it was asked for and came.
 
 import { randomUUID } from 'node:crypto';
 
@@ -7,10 +7,10 @@ import { Dice, seeded } from './random.mjs';
 import { staffToken, userToken } from './tokens.mjs';
 import { sleep } from './waiting.mjs';
 
-/** What an act that was done leaves its slots in. */
+/** The status in which an act leaves its slots. */
 export const BECOMES = { hold: 'occupied', book: 'booked', release: 'available', extend: 'occupied' };
 
-/** What staff sets: mostly free, or soon nothing is. */
+/** What staff sets: mostly free, since otherwise soon no slot would be. */
 const STAFF_SETS = ['available', 'available', 'available', 'available', 'blocked', 'booked'];
 
 /** The socket event of an act. */
@@ -23,13 +23,13 @@ const LONG_SECONDS = 600;
 const PATIENCE_MS = 4_000;
 
 /**
- * Acts of users. Each user does one thing after the other; over HTTP on any node, or, where `sockets` gives it one, on a
- * connected client's socket.
+ * Acts of users. Each user does one thing after the other: over HTTP on any node, or over a connected socket where `sockets`
+ * gives the user one.
  */
 export class Load {
   /**
-   * With a `seed` each user chooses as that seed says. `repeats` is the share of the done calls, from 0 to 1, that the user
-   * makes once more as they were, `forgets` the share of the short holds that the user lets end.
+   * With a `seed` each user makes the same choices again. `repeats` is the share of the done calls, from 0 to 1, that the
+   * user makes once more unchanged. `forgets` is the share of the short holds that the user lets end.
    */
   constructor(options) {
     const { nodes, spaces, users = 64, sockets = new Map(), pause = 0, shortHolds = 0, settle = false } = options;
@@ -60,7 +60,7 @@ export class Load {
     return { id, token: userToken(id), holds: [], dice: new Dice(next) };
   }
 
-  /** So many acts in all, from all users at once. */
+  /** Does `count` acts in all, from all users at once. */
   async run(count) {
     let left = count;
     const work = async (user) => {
@@ -100,7 +100,7 @@ export class Load {
     if (record.ok && wanted.act !== 'update' && user.dice.chance(this.repeats)) await this.#again(user, record);
   }
 
-  /** The same call once more, after it was answered: under its key, or else where a plain repeat is answered as the first. */
+  /** Makes an answered call once more: under its key, or without one where a plain repeat gets the first answer. */
   async #again(user, first) {
     const { key, wanted } = first;
     if (key === undefined && wanted.act !== 'book') return;
@@ -130,7 +130,7 @@ export class Load {
       await sleep(1_100);
       const record = await this.#perform(user, first.wanted, first);
       if (record.unknown) continue;
-      // The key's answer is that of the one time that it was done, if it was.
+      // Under its key the call is done at most once, and this is the answer of that time.
       first.settled = first.key !== undefined;
       return;
     }
@@ -192,7 +192,7 @@ export class Load {
     }
   }
 
-  /** The connected socket of a user who has one: what is emitted before it is connected would be sent whenever it is. */
+  /** The connected socket of a user who has one. The client would keep what is emitted earlier, and send it at any time. */
   #socketOf({ id }) {
     const client = this.sockets.get(id);
     return client?.socket.connected ? client : undefined;

@@ -9,7 +9,7 @@ import { temporaryFolder } from './slotcast.mjs';
 
 const SOURCE = join(fileURLToPath(import.meta.url), '../moved_clock.c');
 
-/** A clock to start a process with (`environment`), which `move` sets so many seconds ahead of the machine's. */
+/** A clock to start a process with (`environment`). `move` sets it a number of seconds ahead of the machine's. */
 export function makeClock() {
   const folder = temporaryFolder();
   const [library, file] = ['moved_clock.so', 'offset'].map((name) => join(folder, name));

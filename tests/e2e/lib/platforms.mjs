@@ -1,4 +1,4 @@
-// What the platform files in infra/ would start, and how: read from the files, so that a test runs what an operator gets.
+// What the platform files in infra/ would start, and how. It is read from the files, so that a test runs what an operator gets.
 
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ export const INFRA = join(REPOSITORY, 'infra');
 
 const read = (name) => readFileSync(join(INFRA, name), 'utf8');
 
-/** The tools that scripts/test unpacks: what they are is in scripts/lib/infra.sh. */
+/** The tools that scripts/test unpacks; scripts/lib/infra.sh lists them. */
 export const CADDY = process.env.CADDY ?? join(REPOSITORY, 'target/tools/usr/bin/caddy');
 
 /** infra/compose.yaml, its variables taken from `values` as the shell would give them. */
@@ -121,7 +121,7 @@ export class PlatformProcess {
   async healthy(path) {
     await eventually(async () => {
       const isWell = await fetch(this.url + path, { signal: AbortSignal.timeout(PROBE_MS) }).then(({ ok }) => ok, () => false);
-      // Who answers where it could not begin is somebody else.
+      // The process could not listen there, so another one answers.
       if (this.exit) throw new Error(`it ended with ${JSON.stringify(this.exit)}: ${this.output.stderr.slice(-2000)}`);
       return isWell;
     }, `${path} of ${this.words.join(' ')}`);
@@ -132,7 +132,7 @@ export class PlatformProcess {
     return connectClient(this.url, user, options);
   }
 
-  /** Ends it as the platform does. Returns how it ended and how many ms that took. */
+  /** Ends it as the platform does. Returns the exit and how many ms it took. */
   async leave(signal) {
     const asked = Date.now();
     this.child.kill(signal);

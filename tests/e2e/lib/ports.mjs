@@ -4,12 +4,12 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 
 /**
- * All that are given out, below those that the system gives to outgoing connections: a client that tries to reconnect while
- * its node is away must not be given that very port.
+ * The ports to give out lie below those that the system gives to outgoing connections: otherwise a client that tries to
+ * reconnect while its node is away could be given that very port.
  */
 const [FIRST, END] = [12_000, 32_000];
 
-/** A process takes so many at once. The first of them it keeps open for as long as it lives: no other one takes them then. */
+/** How many ports a process takes at once. It keeps the first one open while it lives, so that no other process takes them. */
 const SLICE = 200;
 
 const SLICES = (END - FIRST) / SLICE;

@@ -22,7 +22,7 @@ class TcpProxy {
   constructor(ports) {
     this.ports = ports;
     this.turn = 0;
-    /** What was dropped on connections that a test has marked `lost`. */
+    /** The bytes that were dropped on connections that a test has marked `lost`. */
     this.dropped = 0;
     this.sockets = new Set();
     this.server = createServer((near) => this.#accept(near));
@@ -92,7 +92,7 @@ class HttpProxy {
     this.turn = 0;
     /** How many requests each port got. */
     this.counts = new Map();
-    /** The Engine.IO sessions of which a request was answered with 503; `null` for a handshake, which has none. */
+    /** The Engine.IO sessions that had a request answered with 503; `null` for a handshake, which has no session. */
     this.refused = new Set();
     this.agent = new Agent({ keepAlive: true });
     this.sockets = new Set();

@@ -1,4 +1,5 @@
-// A Redis Cluster of three primaries, with replicas where they are wanted, whose hash slots can be moved from one to another while it is used.
+// A Redis Cluster of three primaries, with replicas if a test wants them. Its hash slots can be moved from one primary to
+// another while the Cluster is used.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -10,14 +11,15 @@ import { eventually } from './waiting.mjs';
 
 const run = promisify(execFile);
 
-/** How long the servers may take to agree: one that was taken for dead stays so for twice the time below. */
+/** How long the servers may take to agree: a server that the others took for dead stays so for twice the time below. */
 const AGREEMENT_MS = 60_000;
 
 /** How long a server may be silent before the others take it for dead, in ms. */
 const NODE_TIMEOUT_MS = 2_000;
 
 /**
- * Starts three primaries that share the hash slots, each with so many replicas, and waits until each knows that all is well.
+ * Starts three primaries that share the hash slots, each with a number of replicas, and waits until each knows that all is
+ * well.
  */
 export async function startRedisCluster({ replicas = 0 } = {}) {
   const servers = await Promise.all(range(1, 3 * (1 + replicas)).map(() => startMember()));
@@ -40,9 +42,9 @@ async function startMember() {
     'cluster-enabled': 'yes',
     'cluster-port': await freePort(),
     'cluster-node-timeout': NODE_TIMEOUT_MS,
-    // What is lost with one server is not to hide what becomes of the others.
+    // The loss of one server must not hide what happens on the others.
     'cluster-require-full-coverage': 'no',
-    // A replica is to be in step at once: nobody else comes with whom to share the first copy.
+    // A replica is to be in step at once: no other replica comes that could share the first copy.
     'repl-diskless-sync-delay': 0,
   };
   return startRedis({ options });
@@ -65,7 +67,7 @@ class RedisCluster {
     await eventually(() => isWell().catch(() => false), 'servers of a cluster that agree', AGREEMENT_MS);
   }
 
-  /** Waits until so many replicas are in step with their primaries. */
+  /** Waits until this many replicas are in step with their primaries. */
   async replicated(count) {
     const inStep = async () => {
       const infos = await Promise.all(this.servers.map((server) => server.command('INFO', 'replication')));
@@ -110,8 +112,8 @@ class RedisCluster {
   }
 
   /**
-   * Begins to move a hash slot, as `redis-cli --cluster reshard` does: from here on one server sends away for the keys that
-   * it has no more, and the other takes commands for the keys that it has already.
+   * Begins to move a hash slot, as `redis-cli --cluster reshard` does. From here on the old server redirects commands for
+   * keys that it has no more, and the new one takes commands for keys that it has already.
    */
   async beginMove(slot, to) {
     const from = await this.ownerOf(slot);
@@ -144,7 +146,7 @@ class Move {
     return Number(await this.from.command('-e', 'CLUSTER', 'COUNTKEYSINSLOT', this.slot));
   }
 
-  /** Moves so many of the keys, one after the other; all of them without a number. */
+  /** Moves `count` of the keys, one after the other; without a number all of them. */
   async moveKeys(count = Number.POSITIVE_INFINITY) {
     for (let done = 0; done < count; done += 1) {
       const [key] = await this.from.ask('CLUSTER', 'GETKEYSINSLOT', this.slot, 1);
@@ -154,7 +156,7 @@ class Move {
     }
   }
 
-  /** Moves what is left, and tells all servers whose the hash slot is now: the new one first, so that it is always one's. */
+  /** Moves the rest, and tells all servers who owns the hash slot now: the new owner first, so that it always has one. */
   async finish() {
     await this.moveKeys();
     // A replica follows its primary.

@@ -16,10 +16,10 @@ const run = promisify(execFile);
 
 const SERVER = process.env.SLOTCAST_TEST_REDIS_SERVER ?? 'redis-server';
 
-/** How long sentinels may take to find each other, or another primary: they look around every ten seconds. */
+/** How long sentinels may take to find each other, or another primary: they look every ten seconds. */
 const SENTINELS_MS = 60_000;
 
-/** What loses nothing that it acknowledged. */
+/** The settings under which Redis loses nothing that it acknowledged. */
 const SAFE = { save: '', appendonly: 'yes', appendfsync: 'always' };
 
 /**
@@ -38,7 +38,7 @@ export async function startRedis({ port = undefined, folder = temporaryFolder(),
   return redis;
 }
 
-/** Starts what `make` makes for a port on one that is free; on another one where somebody took that in the meantime. */
+/** Starts what `make` makes for a free port; on another port where another process took it in the meantime. */
 async function startOnFreePort(make) {
   for (let attempt = 1; ; attempt += 1) {
     const redis = make(await freePort());
@@ -51,7 +51,7 @@ async function startOnFreePort(make) {
   }
 }
 
-/** Whether a server that was started on a port of this machine takes commands there: it, not another one on that port. */
+/** Whether the server that was started on a port takes commands there, and not another server on the same port. */
 export async function serves(child, port, password) {
   if (!isRunning(child)) throw new Error(`${child.spawnfile} ended with ${child.exitCode ?? child.signalCode}`);
   const ask = async (...words) => {
@@ -97,8 +97,8 @@ class Redis {
   }
 
   /**
-   * What it is sent from now on, until the loop over this is left: `{at, client, words}`, with `at` in ms by its clock,
-   * `client` an address or `lua` for what a script calls.
+   * The commands that it gets from now on, until the loop over them is left: `{at, client, words}`. `at` is in ms by the
+   * server's clock; `client` is an address, or `lua` for what a script calls.
    */
   async *monitor() {
     const child = spawn('redis-cli', ['-p', String(this.port), 'MONITOR'], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -116,7 +116,7 @@ class Redis {
     }
   }
 
-  /** Stops it where it is, as a frozen machine stands. Returns what lets it go on. */
+  /** Freezes it. Returns a function that lets it go on. */
   freeze() {
     this.child.kill('SIGSTOP');
     return () => this.child.kill('SIGCONT');
@@ -155,7 +155,7 @@ export async function startSentinels({ replicas: count = 1, options = {} } = {})
   return new Sentinels([primary, ...replicas], sentinels);
 }
 
-/** A replica is to be in step at once: nobody else comes with whom to share the first copy. */
+/** A replica is to be in step at once: no other replica comes that could share the first copy. */
 const QUICK_SYNC = { 'repl-diskless-sync-delay': 0 };
 
 async function startSentinel(primaryPort) {

@@ -10,7 +10,7 @@ import { userToken } from './tokens.mjs';
 const [url, first, count] = [process.argv[2], ...process.argv.slice(3, 5).map(Number)];
 const { spaces, date } = JSON.parse(process.argv[5]);
 
-/** One in so many connects as the stock client does by default, by polling at first. */
+/** One client in this many connects as the stock client does by default: by polling at first. */
 const POLLING_SHARE = 10;
 
 /** How many are on their way at once at the beginning: how they all arrive is not what is looked at here. */

@@ -139,7 +139,7 @@ function assertNothingLost(done, unknown, board) {
   for (const { data } of done) assert.ok(data.version <= board.version, `version ${data.version} is lost: ${board.version}`);
 }
 
-/** No epoch and version name two contents, whoever heard them. */
+/** No epoch and version name two contents, whichever client heard them. */
 function assertOneContent(followed) {
   const contents = new Map();
   for (const update of followed.flatMap(({ updates }) => updates)) {

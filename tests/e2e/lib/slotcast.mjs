@@ -38,7 +38,7 @@ process.on('exit', () => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-// A test file ends when nothing of it runs any more, so that one process that is left would keep it, and CI, for ever.
+// A test file ends when nothing of it runs any more: a single process that is left would keep it, and CI, for ever.
 if (process.env.NODE_TEST_CONTEXT) {
   after(() => {
     const end = () => {

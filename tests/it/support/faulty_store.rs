@@ -1,4 +1,4 @@
-//! A store one of whose methods does its work and loses the answer.
+//! A store that does the work of one method and loses its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use slotcast::store::{
 
 /// Passes everything on.
 pub struct FaultyStore {
-    /// What does the work.
+    /// The store that does the work.
     pub store: Arc<dyn SlotStore>,
     /// The method whose answers are lost.
     pub loses: &'static str,

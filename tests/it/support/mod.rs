@@ -47,7 +47,7 @@ pub struct TestApp {
     pub app: AppState,
     /// How the store is heard.
     pub subscriptions: Arc<dyn Subscriptions>,
-    /// What a sweeper would be told. Nobody listens: what ends is freed by the next act, or by `POST /api/sweep`.
+    /// What a sweeper would be told. No sweeper runs: ended holds are freed by the next act, or by `POST /api/sweep`.
     pub told: Told,
     router: Router,
     /// Deleted when dropped.

@@ -1,11 +1,11 @@
-//! A store on a Cluster whose hash slots move, for cases that know of no such thing: a call that is answered that the
-//! store is unavailable is made again, and the epochs that come and go with the moves are one.
+//! A store on a Cluster whose hash slots move, for cases that know nothing of moves. It repeats a call that was answered with
+//! `unavailable`, and it shows the epochs that come and go with the moves as one epoch.
 //!
-//! What this hides it checks, and what it does not see it does not excuse:
+//! It checks everything that it hides, and excuses nothing else:
 //!
-//! - A write is done once. Of those that go on at once in one topic all but one bear an `Idempotency-Key`, under which they are
-//!   made again. That one is made again when a second has passed, after which nothing of it can happen any more, and the log
-//!   shows that nothing has happened; where it has, the log has the answer.
+//! - A write is done once. Of the writes that go on at once in one topic, all but one bear an `Idempotency-Key` and are repeated
+//!   under it. The write without a key is repeated only after a second, when it can no longer happen, and only if the log shows
+//!   that it has not happened. Otherwise the log has the answer.
 //! - The epoch of a bucket changes no more often than its slot moves.
 //! - A position of an epoch that is over is answered with `Gone`.
 //! - No (epoch, version) has two contents, wherever it is met: announced, or in a log.
@@ -34,13 +34,13 @@ use slotcast::store::{
 use super::redis::{PlainSubscriptions, RedisCluster};
 use super::slot_mover::SlotUser;
 
-/// What all epochs are to the cases.
+/// The epoch that cases see in place of all others.
 const ONE_EPOCH: &str = "0123456789abcdef0123456789abcdef";
 
-/// After how long what was unknown is final.
+/// The time after which an unknown outcome is final.
 const FINAL: Duration = Duration::from_secs(1);
 
-/// How long something may take that is only a matter of time.
+/// How long a test waits for something that is sure to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one case does with the store, and what it meets.
@@ -72,7 +72,7 @@ struct State {
 /// The writes of a topic.
 #[derive(Default)]
 struct Writes {
-    /// Whether one goes on that bears no key.
+    /// Whether a write without a key is going on.
     has_keyless: bool,
     /// Those that go on and bear a key.
     keyed: BTreeSet<u64>,
@@ -232,7 +232,7 @@ struct Order {
 }
 
 impl Order {
-    /// What is next now. What is not kept bears the version of what is before it.
+    /// What comes next. A message that is not kept bears the version of the message before it.
     fn take_next(&mut self) -> Vec<Message> {
         let mut next = Vec::new();
         let is_next = |last: u64, message: &Message| match message.kind.is_kept() {
@@ -297,7 +297,7 @@ impl MovingStore {
         *self.ledger.lock().refusals.entry(cause).or_default() += 1;
     }
 
-    /// Asks until there is an answer: what only reads, or sets what it would set again.
+    /// Asks until there is an answer. For calls that may be repeated: reads, and writes that set the same value again.
     async fn ask<T, F>(&self, doing: &str, call: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -357,7 +357,7 @@ impl MovingStore {
         result
     }
 
-    /// What the log has of the one write without a key, of which nothing can happen any more.
+    /// What the log has of the one write without a key, of which nothing more can happen.
     async fn find_unanswered(&self, topic: Topic) -> Option<Entry> {
         let entries = self.read_entries(topic).await;
         // What is in the log of the others is answered, or will be.
@@ -433,7 +433,7 @@ impl MovingStore {
         }
         let is_of_one = after(since.version).all(|entry| entry.message.at.epoch == head.epoch);
         assert!(!is_of_one, "{topic:?} after {since:?} is all there and of one epoch, and is said to be gone");
-        // Nobody who comes from an epoch that is over is left to think that nothing was missed.
+        // A caller from an epoch that is over must not believe that nothing was missed.
         for entry in after(since.version).filter(|entry| entry.message.at.epoch != head.epoch).take(1) {
             let old = Position { epoch: entry.message.at.epoch.clone(), version: since.version };
             let read = self.ask("read_log", || self.store.read_log(topic, &old)).await.expect("a log");

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// How long a server may take to do what it is waited for. Sentinels need the most: they look at a replica each 10 seconds,
+/// How long a test waits for a server. Sentinels need the most: they look at a replica each 10 seconds,
 /// and tell an old primary that came back to follow only when a second look finds it so.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -220,7 +220,7 @@ fn start_cluster_node() -> RedisServer {
     let (port, bus) = (free_port(), free_port());
     let bus = bus.to_string();
     let more = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
-    // What is lost with one node is not to hide what a client does with the others.
+    // The loss of one node must not hide what a client does with the others.
     RedisServer::start_on(port, &[&more[..], &["--cluster-require-full-coverage", "no"]].concat())
 }
 
@@ -282,7 +282,7 @@ impl Proxy {
         Self { address, silent }
     }
 
-    /// Silences the connections that there are; new ones are served.
+    /// Silences the present connections; new ones are served.
     pub fn silence(&self) {
         self.silent.send_replace(true);
     }

@@ -1,4 +1,4 @@
-//! A store that only sweeps, and as a test says; one of its holders at a time may walk all buckets.
+//! A store that only sweeps, with the results that a test gives it; one node at a time may walk all buckets.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct ScriptedStore<F> {
 }
 
 impl<F> ScriptedStore<F> {
-    /// Each batch takes so long, and comes to what `sweep` says of its bucket.
+    /// Each batch takes `batch_takes`, and has the result that `sweep` gives for its bucket.
     pub fn new(batch_takes: Duration, sweep: F) -> Self {
         Self { batch_takes, sweep, lease: Mutex::default() }
     }

@@ -10,19 +10,19 @@
 //! A slot moves as with `redis-cli --cluster reshard`, and rests in each state for a moment: on its way with all its keys,
 //! with half of them, with none, and arrived.
 //!
-//! All slots of a round go to one server, and the next round waits until the servers have heard each other out and agree.
-//! Who moves slots faster than that loses their keys, which is no fault of who uses them:
+//! All slots of a round go to one server, and the next round waits until all servers have heard each other and agree. Faster
+//! moves would lose keys by a fault of the servers, not of the program under test:
 //!
-//! - Who gets a slot without having heard of the last one that another server got may take too low a configuration epoch, lose
-//!   the slot again to a late message of its old owner, and delete its keys.
-//! - A server that gets several slots says so after each. What it said after the first may be 40 ms late, since small messages
-//!   wait for the answer to those before them, and does not name the second. When that one moves on meanwhile, Valkey 8 and 9
-//!   take the late message to mean that its move is complete: the server that it goes to has it at once, and its owner deletes
-//!   the keys that are still there (`no longer being imported from node`, then `Deleting keys in dirty slot` in their logs).
-//!   That all servers name the same owner is no proof against that, since each was told by `SETSLOT`.
+//! - A server may get a slot before it has heard of the last slot that another server got. Then it may take a configuration
+//!   epoch that is too low, lose the slot again to a late message of the old owner, and delete the slot's keys.
+//! - A server that gets several slots says so after each of them. Its message about the first slot may be 40 ms late, since
+//!   small messages wait for the answer to earlier ones, and it does not name the second slot. If the second slot moves on
+//!   meanwhile, Valkey 8 and 9 read the late message as the end of that move: the target has the slot at once, and the owner
+//!   deletes the keys that are still there (`no longer being imported from node`, then `Deleting keys in dirty slot` in their
+//!   logs). Servers that name the same owner prove nothing here, since each was told by `SETSLOT`.
 //!
-//! Each slot has a key of the mover's own, a marker that nobody else writes. It must survive all moves, so that keys that the
-//! servers have lost are called so here, and not taken for a fault of who uses them.
+//! Each slot has a marker, a key that only the mover writes. The marker must survive all moves: a lost marker shows that the
+//! servers have lost keys, and that the program under test is not to blame.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 use super::redis::RedisCluster;
 
-/// How many slots of one user are moved at once: those that it used last.
+/// How many slots of one user are moved at once: the last ones that it used.
 const SLOTS_OF_A_USER: usize = 3;
 
 /// How long slots rest in each state on their way.
@@ -45,7 +45,7 @@ const ON_THE_WAY: Duration = Duration::from_millis(10);
 /// slot is on its way: this is its time.
 const AT_REST: Duration = Duration::from_millis(30);
 
-/// One round in so many rests on its way for longer than a call waits, so that calls are refused.
+/// Every 32nd round rests on its way for longer than a call waits, so that calls are refused.
 const LONG_ROUND: usize = 32;
 
 /// How long that is.
@@ -54,10 +54,10 @@ const LONG: Duration = Duration::from_millis(1_100);
 /// How long a user waits at most for the first move of a slot that it uses.
 const BEGINNING: Duration = Duration::from_secs(60);
 
-/// How often a server is asked again that does not know yet what another one has been told: each 10 ms.
+/// How often a server is asked, at intervals of 10 ms, until it knows what another server was told.
 const PATIENCE: usize = 3_000;
 
-/// How long a server is waited for that has not heard yet what another one has said, before it is said again.
+/// How long the mover waits for a server to hear what another server said, before it has that said again.
 const HEARING: Duration = Duration::from_secs(1);
 
 /// How often it is said at most.
@@ -93,7 +93,7 @@ struct State {
     keys: usize,
 }
 
-/// What one user uses.
+/// The slots that one user uses.
 #[derive(Default)]
 struct Use {
     /// The tags that it used last, the latest at the end.
@@ -155,7 +155,7 @@ impl SlotMover {
 
 impl Drop for SlotMover {
     fn drop(&mut self) {
-        // Whoever waits for a move sees that it does not come.
+        // The caller that waits for a move sees that it does not come.
         let _ = self.stop();
     }
 }
@@ -204,7 +204,7 @@ impl SlotUser {
         self.shared.lock().users.get(&self.id).map_or(0, |used| used.moves)
     }
 
-    /// How many moves were begun of the slot of a tag, whoever uses it.
+    /// How many moves of the slot of a tag were begun, by all tests.
     pub fn moves_of(&self, tag: &str) -> usize {
         self.shared.lock().moves.get(tag).copied().unwrap_or_default()
     }
@@ -310,7 +310,7 @@ impl Shared {
             assert!(is_there, "the servers have lost keys of slot {slot} on its way from {from} to {to}");
         }
         for Move { slot, from, to, .. } in moves {
-            // The new one first, so that the slot is always somebody's.
+            // The new owner hears it first, so that the slot always has an owner.
             let others = (0..servers.len()).filter(|index| index != from && index != to);
             for index in [*to, *from].into_iter().chain(others) {
                 servers[index].set_slot(slot, "NODE", &servers[*to].id);
@@ -337,13 +337,13 @@ impl Shared {
         let mut command = vec!["MIGRATE", "127.0.0.1", &servers[*to].port, "", "0", "5000", "KEYS"];
         command.extend(keys.iter().map(String::as_str));
         let answer = servers[*from].ask(&command);
-        // What has expired meanwhile is no key any more.
+        // A key that has expired meanwhile is no key any more.
         assert!(answer == "OK" || answer == "NOKEY", "MIGRATE of {} keys: {answer}", keys.len());
         self.lock().keys += keys.iter().filter(|key| **key != marker_of(tag)).count();
     }
 }
 
-/// Whose a slot is at first, as `RedisCluster::start` shares them out.
+/// The first owner of a slot, as `RedisCluster::start` shares the slots out.
 fn first_owner(servers: &[Server], slot: &str) -> usize {
     usize::min(slot.parse::<usize>().expect("a slot") / 5_461, servers.len() - 1)
 }
@@ -364,7 +364,7 @@ fn hear_out(servers: &[Server], ears: &mut [PubSub<'_>], round: usize) {
     panic!("the servers do not hear each other");
 }
 
-/// Whether a word comes from so many servers, and itself among them.
+/// Whether a word comes from this many servers, itself among them.
 fn hear_all(ear: &mut PubSub<'_>, word: &str, count: usize) -> bool {
     let mut speakers = BTreeSet::new();
     while speakers.len() < count {

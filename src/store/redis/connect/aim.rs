@@ -1,4 +1,4 @@
-//! Which server is the one to talk to, as whoever knows it says.
+//! Which server to talk to, as the sentinels, the name or the cluster says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

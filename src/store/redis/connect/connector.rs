@@ -56,7 +56,7 @@ impl Connector {
             let on_loss = on_loss.clone();
             AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                // Whoever waits for an answer has a timer already.
+                // The caller that waits for an answer has a timer already.
                 .set_response_timeout(None)
                 .set_push_sender(move |push: PushInfo| {
                     if push.kind == PushKind::Disconnection {

@@ -3,7 +3,7 @@
 //! A connection to each of them hears their events and asks them for the facts, at once after an event and at intervals.
 //! A sentinel that replaces a primary says so a moment before the replica is promoted: from then on nothing is sent, so
 //! that nothing is acknowledged that the next primary does not have. As soon as one names the next primary, under a newer
-//! configuration epoch than all others, that one is the primary: so do the sentinels among themselves.
+//! configuration epoch than all others, that server is the primary: the sentinels agree among themselves in the same way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -40,7 +40,7 @@ const VERDICT_TIME: Duration = Duration::from_millis(300);
 /// How many sentinels are followed at most, those that REDIS_URL names included.
 const MOST: usize = 32;
 
-/// What tells of a change, or that one is coming.
+/// The events that tell of a change, or of a change that is coming.
 const EVENTS: &[&str] = &[
     "+switch-master",
     "+try-failover",

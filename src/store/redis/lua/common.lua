@@ -242,7 +242,7 @@ local function rfc3339(millis)
     math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
 end
 
--- A slot's record. Of format 2: an object of JSON, whose members are texts. Of format 1: twelve lines, the last of which may
+-- A slot's record. Of format 2: an object of JSON, whose members are texts. Of format 1: twelve lines; the last line may
 -- itself have line ends. `keys.rs` says what each is.
 local LINES = '^' .. string.rep('([^\n]*)\n', 11) .. '(.*)$'
 
