@@ -4,29 +4,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Claims } from './lib/claims.mjs';
-import { startCluster } from './lib/cluster.mjs';
+import { acts, startClaims } from './lib/claims.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
-
-const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
-
-/** Three nodes on what was started, under a load. */
-async function start(t, store) {
-  const cluster = await startCluster({ settings, store });
-  t.after(() => cluster.stop());
-  const claims = new Claims(() => cluster.nodes).start();
-  t.after(() => claims.stop());
-  await acts(claims, 60);
-  return { cluster, claims };
-}
-
-/** Waits until so many acts more are done. */
-async function acts(claims, count) {
-  const goal = claims.done + count;
-  await eventually(() => claims.done >= goal, () => `${count} acts more after ${JSON.stringify(claims.records.at(-1))}`);
-}
 
 /** Ends the load, and gives what was lost. */
 async function lostOf({ cluster, claims }) {
@@ -43,7 +24,7 @@ const isPrimary = (server) => eventually(async () => (await server.ask('ROLE'))[
 
 test('behind Sentinels a primary that froze takes nothing when it is back', async (t) => {
   const redis = await startSentinels();
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const old = redis.servers[0];
   const at = Date.now();
   const thaw = old.freeze();
@@ -61,7 +42,7 @@ test('behind Sentinels a primary that froze takes nothing when it is back', asyn
 
 test('on a Cluster a primary that froze takes nothing when it is back', async (t) => {
   const redis = await startRedisCluster({ replicas: 1 });
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const [primary] = await redis.primaries();
   const [replica] = await redis.replicasOf(primary);
   const at = Date.now();
@@ -79,7 +60,7 @@ test('on a Cluster a primary that froze takes nothing when it is back', async (t
 
 test('on a Cluster a primary that is killed is noticed only where its slots are', async (t) => {
   const redis = await startRedisCluster({ replicas: 1 });
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const [primary] = await redis.primaries();
   const [replica] = await redis.replicasOf(primary);
   const owner = await ownersOfSpaces(redis, scene.claims);
@@ -112,7 +93,7 @@ async function ownersOfSpaces(redis, claims) {
 
 test('a switch by hand, which Sentinels undo, costs no act that was acknowledged after it', async (t) => {
   const redis = await startSentinels();
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const [old, replica] = redis.servers;
   const at = Date.now();
   await old.command('REPLICAOF', '127.0.0.1', replica.port);
@@ -128,7 +109,7 @@ test('a switch by hand, which Sentinels undo, costs no act that was acknowledged
 
 test('with min-replicas-to-write 1 and a second replica acts go on as soon as that follows', async (t) => {
   const redis = await startSentinels({ replicas: 2, options: { 'min-replicas-to-write': 1 } });
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const at = await redis.switch();
   await acts(scene.claims, 60);
   const noticed = scene.claims.noticed(at);

@@ -4,8 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Claims, medianAndMax } from './lib/claims.mjs';
-import { startCluster } from './lib/cluster.mjs';
+import { acts, medianAndMax, startClaims } from './lib/claims.mjs';
 import { range } from './lib/fixtures.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
@@ -13,24 +12,6 @@ import { eventually } from './lib/waiting.mjs';
 
 /** How often the primary changes in each test. */
 const SWITCHES = Number(process.env.SLOTCAST_SWITCHES ?? 2);
-
-const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
-
-/** Three nodes on what was started, under a load. */
-async function start(t, store) {
-  const cluster = await startCluster({ settings, store });
-  t.after(() => cluster.stop());
-  const claims = new Claims(() => cluster.nodes).start();
-  t.after(() => claims.stop());
-  await acts(claims, 60);
-  return { cluster, claims };
-}
-
-/** Waits until so many acts more are done. */
-async function acts(claims, count) {
-  const goal = claims.done + count;
-  await eventually(() => claims.done >= goal, () => `${count} acts more after ${JSON.stringify(claims.records.at(-1))}`);
-}
 
 /** Ends the load, prints what was noticed of switches that began at `at`, and gives what was lost. */
 async function settle(t, { cluster, claims }, name, noticed) {
@@ -51,7 +32,7 @@ async function settle(t, { cluster, claims }, name, noticed) {
 
 test('a planned switch by Sentinel loses nothing', async (t) => {
   const redis = await startSentinels();
-  const scene = await start(t, redis);
+  const scene = await startClaims(t, redis);
   const noticed = [];
   for (const _ of range(1, SWITCHES)) {
     const at = await redis.switch();
@@ -85,7 +66,7 @@ for (const [kind, words] of [
 ]) {
   test(`${kind} is noticed at once`, async (t) => {
     const redis = await startRedisCluster({ replicas: 1 });
-    const scene = await start(t, redis);
+    const scene = await startClaims(t, redis);
     const noticed = [];
     for (const turn of range(1, SWITCHES)) {
       const primaries = await redis.primaries();

@@ -1,10 +1,11 @@
 // A load whose answers can all be proved afterwards: one caller holds each slot once, and then leaves it alone. A hold that
 // was acknowledged and is not on the board in the end is lost.
 
+import { startCluster } from './cluster.mjs';
 import { callerOf, settled } from './http.mjs';
 import { day, freshNumber, range } from './fixtures.mjs';
 import { userToken } from './tokens.mjs';
-import { inLanes, sleep } from './waiting.mjs';
+import { eventually, inLanes, sleep } from './waiting.mjs';
 
 /** How long the caller waits for an answer, in ms: longer than a node takes to answer 503. */
 const PATIENCE_MS = 4_000;
@@ -94,4 +95,21 @@ export class Claims {
 export function medianAndMax(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   return `median ${sorted[Math.floor(sorted.length / 2)]}, max ${sorted.at(-1)}`;
+}
+
+/** Three nodes on a store that was started, under a load of acts. Both end with the test. */
+export async function startClaims(t, store) {
+  const settings = { SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' };
+  const cluster = await startCluster({ settings, store });
+  t.after(() => cluster.stop());
+  const claims = new Claims(() => cluster.nodes).start();
+  t.after(() => claims.stop());
+  await acts(claims, 60);
+  return { cluster, claims };
+}
+
+/** Waits until the load has done `count` acts more. */
+export async function acts(claims, count) {
+  const goal = claims.done + count;
+  await eventually(() => claims.done >= goal, () => `${count} acts more after ${JSON.stringify(claims.records.at(-1))}`);
 }
