@@ -1,0 +1,284 @@
+/** One connection to a node, and the spaces that are followed over it. */
+
+import { io, type Socket } from 'socket.io-client';
+
+import { ServerClock } from './clock.js';
+import type { SpaceId, WireJoined, WireSnapshot, WireUpdate } from './core/protocol.js';
+import { Refusal } from './refusal.js';
+import { Space, type Wire } from './space.js';
+import { Store } from './store.js';
+
+/** How long an answer may take before the call counts as unanswered. */
+const ANSWER_MS = 10_000;
+
+/** Why a token is asked for. */
+export interface TokenReason {
+  /** At the first connection, at a later one, before the present token ends, or after the server refused it. */
+  readonly reason: 'connect' | 'reconnect' | 'expiring' | 'refused';
+  /** When the present token ends, in ms since 1970 UTC, where that is why. */
+  readonly expiresAt?: number;
+}
+
+/** A token, what gives one, or nothing for a guest. */
+export type TokenSource = string | null | undefined | ((why: TokenReason) => TokenAnswer | Promise<TokenAnswer>);
+
+type TokenAnswer = string | null | undefined;
+
+/** How to connect. */
+export interface ConnectOptions {
+  /** Where the node is; by itself where the page came from. */
+  readonly url?: string;
+  readonly token?: TokenSource;
+}
+
+/** What is known of the connection. */
+export interface ClientState {
+  /** `refused`: the server does not take the token; `closed`: by `close`, or by the server, which ended it for good. */
+  readonly link: 'connecting' | 'online' | 'offline' | 'refused' | 'closed';
+  /** Why, in the server's or the socket's words. */
+  readonly reason: string;
+  /** `null` for a guest, `undefined` while nobody has confirmed the connection. */
+  readonly userId: string | null | undefined;
+  /** When the token ends, in ms since 1970 UTC. */
+  readonly expiresAt: number | null;
+}
+
+const INITIAL: ClientState = { link: 'connecting', reason: '', userId: undefined, expiresAt: null };
+
+/** Connects to a node. */
+export function connect(options: ConnectOptions = {}): Client {
+  return new Client(options);
+}
+
+/** A connection. Made by {@link connect}. */
+export class Client {
+  readonly #socket: Socket;
+  readonly #clock = new ServerClock();
+  readonly #store = new Store<ClientState>(INITIAL);
+  readonly #spaces = new Map<string, Space>();
+  readonly #wire: Wire;
+  #token: TokenSource;
+  #wasConnected = false;
+  #wasRefused = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** For {@link connect}. */
+  constructor({ url, token }: ConnectOptions) {
+    this.#token = token;
+    const options = {
+      auth: (take: (auth: object) => void) => void this.#answerAuth(take),
+      transports: ['websocket', 'polling'],
+      tryAllTransports: true,
+      forceNew: true,
+    };
+    this.#socket = url === undefined ? io(options) : io(url, options);
+    this.#wire = {
+      now: () => this.now(),
+      isOnline: () => this.state.link === 'online',
+      request: (event, payload) => this.request(event, payload),
+      online: () => this.#online(),
+      forget: (space) => this.#spaces.delete(keyOf(space.id)),
+      schedule: () => this.#schedule(),
+    };
+    this.#listen();
+  }
+
+  /** What is known of the connection: the same object until it changes. */
+  get state(): ClientState {
+    return this.#store.get();
+  }
+
+  /** Calls the listener after each change, until the returned function is called. */
+  readonly subscribe = (listener: () => void): (() => void) => this.#store.subscribe(listener);
+
+  /** The server's time now, in ms since 1970 UTC. */
+  now(): number {
+    return this.#clock.now();
+  }
+
+  /** A space: the same object for as long as it is followed. */
+  space({ sedeId, spazioId }: SpaceId): Space {
+    const id = { sedeId: Number(sedeId), spazioId: Number(spazioId) };
+    const key = keyOf(id);
+    const space = this.#spaces.get(key) ?? new Space(id, this.#wire);
+    this.#spaces.set(key, space);
+    if (this.state.link === 'online') space.connected();
+    return space;
+  }
+
+  /** Goes on with another token: in place where it is of the same user, else by connecting again. */
+  async setToken(token: TokenSource): Promise<void> {
+    this.#token = token;
+    const value = await this.#askToken({ reason: 'reconnect' });
+    if (value && this.state.link === 'online' && (await this.#refresh(value))) return;
+    this.#wasRefused = false;
+    this.#change({ link: 'connecting', reason: '' });
+    this.#socket.disconnect().connect();
+  }
+
+  /**
+   * Sends an event, and gives the fields of its answer.
+   *
+   * @throws {Refusal}
+   */
+  async request(event: string, payload: object): Promise<Record<string, unknown>> {
+    if (!this.#socket.connected) throw new Refusal('offline', 'Not connected');
+    const answer = await this.#answerOf(event, payload);
+    if (answer.ok === true) return answer;
+    const error = Object(answer.error) as { code?: string; message?: string; conflicts?: number[] };
+    throw new Refusal(error.code ?? 'malformed', error.message ?? 'Unreadable answer', error.conflicts);
+  }
+
+  /** Calls a listener for an event of the server; returns what ends that. */
+  on(event: string, listener: (payload: never) => void): () => void {
+    this.#socket.on(event, listener as (payload: unknown) => void);
+    return () => this.#socket.off(event, listener as (payload: unknown) => void);
+  }
+
+  /** Ends the connection for good. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#spaces.clear();
+    this.#change({ link: 'closed', reason: '' });
+    this.#socket.removeAllListeners();
+    this.#socket.disconnect();
+  }
+
+  #listen(): void {
+    const on = <T>(event: string, take: (payload: T) => void) => this.#socket.on(event, take as (payload: unknown) => void);
+    this.#socket.on('disconnect', (reason) => this.#disconnected(reason));
+    this.#socket.on('connect_error', (error) => this.#connectFailed(error));
+    on('connection_confirmed', (event: Confirmed) => this.#confirmed(event));
+    on('token_expiring', ({ expiresAt }: { expiresAt: string }) => void this.#renew(Date.parse(expiresAt)));
+    on('joined_space', (event: WireJoined) => this.#told(event, event)?.joined(event));
+    on('left_space', (event: SpaceId & { timestamp: string }) => this.#told(event, event)?.left());
+    on('slot_update', (event: WireUpdate) => this.#told(event, event.data)?.updated(event));
+    on('slots_status_update', (event: WireSnapshot) => this.#told(event, event)?.shown(event));
+  }
+
+  /** Joins wait for this: only it says who the connection belongs to. */
+  #confirmed(event: Confirmed): void {
+    this.#clock.forget();
+    this.#clock.learn(event.timestamp);
+    this.#wasConnected = true;
+    this.#wasRefused = false;
+    const userId = event.userId === null || event.userId === undefined ? null : String(event.userId);
+    const isOther = this.state.userId !== undefined && this.state.userId !== userId;
+    const expiresAt = event.expiresAt ? Date.parse(event.expiresAt) : null;
+    this.#change({ link: 'online', reason: '', userId, expiresAt });
+    for (const space of this.#spaces.values()) {
+      if (isOther) space.dispatch({ kind: 'user_changed' });
+      space.connected();
+    }
+  }
+
+  #disconnected(reason: string): void {
+    const now = this.now();
+    this.#change({ link: this.#socket.active ? 'offline' : 'closed', reason });
+    for (const space of this.#spaces.values()) space.dispatch({ kind: 'disconnected', now });
+  }
+
+  #connectFailed(error: Error): void {
+    // The socket tries again by itself.
+    if (this.#socket.active) {
+      this.#change({ link: this.#wasConnected ? 'offline' : 'connecting', reason: error.message });
+      return;
+    }
+    this.#change({ link: 'refused', reason: error.message });
+    // Once between two connections, or a server that refuses every token would be asked for ever.
+    if (this.#wasRefused || typeof this.#token !== 'function') return;
+    this.#wasRefused = true;
+    this.#socket.connect();
+  }
+
+  async #renew(expiresAt: number): Promise<void> {
+    this.#change({ expiresAt });
+    const token = await this.#askToken({ reason: 'expiring', expiresAt });
+    if (token) await this.#refresh(token);
+  }
+
+  /** Replaces the token of the live connection; `false` where the server does not take it there. */
+  async #refresh(token: string): Promise<boolean> {
+    try {
+      const { expiresAt } = await this.request('refresh_token', { token });
+      if (typeof expiresAt === 'string') this.#change({ expiresAt: Date.parse(expiresAt) });
+      return true;
+    } catch (error) {
+      if (error instanceof Refusal) return false;
+      throw error;
+    }
+  }
+
+  async #answerAuth(take: (auth: object) => void): Promise<void> {
+    const reason = this.#wasRefused ? 'refused' : this.#wasConnected ? 'reconnect' : 'connect';
+    const token = await this.#askToken({ reason });
+    take(token ? { token } : {});
+  }
+
+  async #askToken(why: TokenReason): Promise<TokenAnswer> {
+    try {
+      return typeof this.#token === 'function' ? await this.#token(why) : this.#token;
+    } catch {
+      // The host could not give one: the server says what it thinks of a connection without.
+      return undefined;
+    }
+  }
+
+  async #answerOf(event: string, payload: object): Promise<Record<string, unknown>> {
+    try {
+      return Object(await this.#socket.timeout(ANSWER_MS).emitWithAck(event, payload)) as Record<string, unknown>;
+    } catch {
+      throw new Refusal('timeout', 'No answer');
+    }
+  }
+
+  #told(event: { timestamp?: string }, names: SpaceId): Space | undefined {
+    this.#clock.learn(event.timestamp);
+    return this.#spaces.get(keyOf(names));
+  }
+
+  #online(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const { link, reason } = this.state;
+        if (link === 'connecting' || link === 'offline') return false;
+        if (link === 'online') resolve();
+        else reject(new Refusal(link === 'refused' ? 'unauthorized' : 'closed', reason || 'Not connected'));
+        return true;
+      };
+      if (look()) return;
+      const end = this.#store.subscribe(() => {
+        if (look()) end();
+      });
+    });
+  }
+
+  /** Looks at the time when the next thing changes by it. */
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    const instants = [...this.#spaces.values()].map((space) => space.nextClock()).filter((next) => next !== null);
+    if (instants.length === 0) return;
+    // Long waits are cut: a device that slept, or a clock that was corrected, is noticed.
+    const wait = Math.min(Math.max(0, Math.min(...instants) - this.now()) + 1, 30_000);
+    this.#timer = setTimeout(() => {
+      for (const space of this.#spaces.values()) space.dispatch({ kind: 'clock', now: this.now() });
+      this.#schedule();
+    }, wait);
+  }
+
+  #change(changes: Partial<ClientState>): void {
+    const before = this.#store.get();
+    const names = Object.keys(changes) as (keyof ClientState)[];
+    if (names.some((name) => before[name] !== changes[name])) this.#store.set({ ...before, ...changes });
+  }
+}
+
+interface Confirmed {
+  readonly userId: number | string | null;
+  readonly timestamp: string;
+  readonly expiresAt: string | null;
+}
+
+function keyOf({ sedeId, spazioId }: SpaceId): string {
+  return `${sedeId}/${spazioId}`;
+}

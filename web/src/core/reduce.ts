@@ -1,0 +1,365 @@
+/**
+ * How the state of a space follows from what happens: pure and total, so that a recorded list of events replays to the
+ * same picture. The reducer returns the very same object when an event changes nothing.
+ *
+ * An event never makes a day true by itself: a day is in sync only when a snapshot of it was applied at the space's
+ * position and every update since. Whatever breaks that chain (a gap, another epoch, a snapshot from further on) takes
+ * `inSync` away, and {@link daysToAsk} says which days have to be asked for.
+ */
+
+import type {
+  DayDate,
+  Position,
+  WireAnswer,
+  WireBoard,
+  WireJoined,
+  WireSnapshot,
+  WireUpdate,
+} from './protocol.js';
+import { entryOf, nextChangeAfter, slotAt, updatedEntry } from './slots.js';
+import type { Act, DayState, Ended, Entry, Pending, Slot, SpaceState } from './state.js';
+
+/** How long an act may be unanswered before it is in doubt, in ms. */
+export const DOUBT_MS = 5_000;
+
+/** How long the end of an own hold is told, in ms. */
+export const ENDED_SHOWN_MS = 60_000;
+
+/** What can happen. `now` is the server's time in ms. */
+export type Event =
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'disconnected'; readonly now: number }
+  | { readonly kind: 'watched'; readonly date: DayDate }
+  | { readonly kind: 'unwatched'; readonly date: DayDate }
+  | { readonly kind: 'joined'; readonly joined: WireJoined }
+  | { readonly kind: 'left' }
+  | { readonly kind: 'update'; readonly update: WireUpdate; readonly now: number }
+  | { readonly kind: 'snapshot'; readonly snapshot: WireSnapshot; readonly now: number }
+  | { readonly kind: 'board'; readonly board: WireBoard }
+  | { readonly kind: 'clock'; readonly now: number }
+  | {
+      readonly kind: 'asked';
+      readonly id: number;
+      readonly act: Act;
+      readonly date: DayDate;
+      readonly slots: readonly number[];
+      readonly now: number;
+    }
+  | { readonly kind: 'answered'; readonly id: number; readonly answer: WireAnswer }
+  | { readonly kind: 'abandoned'; readonly id: number }
+  | { readonly kind: 'refused'; readonly code: string; readonly message: string }
+  | { readonly kind: 'user_changed' };
+
+/** What the state is after an event. */
+export function reduce(state: SpaceState, event: Event): SpaceState {
+  switch (event.kind) {
+    case 'connected':
+      return changed(state, { link: 'online', offlineSince: null, isJoined: false, refusal: null });
+    case 'disconnected':
+      return state.link === 'offline' ? state : { ...state, link: 'offline', offlineSince: event.now, isJoined: false };
+    case 'watched':
+      return state.days.has(event.date) ? state : withDay(state, unknownDay(event.date));
+    case 'unwatched':
+      return withoutDay(state, event.date);
+    case 'joined':
+      return takeJoined(state, event.joined);
+    case 'left':
+      return changed(state, { isJoined: false });
+    case 'update':
+      return settle(takeUpdate(state, event.update, event.now));
+    case 'snapshot':
+      return settle(takeSnapshot(state, event.snapshot, event.now));
+    case 'board':
+      return takeBoard(state, event.board);
+    case 'clock':
+      return takeTime(state, event.now);
+    case 'asked':
+      return { ...state, pending: [...state.pending, pendingOf(event)] };
+    case 'answered':
+      return settle(noteAnswer(state, event.id, event.answer));
+    case 'abandoned':
+      return forgetPending(state, event.id);
+    case 'refused':
+      return { ...state, refusal: { code: event.code, message: event.message }, isJoined: false };
+    case 'user_changed':
+      return forgetUser(state);
+    default:
+      return state;
+  }
+}
+
+/** The days that the server has to be asked for, in order of date. */
+export function daysToAsk(state: SpaceState): DayDate[] {
+  return [...state.days.values()]
+    .filter((day) => !day.inSync)
+    .map((day) => day.date)
+    .sort();
+}
+
+/** From where the server can go on, if everything that is watched is known as of there. */
+export function resumePosition(state: SpaceState): Position | null {
+  const days = [...state.days.values()];
+  return state.position !== null && days.length > 0 && days.every((day) => day.inSync) ? state.position : null;
+}
+
+// Connection
+
+function takeJoined(state: SpaceState, joined: WireJoined): SpaceState {
+  const next = changed(state, { isJoined: true, refusal: null });
+  // What was missed follows, and nothing else: everything known stays true.
+  if (joined.recovered) return changed(next, { ahead: null });
+  // A new connection: where this server stands is where to start, whatever was heard on another one.
+  const position = { epoch: joined.epoch, version: joined.version };
+  const isSame = state.position !== null && samePosition(state.position, position);
+  const days = isSame ? next.days : mapDays(next.days, outOfSync);
+  const pastEpochs = next.pastEpochs.filter((epoch) => epoch !== position.epoch);
+  return { ...next, position: isSame ? next.position : position, ahead: null, pastEpochs, days };
+}
+
+// Events of the space
+
+function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceState {
+  const { position } = state;
+  // Before the first snapshot there is nothing to apply it to, and the snapshot will contain it.
+  if (position === null) return state;
+  if (state.pastEpochs.includes(update.epoch)) return askAnew(state);
+  if (update.epoch === position.epoch && update.version <= position.version) return state;
+  const isNext = update.epoch === position.epoch && update.version === position.version + 1;
+  if (!isNext) return noteAhead(state, { epoch: update.epoch, version: update.version });
+  const at = { epoch: update.epoch, version: update.version };
+  const next = { ...state, position: at, ahead: isReached(state.ahead, at) ? null : state.ahead, now: latest(state, now) };
+  const day = state.days.get(update.data.date);
+  if (day === undefined || !day.inSync) return next;
+  const entries = new Map(day.entries);
+  entries.set(update.data.id_slot, updatedEntry(day.entries.get(update.data.id_slot), update.data));
+  return withDay(next, shownDay(day, entries, next.now));
+}
+
+/** Something was missed before this: no day is known to be true until the server shows it. */
+function noteAhead(state: SpaceState, heard: Position): SpaceState {
+  const { ahead } = state;
+  const isFurther = ahead === null || ahead.epoch !== heard.epoch || ahead.version < heard.version;
+  return changed(state, { ahead: isFurther ? heard : ahead, days: mapDays(state.days, outOfSync) });
+}
+
+/** Of two epochs nobody but the server can say which is over: what it shows next is where to start. */
+function askAnew(state: SpaceState): SpaceState {
+  return { ...state, position: null, ahead: null, pastEpochs: [], days: mapDays(state.days, outOfSync) };
+}
+
+function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): SpaceState {
+  const position = { epoch: snapshot.epoch, version: snapshot.version };
+  if (isOfDoubtfulEpoch(state, position)) return askAnew(state);
+  if (isOld(state, position)) return state;
+  const isSame = state.position !== null && samePosition(state.position, position);
+  const isOtherEpoch = state.position !== null && state.position.epoch !== position.epoch;
+  const next: SpaceState = {
+    ...state,
+    position: isSame ? state.position : position,
+    ahead: null,
+    pastEpochs: isOtherEpoch ? pastWith(state) : state.pastEpochs,
+    // It stands at another version than the other days are known at.
+    days: isSame ? state.days : mapDays(state.days, outOfSync),
+    timeZone: snapshot.timeZone ?? state.timeZone,
+    now: latest(state, now),
+  };
+  const known = next.days.get(snapshot.date);
+  if (known === undefined) return next;
+  const entries = new Map(snapshot.slotsStatus.map((entry) => [entry.id_slot, entryOf(entry)]));
+  return withDay(next, shownDay({ ...known, inSync: true }, entries, next.now));
+}
+
+/** Whether it is unknown if the epoch of a snapshot is over: it was left, or another one was heard of since. */
+function isOfDoubtfulEpoch({ position, ahead, pastEpochs }: SpaceState, at: Position): boolean {
+  if (pastEpochs.includes(at.epoch)) return true;
+  return ahead !== null && ahead.epoch !== at.epoch && position?.epoch === at.epoch;
+}
+
+/** Whether a snapshot is from before what was applied or heard of. */
+function isOld({ position, ahead }: SpaceState, at: Position): boolean {
+  const isBefore = (known: Position | null) => known?.epoch === at.epoch && at.version < known.version;
+  return isBefore(position) || isBefore(ahead);
+}
+
+/** How many epochs that are over are remembered: one lasts for hours, and what is late is late by seconds. */
+const PAST_EPOCHS = 8;
+
+function pastWith({ position, pastEpochs }: SpaceState): readonly string[] {
+  return position === null ? pastEpochs : [...pastEpochs, position.epoch].slice(-PAST_EPOCHS);
+}
+
+function isReached(ahead: Position | null, at: Position): boolean {
+  return ahead === null || (ahead.epoch === at.epoch && ahead.version <= at.version);
+}
+
+function latest(state: SpaceState, now: number): number {
+  return Math.max(state.now, now);
+}
+
+/** A board over HTTP is a first picture: nothing follows it, so that it makes no day true. */
+function takeBoard(state: SpaceState, board: WireBoard): SpaceState {
+  const day = state.days.get(board.date);
+  if (day === undefined || day.isKnown) return state;
+  const entries = new Map(board.slots.map((entry) => [entry.id_slot, entryOf(entry)]));
+  const shown = shownDay(day, entries, state.now);
+  return withDay({ ...state, timeZone: board.timeZone ?? state.timeZone }, shown);
+}
+
+// Time
+
+function takeTime(state: SpaceState, now: number): SpaceState {
+  if (now === state.now) return state;
+  let days = state.days;
+  const ended: Ended[] = [];
+  for (const day of state.days.values()) {
+    const slots = slotsAt(day.entries, now, day.slots);
+    if (slots === day.slots) continue;
+    const gone = endedOf(day, slots);
+    if (gone.length > 0) ended.push({ date: day.date, slots: gone, at: now });
+    days = new Map(days).set(day.date, { ...day, slots });
+  }
+  const kept = state.ended.filter(({ at }) => now - at < ENDED_SHOWN_MS);
+  const allEnded = ended.length === 0 && kept.length === state.ended.length ? state.ended : [...kept, ...ended];
+  const pending = doubtAfter(state.pending, now);
+  if (days === state.days && pending === state.pending && allEnded === state.ended) {
+    // The time alone is no change that anybody draws: countdowns ask the client for it. But what was due has been looked at.
+    const due = nextClock(state);
+    return due !== null && due <= now ? { ...state, now } : state;
+  }
+  return { ...state, now, days, pending, ended: allEnded };
+}
+
+/** The own holds that have ended between two pictures of a day. */
+function endedOf(day: DayState, after: readonly Slot[]): number[] {
+  const byNumber = new Map(after.map((slot) => [slot.number, slot]));
+  const wasOwnHold = day.slots.filter((slot) => slot.mine && slot.status === 'occupied');
+  return wasOwnHold.filter((slot) => byNumber.get(slot.number)?.status !== 'occupied').map((slot) => slot.number);
+}
+
+function doubtAfter(pending: readonly Pending[], now: number): readonly Pending[] {
+  const isNew = (one: Pending) => !one.isDoubtful && one.at === null && now - one.since >= DOUBT_MS;
+  return pending.some(isNew) ? pending.map((one) => (isNew(one) ? { ...one, isDoubtful: true } : one)) : pending;
+}
+
+// Acts
+
+function pendingOf(asked: Extract<Event, { kind: 'asked' }>): Pending {
+  const { id, act, date, slots, now } = asked;
+  return { id, act, date, slots, since: now, isDoubtful: false, at: null };
+}
+
+function noteAnswer(state: SpaceState, id: number, { epoch, version }: WireAnswer): SpaceState {
+  const at = { epoch, version };
+  const pending = state.pending.map((one) => (one.id === id ? { ...one, at, isDoubtful: false } : one));
+  return { ...state, pending };
+}
+
+function forgetPending(state: SpaceState, id: number): SpaceState {
+  const pending = state.pending.filter((one) => one.id !== id);
+  return pending.length === state.pending.length ? state : { ...state, pending };
+}
+
+/** An answered act is pending until its effect is shown; under another epoch nothing tells, and the snapshot shows all. */
+function settle(state: SpaceState): SpaceState {
+  const { position } = state;
+  if (position === null || state.pending.length === 0) return state;
+  const isShown = ({ at, date }: Pending) => {
+    if (at === null) return false;
+    const isInSync = state.days.get(date)?.inSync ?? true;
+    return isInSync && (at.epoch !== position.epoch || at.version <= position.version);
+  };
+  const pending = state.pending.filter((one) => !isShown(one));
+  return pending.length === state.pending.length ? state : { ...state, pending };
+}
+
+// User
+
+/** What was somebody else's is not shown as one's own, not even until the next answer. */
+function forgetUser(state: SpaceState): SpaceState {
+  const forget = (day: DayState): DayState => ({ ...day, inSync: false, isKnown: false, entries: new Map(), slots: [] });
+  return {
+    ...state,
+    days: mapDays(state.days, forget),
+    position: null,
+    ahead: null,
+    pending: [],
+    ended: [],
+    isJoined: false,
+  };
+}
+
+// Days
+
+function unknownDay(date: DayDate): DayState {
+  return { date, inSync: false, isKnown: false, slots: [], entries: new Map() };
+}
+
+function outOfSync(day: DayState): DayState {
+  return day.inSync ? { ...day, inSync: false } : day;
+}
+
+function shownDay(day: DayState, entries: ReadonlyMap<number, Entry>, now: number): DayState {
+  return { ...day, isKnown: true, entries, slots: slotsAt(entries, now, day.slots) };
+}
+
+function mapDays(days: SpaceState['days'], map: (day: DayState) => DayState): SpaceState['days'] {
+  const mapped = [...days.values()].map(map);
+  const isSame = mapped.every((day) => days.get(day.date) === day);
+  return isSame ? days : new Map(mapped.map((day) => [day.date, day]));
+}
+
+function withDay(state: SpaceState, day: DayState): SpaceState {
+  return { ...state, days: new Map(state.days).set(day.date, day) };
+}
+
+function withoutDay(state: SpaceState, date: DayDate): SpaceState {
+  if (!state.days.has(date)) return state;
+  const days = new Map(state.days);
+  days.delete(date);
+  return { ...state, days, ended: state.ended.filter((one) => one.date !== date) };
+}
+
+/** The slots in order; those that did not change are the same objects as before, and so is the list where none did. */
+function slotsAt(entries: ReadonlyMap<number, Entry>, now: number, before: readonly Slot[]): readonly Slot[] {
+  const known = new Map(before.map((slot) => [slot.number, slot]));
+  const slots = [...entries.values()].map((entry) => {
+    const slot = slotAt(entry, now);
+    const same = known.get(slot.number);
+    return same !== undefined && isSameSlot(same, slot) ? same : slot;
+  });
+  slots.sort((a, b) => a.number - b.number);
+  const isSame = slots.length === before.length && slots.every((slot, index) => slot === before[index]);
+  return isSame ? before : slots;
+}
+
+function isSameSlot(a: Slot, b: Slot): boolean {
+  const names = Object.keys(a) as (keyof Slot)[];
+  return names.every((name) => (name === 'data' ? isSameData(a.data, b.data) : a[name] === b[name]));
+}
+
+function isSameData(a: Slot['data'], b: Slot['data']): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
+
+function samePosition(a: Position, b: Position): boolean {
+  return a.epoch === b.epoch && a.version === b.version;
+}
+
+function changed(state: SpaceState, changes: Partial<SpaceState>): SpaceState {
+  const names = Object.keys(changes) as (keyof SpaceState)[];
+  return names.every((name) => state[name] === changes[name]) ? state : { ...state, ...changes };
+}
+
+/** When the state changes without an event, by the server's clock; `null` when never. */
+export function nextClock(state: SpaceState): number | null {
+  const instants: number[] = [];
+  for (const day of state.days.values()) {
+    for (const entry of day.entries.values()) {
+      const next = nextChangeAfter(entry, state.now);
+      if (next !== null) instants.push(next);
+    }
+  }
+  for (const one of state.pending) if (one.at === null && !one.isDoubtful) instants.push(one.since + DOUBT_MS);
+  for (const { at } of state.ended) instants.push(at + ENDED_SHOWN_MS);
+  return instants.length === 0 ? null : Math.min(...instants);
+}
