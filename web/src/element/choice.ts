@@ -1,0 +1,110 @@
+/**
+ * What a person has chosen: a span of time of one space and day. It is kept as instants, so that it means the same when
+ * slots get other numbers, and it is empty for any other space or day. Pure, so that a recorded list of taps replays.
+ */
+
+import type { DayDate, SpaceId } from '../core/protocol.js';
+import type { Slot } from '../core/state.js';
+
+/** A chosen span. */
+export interface Choice extends SpaceId {
+  readonly date: DayDate;
+  /** The start of the first slot and the end of the last one, in ms. */
+  readonly from: number;
+  readonly to: number;
+  /** The start of the slot that was chosen first: a range goes from it to the one chosen second. */
+  readonly anchor: number;
+  /** Whether both ends were chosen: the next tap begins anew. */
+  readonly isComplete: boolean;
+}
+
+/** What has become of a choice. */
+export interface Looked {
+  /** The slots of the span that are free. */
+  readonly free: readonly Slot[];
+  /** Those that are not free any more. */
+  readonly lost: readonly Slot[];
+}
+
+/** Where a range had to stop, and at what. */
+export interface Ranged {
+  readonly choice: Choice;
+  readonly stoppedAt: Slot | null;
+}
+
+/** A tap on a free slot: the start and the end; the next one: the range between; the third begins anew. */
+export function tap(choice: Choice | null, place: SpaceId, date: DayDate, slots: readonly Slot[], slot: Slot): Ranged | null {
+  const present = choiceAt(choice, place, date);
+  if (present === null || present.isComplete) return begin(place, date, slot);
+  if (isOnlyOne(present, slot)) return { choice: present, stoppedAt: null };
+  return extendTo(present, slots, slot, true);
+}
+
+/** The range from where the choice began to a slot: by a drag, by Shift, or by a handle. It stops at what is not free. */
+export function extendTo(choice: Choice, slots: readonly Slot[], slot: Slot, isComplete: boolean): Ranged | null {
+  const target = slot.startsAt;
+  const inOrder = slots.filter((one) => one.startsAt !== null);
+  const anchorIndex = inOrder.findIndex((one) => one.startsAt === choice.anchor);
+  const targetIndex = inOrder.findIndex((one) => one.startsAt === target);
+  if (target === null || anchorIndex < 0 || targetIndex < 0) return null;
+  const step = targetIndex < anchorIndex ? -1 : 1;
+  let last = anchorIndex;
+  let stoppedAt: Slot | null = null;
+  for (let index = anchorIndex + step; index !== targetIndex + step; index += step) {
+    const one = inOrder[index];
+    if (one === undefined) break;
+    if (one.status !== 'available') {
+      stoppedAt = one;
+      break;
+    }
+    last = index;
+  }
+  const [first, end] = last < anchorIndex ? [inOrder[last], inOrder[anchorIndex]] : [inOrder[anchorIndex], inOrder[last]];
+  if (first?.startsAt == null || end?.endsAt == null) return null;
+  return { choice: { ...choice, from: first.startsAt, to: end.endsAt, isComplete }, stoppedAt };
+}
+
+/** The choice where it belongs to a space and day; nothing is chosen anywhere else. */
+export function choiceAt(choice: Choice | null, { sedeId, spazioId }: SpaceId, date: DayDate): Choice | null {
+  const isHere = choice?.sedeId === sedeId && choice.spazioId === spazioId && choice.date === date;
+  return isHere ? choice : null;
+}
+
+/** What is free of a choice now, and what is not. */
+export function look(choice: Choice, slots: readonly Slot[]): Looked {
+  const chosen = slots.filter((slot) => isIn(choice, slot));
+  return {
+    free: chosen.filter((slot) => slot.status === 'available'),
+    lost: chosen.filter((slot) => slot.status !== 'available'),
+  };
+}
+
+/** The longest part of a choice that is still free, the earliest of equals; `null` where nothing is. */
+export function restOf(choice: Choice, slots: readonly Slot[]): Choice | null {
+  let best: Slot[] = [];
+  let run: Slot[] = [];
+  for (const slot of slots.filter((one) => isIn(choice, one))) {
+    run = slot.status === 'available' ? [...run, slot] : [];
+    if (run.length > best.length) best = run;
+  }
+  const [first] = best;
+  const last = best.at(-1);
+  if (first?.startsAt == null || last?.endsAt == null) return null;
+  return { ...choice, from: first.startsAt, to: last.endsAt, anchor: first.startsAt, isComplete: true };
+}
+
+/** Whether a slot is in the span. */
+export function isIn(choice: Choice, slot: Slot): boolean {
+  return slot.startsAt !== null && slot.startsAt >= choice.from && slot.startsAt < choice.to;
+}
+
+function begin({ sedeId, spazioId }: SpaceId, date: DayDate, slot: Slot): Ranged | null {
+  if (slot.status !== 'available' || slot.startsAt === null || slot.endsAt === null) return null;
+  const { startsAt: from, endsAt: to } = slot;
+  return { choice: { sedeId, spazioId, date, from, to, anchor: from, isComplete: false }, stoppedAt: null };
+}
+
+function isOnlyOne(choice: Choice, slot: Slot): boolean {
+  return choice.from === slot.startsAt && choice.to === slot.endsAt;
+}
+
