@@ -29,7 +29,7 @@ export const italian: Texts = {
   clear: 'Deseleziona',
   chooseHint: 'Tocca l’inizio, poi la fine',
   slotsOf: (space, day) => `${space}, ${day}`,
-  span: (from, to) => `dalle ${from} alle ${to}`,
+  span: (from, to) => `${from}–${to}`,
   chosen: (span, duration) => `${span}, ${duration}`,
   stoppedAt: (span, status) => `Si ferma prima delle ${span}: ${status}`,
   lost: (span) => `Qualcuno ha preso ${span}`,

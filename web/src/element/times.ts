@@ -1,0 +1,103 @@
+/** How instants are told: in the space's own zone, always as a span, and both hours of a long night apart. */
+
+import type { Slot } from '../core/state.js';
+import type { Texts } from '../texts/index.js';
+
+/** Tells the times of one day of one space. */
+export class Times {
+  readonly #texts: Texts;
+  readonly #zone: string;
+  readonly #clock: Intl.DateTimeFormat;
+  readonly #named: Intl.DateTimeFormat;
+  readonly #ambiguous: ReadonlySet<string>;
+
+  /** `slots` are those of the day: a start that comes twice among them is told with the zone's short name. */
+  constructor(texts: Texts, zone: string | null, slots: readonly Slot[]) {
+    this.#texts = texts;
+    this.#zone = zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+    this.#clock = clockOf(texts.language, this.#zone);
+    this.#named = clockOf(texts.language, this.#zone, 'short');
+    this.#ambiguous = repeated(slots.map((slot) => (slot.startsAt === null ? slot.orario : this.#clock.format(slot.startsAt))));
+  }
+
+  /** `10:00`, or `02:00 (CEST)` where 02:00 comes twice. */
+  start(slot: Slot): string {
+    return slot.startsAt === null ? slot.orario : this.#at(slot.startsAt);
+  }
+
+  /** `10:00–11:00` of one slot, or from the first to the last of several neighbours. */
+  span(first: Slot, last: Slot = first): string {
+    if (last.endsAt === null) return this.start(first);
+    return this.#texts.span(this.start(first), this.#at(last.endsAt));
+  }
+
+  /** The spans of slots, neighbours as one: `10:00–12:00, 14:00–15:00`. */
+  spans(slots: readonly Slot[]): string {
+    return neighbours(slots)
+      .map((run) => this.span(run[0] as Slot, run.at(-1)))
+      .join(', ');
+  }
+
+  /** A time of day by itself. */
+  clock(instant: number): string {
+    return this.#clock.format(instant);
+  }
+
+  /** The same span on the viewer's own clock, where that shows another time; else `null`. */
+  ownSpan(slot: Slot): string | null {
+    if (slot.startsAt === null || slot.endsAt === null) return null;
+    const own = clockOf(this.#texts.language, undefined);
+    const isSame = own.format(slot.startsAt) === this.#clock.format(slot.startsAt);
+    return isSame ? null : this.#texts.span(own.format(slot.startsAt), own.format(slot.endsAt));
+  }
+
+  /** The zone's name where it differs from the viewer's at some slot of the day. */
+  foreignZone(slots: readonly Slot[]): string | null {
+    return slots.some((slot) => this.ownSpan(slot) !== null) ? this.#zone : null;
+  }
+
+  #at(instant: number): string {
+    const plain = this.#clock.format(instant);
+    if (!this.#ambiguous.has(plain)) return plain;
+    const name = this.#named.formatToParts(instant).find(({ type }) => type === 'timeZoneName')?.value ?? '';
+    return `${plain} (${name})`;
+  }
+}
+
+/** `1 h 30 min` in words: `1 hour 30 minutes`. */
+export function duration(texts: Texts, millis: number): string {
+  const minutes = Math.round(millis / 60_000);
+  const [hours, rest] = [Math.floor(minutes / 60), minutes % 60];
+  return [hours > 0 ? texts.hours(hours) : '', rest > 0 || hours === 0 ? texts.minutes(rest) : ''].filter(Boolean).join(' ');
+}
+
+/** `14:32`: minutes and seconds that are left. */
+export function countdown(millis: number): string {
+  const seconds = Math.max(0, Math.ceil(millis / 1_000));
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+}
+
+/** Slots in runs of neighbours: each begins where the one before ends. */
+export function neighbours(slots: readonly Slot[]): Slot[][] {
+  const runs: Slot[][] = [];
+  for (const slot of slots) {
+    const run = runs.at(-1);
+    if (run !== undefined && run.at(-1)?.endsAt === slot.startsAt && slot.startsAt !== null) run.push(slot);
+    else runs.push([slot]);
+  }
+  return runs;
+}
+
+function clockOf(language: string, timeZone: string | undefined, timeZoneName?: 'short'): Intl.DateTimeFormat {
+  return new Intl.DateTimeFormat(language, {
+    hour: '2-digit',
+    minute: '2-digit',
+    hourCycle: 'h23',
+    ...(timeZone && { timeZone }),
+    ...(timeZoneName && { timeZoneName }),
+  });
+}
+
+function repeated(texts: readonly string[]): ReadonlySet<string> {
+  return new Set(texts.filter((text, index) => texts.indexOf(text) !== index));
+}
