@@ -4,6 +4,7 @@ import { io, type Socket } from 'socket.io-client';
 
 import { ServerClock } from './clock.js';
 import type { SpaceId, WireJoined, WireSnapshot, WireUpdate } from './core/protocol.js';
+import { Calls } from './http.js';
 import { Refusal } from './refusal.js';
 import { Space, type Wire } from './space.js';
 import { Store } from './store.js';
@@ -29,6 +30,8 @@ export interface ConnectOptions {
   /** Where the node is; by itself where the page came from. */
   readonly url?: string;
   readonly token?: TokenSource;
+  /** How long an answer may take before the call is repeated, in ms: 10,000. */
+  readonly answerTimeout?: number;
 }
 
 /** What is known of the connection. */
@@ -41,9 +44,13 @@ export interface ClientState {
   readonly userId: string | null | undefined;
   /** When the token ends, in ms since 1970 UTC. */
   readonly expiresAt: number | null;
+  /** Whether the token says that it is staff's: for showing only, since the server is the one that checks it. */
+  readonly isStaff: boolean;
 }
 
-const INITIAL: ClientState = { link: 'connecting', reason: '', userId: undefined, expiresAt: null };
+const INITIAL: ClientState = { link: 'connecting', reason: '', userId: undefined, expiresAt: null, isStaff: false };
+
+const STAFF_ROLES: ReadonlySet<unknown> = new Set(['responsabile', 'gestore', 'amministratore', 'admin', 'servizio']);
 
 /** Connects to a node. */
 export function connect(options: ConnectOptions = {}): Client {
@@ -57,26 +64,38 @@ export class Client {
   readonly #store = new Store<ClientState>(INITIAL);
   readonly #spaces = new Map<string, Space>();
   readonly #wire: Wire;
+  /** The calls over HTTP, with the token of the connection. */
+  readonly calls: Calls;
+  readonly #answerTimeout: number;
   #token: TokenSource;
+  /** The token that the connection has, or is being made with. */
+  #present: Promise<TokenAnswer> | undefined;
   #wasConnected = false;
   #wasRefused = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #unconfirmed: ReturnType<typeof setTimeout> | undefined;
 
   /** For {@link connect}. */
-  constructor({ url, token }: ConnectOptions) {
+  constructor({ url, token, answerTimeout = ANSWER_MS }: ConnectOptions) {
     this.#token = token;
+    this.#answerTimeout = answerTimeout;
     const options = {
       auth: (take: (auth: object) => void) => void this.#answerAuth(take),
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
       forceNew: true,
     };
+    this.calls = new Calls(url ?? '', () => this.#present ?? this.#askToken({ reason: 'connect' }));
     this.#socket = url === undefined ? io(options) : io(url, options);
     this.#wire = {
       now: () => this.now(),
       isOnline: () => this.state.link === 'online',
       request: (event, payload) => this.request(event, payload),
       online: () => this.#online(),
+      board: (space, date) => this.calls.board(space, date),
+      describe: (space) => this.calls.describe(space),
+      asksForOwners: (state) => this.state.isStaff || (!state.marksOwn && typeof this.state.userId === 'string'),
+      keep: (space) => this.#keep(space),
       forget: (space) => this.#spaces.delete(keyOf(space.id)),
       schedule: () => this.#schedule(),
     };
@@ -100,10 +119,7 @@ export class Client {
   space({ sedeId, spazioId }: SpaceId): Space {
     const id = { sedeId: Number(sedeId), spazioId: Number(spazioId) };
     const key = keyOf(id);
-    const space = this.#spaces.get(key) ?? new Space(id, this.#wire);
-    this.#spaces.set(key, space);
-    if (this.state.link === 'online') space.connected();
-    return space;
+    return this.#spaces.get(key) ?? this.#keep(new Space(id, this.#wire));
   }
 
   /** Goes on with another token: in place where it is of the same user, else by connecting again. */
@@ -112,8 +128,9 @@ export class Client {
     const value = await this.#askToken({ reason: 'reconnect' });
     if (value && this.state.link === 'online' && (await this.#refresh(value))) return;
     this.#wasRefused = false;
+    this.#socket.disconnect();
     this.#change({ link: 'connecting', reason: '' });
-    this.#socket.disconnect().connect();
+    this.#socket.connect();
   }
 
   /**
@@ -138,6 +155,7 @@ export class Client {
   /** Ends the connection for good. */
   close(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#unconfirmed);
     this.#spaces.clear();
     this.#change({ link: 'closed', reason: '' });
     this.#socket.removeAllListeners();
@@ -146,6 +164,7 @@ export class Client {
 
   #listen(): void {
     const on = <T>(event: string, take: (payload: T) => void) => this.#socket.on(event, take as (payload: unknown) => void);
+    this.#socket.on('connect', () => this.#expectConfirmation());
     this.#socket.on('disconnect', (reason) => this.#disconnected(reason));
     this.#socket.on('connect_error', (error) => this.#connectFailed(error));
     on('connection_confirmed', (event: Confirmed) => this.#confirmed(event));
@@ -156,8 +175,15 @@ export class Client {
     on('slots_status_update', (event: WireSnapshot) => this.#told(event, event)?.shown(event));
   }
 
+  /** A connection that is not confirmed is of no use: a new one is made. */
+  #expectConfirmation(): void {
+    clearTimeout(this.#unconfirmed);
+    this.#unconfirmed = setTimeout(() => this.#socket.io.engine.close(), this.#answerTimeout);
+  }
+
   /** Joins wait for this: only it says who the connection belongs to. */
   #confirmed(event: Confirmed): void {
+    clearTimeout(this.#unconfirmed);
     this.#clock.forget();
     this.#clock.learn(event.timestamp);
     this.#wasConnected = true;
@@ -173,6 +199,7 @@ export class Client {
   }
 
   #disconnected(reason: string): void {
+    clearTimeout(this.#unconfirmed);
     const now = this.now();
     this.#change({ link: this.#socket.active ? 'offline' : 'closed', reason });
     for (const space of this.#spaces.values()) space.dispatch({ kind: 'disconnected', now });
@@ -201,7 +228,8 @@ export class Client {
   async #refresh(token: string): Promise<boolean> {
     try {
       const { expiresAt } = await this.request('refresh_token', { token });
-      if (typeof expiresAt === 'string') this.#change({ expiresAt: Date.parse(expiresAt) });
+      this.#present = Promise.resolve(token);
+      this.#change({ isStaff: isStaff(token), ...(typeof expiresAt === 'string' && { expiresAt: Date.parse(expiresAt) }) });
       return true;
     } catch (error) {
       if (error instanceof Refusal) return false;
@@ -211,11 +239,19 @@ export class Client {
 
   async #answerAuth(take: (auth: object) => void): Promise<void> {
     const reason = this.#wasRefused ? 'refused' : this.#wasConnected ? 'reconnect' : 'connect';
-    const token = await this.#askToken({ reason });
+    // A first board may have asked for it already.
+    const token = await (reason === 'connect' ? (this.#present ?? this.#askToken({ reason })) : this.#askToken({ reason }));
+    this.#change({ isStaff: isStaff(token) });
     take(token ? { token } : {});
   }
 
-  async #askToken(why: TokenReason): Promise<TokenAnswer> {
+  #askToken(why: TokenReason): Promise<TokenAnswer> {
+    const answer = this.#tokenFrom(why);
+    if (why.reason !== 'expiring') this.#present = answer;
+    return answer;
+  }
+
+  async #tokenFrom(why: TokenReason): Promise<TokenAnswer> {
     try {
       return typeof this.#token === 'function' ? await this.#token(why) : this.#token;
     } catch {
@@ -226,10 +262,18 @@ export class Client {
 
   async #answerOf(event: string, payload: object): Promise<Record<string, unknown>> {
     try {
-      return Object(await this.#socket.timeout(ANSWER_MS).emitWithAck(event, payload)) as Record<string, unknown>;
+      return Object(await this.#socket.timeout(this.#answerTimeout).emitWithAck(event, payload)) as Record<string, unknown>;
     } catch {
       throw new Refusal('timeout', 'No answer');
     }
+  }
+
+  #keep(space: Space): Space {
+    const key = keyOf(space.id);
+    if (this.#spaces.get(key) === space) return space;
+    this.#spaces.set(key, space);
+    if (this.state.link === 'online') space.connected();
+    return space;
   }
 
   #told(event: { timestamp?: string }, names: SpaceId): Space | undefined {
@@ -277,6 +321,16 @@ interface Confirmed {
   readonly userId: number | string | null;
   readonly timestamp: string;
   readonly expiresAt: string | null;
+}
+
+/** What the token says of its bearer. */
+function isStaff(token: TokenAnswer): boolean {
+  try {
+    const payload = (token ?? '').split('.')[1]?.replaceAll('-', '+').replaceAll('_', '/') ?? '';
+    return STAFF_ROLES.has((JSON.parse(atob(payload)) as { ruolo?: unknown }).ruolo);
+  } catch {
+    return false;
+  }
 }
 
 function keyOf({ sedeId, spazioId }: SpaceId): string {

@@ -1,6 +1,15 @@
 /** One space over one join: its days, its acts, and what keeps its state true. */
 
-import type { DayDate, SpaceId, WireAnswer, WireJoined, WireSnapshot, WireUpdate } from './core/protocol.js';
+import type {
+  DayDate,
+  SpaceId,
+  WireAnswer,
+  WireBoard,
+  WireDescription,
+  WireJoined,
+  WireSnapshot,
+  WireUpdate,
+} from './core/protocol.js';
 import { daysToAsk, nextClock, reduce, resumePosition, type Event } from './core/reduce.js';
 import { initialState, type Act, type DayState, type SpaceState } from './core/state.js';
 import { Refusal } from './refusal.js';
@@ -15,6 +24,9 @@ const ACT_TIME_MS = 30_000;
 
 /** How long a space is still followed when nobody looks at it any more, so that a page that is drawn anew finds it. */
 const LINGER_MS = 2_000;
+
+/** How long changes are gathered before staff, or the user of a server of 0.1, asks whose the slots are. */
+const OWNERS_MS = 300;
 
 const EVENTS: Readonly<Record<Act, string>> = {
   hold: 'hold_slot',
@@ -31,6 +43,13 @@ export interface Wire {
   request(event: string, payload: object): Promise<Record<string, unknown>>;
   /** Resolves when the connection is there; rejects when the client is closed. */
   online(): Promise<void>;
+  /** @throws {Refusal} */
+  board(space: SpaceId, date: DayDate): Promise<WireBoard>;
+  /** @throws {Refusal} */
+  describe(space: SpaceId): Promise<WireDescription>;
+  /** Whether only a board over HTTP says whose the slots are. */
+  asksForOwners(state: SpaceState): boolean;
+  keep(space: Space): void;
   forget(space: Space): void;
   schedule(): void;
 }
@@ -52,6 +71,7 @@ export class Space {
   #isAsking = false;
   #lastAct = 0;
   #lingering: ReturnType<typeof setTimeout> | undefined;
+  #owners: ReturnType<typeof setTimeout> | undefined;
 
   /** For the client. */
   constructor(id: SpaceId, wire: Wire) {
@@ -71,8 +91,11 @@ export class Space {
   /** Begins to follow a day, until {@link Day.close}. */
   day(date: DayDate): Day {
     clearTimeout(this.#lingering);
+    this.#wire.keep(this);
     this.#watchers.set(date, (this.#watchers.get(date) ?? 0) + 1);
     this.dispatch({ kind: 'watched', date });
+    void this.#describe();
+    void this.#show(date);
     void this.#follow();
     return new Day(this, date, () => this.#unwatch(date));
   }
@@ -105,6 +128,8 @@ export class Space {
   /** For the client: connected and confirmed. */
   connected(): void {
     this.dispatch({ kind: 'connected' });
+    void this.#describe();
+    if (this.#wire.asksForOwners(this.state)) this.#showOwners();
     void this.#follow();
   }
 
@@ -116,12 +141,14 @@ export class Space {
   /** For the client: a `slot_update`. */
   updated(update: WireUpdate): void {
     this.dispatch({ kind: 'update', update, now: this.#wire.now() });
+    if (this.#watchers.has(update.data.date) && this.#wire.asksForOwners(this.state)) this.#showOwners();
     void this.#follow();
   }
 
   /** For the client: a `slots_status_update`. */
   shown(snapshot: WireSnapshot): void {
     this.dispatch({ kind: 'snapshot', snapshot, now: this.#wire.now() });
+    if (this.#watchers.has(snapshot.date) && this.#wire.asksForOwners(this.state)) this.#showOwners();
     void this.#follow();
   }
 
@@ -133,6 +160,26 @@ export class Space {
   /** For the client: when the time is to be looked at; `null` when never. */
   nextClock(): number | null {
     return nextClock(this.state);
+  }
+
+  /** What the space is called, and how its days are divided: without it a board has no end times from a server of 0.1. */
+  async #describe(): Promise<void> {
+    if (this.state.slotMinutes !== null || this.#watchers.size === 0) return;
+    const description = await this.#wire.describe(this.id).catch(() => null);
+    if (description) this.dispatch({ kind: 'described', description });
+  }
+
+  /** A first picture, beside the socket. */
+  async #show(date: DayDate): Promise<void> {
+    const board = await this.#wire.board(this.id, date).catch(() => null);
+    if (board) this.dispatch({ kind: 'board', board });
+  }
+
+  #showOwners(): void {
+    this.#owners ??= setTimeout(() => {
+      this.#owners = undefined;
+      for (const date of this.#watchers.keys()) void this.#show(date);
+    }, OWNERS_MS);
   }
 
   /** A repeat names the hold that is meant, so that it never touches another one. */
@@ -220,9 +267,13 @@ export class Space {
 
   #leave(): void {
     if (this.#watchers.size > 0) return;
+    clearTimeout(this.#owners);
+    this.#owners = undefined;
     this.#wire.forget(this);
-    if (!this.state.isJoined || !this.#wire.isOnline()) return;
-    this.#wire.request('leave_space', this.id).catch(() => undefined);
+    const wasJoined = this.state.isJoined;
+    for (const date of this.state.days.keys()) this.dispatch({ kind: 'unwatched', date });
+    this.dispatch({ kind: 'left' });
+    if (wasJoined && this.#wire.isOnline()) this.#wire.request('leave_space', this.id).catch(() => undefined);
   }
 }
 

@@ -68,6 +68,13 @@ export interface WireBoard extends Position {
   readonly slots: readonly WireEntry[];
 }
 
+/** What `GET /api/spaces/{sedeId}/{idSpazio}` tells of a space. */
+export interface WireDescription {
+  readonly name?: string | null;
+  readonly timezone: string;
+  readonly slotMinutes: number;
+}
+
 /** `joined_space`. */
 export interface WireJoined extends Position, SpaceId {
   readonly recovered: boolean;

@@ -12,12 +12,13 @@ import type {
   Position,
   WireAnswer,
   WireBoard,
+  WireDescription,
   WireJoined,
   WireSnapshot,
   WireUpdate,
 } from './protocol.js';
-import { entryOf, nextChangeAfter, slotAt, updatedEntry } from './slots.js';
-import type { Act, DayState, Ended, Entry, Pending, Slot, SpaceState } from './state.js';
+import { claimedEntry, entryOf, nextChangeAfter, slotAt, updatedEntry, withInstants } from './slots.js';
+import type { Act, Claim, DayState, Ended, Entry, Pending, Slot, SpaceState } from './state.js';
 
 /** How long an act may be unanswered before it is in doubt, in ms. */
 export const DOUBT_MS = 5_000;
@@ -36,6 +37,7 @@ export type Event =
   | { readonly kind: 'update'; readonly update: WireUpdate; readonly now: number }
   | { readonly kind: 'snapshot'; readonly snapshot: WireSnapshot; readonly now: number }
   | { readonly kind: 'board'; readonly board: WireBoard }
+  | { readonly kind: 'described'; readonly description: WireDescription }
   | { readonly kind: 'clock'; readonly now: number }
   | {
       readonly kind: 'asked';
@@ -71,6 +73,8 @@ export function reduce(state: SpaceState, event: Event): SpaceState {
       return settle(takeSnapshot(state, event.snapshot, event.now));
     case 'board':
       return takeBoard(state, event.board);
+    case 'described':
+      return takeDescription(state, event.description);
     case 'clock':
       return takeTime(state, event.now);
     case 'asked':
@@ -127,12 +131,18 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
   const isNext = update.epoch === position.epoch && update.version === position.version + 1;
   if (!isNext) return noteAhead(state, { epoch: update.epoch, version: update.version });
   const at = { epoch: update.epoch, version: update.version };
-  const next = { ...state, position: at, ahead: isReached(state.ahead, at) ? null : state.ahead, now: latest(state, now) };
+  const next: SpaceState = {
+    ...state,
+    position: at,
+    ahead: isReached(state.ahead, at) ? null : state.ahead,
+    claims: claimsAfter(state.claims, update),
+    now: latest(state, now),
+  };
   const day = state.days.get(update.data.date);
   if (day === undefined || !day.inSync) return next;
   const entries = new Map(day.entries);
   entries.set(update.data.id_slot, updatedEntry(day.entries.get(update.data.id_slot), update.data));
-  return withDay(next, shownDay(day, entries, next.now));
+  return withDay(next, shownDay(day, entries, next));
 }
 
 /** Something was missed before this: no day is known to be true until the server shows it. */
@@ -161,12 +171,13 @@ function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): S
     // It stands at another version than the other days are known at.
     days: isSame ? state.days : mapDays(state.days, outOfSync),
     timeZone: snapshot.timeZone ?? state.timeZone,
+    marksOwn: marksOwn(state, snapshot.slotsStatus),
     now: latest(state, now),
   };
   const known = next.days.get(snapshot.date);
   if (known === undefined) return next;
   const entries = new Map(snapshot.slotsStatus.map((entry) => [entry.id_slot, entryOf(entry)]));
-  return withDay(next, shownDay({ ...known, inSync: true }, entries, next.now));
+  return withDay(next, shownDay({ ...known, inSync: true }, withOwners(entries, known.entries), next));
 }
 
 /** Whether it is unknown if the epoch of a snapshot is over: it was left, or another one was heard of since. */
@@ -196,13 +207,43 @@ function latest(state: SpaceState, now: number): number {
   return Math.max(state.now, now);
 }
 
-/** A board over HTTP is a first picture: nothing follows it, so that it makes no day true. */
+/**
+ * A board over HTTP is a first picture: nothing follows it, so that it makes no day true. It also says whose slots are,
+ * which staff hears nowhere else: that is kept for each slot that is as it was there.
+ */
 function takeBoard(state: SpaceState, board: WireBoard): SpaceState {
   const day = state.days.get(board.date);
-  if (day === undefined || day.isKnown) return state;
-  const entries = new Map(board.slots.map((entry) => [entry.id_slot, entryOf(entry)]));
-  const shown = shownDay(day, entries, state.now);
-  return withDay({ ...state, timeZone: board.timeZone ?? state.timeZone }, shown);
+  if (day === undefined) return state;
+  const told = new Map(board.slots.map((entry) => [entry.id_slot, entryOf(entry)]));
+  const next = {
+    ...state,
+    timeZone: board.timeZone ?? state.timeZone,
+    marksOwn: marksOwn(state, board.slots),
+  };
+  return withDay(next, shownDay(day, day.isKnown ? withOwners(day.entries, told) : told, next));
+}
+
+/** The entries with the owners that others of the same state have, where they do not tell them. */
+function withOwners(entries: ReadonlyMap<number, Entry>, others: ReadonlyMap<number, Entry>): ReadonlyMap<number, Entry> {
+  const owned = new Map(entries);
+  for (const [number, entry] of entries) {
+    const other = others.get(number);
+    if (other === undefined || other.status !== entry.status || other.heldUntil !== entry.heldUntil) continue;
+    const [mine, user] = [entry.mine || other.mine, entry.user ?? other.user];
+    if (mine !== entry.mine || user !== entry.user) owned.set(number, { ...entry, mine, user });
+  }
+  return owned;
+}
+
+/** A server that tells when slots start marks the own ones, too. */
+function marksOwn(state: SpaceState, entries: readonly { readonly startsAt?: string }[]): boolean {
+  return state.marksOwn || entries.some(({ startsAt }) => startsAt !== undefined);
+}
+
+function takeDescription(state: SpaceState, { name, timezone, slotMinutes }: WireDescription): SpaceState {
+  const next = changed(state, { name: name ?? null, timeZone: timezone, slotMinutes });
+  if (next === state) return state;
+  return { ...next, days: mapDays(next.days, (day) => shownDay({ ...day }, day.entries, next, day.isKnown)) };
 }
 
 // Time
@@ -212,7 +253,7 @@ function takeTime(state: SpaceState, now: number): SpaceState {
   let days = state.days;
   const ended: Ended[] = [];
   for (const day of state.days.values()) {
-    const slots = slotsAt(day.entries, now, day.slots);
+    const slots = slotsAt(day, { ...state, now });
     if (slots === day.slots) continue;
     const gone = endedOf(day, slots);
     if (gone.length > 0) ended.push({ date: day.date, slots: gone, at: now });
@@ -248,10 +289,44 @@ function pendingOf(asked: Extract<Event, { kind: 'asked' }>): Pending {
   return { id, act, date, slots, since: now, isDoubtful: false, at: null };
 }
 
-function noteAnswer(state: SpaceState, id: number, { epoch, version }: WireAnswer): SpaceState {
-  const at = { epoch, version };
+function noteAnswer(state: SpaceState, id: number, answer: WireAnswer): SpaceState {
+  const at = { epoch: answer.epoch, version: answer.version };
+  const asked = state.pending.find((one) => one.id === id);
+  if (asked === undefined) return state;
   const pending = state.pending.map((one) => (one.id === id ? { ...one, at, isDoubtful: false } : one));
-  return { ...state, pending };
+  return withClaims({ ...state, pending }, asked, answer);
+}
+
+/** What an answer says to be this user's; where the server marks own slots by itself, nothing needs it. */
+function withClaims(state: SpaceState, { act, date, slots }: Pending, answer: WireAnswer): SpaceState {
+  if (state.marksOwn) return state;
+  const claims = new Map(state.claims);
+  const until = answer.heldUntil === undefined ? null : Date.parse(answer.heldUntil);
+  for (const number of slots) {
+    const key = claimKey(date, number);
+    if (act === 'release') claims.delete(key);
+    else {
+      const status = act === 'book' ? 'booked' : 'occupied';
+      claims.set(key, { status, heldUntil: until, holdToken: answer.holdToken ?? null, version: answer.version });
+    }
+  }
+  const next = { ...state, claims };
+  const day = state.days.get(date);
+  return day === undefined ? next : withDay(next, shownDay(day, day.entries, next, day.isKnown));
+}
+
+/** A slot that was changed after an own act is what the change says. */
+function claimsAfter(claims: SpaceState['claims'], { version, data }: WireUpdate): SpaceState['claims'] {
+  const key = claimKey(data.date, data.id_slot);
+  const claim = claims.get(key);
+  if (claim === undefined || version <= claim.version) return claims;
+  const rest = new Map(claims);
+  rest.delete(key);
+  return rest;
+}
+
+function claimKey(date: DayDate, number: number): string {
+  return `${date} ${number}`;
 }
 
 function forgetPending(state: SpaceState, id: number): SpaceState {
@@ -282,6 +357,7 @@ function forgetUser(state: SpaceState): SpaceState {
     days: mapDays(state.days, forget),
     position: null,
     ahead: null,
+    claims: new Map(),
     pending: [],
     ended: [],
     isJoined: false,
@@ -298,8 +374,13 @@ function outOfSync(day: DayState): DayState {
   return day.inSync ? { ...day, inSync: false } : day;
 }
 
-function shownDay(day: DayState, entries: ReadonlyMap<number, Entry>, now: number): DayState {
-  return { ...day, isKnown: true, entries, slots: slotsAt(entries, now, day.slots) };
+/** The day with these entries, as they are now. */
+function shownDay(day: DayState, told: ReadonlyMap<number, Entry>, state: SpaceState, isKnown = true): DayState {
+  const entries = withInstants(told, day.date, state.timeZone, state.slotMinutes);
+  const next = { ...day, isKnown, entries };
+  const slots = slotsAt(next, state);
+  const isSame = day.isKnown === isKnown && day.entries === entries && day.slots === slots;
+  return isSame ? day : { ...next, slots };
 }
 
 function mapDays(days: SpaceState['days'], map: (day: DayState) => DayState): SpaceState['days'] {
@@ -320,10 +401,11 @@ function withoutDay(state: SpaceState, date: DayDate): SpaceState {
 }
 
 /** The slots in order; those that did not change are the same objects as before, and so is the list where none did. */
-function slotsAt(entries: ReadonlyMap<number, Entry>, now: number, before: readonly Slot[]): readonly Slot[] {
+function slotsAt({ date, entries, slots: before }: DayState, { now, claims, marksOwn }: SpaceState): readonly Slot[] {
   const known = new Map(before.map((slot) => [slot.number, slot]));
+  const claimOf = (number: number): Claim | undefined => (marksOwn ? undefined : claims.get(claimKey(date, number)));
   const slots = [...entries.values()].map((entry) => {
-    const slot = slotAt(entry, now);
+    const slot = slotAt(claimedEntry(entry, claimOf(entry.number)), now);
     const same = known.get(slot.number);
     return same !== undefined && isSameSlot(same, slot) ? same : slot;
   });
