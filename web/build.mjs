@@ -1,26 +1,70 @@
-// Builds the package: three entries with their types for bundlers, and `slotcast.js`, the element with everything in it.
+// Builds the package: entries with their types for bundlers, `slotcast.js`, the element with everything in it, and in
+// `dist/node` the files that a node serves. Cargo packs these (`build.rs`).
 
+import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 rmSync('dist', { recursive: true, force: true });
 
-const shared = { bundle: true, format: 'esm', target: 'es2022', minify: true, sourcemap: false, legalComments: 'none' };
+const shared = { bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning', legalComments: 'none' };
+const minified = { ...shared, minify: true, write: false };
 
-await Promise.all([
-  build({
-    ...shared,
-    minify: false,
-    splitting: true,
-    packages: 'external',
-    outdir: 'dist',
-    entryPoints: { index: 'src/index.ts', element: 'src/element/index.ts' },
-  }),
-  build({ ...shared, outfile: 'dist/slotcast.js', entryPoints: ['src/element/index.ts'] }),
-]);
+/** What a page need not load: line breaks and indents of lit's templates and styles, and a transport that no node has. */
+const shorter = {
+  name: 'shorter',
+  setup({ onLoad }) {
+    onLoad({ filter: /src[\\/]element[\\/].*\.ts$/ }, async ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      const [whole, styles] = /css`([^`]*)`/.exec(text) ?? [];
+      if (styles === undefined) {
+        return { contents: text.replace(/(html`)\s+/g, '$1').replace(/>\s*\n\s+</g, '> <'), loader: 'ts' };
+      }
+      const { code } = await transform(styles, { loader: 'css', minify: true, charset: 'utf8' });
+      return { contents: text.replace(whole, () => `css\`${code.trim()}\``), loader: 'ts' };
+    });
+    onLoad({ filter: /engine\.io-client[\\/].*[\\/]webtransport\.js$/ }, () => ({ contents: 'export class WT {}' }));
+  },
+};
 
-execFileSync('npx', ['tsc', '--noEmit', 'false', '--emitDeclarationOnly', '--declaration', '--outDir', 'dist/types', '--rootDir', 'src'], {
-  stdio: 'inherit',
+async function bundled(entry) {
+  const { outputFiles } = await build({ ...minified, entryPoints: [entry], plugins: [shorter] });
+  return outputFiles[0].text;
+}
+
+await build({
+  ...shared,
+  splitting: true,
+  packages: 'external',
+  outdir: 'dist',
+  entryPoints: { index: 'src/index.ts', element: 'src/element/index.ts', react: 'src/react/index.ts' },
 });
+// Bundlers drop it from shared chunks: each file that React's server components may import says where it runs.
+writeFileSync('dist/react.js', `"use client";\n${readFileSync('dist/react.js', 'utf8').replace(/^["']use client["'];\n/, '')}`);
+writeFileSync('dist/slotcast.js', await bundled('src/element/index.ts'));
+
+const node = 'dist/node';
+mkdirSync(`${node}/socket.io`, { recursive: true });
+copyFileSync('dist/slotcast.js', `${node}/slotcast.js`);
+for (const name of ['socket.io.js', 'socket.io.min.js', 'socket.io.esm.min.js']) {
+  const text = readFileSync(`node_modules/socket.io-client/dist/${name}`, 'utf8');
+  // The maps are not served.
+  writeFileSync(`${node}/socket.io/${name}`, text.replace(/\n\/\/# sourceMappingURL=.*\s*$/, '\n'));
+}
+const css = await transform(readFileSync('page/page.css', 'utf8'), { loader: 'css', minify: true });
+const files = { 'page.js': await bundled('src/page/main.ts'), 'page.css': css.code };
+let html = readFileSync('page/index.html', 'utf8');
+for (const [name, text] of Object.entries(files)) {
+  writeFileSync(`${node}/${name}`, text);
+  // The node serves each file under its hash, too, where it never changes.
+  const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
+  html = html.replace(`/${name}`, `/${name.replace('.', `.${hash}.`)}`);
+}
+writeFileSync(`${node}/index.html`, html);
+
+execFileSync('npx', ['tsc', '-p', 'tsconfig.types.json'], { stdio: 'inherit' });
+
+// Cargo watches this file while there is no page, and looks again.
+utimesSync('absent/index.html', new Date(), new Date());

@@ -152,6 +152,12 @@ export class Client {
     return () => this.#socket.off(event, listener as (payload: unknown) => void);
   }
 
+  /** Connects anew, at once: what was asked for and not answered is asked again. */
+  reconnect(): void {
+    if (this.#socket.connected) this.#socket.disconnect();
+    this.#socket.connect();
+  }
+
   /** Ends the connection for good. */
   close(): void {
     clearTimeout(this.#timer);

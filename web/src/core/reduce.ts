@@ -142,7 +142,17 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
   if (day === undefined || !day.inSync) return next;
   const entries = new Map(day.entries);
   entries.set(update.data.id_slot, updatedEntry(day.entries.get(update.data.id_slot), update.data));
-  return withDay(next, shownDay(day, entries, next));
+  const shown = shownDay(day, entries, next);
+  return withEnded(withDay(next, shown), day, shown, Date.parse(update.timestamp));
+}
+
+/** An own hold is over at its end, whether the clock tells so first or the server does. Before that it was let go. */
+function withEnded(state: SpaceState, before: DayState, after: DayState, at: number): SpaceState {
+  const gone = endedOf(before, after.slots).filter((number) => {
+    const until = before.slots.find((slot) => slot.number === number)?.heldUntil ?? Infinity;
+    return until <= at && after.slots.find((slot) => slot.number === number)?.status === 'available';
+  });
+  return gone.length === 0 ? state : { ...state, ended: [...state.ended, { date: before.date, slots: gone, at }] };
 }
 
 /** Something was missed before this: no day is known to be true until the server shows it. */

@@ -40,9 +40,9 @@ export function updatedEntry(before: Entry | undefined, wire: WireEntry): Entry 
 
 /** The entry as its claim says it, where the server does not say whose it is. */
 export function claimedEntry(entry: Entry, claim: Claim | undefined): Entry {
-  if (claim === undefined || entry.mine || claim.status !== entry.status) return entry;
+  if (claim === undefined || claim.status !== entry.status) return entry;
   if (entry.status === 'occupied' && claim.heldUntil !== entry.heldUntil) return entry;
-  return { ...entry, mine: true, holdToken: claim.holdToken };
+  return { ...entry, mine: true, holdToken: entry.holdToken ?? claim.holdToken };
 }
 
 /** Gives the entries of a day the instants that a server of 0.1 does not tell. */

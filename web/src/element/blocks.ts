@@ -46,5 +46,5 @@ function isOneBlock(a: Slot, b: Slot): boolean {
 export function noteOf(slot: Slot): string {
   return Object.values(slot.data)
     .filter((value) => typeof value === 'string')
-    .join(' · ');
+    .join(', ');
 }

@@ -6,6 +6,15 @@
 import type { DayDate, SpaceId } from '../core/protocol.js';
 import type { Slot } from '../core/state.js';
 
+/** The most slots that one act may name. */
+export const MOST_SLOTS = 32;
+
+/** Which slots may be chosen: the free ones, and by staff all that are not past. */
+export type Rule = (slot: Slot) => boolean;
+
+/** For everybody but staff. */
+export const isFree: Rule = ({ status }) => status === 'available';
+
 /** A chosen span. */
 export interface Choice extends SpaceId {
   readonly date: DayDate;
@@ -18,11 +27,16 @@ export interface Choice extends SpaceId {
   readonly isComplete: boolean;
 }
 
+/** A space on a day. */
+export interface Place extends SpaceId {
+  readonly date: DayDate;
+}
+
 /** What has become of a choice. */
 export interface Looked {
-  /** The slots of the span that are free. */
+  /** The slots of the span that may still be chosen. */
   readonly free: readonly Slot[];
-  /** Those that are not free any more. */
+  /** Those that somebody else has taken since. */
   readonly lost: readonly Slot[];
 }
 
@@ -30,18 +44,26 @@ export interface Looked {
 export interface Ranged {
   readonly choice: Choice;
   readonly stoppedAt: Slot | null;
+  /** Whether it stopped because an act names no more slots. */
+  readonly isFull: boolean;
 }
 
 /** A tap on a free slot: the start and the end; the next one: the range between; the third begins anew. */
-export function tap(choice: Choice | null, place: SpaceId, date: DayDate, slots: readonly Slot[], slot: Slot): Ranged | null {
-  const present = choiceAt(choice, place, date);
-  if (present === null || present.isComplete) return begin(place, date, slot);
-  if (isOnlyOne(present, slot)) return { choice: present, stoppedAt: null };
-  return extendTo(present, slots, slot, true);
+export function tap(choice: Choice | null, at: Place, slots: readonly Slot[], slot: Slot, rule = isFree): Ranged | null {
+  const present = choiceAt(choice, at, at.date);
+  if (present === null || present.isComplete) return begin(at, slot, rule);
+  if (isOnlyOne(present, slot)) return { choice: present, stoppedAt: null, isFull: false };
+  return extendTo(present, slots, slot, true, rule);
 }
 
 /** The range from where the choice began to a slot: by a drag, by Shift, or by a handle. It stops at what is not free. */
-export function extendTo(choice: Choice, slots: readonly Slot[], slot: Slot, isComplete: boolean): Ranged | null {
+export function extendTo(
+  choice: Choice,
+  slots: readonly Slot[],
+  slot: Slot,
+  isComplete: boolean,
+  rule = isFree,
+): Ranged | null {
   const target = slot.startsAt;
   const inOrder = slots.filter((one) => one.startsAt !== null);
   const anchorIndex = inOrder.findIndex((one) => one.startsAt === choice.anchor);
@@ -50,18 +72,18 @@ export function extendTo(choice: Choice, slots: readonly Slot[], slot: Slot, isC
   const step = targetIndex < anchorIndex ? -1 : 1;
   let last = anchorIndex;
   let stoppedAt: Slot | null = null;
+  let isFull = false;
   for (let index = anchorIndex + step; index !== targetIndex + step; index += step) {
     const one = inOrder[index];
     if (one === undefined) break;
-    if (one.status !== 'available') {
-      stoppedAt = one;
-      break;
-    }
+    isFull = Math.abs(index - anchorIndex) >= MOST_SLOTS;
+    if (!rule(one)) stoppedAt = one;
+    if (isFull || stoppedAt !== null) break;
     last = index;
   }
   const [first, end] = last < anchorIndex ? [inOrder[last], inOrder[anchorIndex]] : [inOrder[anchorIndex], inOrder[last]];
   if (first?.startsAt == null || end?.endsAt == null) return null;
-  return { choice: { ...choice, from: first.startsAt, to: end.endsAt, isComplete }, stoppedAt };
+  return { choice: { ...choice, from: first.startsAt, to: end.endsAt, isComplete }, stoppedAt, isFull };
 }
 
 /** The choice where it belongs to a space and day; nothing is chosen anywhere else. */
@@ -71,12 +93,10 @@ export function choiceAt(choice: Choice | null, { sedeId, spazioId }: SpaceId, d
 }
 
 /** What is free of a choice now, and what is not. */
-export function look(choice: Choice, slots: readonly Slot[]): Looked {
+export function look(choice: Choice, slots: readonly Slot[], rule = isFree): Looked {
   const chosen = slots.filter((slot) => isIn(choice, slot));
-  return {
-    free: chosen.filter((slot) => slot.status === 'available'),
-    lost: chosen.filter((slot) => slot.status !== 'available'),
-  };
+  // What has become one's own is not lost.
+  return { free: chosen.filter(rule), lost: chosen.filter((slot) => !rule(slot) && !slot.mine) };
 }
 
 /** The longest part of a choice that is still free, the earliest of equals; `null` where nothing is. */
@@ -98,10 +118,10 @@ export function isIn(choice: Choice, slot: Slot): boolean {
   return slot.startsAt !== null && slot.startsAt >= choice.from && slot.startsAt < choice.to;
 }
 
-function begin({ sedeId, spazioId }: SpaceId, date: DayDate, slot: Slot): Ranged | null {
-  if (slot.status !== 'available' || slot.startsAt === null || slot.endsAt === null) return null;
+function begin({ sedeId, spazioId, date }: Place, slot: Slot, rule: Rule): Ranged | null {
+  if (!rule(slot) || slot.startsAt === null || slot.endsAt === null) return null;
   const { startsAt: from, endsAt: to } = slot;
-  return { choice: { sedeId, spazioId, date, from, to, anchor: from, isComplete: false }, stoppedAt: null };
+  return { choice: { sedeId, spazioId, date, from, to, anchor: from, isComplete: false }, stoppedAt: null, isFull: false };
 }
 
 function isOnlyOne(choice: Choice, slot: Slot): boolean {

@@ -1,4 +1,4 @@
-/** For a second after a press, what has come to stand at its place cannot be pressed. */
+/** For a second after a press, what has come to stand at its place cannot be pressed; everything else answers at once. */
 
 /** How long, in ms. */
 export const GUARD_MS = 1_000;
@@ -6,25 +6,46 @@ export const GUARD_MS = 1_000;
 /** How near counts as the same place, in CSS pixels: the size of a finger. */
 const NEAR_PX = 44;
 
-interface Press {
+/** Where a control is. */
+export interface Box {
+  readonly left: number;
+  readonly top: number;
+  readonly right: number;
+  readonly bottom: number;
+}
+
+/** A press of the pointer. */
+export interface Press {
+  /** Names the control with what it acts on: two buttons never have one name. */
   readonly what: string;
   readonly x: number;
   readonly y: number;
   readonly at: number;
 }
 
-/** Remembers the last press, and says which of the next ones count. */
+/** Remembers the last press with where everything was, and says which of the next ones count. */
 export class PressGuard {
-  #last: Press | undefined;
+  #last: (Press & { readonly boxes: ReadonlyMap<string, Box> }) | undefined;
 
-  /** Whether a press counts. `what` names the control; one by the keyboard has no place, and always counts. */
-  admits(what: string, event: MouseEvent, now: number): boolean {
-    if (event.detail === 0) return true;
-    const press = { what, x: event.clientX, y: event.clientY, at: now };
+  /** Whether a press counts. `boxes` gives where each control is now; it is asked for a press that counts. */
+  admits(press: Press, boxes: () => ReadonlyMap<string, Box>): boolean {
     const last = this.#last;
-    const isNear = last !== undefined && Math.hypot(last.x - press.x, last.y - press.y) < NEAR_PX;
-    const isIntruder = isNear && last.what !== what && now - last.at < GUARD_MS;
-    if (!isIntruder) this.#last = press;
-    return !isIntruder;
+    const isRecent = last !== undefined && press.at - last.at < GUARD_MS;
+    if (isRecent && isNear(last, press) && !isIn(last.boxes.get(press.what), press)) return false;
+    this.#last = { ...press, boxes: boxes() };
+    return true;
   }
+
+  /** Who scrolls moves everything knowingly. */
+  forget(): void {
+    this.#last = undefined;
+  }
+}
+
+function isNear(a: Press, b: Press): boolean {
+  return Math.hypot(a.x - b.x, a.y - b.y) < NEAR_PX;
+}
+
+function isIn(box: Box | undefined, { x, y }: Press): boolean {
+  return box !== undefined && x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
 }

@@ -10,11 +10,12 @@ export class Times {
   readonly #clock: Intl.DateTimeFormat;
   readonly #named: Intl.DateTimeFormat;
   readonly #ambiguous: ReadonlySet<string>;
+  readonly #told = new Map<number, string>();
 
   /** `slots` are those of the day: a start that comes twice among them is told with the zone's short name. */
   constructor(texts: Texts, zone: string | null, slots: readonly Slot[]) {
     this.#texts = texts;
-    this.#zone = zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+    this.#zone = zone ?? ownZone();
     this.#clock = clockOf(texts.language, this.#zone);
     this.#named = clockOf(texts.language, this.#zone, 'short');
     this.#ambiguous = repeated(slots.map((slot) => (slot.startsAt === null ? slot.orario : this.#clock.format(slot.startsAt))));
@@ -23,6 +24,11 @@ export class Times {
   /** `10:00`, or `02:00 (CEST)` where 02:00 comes twice. */
   start(slot: Slot): string {
     return slot.startsAt === null ? slot.orario : this.#at(slot.startsAt);
+  }
+
+  /** When a slot ends; `null` where nobody has told it. */
+  end({ endsAt }: Slot): string | null {
+    return endsAt === null ? null : this.#at(endsAt);
   }
 
   /** `10:00–11:00` of one slot, or from the first to the last of several neighbours. */
@@ -46,7 +52,7 @@ export class Times {
   /** The same span on the viewer's own clock, where that shows another time; else `null`. */
   ownSpan(slot: Slot): string | null {
     if (slot.startsAt === null || slot.endsAt === null) return null;
-    const own = clockOf(this.#texts.language, undefined);
+    const own = clockOf(this.#texts.language, ownZone());
     const isSame = own.format(slot.startsAt) === this.#clock.format(slot.startsAt);
     return isSame ? null : this.#texts.span(own.format(slot.startsAt), own.format(slot.endsAt));
   }
@@ -57,6 +63,12 @@ export class Times {
   }
 
   #at(instant: number): string {
+    const told = this.#told.get(instant) ?? this.#clockOf(instant);
+    this.#told.set(instant, told);
+    return told;
+  }
+
+  #clockOf(instant: number): string {
     const plain = this.#clock.format(instant);
     if (!this.#ambiguous.has(plain)) return plain;
     const name = this.#named.formatToParts(instant).find(({ type }) => type === 'timeZoneName')?.value ?? '';
@@ -88,14 +100,26 @@ export function neighbours(slots: readonly Slot[]): Slot[][] {
   return runs;
 }
 
-function clockOf(language: string, timeZone: string | undefined, timeZoneName?: 'short'): Intl.DateTimeFormat {
-  return new Intl.DateTimeFormat(language, {
+/** Made once: a format costs more than a hundred uses of it. */
+const FORMATS = new Map<string, Intl.DateTimeFormat>();
+
+function clockOf(language: string, timeZone: string, timeZoneName?: 'short'): Intl.DateTimeFormat {
+  const key = `${language} ${timeZone} ${timeZoneName}`;
+  const known = FORMATS.get(key);
+  if (known) return known;
+  const format = new Intl.DateTimeFormat(language, {
     hour: '2-digit',
     minute: '2-digit',
     hourCycle: 'h23',
-    ...(timeZone && { timeZone }),
+    timeZone,
     ...(timeZoneName && { timeZoneName }),
   });
+  FORMATS.set(key, format);
+  return format;
+}
+
+function ownZone(): string {
+  return Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
 function repeated(texts: readonly string[]): ReadonlySet<string> {

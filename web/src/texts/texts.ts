@@ -28,6 +28,8 @@ export interface Texts {
   readonly language: string;
   readonly status: Readonly<Record<Status, string>>;
   readonly yours: string;
+  /** An own hold, by one word. */
+  readonly ownHold: string;
   readonly hold: string;
   readonly book: string;
   readonly release: string;
@@ -43,7 +45,20 @@ export interface Texts {
   readonly endOfChoice: string;
   readonly clear: string;
   readonly chooseHint: string;
+  readonly staffHint: string;
+  readonly free: string;
+  readonly markBooked: string;
+  readonly closeSlots: string;
+  readonly changed: (span: string) => string;
+  readonly atMost: (count: number) => string;
+  readonly userIs: (user: string) => string;
+  readonly reload: string;
+  readonly refusedLink: string;
+  readonly closedLink: string;
+  readonly actsOnHold: (span: string) => string;
+  readonly spaceName: (space: number, site: number) => string;
   readonly slotsOf: (space: string, day: string) => string;
+  readonly until: (time: string) => string;
   readonly span: (from: string, to: string) => string;
   readonly chosen: (span: string, duration: string) => string;
   readonly stoppedAt: (span: string, status: string) => string;

@@ -7,6 +7,7 @@ import { choiceAt, extendTo, isIn, look, restOf, tap, type Choice } from '../../
 
 const PLACE = { sedeId: 1, spazioId: 2 };
 const DATE = '2027-03-01';
+const AT = { ...PLACE, date: DATE };
 const at = (hour: number) => `2027-03-01T${String(hour).padStart(2, '0')}:00:00Z`;
 
 /** Slots of an hour from 09:00 on, one a letter: `f`ree, `b`ooked, `h`eld. */
@@ -24,7 +25,7 @@ function taps(slots: Slot[], ...numbers: number[]) {
   let choice: Choice | null = null;
   let stoppedAt: Slot | null = null;
   for (const number of numbers) {
-    const ranged = tap(choice, PLACE, DATE, slots, slots[number - 1] as Slot);
+    const ranged = tap(choice, AT, slots, slots[number - 1] as Slot);
     if (ranged !== null) ({ choice, stoppedAt } = ranged);
   }
   return { numbers: choice === null ? [] : slots.filter((slot) => isIn(choice, slot)).map(({ number }) => number), choice, stoppedAt };
@@ -58,7 +59,7 @@ describe('a choice', () => {
     expect(choiceAt(choice, PLACE, DATE)).toBe(choice);
     expect(choiceAt(choice, PLACE, '2027-03-02')).toBeNull();
     expect(choiceAt(choice, { ...PLACE, spazioId: 3 }, DATE)).toBeNull();
-    const elsewhere = tap(choice, { ...PLACE, spazioId: 3 }, DATE, free, free[4] as Slot);
+    const elsewhere = tap(choice, { ...AT, spazioId: 3 }, free, free[4] as Slot);
     expect(elsewhere?.choice.from).toBe(Date.parse(at(13)));
   });
 

@@ -1,0 +1,156 @@
+/** The day as one column of time: a row a slot, neighbours of one kind as one block. */
+
+import { html, nothing, type TemplateResult } from 'lit';
+import { guard } from 'lit/directives/guard.js';
+import { repeat } from 'lit/directives/repeat.js';
+
+import type { Slot } from '../../core/state.js';
+import type { Texts } from '../../texts/index.js';
+import { blocksOf, noteOf, placesOf, type Place } from '../blocks.js';
+import type { Model } from '../model.js';
+import { countdown, type Times } from '../times.js';
+
+/** More slots than these share the height of a day. */
+const MANY_SLOTS = 16;
+
+/** What the rows answer to. */
+export interface ColumnActions {
+  readonly clicked: (slot: Slot, event: MouseEvent) => void;
+  readonly pointerDown: (slot: Slot, event: PointerEvent) => void;
+  readonly keyPressed: (event: KeyboardEvent) => void;
+  readonly handleDown: (end: 'from' | 'to', event: PointerEvent) => void;
+}
+
+/** The column, or what is to say in its place. */
+export function column(model: Model, actions: ColumnActions): TemplateResult {
+  const { slots, texts, day } = model;
+  const isKnown = day?.state?.isKnown === true;
+  if (slots.length === 0) return html`<p class="empty">${emptyText(model, isKnown)}</p>`;
+  const places = placesOf(blocksOf(slots));
+  const { times } = model;
+  const now = model.client.now();
+  return html`
+    <div
+      class="slots"
+      part="slots"
+      role="listbox"
+      aria-multiselectable="true"
+      aria-labelledby="title"
+      ?data-many=${slots.length > MANY_SLOTS}
+      @keydown=${actions.keyPressed}
+    >
+      ${repeat(
+        slots,
+        ({ number }) => number,
+        (slot, index) => {
+          const view = viewOf(model, slot, places.get(slot.number) ?? 'only', index === model.focused, times, now);
+          return guard([slot, texts, times, ...Object.values(view)], () => row(slot, view, model, actions));
+        },
+      )}
+    </div>
+    <div class="now" aria-hidden="true"></div>
+    ${model.choice ? html`${handle('from', actions)}${handle('to', actions)}` : nothing}
+  `;
+}
+
+function emptyText({ texts, space, client }: Model, isKnown: boolean): string {
+  if (space?.refusal) return (texts.refusals[space.refusal.code as 'other'] ?? texts.refusals.other)({ conflicts: '', rest: '', code: space.refusal.code });
+  if (isKnown) return texts.closedDay;
+  return client.state.link === 'refused' ? texts.signInHint : texts.connecting;
+}
+
+/** Everything that a row shows and that is not the slot itself. */
+interface RowView {
+  readonly place: Place;
+  readonly isFocused: boolean;
+  readonly isChosen: boolean;
+  readonly mayChoose: boolean;
+  readonly isAsked: boolean;
+  readonly isChanged: boolean;
+  readonly name: string;
+  readonly left: string;
+}
+
+function viewOf(model: Model, slot: Slot, place: Place, isFocused: boolean, times: Times, now: number): RowView {
+  const { texts } = model;
+  return {
+    place,
+    isFocused,
+    isChosen: model.isChosen(slot),
+    mayChoose: model.mayChoose(slot) || slot.mine,
+    isAsked: model.isAsked(slot),
+    isChanged: model.changed.has(slot.number),
+    name: nameOf(slot, times, texts),
+    left: leftOf(slot, place, texts, now),
+  };
+}
+
+function row(slot: Slot, view: RowView, model: Model, actions: ColumnActions): TemplateResult {
+  return html`
+    <div
+      class="slot"
+      part="slot"
+      role="option"
+      tabindex=${view.isFocused ? 0 : -1}
+      aria-selected=${view.isChosen}
+      aria-disabled=${!view.mayChoose}
+      aria-label=${view.name}
+      data-slot=${slot.number}
+      data-status=${slot.status}
+      data-place=${view.place}
+      ?data-hour=${slot.orario.endsWith(':00')}
+      ?data-mine=${slot.mine}
+      ?data-ending=${slot.isEnding}
+      ?data-pending=${view.isAsked}
+      ?data-changed=${view.isChanged}
+      @animationend=${() => model.changed.delete(slot.number)}
+      @pointerdown=${(event: PointerEvent) => actions.pointerDown(slot, event)}
+      @click=${(event: MouseEvent) => actions.clicked(slot, event)}
+    >
+      <span class="time" aria-hidden="true">${model.times.start(slot)}</span>
+      <span class="what" part="block" aria-hidden="true"
+        ><span class="word">${wordOf(slot, view.place, model.texts)}</span><span class="left" data-left=${view.left}></span></span
+      >
+    </div>
+  `;
+}
+
+/** For screen readers and tests: the local start first, then what is written in the row, then what is not. */
+function nameOf(slot: Slot, times: Times, texts: Texts): string {
+  const own = times.ownSpan(slot);
+  const end = times.end(slot);
+  const more = [end === null ? '' : texts.until(end), own === null ? '' : texts.alsoForYou(own)];
+  return [times.start(slot), ...wordsOf(slot, texts), ...more].filter(Boolean).join(', ');
+}
+
+/** The state of a slot, whose it is, and what staff wrote. */
+function wordsOf(slot: Slot, texts: Texts): string[] {
+  const user = slot.user !== null && !slot.mine ? texts.userIs(slot.user) : '';
+  return [slot.mine ? texts.yours : '', statusOf(slot, texts), user, noteOf(slot)].filter(Boolean);
+}
+
+function statusOf({ status, mine }: Slot, texts: Texts): string {
+  return mine && status === 'occupied' ? texts.ownHold : texts.status[status];
+}
+
+/** A block is named once, at its top. */
+function wordOf(slot: Slot, place: Place, texts: Texts): string {
+  if (slot.status === 'available' || place === 'middle' || place === 'last') return '';
+  if (slot.status === 'past') return '';
+  return wordsOf(slot, texts).join(', ');
+}
+
+function leftOf(slot: Slot, place: Place, texts: Texts, now: number): string {
+  if (slot.heldUntil === null || place === 'middle' || place === 'last') return '';
+  const left = slot.heldUntil - now;
+  return slot.mine ? countdown(left) : texts.heldByOther(texts.minutes(Math.max(1, Math.ceil(left / 60_000))));
+}
+
+/** A finger drags these; the rows themselves are for scrolling. The keyboard has its own ways. */
+function handle(end: 'from' | 'to', actions: ColumnActions): TemplateResult {
+  return html`
+    <div class="handle" part="handle" data-end=${end} aria-hidden="true" @pointerdown=${(event: PointerEvent) => actions.handleDown(end, event)}>
+      <i></i>
+    </div>
+  `;
+}
