@@ -1,5 +1,5 @@
 //! Tells the program the commit that it is built from: `SLOTCAST_REVISION` where the builder knows it (an image is built
-//! without the repository), else what git says.
+//! without the repository), else what git says. Packs the page that a node serves.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +11,56 @@ fn main() {
     println!("cargo:rerun-if-env-changed=SLOTCAST_REVISION");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-env=SLOTCAST_COMMIT={}", find_commit());
+    #[cfg(feature = "server")]
+    page::pack();
+}
+
+/// The files of the page, from where `npm run build` in `web/` leaves them. Without them the node serves a notice that
+/// says how to get them: Rust alone builds a whole node.
+#[cfg(feature = "server")]
+mod page {
+    use std::fs;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    /// What `npm run build` makes for the node.
+    const BUILT: &str = "web/dist/node";
+
+    /// What stands in for it. A build of the page touches this folder's file, so that Cargo looks again.
+    const ABSENT: &str = "web/absent";
+
+    pub fn pack() {
+        // A folder that does not exist is never watched: Cargo would take it for changed, and compile anew each time.
+        let source = if Path::new(BUILT).join("index.html").exists() { BUILT } else { ABSENT };
+        println!("cargo:rerun-if-changed={source}");
+        let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo names a folder")).join("page");
+        // Copied, so that a file that a later build removes is not missed while the program compiles.
+        copy(Path::new(source), &folder).expect("the page's files can be copied");
+        memory_serve::load_directory_with_embed(folder, true);
+    }
+
+    fn copy(from: &Path, to: &Path) -> io::Result<()> {
+        if to.exists() {
+            fs::remove_dir_all(to)?;
+        }
+        copy_folder(from, to)
+    }
+
+    fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        let mut entries = fs::read_dir(from)?.collect::<io::Result<Vec<_>>>()?;
+        // In one order on every machine: builds are to be the same.
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let target = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                copy_folder(&entry.path(), &target)?;
+            } else {
+                fs::copy(entry.path(), target)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn find_commit() -> String {

@@ -152,7 +152,7 @@ impl Parts {
 
     fn routes(&self) -> Router {
         let sockets = self.realtime.routes().layer(http::cors_layer(&self.app.config));
-        http::router(AppState(self.app.clone())).merge(sockets).merge(http::page::routes())
+        http::router(AppState(self.app.clone())).merge(sockets).merge(http::page::routes(&self.app.config))
     }
 }
 

@@ -95,13 +95,29 @@ want_network_namespaces() {
   has ip || (install_packages iproute2) || echo "no iproute2 here: clients that vanish are not tested"
 }
 
-# Node.js, with the packages of tests/e2e exactly as locked.
-require_node_packages() {
+# Node.js, new enough for all that is built and tested with it.
+require_node() {
   has node npm || install_packages nodejs npm
   node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
     process.exit(major > 18 || (major === 18 && minor >= 19) ? 0 : 1)' ||
     die "Node.js $(node --version) is too old: 18.19 or newer is needed (https://nodejs.org)."
+}
+
+# Node.js, with the packages of tests/e2e exactly as locked.
+require_node_packages() {
+  require_node
   install_locked tests/e2e
+}
+
+# The page that a node serves, built from web/ unless what was built is of the same files. Cargo packs it.
+build_page() {
+  require_node
+  install_locked web
+  local made_of stamp=web/node_modules/.page-made-of
+  made_of=$(node --version; find web/src web/page web/build.mjs web/*.json -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+  [ -e web/dist/node/index.html ] && [ "$(cat "$stamp" 2>/dev/null)" = "$made_of" ] && return
+  npm run build --prefix web --silent || die "npm run build failed in web"
+  printf '%s\n' "$made_of" >"$stamp"
 }
 
 # The packages of a folder with a package-lock.json, exactly as locked: install_locked FOLDER

@@ -174,6 +174,7 @@ fn read_listen(reader: &mut Reader, environment: Environment) -> Option<ListenCo
         "SLOTCAST_FORWARDED_HEADER",
         parse::word(&[("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)]),
     );
+    let frame_ancestors = reader.read_optional("SLOTCAST_FRAME_ANCESTORS", parse::frame_ancestors);
     let drain_times = read_drain_times(reader);
     let address = SocketAddr::new(host?, port?);
     let admin = admin?;
@@ -192,6 +193,7 @@ fn read_listen(reader: &mut Reader, environment: Environment) -> Option<ListenCo
         cors_origins: cors_origins?.unwrap_or_default(),
         trusted_proxies: trusted_proxies?.unwrap_or_default(),
         forwarded_header: forwarded_header?,
+        frame_ancestors: frame_ancestors?.unwrap_or_default(),
         drain_time,
         drain_grace,
     })

@@ -72,6 +72,9 @@ pub struct ListenConfig {
     pub trusted_proxies: Vec<Network>,
     /// `SLOTCAST_FORWARDED_HEADER`. Default `x-forwarded-for`: where they say it.
     pub forwarded_header: ForwardedHeader,
+    /// `SLOTCAST_FRAME_ANCESTORS`, comma separated. Default none: the origins whose pages may show the node's page in a
+    /// frame, and `self`.
+    pub frame_ancestors: Vec<String>,
     /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: from SIGTERM or SIGINT to exit 0.
     pub drain_time: Duration,
     /// `SLOTCAST_DRAIN_GRACE` in seconds, a part of the drain time. Default 0, in production 5: from SIGTERM or SIGINT,

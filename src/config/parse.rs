@@ -101,6 +101,18 @@ pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
     text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(origin).collect()
 }
 
+/// Who may show the page in a frame: `self`, and web origins. No other scheme has pages with frames that a policy names.
+pub(super) fn frame_ancestors(text: &str) -> Parsed<Vec<String>> {
+    let ancestor = |text: &str| match text {
+        "self" => Ok(text.to_owned()),
+        text => origin(text).and_then(|origin| match origin.starts_with("http") {
+            true => Ok(origin),
+            false => Err(format!("must be `self` or origins of http:// or https://; {text:?} is none")),
+        }),
+    };
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(ancestor).collect()
+}
+
 fn origin(text: &str) -> Parsed<String> {
     if text == "*" {
         return Err("must name each origin: browsers refuse `*` where credentials are sent".into());

@@ -1,7 +1,7 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
 //! - [`slots`], [`spaces`], [`users`], [`journal`], [`operations`]: the handlers, by what the path begins with.
-//! - [`page`]: the live board, for a browser.
+//! - [`page`]: the live board, for a browser; `page_facts`: what the node tells its own page.
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
 //! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
@@ -15,6 +15,7 @@ pub mod users;
 pub mod operations;
 pub mod journal;
 pub mod page;
+mod page_facts;
 pub mod extract;
 pub mod error;
 pub mod answer;

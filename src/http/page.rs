@@ -1,123 +1,185 @@
-//! The live board: one page for people, served from memory. It is a client like any other, and asks the same calls.
+//! The live board: one page for people, with the element that it is made of for other pages, served from memory.
 //!
-//! `/` · `/board.css` · `/board.js` · `/slotcast-client.js` · `/vendor/socket.io.esm.min.js`
+//! `build.rs` packs what `npm run build` in `web/` has made, or a notice where nothing was built:
+//!
+//! - `/`: a shell around the element. It is a client like any other, and asks the same calls.
+//! - `/page.json`: what the page is told of its node (`page_facts`).
+//! - `/slotcast.js`: the element with its client, for pages of any origin.
+//! - `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`: the stock client, as Socket.IO's own servers give it.
+//!
+//! Each file but the page itself is also at a name with its hash, where it never changes. All of them answer
+//! `304 Not Modified` to their `ETag`, and are compressed for who takes that.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::get;
+use memory_serve::{CacheControl, MemoryServe};
+use tracing::subscriber::NoSubscriber;
 
-/// Nothing but this node's own files and connections: no inline script, no frame, no other origin. Browsers that do
-/// not count `ws:` as `'self'` need it named.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-                      connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use super::page_facts;
+use crate::config::Config;
 
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+/// What the page may do, but for who may frame it: nothing but this node's own files and connections, no inline script or
+/// style, and no text that becomes markup but by lit's templates. `'self'` covers the websocket in all browsers but
+/// Safari 15 and older, which poll.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types lit-html";
 
-/// The page's files. Each answers `304 Not Modified` to the `ETag` that it gave, and is asked again each time.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .merge(file("/", HTML, include_str!("../../web/index.html")))
-        .merge(file("/board.css", CSS, include_str!("../../web/board.css")))
-        .merge(file("/board.js", JAVASCRIPT, include_str!("../../web/board.js")))
-        .merge(file("/slotcast-client.js", JAVASCRIPT, include_str!("../../web/slotcast-client.js")))
-        .merge(file("/vendor/socket.io.esm.min.js", JAVASCRIPT, include_str!("../../web/vendor/socket.io.esm.min.js")))
+/// Scripts that pages of other origins load.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// The page and its files.
+pub fn routes<S: Clone + Send + Sync + 'static>(config: &Config) -> Router<S> {
+    let policy = policy_for(&config.listen.frame_ancestors);
+    let headers = middleware::from_fn(move |request: Request, next: Next| {
+        let policy = policy.clone();
+        async move {
+            let is_for_all = is_for_all(request.uri().path());
+            let mut response: Response = next.run(request).await;
+            add_headers(response.headers_mut(), is_for_all, &policy);
+            response
+        }
+    });
+    let facts = config.clone();
+    let tell = get(async move |request: HeaderMap| page_facts::answer(&facts, &request));
+    packed_files().route("/page.json", tell).layer(headers)
 }
 
-fn file<S: Clone + Send + Sync + 'static>(path: &str, content_type: &'static str, text: &'static str) -> Router<S> {
-    let tag = entity_tag(text);
-    Router::new().route(path, get(move |request: HeaderMap| async move { answer(&request, &tag, content_type, text) }))
+/// The files that `build.rs` packed. A name without a hash is asked for each time: it changes with the node.
+fn packed_files<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    #[expect(clippy::panic, reason = "at start, and only where `build.rs` packed nothing")]
+    let files: MemoryServe = memory_serve::load!();
+    let files = files
+        .html_cache_control(CacheControl::NoCache)
+        .cache_control(CacheControl::NoCache)
+        .enable_hashed_routes(true)
+        .enable_gzip(true)
+        // A build for development does not wait for it.
+        .enable_brotli(!cfg!(debug_assertions));
+    // It would log each file.
+    tracing::subscriber::with_default(NoSubscriber::default(), || files.into_router())
 }
 
-fn answer(request: &HeaderMap, tag: &str, content_type: &'static str, text: &'static str) -> Response {
-    let headers: [(HeaderName, &str); 6] = [
-        (CONTENT_TYPE, content_type),
-        (ETAG, tag),
-        // The files change together with the node, and refer to each other.
-        (CACHE_CONTROL, "no-cache"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ];
-    if has_tag(request, tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+/// The whole policy, with the pages that may frame this one.
+fn policy_for(frame_ancestors: &[String]) -> HeaderValue {
+    let sources = frame_ancestors.iter().map(|one| if one == "self" { "'self'" } else { one });
+    let sources = sources.collect::<Vec<_>>().join(" ");
+    let allowed = if sources.is_empty() { "'none'" } else { &sources };
+    HeaderValue::from_str(&format!("{POLICY}; frame-ancestors {allowed}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("frame-ancestors 'none'"))
+}
+
+/// Whether pages of any origin may load the file: the element, and the stock client.
+fn is_for_all(path: &str) -> bool {
+    path.starts_with("/socket.io/") || path.starts_with("/slotcast.")
+}
+
+fn add_headers(headers: &mut HeaderMap, is_for_all: bool, policy: &HeaderValue) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
+    if is_for_all {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     }
-    (headers, text).into_response()
-}
-
-/// Whether one of the tags of `If-None-Match` is `tag`, weak or not: a proxy that compresses weakens it.
-fn has_tag(request: &HeaderMap, tag: &str) -> bool {
-    request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|candidate| candidate.trim().trim_start_matches("W/"))
-        .any(|candidate| candidate == tag || candidate == "*")
-}
-
-/// FNV-1a of the content: the same in every build of the same files, so that all nodes agree.
-fn entity_tag(text: &str) -> String {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("\"{hash:016x}\"")
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if let Some(text) = content_type.filter(|value| value.starts_with("text/") && !value.contains("charset"))
+        && let Ok(with_charset) = HeaderValue::from_str(&format!("{text}; charset=utf-8"))
+    {
+        headers.insert(CONTENT_TYPE, with_charset);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::Request;
+    use axum::http::StatusCode;
+    use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, ETAG, IF_NONE_MATCH};
     use tower::ServiceExt;
 
     use super::*;
+    use crate::config::Needs;
 
-    async fn get_path(path: &str, if_none_match: Option<&str>) -> Response {
+    fn config(frame_ancestors: &str) -> Config {
+        let env = [("SLOTCAST_FRAME_ANCESTORS".to_owned(), frame_ancestors.to_owned())];
+        Config::load(&std::collections::BTreeMap::from(env), Needs::SERVE).unwrap().config
+    }
+
+    async fn fetch(path: &str, header: Option<(HeaderName, &str)>, frame_ancestors: &str) -> Response {
         let mut request = Request::get(path);
-        if let Some(tag) = if_none_match {
-            request = request.header(IF_NONE_MATCH, tag);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
         let request = request.body(Body::empty()).unwrap();
-        routes::<()>().oneshot(request).await.unwrap()
+        routes::<()>(&config(frame_ancestors)).oneshot(request).await.unwrap()
     }
 
     #[tokio::test]
-    async fn every_file_that_the_page_names_is_served_as_what_it_is() {
-        for (path, content_type) in [
-            ("/", HTML),
-            ("/board.css", CSS),
-            ("/board.js", JAVASCRIPT),
-            ("/slotcast-client.js", JAVASCRIPT),
-            ("/vendor/socket.io.esm.min.js", JAVASCRIPT),
-        ] {
-            let response = get_path(path, None).await;
-            assert_eq!(response.status(), StatusCode::OK, "{path}");
-            assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{path}");
-            assert_eq!(response.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
-            assert_eq!(response.headers()[CONTENT_SECURITY_POLICY], POLICY, "{path}");
-        }
+    async fn the_page_allows_nothing_but_this_node() {
+        let response = fetch("/", None, "").await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let headers = response.headers();
+        assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(headers[CACHE_CONTROL], "no-cache");
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert_eq!(policy, format!("{POLICY}; frame-ancestors 'none'"));
+        assert!(!policy.contains("ws:") && !policy.contains("unsafe"), "{policy}");
+        assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+
+    #[tokio::test]
+    async fn the_setting_names_who_may_frame_the_page() {
+        let response = fetch("/", None, "self, https://www.example.org").await;
+        let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.ends_with("; frame-ancestors 'self' https://www.example.org"), "{policy}");
     }
 
     #[tokio::test]
     async fn a_file_that_the_browser_has_is_not_sent_again() {
-        let first = get_path("/board.js", None).await;
+        let first = fetch("/", None, "").await;
         let tag = first.headers()[ETAG].to_str().unwrap();
         for known in [tag.to_owned(), format!("W/{tag}"), format!("\"other\", {tag}")] {
-            assert_eq!(get_path("/board.js", Some(&known)).await.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(fetch("/", Some((IF_NONE_MATCH, &known)), "").await.status(), StatusCode::NOT_MODIFIED, "{known}");
         }
-        assert_eq!(get_path("/board.js", Some("\"other\"")).await.status(), StatusCode::OK);
+        assert_eq!(fetch("/", Some((IF_NONE_MATCH, "\"other\"")), "").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn what_is_long_is_compressed_for_who_takes_it() {
+        let response = fetch("/", Some((ACCEPT_ENCODING, "gzip")), "").await;
+        assert_eq!(response.headers()["content-encoding"], "gzip");
+        assert_eq!(response.headers()["vary"], "accept-encoding");
+        let plain = fetch("/", None, "").await;
+        assert!(!plain.headers().contains_key("content-encoding"));
     }
 
     #[test]
-    fn the_page_has_no_inline_script_or_style() {
-        let html = include_str!("../../web/index.html");
-        assert!(!html.contains("style="), "the policy forbids style attributes");
-        assert!(!html.contains("<style"), "the policy forbids style elements");
-        assert_eq!(html.matches("<script").count(), html.matches("<script type=\"module\" src=").count());
+    fn pages_of_any_origin_load_the_element_and_the_stock_client_alone() {
+        for (path, expected) in [
+            ("/slotcast.js", true),
+            ("/slotcast.0123456789abcdef.js", true),
+            ("/socket.io/socket.io.min.js", true),
+            ("/", false),
+            ("/page.js", false),
+        ] {
+            assert_eq!(is_for_all(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_page_and_the_notice_have_no_inline_script_or_style() {
+        for html in [include_str!("../../web/absent/index.html"), include_str!("../../web/page/index.html")] {
+            assert!(!html.contains("style="), "the policy forbids style attributes");
+            assert!(!html.contains("<style"), "the policy forbids style elements");
+            assert_eq!(html.matches("<script").count(), html.matches("<script type=\"module\" src=").count());
+        }
     }
 }

@@ -1,0 +1,247 @@
+// The page for who has a keyboard only, a screen reader, a small screen or another language; and its pictures.
+// SCREENSHOTS=docs/screenshots takes those of the documentation anew.
+
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { after, before, describe, test } from 'node:test';
+
+import {
+  act, choose, hasNoSidewaysScroll, hold, isLive, launch, openAt, photograph, skip, slotIs, slotIsOwn,
+} from './lib/board_page.mjs';
+import { day } from './lib/fixtures.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { userToken, staffToken } from './lib/tokens.mjs';
+import { eventually } from './lib/waiting.mjs';
+
+const DATE = day(7);
+const require = createRequire(new URL('../../web/package.json', import.meta.url));
+
+describe('the board for everybody', { skip }, () => {
+  let slotcast;
+  let browser;
+  let lastUser = 2_000;
+
+  before(async () => {
+    slotcast = await startSlotcast({ settings: { SLOT_MAX_HOLDS: '2' } });
+    const hour = { name: 'Sala riunioni', timezone: 'Europe/Rome', opens: '09:00', closes: '18:00', slotMinutes: 60 };
+    const staff = slotcast.caller(staffToken());
+    for (let space = 2; space <= 12; space += 1) await staff.put(`/api/spaces/1/${space}`, hour);
+    const quarters = { ...hour, name: 'Sala 24 ore', opens: '00:00', closes: '24:00', slotMinutes: 15 };
+    assert.equal((await staff.put('/api/spaces/2/3', quarters)).status, 200);
+    browser = await launch();
+  });
+
+  after(async () => {
+    await browser?.close();
+    await slotcast?.stop();
+  });
+
+  const freshUser = () => (lastUser += 1);
+
+  async function open({ sede = 1, spazio = 2, user, token, ...options } = {}) {
+    const place = { sede, spazio, giorno: DATE, token: token ?? (user && userToken(user)) };
+    const page = await openAt(browser, slotcast.url, place, options);
+    await page.waitForSelector('[data-slot="1"]');
+    if (place.token) await isLive(page);
+    return page;
+  }
+
+  /** A day as it is in life: a booking, a hold of somebody else, and one that is closed. */
+  async function fill(spazio) {
+    const body = { idSpazio: spazio, sedeId: 1, date: DATE };
+    const other = slotcast.userCaller(freshUser());
+    for (const slots of [[5, 6], [4]]) assert.equal((await other.post('/api/slots/hold', { ...body, slots })).status, 200);
+    assert.equal((await other.post('/api/slots/book', { ...body, slots: [5, 6] })).status, 200);
+    const closed = { ...body, status: 'blocked', data: { note: 'manutenzione' } };
+    assert.equal((await slotcast.caller(staffToken()).put('/api/slots/8', closed)).status, 200);
+  }
+
+  test('two hours of a day of 96 slots are booked by the keyboard alone, in at most 15 presses', async () => {
+    const page = await open({ sede: 2, spazio: 3, user: freshUser() });
+    let presses = 0;
+    const press = async (key) => {
+      presses += 1;
+      await page.keyboard.press(key);
+    };
+    const focused = () => page.evaluate(() => document.activeElement?.shadowRoot?.activeElement?.getAttribute('role'));
+    await page.locator('#today').focus();
+    while ((await focused()) !== 'option') await press('Tab');
+    for (const key of ['1', '4', ' ', 'Shift+PageDown', 'Shift+PageDown']) await press(key);
+    await page.waitForSelector('#chosen:text-is("14:00–16:00, 2 ore")');
+    await press('Enter');
+    await slotIsOwn(page, 64, 'occupied');
+    // The focus stays where the person is.
+    assert.equal(await focused(), 'option');
+    await press('Enter');
+    await press('Enter');
+    await slotIsOwn(page, 57, 'booked');
+    await slotIsOwn(page, 64, 'booked');
+    await eventually(async () => (await focused()) === 'option', 'the focus is back in the day');
+    assert.ok(presses <= 15, `${presses} presses`);
+    assert.deepEqual(page.complaints, []);
+  });
+
+  test('a slot is named by its time, its state and whose it is, and acts by their verbs', async () => {
+    await fill(3);
+    const page = await open({ spazio: 3, user: freshUser() });
+    await hold(page, 2);
+    const names = await page.getByRole('option').evaluateAll((rows) => rows.map((row) => row.getAttribute('aria-label')));
+    assert.equal(names[0], '09:00, disponibile, fino alle 10:00');
+    assert.equal(names[1], '10:00, tuo, bloccato, fino alle 11:00');
+    assert.equal(names[3], '12:00, occupato, fino alle 13:00');
+    assert.equal(names[4], '13:00, prenotato, fino alle 14:00');
+    assert.equal(names[7], '16:00, chiuso, manutenzione, fino alle 17:00');
+    for (const name of ['Blocca', 'Prenota', 'Rilascia', 'Prolunga']) {
+      await page.getByRole('button', { name, exact: true }).waitFor();
+    }
+  });
+
+  test('what others change is told politely, gathered', async () => {
+    const page = await open({ spazio: 4, user: freshUser() });
+    const body = { idSpazio: 4, sedeId: 1, date: DATE };
+    const other = slotcast.userCaller(freshUser());
+    for (const slot of [1, 2, 3]) assert.equal((await other.post(`/api/slots/${slot}/hold`, body)).status < 500, true);
+    await page.waitForSelector('#live[aria-live=polite]:has-text("2 slot presi")', { state: 'attached' });
+  });
+
+  test('axe finds nothing, whatever the page shows', async () => {
+    await fill(5);
+    const axe = require.resolve('axe-core/axe.min.js');
+    const states = {
+      fresh: async () => open({ spazio: 6, user: freshUser(), bypassCSP: true }),
+      chosen: async () => {
+        const page = await open({ spazio: 5, user: freshUser(), bypassCSP: true });
+        await choose(page, 1, 2);
+        return page;
+      },
+      held: async () => {
+        const page = await open({ spazio: 5, user: freshUser(), bypassCSP: true, colorScheme: 'dark' });
+        await hold(page, 1);
+        return page;
+      },
+      refused: async () => {
+        const page = await open({ spazio: 5, user: freshUser(), bypassCSP: true });
+        await hold(page, 2);
+        await hold(page, 3);
+        await choose(page, 7);
+        await page.click('[data-press=hold]');
+        await page.waitForSelector('[data-notice=refusal]');
+        return page;
+      },
+      offline: async () => {
+        const page = await open({ spazio: 5, user: freshUser(), bypassCSP: true });
+        await page.addScriptTag({ path: axe });
+        await page.context().setOffline(true);
+        await page.evaluate(() => window.dispatchEvent(new Event('offline')));
+        await page.waitForSelector('.connection[data-stale]');
+        return page;
+      },
+      dialog: async () => {
+        const page = await open({ spazio: 5, user: freshUser(), bypassCSP: true });
+        await page.click('#change-token');
+        await page.waitForSelector('#token-dialog[open]');
+        return page;
+      },
+      guest: async () => open({ spazio: 5, bypassCSP: true }),
+    };
+    for (const [name, make] of Object.entries(states)) {
+      const page = await make();
+      // A fade is not a state.
+      await page.emulateMedia({ reducedMotion: 'reduce' });
+      if (name !== 'offline') await page.addScriptTag({ path: axe });
+      const { violations } = await page.evaluate(() => window.axe.run());
+      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
+      assert.deepEqual(found, [], name);
+      await page.context().close();
+    }
+  });
+
+  test('nothing scrolls sideways at 320 px, and every button is a finger wide', async () => {
+    await fill(7);
+    for (const token of [userToken(freshUser()), staffToken(), undefined]) {
+      const page = await open({ spazio: 7, token, viewport: { width: 320, height: 640 }, hasTouch: true });
+      if (token) await choose(page, 1, 2);
+      await hasNoSidewaysScroll(page);
+      const small = await page.locator('slotcast-board button').evaluateAll((buttons) =>
+        buttons.map((button) => button.getBoundingClientRect()).filter(({ width, height }) => width < 44 || height < 44).length,
+      );
+      assert.equal(small, 0);
+      await page.context().close();
+    }
+  });
+
+  test('a finger drags the ends of the choice, and scrolls with the rows', async () => {
+    const page = await open({ spazio: 8, user: freshUser(), viewport: { width: 390, height: 844 }, hasTouch: true });
+    await choose(page, 3);
+    const box = await page.locator('.handle[data-end=to]').boundingBox();
+    const target = await page.locator('[data-slot="5"]').boundingBox();
+    const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+    await page.mouse.move(x, y);
+    await page.mouse.down();
+    await page.mouse.move(x, target.y + target.height / 2, { steps: 4 });
+    await page.mouse.up();
+    await page.waitForSelector('#chosen:text-is("11:00–14:00, 3 ore")');
+    const touch = await page.locator('.slots').evaluate((rows) => getComputedStyle(rows).touchAction);
+    assert.equal(touch, 'pan-y');
+  });
+
+  test('Italian and English, and no word of the other', async () => {
+    await fill(9);
+    const words = {
+      'it-IT': /\b(Hold|Book|Release|Extend|held|booked|closed|yours|live|Today|Your|Sign|You|the)\b/,
+      'en-GB': /\b(Blocca|Prenota|Rilascia|Prolunga|occupato|prenotato|chiuso|tuo|diretta|Oggi|Hai|Tocca|delle|utente)\b/,
+    };
+    for (const [locale, other] of Object.entries(words)) {
+      const user = freshUser();
+      const page = await open({ spazio: 9, user, locale });
+      await hold(page, 1);
+      await hold(page, 2);
+      await choose(page, 3);
+      await page.click('[data-press=hold]');
+      await page.waitForSelector('[data-notice=refusal]');
+      const told = await page.evaluate(() => {
+        const root = document.querySelector('slotcast-board').shadowRoot;
+        const labels = [...root.querySelectorAll('[aria-label]')].map((one) => one.getAttribute('aria-label'));
+        const shown = [...root.querySelectorAll('*')].filter((one) => one.children.length === 0).map((one) => one.textContent);
+        const around = document.body.innerText.replaceAll('English', '').replaceAll('Italiano', '');
+        return [...labels, ...shown, around].join('\n').replaceAll('manutenzione', '').replaceAll('Sala riunioni', '');
+      });
+      assert.doesNotMatch(told, other, locale);
+      assert.equal(await page.evaluate(() => document.documentElement.lang), locale.slice(0, 2));
+      for (const slot of [1, 2]) await act(page, 'release', slot);
+      await slotIs(page, 2, 'available');
+      await page.context().close();
+    }
+  });
+
+  test('the zone is named where it is not that of the viewer, with the viewer’s own time', async () => {
+    const page = await open({ spazio: 10, user: freshUser(), timezoneId: 'America/New_York' });
+    await page.waitForSelector('.zone:text-is("Orari di Europe/Rome")');
+    const name = await page.getAttribute('[data-slot="2"]', 'aria-label');
+    assert.match(name, /^10:00, disponibile, fino alle 11:00, 0[45]:00–0[56]:00 per te$/);
+  });
+
+  test('pictures of the board are taken, light, dark, on a phone, with 96 slots and on a wall', async () => {
+    await fill(11);
+    const user = freshUser();
+    const light = await open({ spazio: 11, user });
+    await hold(light, 2, 3);
+    await choose(light, 9);
+    await photograph(light, 'board');
+    const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+    for (const [name, options] of Object.entries({ dark: { colorScheme: 'dark' }, phone })) {
+      const page = await open({ spazio: 11, user, ...options });
+      await slotIsOwn(page, 3);
+      await photograph(page, name);
+      await page.context().close();
+    }
+    const body = { idSpazio: 3, sedeId: 2, date: DATE, slots: [37, 38, 39, 40, 41, 42] };
+    assert.equal((await slotcast.userCaller(freshUser()).post('/api/slots/hold', body)).status, 200);
+    const many = await open({ sede: 2, spazio: 3, user: freshUser() });
+    await choose(many, 44, 47);
+    await photograph(many, '96-slots');
+    const wall = await open({ spazio: 11, viewport: { width: 2_560, height: 1_440 } });
+    await photograph(wall, 'wall');
+    for (const page of [light, many, wall]) await hasNoSidewaysScroll(page);
+  });
+});
