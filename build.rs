@@ -7,12 +7,13 @@ use std::process::Command;
 /// How many digits of a commit are told.
 const DIGITS: usize = 12;
 
-fn main() {
+fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-env-changed=SLOTCAST_REVISION");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-env=SLOTCAST_COMMIT={}", find_commit());
     #[cfg(feature = "server")]
-    page::pack();
+    page::pack()?;
+    Ok(())
 }
 
 /// The files of the page, from where `npm run build` in `web/` leaves them. Without them the node serves a notice that
@@ -29,14 +30,15 @@ mod page {
     /// What stands in for it. A build of the page touches this folder's file, so that Cargo looks again.
     const ABSENT: &str = "web/absent";
 
-    pub fn pack() {
+    pub fn pack() -> io::Result<()> {
         // A folder that does not exist is never watched: Cargo would take it for changed, and compile anew each time.
         let source = if Path::new(BUILT).join("index.html").exists() { BUILT } else { ABSENT };
         println!("cargo:rerun-if-changed={source}");
-        let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo names a folder")).join("page");
+        let folder = PathBuf::from(std::env::var("OUT_DIR").map_err(io::Error::other)?).join("page");
         // Copied, so that a file that a later build removes is not missed while the program compiles.
-        copy(Path::new(source), &folder).expect("the page's files can be copied");
+        copy(Path::new(source), &folder)?;
         memory_serve::load_directory_with_embed(folder, true);
+        Ok(())
     }
 
     fn copy(from: &Path, to: &Path) -> io::Result<()> {

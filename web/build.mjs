@@ -12,7 +12,16 @@ rmSync('dist', { recursive: true, force: true });
 const shared = { bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning', legalComments: 'none' };
 const minified = { ...shared, minify: true, write: false };
 
-/** What a page need not load: line breaks and indents of lit's templates and styles, and a transport that no node has. */
+/** What no node sends: binary, and a transport of its own. By the end of the module's path. */
+const UNUSED = {
+  'engine.io-client/build/esm/transports/webtransport.js': 'export class WT {}',
+  'engine.io-parser/build/esm/contrib/base64-arraybuffer.js': 'export const encode = () => "", decode = () => new ArrayBuffer(0);',
+  'socket.io-parser/build/esm/is-binary.js': 'export const isBinary = () => false, hasBinary = isBinary;',
+  'socket.io-parser/build/esm/binary.js':
+    'export const deconstructPacket = (packet) => ({ packet, buffers: [] }), reconstructPacket = (packet) => packet;',
+};
+
+/** What a page need not load: that, and line breaks and indents of lit's templates and styles. */
 const shorter = {
   name: 'shorter',
   setup({ onLoad }) {
@@ -25,7 +34,10 @@ const shorter = {
       const { code } = await transform(styles, { loader: 'css', minify: true, charset: 'utf8' });
       return { contents: text.replace(whole, () => `css\`${code.trim()}\``), loader: 'ts' };
     });
-    onLoad({ filter: /engine\.io-client[\\/].*[\\/]webtransport\.js$/ }, () => ({ contents: 'export class WT {}' }));
+    onLoad({ filter: /[\\/](engine\.io-client|engine\.io-parser|socket\.io-parser)[\\/].*\.js$/ }, ({ path }) => {
+      const contents = Object.entries(UNUSED).find(([end]) => path.replaceAll('\\', '/').endsWith(end))?.[1];
+      return contents === undefined ? undefined : { contents };
+    });
   },
 };
 

@@ -54,7 +54,6 @@ pub fn routes<S: Clone + Send + Sync + 'static>(config: &Config) -> Router<S> {
 
 /// The files that `build.rs` packed. A name without a hash is asked for each time: it changes with the node.
 fn packed_files<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    #[expect(clippy::panic, reason = "at start, and only where `build.rs` packed nothing")]
     let files: MemoryServe = memory_serve::load!();
     let files = files
         .html_cache_control(CacheControl::NoCache)
@@ -147,7 +146,11 @@ mod tests {
         let first = fetch("/", None, "").await;
         let tag = first.headers()[ETAG].to_str().unwrap();
         for known in [tag.to_owned(), format!("W/{tag}"), format!("\"other\", {tag}")] {
-            assert_eq!(fetch("/", Some((IF_NONE_MATCH, &known)), "").await.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(
+                fetch("/", Some((IF_NONE_MATCH, &known)), "").await.status(),
+                StatusCode::NOT_MODIFIED,
+                "{known}"
+            );
         }
         assert_eq!(fetch("/", Some((IF_NONE_MATCH, "\"other\"")), "").await.status(), StatusCode::OK);
     }

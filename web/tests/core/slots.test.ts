@@ -1,0 +1,117 @@
+import { describe, expect, test } from 'vitest';
+
+import type { WireEntry } from '../../src/core/protocol.js';
+import { reduce, type Event } from '../../src/core/reduce.js';
+import { entryOf, slotAt, withInstants } from '../../src/core/slots.js';
+import { initialState, type SpaceState } from '../../src/core/state.js';
+import { instantOf } from '../../src/core/zone.js';
+
+const DATE = '2027-03-01';
+const NOW = Date.parse('2027-02-01T00:00:00Z');
+const UNTIL = '2027-02-01T00:10:00.000Z';
+const place = { sedeId: 1, spazioId: 1 };
+
+const entry = (number: number, more: Partial<WireEntry> = {}): WireEntry => {
+  return { id_slot: number, orario: `0${8 + number}:00`.slice(-5), status: 'available', ...more };
+};
+
+function after(events: readonly Event[], state: SpaceState = initialState(place, NOW)): SpaceState {
+  return events.reduce(reduce, state);
+}
+
+/** Joined at version 4, with a day of three slots. */
+function joined(entries: readonly WireEntry[]): SpaceState {
+  const at = { epoch: 'e', version: 4 };
+  return after([
+    { kind: 'connected' },
+    { kind: 'watched', date: DATE },
+    { kind: 'joined', joined: { ...at, ...place, recovered: false, timestamp: '' } },
+    { kind: 'snapshot', snapshot: { ...at, ...place, date: DATE, timestamp: '', slotsStatus: entries }, now: NOW },
+  ]);
+}
+
+const update = (version: number, wire: WireEntry, timestamp = ''): Event => ({
+  kind: 'update',
+  update: { epoch: 'e', version, slotId: wire.id_slot, status: wire.status, timestamp, data: { ...wire, ...place, date: DATE } },
+  now: NOW,
+});
+const slotOf = (state: SpaceState, number: number) => state.days.get(DATE)?.slots.find((slot) => slot.number === number);
+
+describe('a slot', () => {
+  test('keeps its times through an update, and nothing else', () => {
+    const startsAt = `${DATE}T08:00:00Z`;
+    const state = joined([entry(1, { startsAt, status: 'blocked', note: 'old' })]);
+    const later = after([update(5, entry(1))], state);
+    expect(slotOf(later, 1)).toMatchObject({ startsAt: Date.parse(startsAt), status: 'available', data: {} });
+  });
+
+  test('is free when its hold ends, and past when it starts, without an event', () => {
+    const held = entryOf(entry(1, { status: 'occupied', held_until: UNTIL, startsAt: `${DATE}T08:00:00Z`, mine: true }));
+    expect(slotAt(held, Date.parse(UNTIL) - 1)).toMatchObject({ status: 'occupied', mine: true, isEnding: true });
+    expect(slotAt(held, Date.parse(UNTIL))).toMatchObject({ status: 'available', mine: false, heldUntil: null });
+    expect(slotAt(held, Date.parse(`${DATE}T08:00:00Z`)).status).toBe('past');
+  });
+});
+
+describe('the end of an own hold', () => {
+  const held = entry(1, { status: 'occupied', held_until: UNTIL, mine: true, startsAt: `${DATE}T08:00:00Z` });
+
+  test('is told once, whether the clock says so first or the server does', () => {
+    const byClock = after([{ kind: 'clock', now: Date.parse(UNTIL) }], joined([held]));
+    expect(byClock.ended).toMatchObject([{ date: DATE, slots: [1] }]);
+    expect(after([update(5, entry(1), UNTIL)], byClock).ended).toHaveLength(1);
+    const byServer = after([update(5, entry(1), UNTIL)], joined([held]));
+    expect(byServer.ended).toMatchObject([{ date: DATE, slots: [1] }]);
+    expect(after([{ kind: 'clock', now: Date.parse(UNTIL) + 5 }], byServer).ended).toHaveLength(1);
+  });
+
+  test('is not told where it was let go before', () => {
+    const released = after([update(5, entry(1), '2027-02-01T00:05:00.000Z')], joined([held]));
+    expect(released.ended).toEqual([]);
+  });
+});
+
+describe('with a server of 0.1, which marks nothing', () => {
+  const asked: Event = { kind: 'asked', id: 1, act: 'hold', date: DATE, slots: [1], now: NOW };
+  const answered: Event = { kind: 'answered', id: 1, answer: { epoch: 'e', version: 5, heldUntil: UNTIL, holdToken: 't' } };
+  const held = update(5, entry(1, { status: 'occupied', held_until: UNTIL }));
+
+  test('what an answer gave is own, whichever comes first', () => {
+    for (const order of [[asked, answered, held], [asked, held, answered]]) {
+      const state = after(order, joined([entry(1), entry(2)]));
+      expect(slotOf(state, 1)).toMatchObject({ mine: true, holdToken: 't' });
+      expect(state.pending).toEqual([]);
+    }
+  });
+
+  test('what somebody else has since is not', () => {
+    const state = after([asked, answered, held, update(6, entry(1)), update(7, entry(1, { status: 'occupied', held_until: UNTIL }))], joined([entry(1)]));
+    expect(slotOf(state, 1)?.mine).toBe(false);
+  });
+
+  test('a board over HTTP says whose the slots are that are as it says', () => {
+    const other = '2027-02-01T00:20:00.000Z';
+    const state = joined([entry(1, { status: 'occupied', held_until: UNTIL }), entry(2, { status: 'occupied', held_until: other })]);
+    const slots = [1, 2].map((number) => entry(number, { status: 'occupied', held_until: UNTIL, mine: true, id_utente: 7 }));
+    const board = { idSpazio: 1, sedeId: 1, date: DATE, epoch: 'e', version: 4, slots };
+    const shown = after([{ kind: 'board', board }], state);
+    expect(slotOf(shown, 1)).toMatchObject({ mine: true, user: '7' });
+    expect(slotOf(shown, 2)).toMatchObject({ mine: false, user: null });
+  });
+});
+
+describe('local times', () => {
+  test('are instants of their zone, on short and long days, too', () => {
+    expect(new Date(instantOf('2027-03-01', '09:00', 'Europe/Rome')).toISOString()).toBe('2027-03-01T08:00:00.000Z');
+    expect(new Date(instantOf('2027-03-28', '03:00', 'Europe/Rome')).toISOString()).toBe('2027-03-28T01:00:00.000Z');
+    expect(new Date(instantOf('2027-10-31', '01:00', 'Europe/Rome')).toISOString()).toBe('2027-10-30T23:00:00.000Z');
+    expect(new Date(instantOf('2027-10-31', '09:00', 'Europe/Rome')).toISOString()).toBe('2027-10-31T08:00:00.000Z');
+  });
+
+  test('tell both 02:00 of a long night apart', () => {
+    const wires = ['01:00', '02:00', '02:00', '03:00'].map((orario, index) => entryOf({ id_slot: index + 1, orario, status: 'available' }));
+    const timed = withInstants(new Map(wires.map((one) => [one.number, one])), '2027-10-31', 'Europe/Rome', 60);
+    const starts = [...timed.values()].map(({ startsAt }) => new Date(startsAt ?? 0).toISOString().slice(11, 16));
+    expect(starts).toEqual(['23:00', '00:00', '01:00', '02:00']);
+  });
+});
