@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -52,11 +52,10 @@ async function serve(folder, pages = {}) {
     const path = url === '/' ? '/index.html' : new URL(url, 'http://x').pathname;
     const page = pages[path];
     const headers = { 'content-type': TYPES[extname(path)] ?? 'text/plain', ...page?.headers };
-    try {
-      response.writeHead(200, headers).end(page?.text ?? readFileSync(join(folder, path)));
-    } catch {
-      response.writeHead(path === '/favicon.ico' ? 204 : 404).end();
-    }
+    const file = join(folder, path);
+    const content = page?.text ?? (existsSync(file) ? readFileSync(file) : undefined);
+    if (content !== undefined) response.writeHead(200, headers).end(content);
+    else response.writeHead(path === '/favicon.ico' ? 204 : 404).end();
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
