@@ -23,6 +23,36 @@ const isDone = (act) => (one) => one.ok && one.act === act && !one.again && !one
 
 /** What is broken in the record of a good history, and the names under which that is found: one of them, at least. */
 const BREAKS = {
+  'an act that the journal has not': {
+    found: ['journal-lacks'],
+    break: (record) => {
+      const done = last(record.records, isDone('hold'));
+      record.journal.entries = record.journal.entries.filter(({ epoch, spazioId, version }) => epoch !== done.data.epoch || version !== done.data.version || !done.room.includes(`_${spazioId}_`));
+    },
+  },
+  'an entry of no act': {
+    found: ['journal-invents'],
+    break: ({ journal }) => {
+      const entry = journal.entries.at(-1);
+      const version = entry.version + 9_000;
+      journal.entries.push({ ...entry, id: `${entry.epoch}-1-${entry.spazioId}-${version}`, version });
+    },
+  },
+  'an entry that comes twice from the beginning on': {
+    found: ['journal-twice'],
+    break: ({ journal }) => journal.entries.push(journal.entries.at(-1)),
+  },
+  'an entry that a reader skipped': {
+    found: ['journal-skipped'],
+    break: ({ journal }) => journal.ids.splice(journal.ids.indexOf(journal.entries.at(-1).id), 1),
+  },
+  'a hold that is told of another user': {
+    found: ['journal-differs'],
+    break: (record) => {
+      const done = last(record.records, isDone('hold'));
+      record.journal.entries.find(({ epoch, spazioId, version }) => epoch === done.data.epoch && version === done.data.version && done.room.includes(`_${spazioId}_`)).id_utente = 'another';
+    },
+  },
   'a second holder of a held slot': {
     found: ['double-hold'],
     break: (record) => {

@@ -5,6 +5,7 @@
 // names the one order, and each answer is tried in each state of it that the call can have met (`lib/model.mjs`).
 
 import { FREE, atInstant, replayHistory } from '../lib/model.mjs';
+import { checkJournal } from './journal.mjs';
 
 /** A hold's end may be this far from the instant at which a board was read, in ms, for the board to show either. */
 const BOARD_MS = 2_000;
@@ -35,6 +36,7 @@ export function check(record) {
     if (record.loses) checkPast(found, space);
     ends.set(space.room, checkSlots(found, space, path));
     checkContents(found, space);
+    checkJournal(found, space);
   }
   for (const viewer of record.viewers) checkViewer(found, viewer, paths);
   checkFreed(found, ends);

@@ -10,6 +10,7 @@ import { Load } from '../lib/load.mjs';
 import { staffToken, userToken } from '../lib/tokens.mjs';
 import { eventually, sleep } from '../lib/waiting.mjs';
 import { check } from './checks.mjs';
+import { JournalReader } from './journal.mjs';
 import { Messages } from './messages.mjs';
 import { World } from './worlds.mjs';
 
@@ -40,6 +41,8 @@ export async function runHistory(fault, seed, { note = () => {} } = {}) {
   const options = typeof fault.world === 'function' ? fault.world() : fault.world;
   const world = await World.start({ ...options, on: fault.on, seed });
   const history = new History(world, fault, sizes, seed, note);
+  // Nodes of 0.1 keep none.
+  if (!options?.binaries) history.journal = new JournalReader(world);
   try {
     await history.run();
     await history.collect();
@@ -62,6 +65,7 @@ class History {
     const { world, sizes, spaces, seed } = this;
     world.spaces = spaces;
     await this.fault.prepare?.(world);
+    this.journal?.start();
     await this.#startViewers();
     this.messages = await new Messages(world, { breaks: sizes.breaks }).start();
     this.messages.listen(this.viewers.map(({ name, follower }) => ({ name, client: follower.client })));
@@ -199,6 +203,7 @@ class History {
     await this.fault.beforeCollect?.(this.world);
     const boards = await this.#boardsAtRest();
     const logs = await this.#readLogs();
+    const journal = await this.journal?.finish();
     const { load, before, injectAt, healAt, workAt, seed, fault } = this;
     this.record = {
       fault: fault.name,
@@ -213,6 +218,7 @@ class History {
       records: load.records.map(({ space, wanted: _, ...one }) => ({ ...one, room: space.room })),
       boards,
       logs,
+      journal,
       before,
       viewers: this.viewers.map((viewer) => recordOf(viewer, this.spaces)),
       messages: this.messages.record(),
@@ -272,6 +278,7 @@ class History {
 
   async end() {
     this.ended = true;
+    if (this.journal) this.journal.stopped = true;
     await this.watching;
     this.messages?.close();
     for (const { follower } of this.viewers ?? []) follower.close();
