@@ -2,6 +2,7 @@
 
 mod failing;
 mod held_up;
+mod journal;
 
 use std::fs::OpenOptions;
 use std::io;
