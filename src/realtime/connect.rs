@@ -18,7 +18,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
 use super::engine_sessions::EngineSession;
-use super::inbox::{self, Incoming};
+use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, json, notifications};
 use crate::auth::Claims;
@@ -150,7 +150,7 @@ struct Receive {
 
 impl MessageHandler<LocalAdapter, Receive> for Receive {
     fn call(&self, _: Arc<Socket>, value: Value, ack_id: Option<i64>) {
-        inbox::push(&self.realtime, &self.session, Incoming { value, ack_id });
+        super::worker::push(&self.realtime, &self.session, Incoming { value, ack_id });
     }
 }
 
@@ -181,7 +181,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let Some(session) = socket.extensions.get::<Arc<Tie>>().map(|tie| tie.session.clone()) else { return };
     if !realtime.0.sessions.add(&session) {
         // It has ended already; what it sent before takes effect all the same.
-        return inbox::open(realtime, &session);
+        return super::worker::open(realtime, &session);
     }
     let claims = session.claims();
     let metrics = &realtime.0.app.metrics;
@@ -191,7 +191,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.clock.now()));
     realtime.0.expiry.watch(session.id(), claims.expires);
     notifications::deliver_kept(realtime, &session).await;
-    inbox::open(realtime, &session);
+    super::worker::open(realtime, &session);
 }
 
 fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::value::RawValue> {
@@ -263,8 +263,8 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Stock clients close a connection that has no socket any more. The library would keep it, for whoever does not. Of many
-/// that leave, each waits here: with no more than what closing takes.
+/// Stock clients close a connection that has no socket any more. The library would keep it alive for other clients. A session
+/// that waits here holds only what closing it needs.
 async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
     // Unless it has another socket.

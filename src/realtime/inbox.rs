@@ -1,21 +1,17 @@
-//! The events of one socket, handled one after the other in the order in which they were sent.
+//! The events of one socket, in the order in which they were sent.
 //!
 //! The library starts a task for each event, in no order and without bound. Here an event is queued in the library's
-//! own call, and a full queue stops the reading of the connection until it has room again: TCP holds the client back,
-//! and nothing is lost. No task waits while a socket is idle.
+//! own call, and a full queue stops the reading of the connection until the queue has room again: TCP holds the client back,
+//! and nothing is lost. No task waits while a socket is idle; `worker` has the task that handles what is queued.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use socketioxide_core::Value;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::session::Session;
-use super::{Realtime, events};
 use crate::net::connection::ConnectionHandle;
 
 /// How many events may wait before the connection is no longer read.
@@ -23,13 +19,6 @@ const HIGH: usize = 64;
 
 /// How few must wait for the connection to be read again.
 const LOW: usize = 16;
-
-/// After how long it is looked again whether a client that leaves much unread reads on: at first, and at most.
-const CROWDED_PAUSE: Duration = Duration::from_millis(2);
-const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(64);
-
-/// The longest that one event waits for the client to read: what it leaves unread may be others' doing.
-const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// How many events a socket may send at once before its rate counts.
 const BURST: u32 = 512;
@@ -42,37 +31,96 @@ pub(super) struct Incoming {
     pub ack_id: Option<i64>,
 }
 
+/// What is not read while the queue is full.
+pub(super) trait Source {
+    /// Reads no more from the client.
+    fn pause(&self);
+
+    /// Reads again.
+    fn resume(&self);
+}
+
+impl Source for ConnectionHandle {
+    fn pause(&self) {
+        self.pause_reading();
+    }
+
+    fn resume(&self) {
+        self.resume_reading();
+    }
+}
+
 /// The queue of one socket.
-pub(super) struct Inbox {
+pub(super) struct Inbox<T = Incoming, S: Source = ConnectionHandle> {
     rate: Option<DefaultDirectRateLimiter>,
     has_room: Notify,
     /// Held for a queue access only, never across an await.
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<T, S>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Incoming>,
+struct Queue<T, S> {
+    waiting: VecDeque<T>,
     /// Events may come before the session is confirmed; they wait.
     is_open: bool,
     is_running: bool,
     /// From [`HIGH`] until [`LOW`].
     is_full: bool,
     /// The connection that is not read meanwhile.
-    paused: Option<ConnectionHandle>,
+    paused: Option<S>,
 }
 
-impl Inbox {
+impl<T, S: Source> Inbox<T, S> {
     pub(super) fn new(events_per_second: Option<NonZeroU32>) -> Self {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MAX);
         let rate =
             events_per_second.map(|rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.max(rate))));
-        Self { rate, has_room: Notify::new(), queue: Mutex::default() }
+        let queue = Queue { waiting: VecDeque::new(), is_open: false, is_running: false, is_full: false, paused: None };
+        Self { rate, has_room: Notify::new(), queue: Mutex::new(queue) }
     }
 
     /// Whether the socket keeps within its rate with one more event.
     pub(super) fn admits_event(&self) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
+    }
+
+    /// Queues an event. A full queue pauses `source`, where there is one, until it has room. Whether the caller has to start
+    /// a worker.
+    pub(super) fn push(&self, event: T, source: impl FnOnce() -> Option<S>) -> bool {
+        let mut queue = self.lock();
+        queue.waiting.push_back(event);
+        if queue.waiting.len() >= HIGH {
+            queue.is_full = true;
+            // The socket may have been upgraded, and so have got a source, since the queue is full.
+            if queue.paused.is_none() {
+                queue.paused = source();
+                queue.paused.iter().for_each(Source::pause);
+            }
+        }
+        queue.starts()
+    }
+
+    /// Lets events be handled: those that wait, and all that come. Whether the caller has to start a worker.
+    pub(super) fn open(&self) -> bool {
+        let mut queue = self.lock();
+        queue.is_open = true;
+        queue.starts()
+    }
+
+    /// The next event for the worker. `None` ends the worker: the next event needs another one.
+    pub(super) fn pop(&self) -> Option<T> {
+        let mut queue = self.lock();
+        let next = queue.waiting.pop_front();
+        queue.is_running = next.is_some();
+        if next.is_none() {
+            // Most sockets say nothing again for a long time.
+            queue.waiting = VecDeque::new();
+        }
+        if queue.is_full && queue.waiting.len() <= LOW {
+            queue.is_full = false;
+            self.has_room.notify_waiters();
+            queue.paused.take().iter().for_each(Source::resume);
+        }
+        next
     }
 
     /// Resolves when the queue has room: what came by polling waits here instead of at a connection.
@@ -91,83 +139,133 @@ impl Inbox {
         i64::try_from(self.lock().waiting.len()).unwrap_or(i64::MAX)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue<T, S>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Queues an event. Called by the library in the order of arrival; never waits.
-pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
-    let mut queue = session.inbox.lock();
-    queue.waiting.push_back(incoming);
-    realtime.0.app.metrics.queue_depth.inc();
-    if queue.waiting.len() >= HIGH {
-        queue.is_full = true;
-        if queue.paused.is_none() {
-            // While it polls there is none: its next poll waits instead. It may have been upgraded since it got full.
-            queue.paused = session.websocket();
-            queue.paused.iter().for_each(ConnectionHandle::pause_reading);
+impl<T, S> Queue<T, S> {
+    /// Whether a worker is needed and none runs; from then on one does.
+    fn starts(&mut self) -> bool {
+        let starts = self.is_open && !self.is_running && !self.waiting.is_empty();
+        self.is_running |= starts;
+        starts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// A connection that tells a test whether it is read.
+    #[derive(Clone, Default)]
+    struct Connection(Arc<AtomicBool>);
+
+    impl Connection {
+        fn is_paused(&self) -> bool {
+            self.0.load(Ordering::Acquire)
         }
     }
-    start_if_needed(realtime, session, &mut queue);
-}
 
-/// Lets events take effect: those that wait, and all that come.
-pub(super) fn open(realtime: &Realtime, session: &Arc<Session>) {
-    let mut queue = session.inbox.lock();
-    queue.is_open = true;
-    start_if_needed(realtime, session, &mut queue);
-}
+    impl Source for Connection {
+        fn pause(&self) {
+            assert!(!self.0.swap(true, Ordering::AcqRel), "it is paused once");
+        }
 
-fn start_if_needed(realtime: &Realtime, session: &Arc<Session>, queue: &mut Queue) {
-    if queue.is_open && !queue.is_running && !queue.waiting.is_empty() {
-        queue.is_running = true;
-        tokio::spawn(drain(realtime.clone(), session.clone()));
-    }
-}
-
-async fn drain(realtime: Realtime, session: Arc<Session>) {
-    let _guard = CloseOnPanic(session.clone());
-    while let Some(incoming) = pop(&session) {
-        realtime.0.app.metrics.queue_depth.dec();
-        wait_for_reader(&session).await;
-        events::handle(&realtime, &session, incoming).await;
-    }
-}
-
-/// Gives a client that leaves much unread the time to read on.
-async fn wait_for_reader(session: &Session) {
-    let until = Instant::now() + CROWDED_AT_MOST;
-    let mut pause = CROWDED_PAUSE;
-    while session.is_crowded() && Instant::now() < until {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(CROWDED_PAUSE_MAX);
-    }
-}
-
-/// Nobody goes on with what a task did for a session that made this node panic.
-pub(super) struct CloseOnPanic(pub(super) Arc<Session>);
-
-impl Drop for CloseOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.close_to_start_anew();
+        fn resume(&self) {
+            assert!(self.0.swap(false, Ordering::AcqRel), "it was paused");
         }
     }
-}
 
-fn pop(session: &Session) -> Option<Incoming> {
-    let mut queue = session.inbox.lock();
-    let next = queue.waiting.pop_front();
-    queue.is_running = next.is_some();
-    if next.is_none() {
-        // Most sockets say nothing again for a long time.
-        queue.waiting = VecDeque::new();
+    type TestInbox = Inbox<usize, Connection>;
+
+    #[test]
+    fn events_wait_until_the_queue_is_open_and_one_worker_handles_them_in_order() {
+        let (inbox, connection) = (TestInbox::new(None), Connection::default());
+        for event in 1..=3 {
+            assert!(!inbox.push(event, || Some(connection.clone())), "not open");
+        }
+        assert!(inbox.open(), "somebody has to handle what waits");
+        assert!(!inbox.open(), "somebody does");
+        assert_eq!(inbox.pop(), Some(1));
+        assert!(!inbox.push(4, || Some(connection.clone())), "the worker takes it, too");
+        assert_eq!([inbox.pop(), inbox.pop(), inbox.pop()], [Some(2), Some(3), Some(4)]);
+        assert!(!inbox.push(5, || None), "the worker still handles the last one");
+        assert_eq!([inbox.pop(), inbox.pop()], [Some(5), None]);
+        assert!(inbox.push(6, || None), "the worker has ended");
+        assert_eq!(inbox.left(), 1);
     }
-    if queue.is_full && queue.waiting.len() <= LOW {
-        queue.is_full = false;
-        session.inbox.has_room.notify_waiters();
-        queue.paused.take().iter().for_each(ConnectionHandle::resume_reading);
+
+    #[test]
+    fn a_full_queue_pauses_the_connection_until_few_events_wait() {
+        let (inbox, connection) = (TestInbox::new(None), Connection::default());
+        inbox.open();
+        for event in 1..HIGH {
+            inbox.push(event, || panic!("there is room"));
+        }
+        inbox.push(HIGH, || Some(connection.clone()));
+        assert!(connection.is_paused());
+        // What was read before the pause still comes.
+        inbox.push(HIGH + 1, || panic!("it is paused already"));
+        for event in 1..=HIGH - LOW {
+            assert_eq!(inbox.pop(), Some(event));
+            assert!(connection.is_paused(), "{} wait", inbox.left());
+        }
+        assert_eq!(inbox.pop(), Some(HIGH - LOW + 1));
+        assert!(!connection.is_paused(), "{LOW} wait");
+        // It is full again only when as many wait again.
+        for event in 0..HIGH - LOW {
+            assert!(!connection.is_paused());
+            inbox.push(event, || Some(connection.clone()));
+        }
+        assert!(connection.is_paused());
     }
-    next
+
+    #[test]
+    fn a_socket_that_polls_waits_for_room_and_its_websocket_is_paused_once_it_is_there() {
+        let (inbox, connection) = (TestInbox::new(None), Connection::default());
+        inbox.open();
+        assert_eq!(inbox.wait_for_room().now_or_never(), Some(()));
+        for event in 0..HIGH {
+            inbox.push(event, || None);
+        }
+        assert_eq!(inbox.wait_for_room().now_or_never(), None, "its next poll waits");
+        inbox.push(HIGH, || Some(connection.clone()));
+        assert!(connection.is_paused(), "it was upgraded meanwhile");
+        while inbox.left() > LOW as i64 {
+            inbox.pop();
+        }
+        assert!(!connection.is_paused());
+        assert_eq!(inbox.wait_for_room().now_or_never(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_told() {
+        let inbox = Arc::new(TestInbox::new(None));
+        for event in 0..HIGH {
+            inbox.push(event, || None);
+        }
+        let waiting = tokio::spawn({
+            let inbox = inbox.clone();
+            async move { inbox.wait_for_room().await }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..HIGH - LOW {
+            inbox.pop();
+        }
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn a_burst_is_admitted_and_then_the_rate_counts() {
+        let inbox = TestInbox::new(NonZeroU32::new(1));
+        assert!((0..BURST).all(|_| inbox.admits_event()));
+        assert!(!inbox.admits_event());
+        assert!((0..2 * BURST).all(|_| TestInbox::new(None).admits_event()));
+    }
 }

@@ -4,7 +4,7 @@
 //!   what a request asks for, read once.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all of this node.
-//! - [`inbox`]: the events of one socket, in order, through a bounded queue; `outbox`: the bounded way to it.
+//! - [`inbox`]: the events of one socket, in order, in a bounded queue, which `worker` empties; `outbox`: the bounded way to it.
 //! - [`events`]: what each event does.
 //! - [`engine_ids`]: how a polling client names its session, and so the node that it lives on. [`owners`]: where the nodes
 //!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
@@ -24,6 +24,7 @@ pub mod expiry;
 mod freed;
 pub mod gate;
 pub mod inbox;
+mod worker;
 pub mod notifications;
 mod outbox;
 pub mod owners;

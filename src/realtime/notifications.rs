@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::Realtime;
 use super::cursor::Next;
-use super::inbox::CloseOnPanic;
 use super::outbox::NOTIFICATION_BYTES;
 use super::session::Session;
+use super::worker::CloseOnPanic;
 use crate::domain::UserId;
 use crate::store::{SlotStore, UserMessage};
 use crate::telemetry::users::logged;

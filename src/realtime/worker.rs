@@ -1,0 +1,67 @@
+//! Lets the events of a socket take effect, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::inbox::Incoming;
+use super::session::Session;
+use super::{Realtime, events};
+
+/// After how long the worker looks again whether a client that leaves much unread reads on: at first, and at most.
+const CROWDED_PAUSE: Duration = Duration::from_millis(2);
+const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(64);
+
+/// The longest that one event waits for the client to read: what the client leaves unread may be others' doing.
+const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
+
+/// Queues an event. Called by the library in the order of arrival; never waits.
+pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
+    realtime.0.app.metrics.queue_depth.inc();
+    // While the socket polls it has no websocket: its next poll waits instead.
+    if session.inbox.push(incoming, || session.websocket()) {
+        start(realtime, session);
+    }
+}
+
+/// Lets events take effect: those that wait, and all that come.
+pub(super) fn open(realtime: &Realtime, session: &Arc<Session>) {
+    if session.inbox.open() {
+        start(realtime, session);
+    }
+}
+
+fn start(realtime: &Realtime, session: &Arc<Session>) {
+    tokio::spawn(drain(realtime.clone(), session.clone()));
+}
+
+async fn drain(realtime: Realtime, session: Arc<Session>) {
+    let _guard = CloseOnPanic(session.clone());
+    while let Some(incoming) = session.inbox.pop() {
+        realtime.0.app.metrics.queue_depth.dec();
+        wait_for_reader(&session).await;
+        events::handle(&realtime, &session, incoming).await;
+    }
+}
+
+/// Gives a client that leaves much unread the time to read on.
+async fn wait_for_reader(session: &Session) {
+    let until = Instant::now() + CROWDED_AT_MOST;
+    let mut pause = CROWDED_PAUSE;
+    while session.is_crowded() && Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(CROWDED_PAUSE_MAX);
+    }
+}
+
+/// Closes a session whose task panicked, since nobody goes on with what the task did.
+pub(super) struct CloseOnPanic(pub(super) Arc<Session>);
+
+impl Drop for CloseOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close_to_start_anew();
+        }
+    }
+}
