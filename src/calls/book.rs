@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SlotActKind, Status};
 
-const ACT: &str = "book";
+const ACT: crate::domain::Act = crate::domain::Act::Book;
 
-/// Books the named slots, all of which the caller holds. Answers the first answer when the caller has booked them.
+/// Books the named slots, if the caller holds all of them. Answers the first answer when the caller has booked them.
 pub async fn book(
     app: &App,
     caller: &Claims,

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Refusal, SlotActKind, Status};
 
-const ACT: &str = "extend";
+const ACT: crate::domain::Act = crate::domain::Act::Extend;
 
 /// Extends the caller's holds of the named slots; more than they may last from their beginning is `hold_limit`.
 pub async fn extend(

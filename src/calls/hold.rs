@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Code, HoldToken, Refusal, SlotActKind, Status};
 
-const ACT: &str = "hold";
+const ACT: crate::domain::Act = crate::domain::Act::Hold;
 
 /// Holds the named slots for the caller, or refuses them all. Answers the first answer when the caller holds exactly
 /// these already.

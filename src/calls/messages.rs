@@ -8,40 +8,13 @@ use super::update::require_fit;
 use super::{parse_day, require_staff_everywhere, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
+use crate::domain::wire::is_reserved;
 use crate::domain::{Code, Day, Refusal, SiteId, SpaceId, SpaceKey, UserId};
 use crate::store::refuse::unavailable;
 use crate::store::{EveryoneMessage, Publication};
 
 /// The longest name of an event, in bytes.
 const MAX_EVENT_BYTES: usize = 128;
-
-/// Event names that mean something else: those of Socket.IO itself, and those of the wire contract in both directions.
-const RESERVED_EVENTS: [&str; 24] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-    "join_space",
-    "leave_space",
-    "hold_slot",
-    "book_slot",
-    "release_slot",
-    "extend_hold",
-    "sync",
-    "refresh_token",
-    "watch_stats",
-    "connection_confirmed",
-    "joined_space",
-    "left_space",
-    "slot_update",
-    "slots_status_update",
-    "slots_freed",
-    "token_expiring",
-    "space_error",
-    "stats",
-];
 
 /// An event of the caller's own with its payload.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -159,7 +132,7 @@ pub(crate) fn require_message(request: &MessageRequest) -> Result<(), Refusal> {
         return Err(Refusal::because(Code::Malformed, format_args!("event: 1 to {MAX_EVENT_BYTES} bytes")));
     }
     require_fit(&request.data)?;
-    if RESERVED_EVENTS.contains(&request.event.as_str()) {
+    if is_reserved(&request.event) {
         return Err(Refusal::because(Code::ReservedEvent, &request.event));
     }
     Ok(())
@@ -186,7 +159,7 @@ mod tests {
 
     #[test]
     fn names_of_the_protocol_and_bad_shapes_are_refused() {
-        for event in RESERVED_EVENTS {
+        for event in ["connect", "join_space", "slots_freed"] {
             assert_eq!(judged(&format!(r#"{{"event": "{event}", "data": 1}}"#)), Err(Code::ReservedEvent), "{event}");
         }
         assert_eq!(judged(r#"{"event": "", "data": 1}"#), Err(Code::Malformed));

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::{Claims, TokenError};
-use crate::domain::{Code, Day, Origin, Refusal, SpaceKey};
+use crate::domain::{Act, Code, Day, Origin, Refusal, SpaceKey};
 
 /// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
@@ -78,9 +78,9 @@ pub(crate) fn origin_of(caller: &Claims) -> Origin {
 }
 
 /// Counts a finished act by its name and `ok` or the code of its refusal.
-fn count_act<T>(app: &App, act: &'static str, result: &Result<T, Refusal>) {
+fn count_act<T>(app: &App, act: Act, result: &Result<T, Refusal>) {
     let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
-    app.metrics.acts.with_label_values(&[act, outcome]).inc();
+    app.metrics.acts.with_label_values(&[act.as_str(), outcome]).inc();
 }
 
 #[cfg(test)]

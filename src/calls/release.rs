@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Actor, Refusal, SlotActKind};
 
-const ACT: &str = "release";
+const ACT: crate::domain::Act = crate::domain::Act::Release;
 
 /// Releases the named slots, all of which the caller holds, or, as staff of the space, booked ones, whoever booked them.
 pub async fn release(

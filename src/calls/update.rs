@@ -13,7 +13,7 @@ use crate::domain::act::StaffStatus;
 use crate::domain::slot::MAX_DATA_BYTES;
 use crate::domain::{Code, Refusal, SiteId, SlotActKind, SlotData, SlotNumber, SpaceId, SpaceKey, Status};
 
-const ACT: &str = "update";
+const ACT: crate::domain::Act = crate::domain::Act::Update;
 
 /// What staff sets one slot to.
 #[derive(Clone, Debug, Deserialize, ToSchema)]

@@ -12,6 +12,7 @@
 //! - [`event`]: the JSON that every client receives.
 //! - [`public`]: what everybody may know of a slot, and how it follows from the events.
 //! - [`refusal`]: every way to say no, with its code.
+//! - [`wire`]: the names of events and acts.
 
 pub mod act;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod rule;
 pub mod schedule;
 pub mod slot;
 pub mod time;
+pub mod wire;
 
 pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
@@ -36,3 +38,4 @@ pub use refusal::{Code, Refusal};
 pub use schedule::Schedule;
 pub use slot::{SlotData, SlotRecord, Status};
 pub use time::{Day, StoreTime};
+pub use wire::{Act, ClientEvent, ServerEvent};

@@ -10,7 +10,7 @@ use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
 use super::{Realtime, json};
-use crate::domain::StoreTime;
+use crate::domain::{ServerEvent, StoreTime};
 use crate::feed::MemberId;
 use crate::telemetry::users::logged;
 
@@ -74,7 +74,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     loop {
         tokio::select! {
             Some(told) = told.recv() => match told {
-                // One that has ended has been forgotten, or will be: only then it is not in.
+                // A session that has ended is forgotten, now or soon: only then it is missing here.
                 Told::Watch(session, expires) if realtime.0.sessions.get(session).is_some() => {
                     deadlines.set(session, expires, Stage::Warn);
                 }
@@ -137,7 +137,7 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
     }
     match stage {
         Stage::Warn => {
-            session.emit("token_expiring", &token_expiring(expires));
+            session.emit(ServerEvent::TokenExpiring.as_str(), &token_expiring(expires));
             deadlines.set(id, expires, Stage::Close);
         }
         Stage::Close => {

@@ -1,4 +1,4 @@
-//! `slots_freed`: who hears of which slots that ended.
+//! `slots_freed`: which sockets hear of which slots whose holds ended.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Shared, json};
 use crate::config::FreedTo;
-use crate::domain::{SiteId, SpaceKey, StoreTime};
+use crate::domain::{ServerEvent, SiteId, SpaceKey, StoreTime};
 use crate::feed::buckets::FreedSummary;
 use crate::store::FreedSlots;
 
@@ -29,9 +29,9 @@ fn tell_everyone(shared: &Shared, freed: &FreedSummary, now: StoreTime) {
     for session in shared.sessions.all() {
         let claims = session.claims();
         let Some(payload) = payloads.of(claims.sites.as_ref()) else { continue };
-        recipients += usize::from(session.emit("slots_freed", payload));
+        recipients += usize::from(session.emit(ServerEvent::SlotsFreed.as_str(), payload));
     }
-    tracing::info!(event.name = "slots_freed", room = "*", recipients, "broadcast");
+    tracing::info!(event.name = ServerEvent::SlotsFreed.as_str(), room = "*", recipients, "broadcast");
 }
 
 fn tell_rooms(shared: &Shared, freed: &FreedSummary, now: StoreTime) {
@@ -43,7 +43,7 @@ fn tell_rooms(shared: &Shared, freed: &FreedSummary, now: StoreTime) {
         let own = session.spaces().into_iter().filter_map(|space| by_space.get(&space)).flatten();
         let own: Vec<&FreedSlots> = own.copied().collect();
         if let Some(payload) = payload_of(count_slots(&own), own, false, now) {
-            session.emit("slots_freed", &payload);
+            session.emit(ServerEvent::SlotsFreed.as_str(), &payload);
         }
     }
 }
@@ -96,7 +96,13 @@ fn payload_of(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: 
     }
     let truncated = has_unnamed || spaces.len() > FREED_SPACES;
     spaces.truncate(FREED_SPACES);
-    Some(json(&SlotsFreed { r#type: "slots_freed", count, timestamp: now.rfc3339(), spaces, truncated }))
+    Some(json(&SlotsFreed {
+        r#type: ServerEvent::SlotsFreed.as_str(),
+        count,
+        timestamp: now.rfc3339(),
+        spaces,
+        truncated,
+    }))
 }
 
 #[cfg(test)]

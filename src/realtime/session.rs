@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::{Refusal, SpaceKey, StoreTime, UserId};
+use crate::domain::{Refusal, ServerEvent, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
 use crate::store::{LOG_LENGTH, UserMessage};
@@ -162,7 +162,7 @@ impl Session {
             message: &'a str,
         }
         let error = SpaceError { event, code: refusal.code.as_str(), message: &refusal.message };
-        self.emit("space_error", &super::json(&error));
+        self.emit(ServerEvent::SpaceError.as_str(), &super::json(&error));
     }
 
     fn note_too_slow(&self) {
@@ -252,7 +252,7 @@ impl Session {
         self.outbox.progress(is_enough).await;
     }
 
-    /// Has whoever waits for progress look again.
+    /// Has the task that waits for progress look again.
     pub(super) fn tell_progress(&self) {
         self.outbox.tell_progress();
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::session::Session;
 use super::{Realtime, json};
 use crate::calls::stats;
+use crate::domain::ServerEvent;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -27,7 +28,7 @@ pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
         Ok(stats) => {
             let payload = json(&stats);
             for session in watching {
-                session.emit("stats", &payload);
+                session.emit(ServerEvent::Stats.as_str(), &payload);
             }
         }
         Err(refusal) => tracing::warn!(%refusal, "cannot read the statistics"),

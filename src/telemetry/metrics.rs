@@ -8,41 +8,18 @@ use prometheus::{
 };
 
 use super::build;
+use crate::domain::{Act, ClientEvent, ServerEvent};
 
-/// Buckets, in seconds, of what should take milliseconds: an act, a delivery.
+/// Buckets, in seconds, of things that should take milliseconds: an act, a delivery.
 const SHORT: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Buckets, in seconds, of lateness: finest around the promised 250 ms, and up to a sweeper that is switched off.
 const LATENESS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0];
 
-/// The events that clients may send; any other name counts as [`OTHER`], so that a client cannot make new series.
-const EVENTS_IN: &[&str] = &[
-    "join_space",
-    "leave_space",
-    "hold_slot",
-    "book_slot",
-    "release_slot",
-    "extend_hold",
-    "sync",
-    "refresh_token",
-    "watch_stats",
-];
-
-/// The events that nodes send by themselves; any other name is a [`NOTIFICATION`].
-const EVENTS_OUT: &[&str] = &[
-    "connection_confirmed",
-    "joined_space",
-    "left_space",
-    "slot_update",
-    "slots_status_update",
-    "slots_freed",
-    "token_expiring",
-    "space_error",
-    "stats",
-];
-
+/// Any name of an event that clients may not send, so that a client cannot make new series.
 const OTHER: &str = "other";
 
+/// Any name of an event that nodes do not send by themselves.
 const NOTIFICATION: &str = "notification";
 
 metrics! {
@@ -129,9 +106,9 @@ impl Metrics {
         {
             metrics.connects.with_label_values(&[outcome]);
         }
-        for act in ["hold", "book", "release", "extend", "update"] {
+        for act in Act::ALL {
             for outcome in ["ok", "unavailable"] {
-                metrics.acts.with_label_values(&[act, outcome]);
+                metrics.acts.with_label_values(&[act.as_str(), outcome]);
             }
         }
         for trigger in ["deadline", "interval", "call"] {
@@ -154,12 +131,14 @@ impl Metrics {
 
     /// Counts an event from a client, whatever its name.
     pub fn count_event_in(&self, event: &str) {
-        self.events_in.with_label_values(&[label_among(EVENTS_IN, event, OTHER)]).inc();
+        self.events_in.with_label_values(&[ClientEvent::parse(event).map_or(OTHER, ClientEvent::as_str)]).inc();
     }
 
     /// Counts an event that went to `sockets` sockets, whatever its name.
     pub fn count_event_out(&self, event: &str, sockets: u64) {
-        self.events_out.with_label_values(&[label_among(EVENTS_OUT, event, NOTIFICATION)]).inc_by(sockets);
+        self.events_out
+            .with_label_values(&[ServerEvent::parse(event).map_or(NOTIFICATION, ServerEvent::as_str)])
+            .inc_by(sockets);
     }
 
     /// All metrics as Prometheus text.
@@ -173,10 +152,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn label_among<'a>(known: &[&'a str], name: &str, otherwise: &'a str) -> &'a str {
-    known.iter().find(|known| **known == name).copied().unwrap_or(otherwise)
 }
 
 /// Makes the struct and its `register`: `name: Kind ["label", ...] in BUCKETS`, the doc comment being the help text.

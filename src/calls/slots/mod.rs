@@ -10,7 +10,7 @@ use crate::auth::Claims;
 use crate::config::HoldConfig;
 use crate::domain::act::{Idempotency, MAX_SLOTS_PER_ACT};
 use crate::domain::{
-    Actor, Code, Day, Refusal, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceKey, Status, StoreTime, UserId,
+    Act, Actor, Code, Day, Refusal, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceKey, Status, StoreTime, UserId,
 };
 use crate::spaces::catalog::Resolved;
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
@@ -93,15 +93,18 @@ pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), R
 /// What the store remembers under the caller's `Idempotency-Key`: all of the call that the act heeds, in one spelling. So
 /// each part was checked, and is short.
 pub(super) fn idempotency_of(
-    act: &str,
+    act: Act,
     caller: &Claims,
     request: &SlotsRequest,
     named: &NamedSlots,
     key: Option<String>,
 ) -> Option<Idempotency> {
-    let is_for_a_time = matches!(act, "hold" | "extend");
+    let is_for_a_time = match act {
+        Act::Hold | Act::Extend => true,
+        Act::Book | Act::Release | Act::Update => false,
+    };
     let call = (
-        act,
+        act.as_str(),
         named.space.site,
         named.space.space,
         named.day,
@@ -312,16 +315,16 @@ mod tests {
 
     #[test]
     fn the_same_call_has_one_fingerprint() {
-        let key = |act: &str, request: &SlotsRequest| {
+        let key = |act: Act, request: &SlotsRequest| {
             let named = name_slots(request).unwrap();
             idempotency_of(act, &caller(None), request, &named, Some("k".into())).unwrap().fingerprint
         };
-        assert_eq!(key("hold", &request("[1, 2]", "")), key("hold", &request("[\"2\", 1]", "")));
-        assert_ne!(key("hold", &request("[1, 2]", "")), key("hold", &request("[1]", "")));
+        assert_eq!(key(Act::Hold, &request("[1, 2]", "")), key(Act::Hold, &request("[\"2\", 1]", "")));
+        assert_ne!(key(Act::Hold, &request("[1, 2]", "")), key(Act::Hold, &request("[1]", "")));
         // A time counts where the act is for one; elsewhere nobody checks it, so that it may be of any length.
         let in_time = request("[1]", r#", "holdSeconds": 60"#);
-        for (act, counts) in [("hold", true), ("extend", true), ("book", false), ("release", false)] {
-            assert_eq!(key(act, &request("[1]", "")) != key(act, &in_time), counts, "{act}");
+        for (act, counts) in [(Act::Hold, true), (Act::Extend, true), (Act::Book, false), (Act::Release, false)] {
+            assert_eq!(key(act, &request("[1]", "")) != key(act, &in_time), counts, "{act:?}");
         }
     }
 }

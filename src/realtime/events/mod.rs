@@ -17,7 +17,7 @@ use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, json};
 use crate::calls;
-use crate::domain::{Code, Refusal, SlotNumber};
+use crate::domain::{ClientEvent, Code, Refusal, SlotNumber};
 use connection::{RefreshRequest, refresh_token, watch_stats};
 use rooms::{JoinRequest, LeaveRequest, join_space, leave_space, sync};
 
@@ -37,17 +37,17 @@ pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming
 }
 
 async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payload: Option<&RawValue>) -> Answer {
-    match event {
-        "join_space" => join_space(realtime, session, parse(payload)?).await,
-        "leave_space" => leave_space(realtime, session, parse(payload)?).await,
-        "sync" => sync(realtime, session, parse(payload)?).await,
-        "hold_slot" => act(calls::hold::hold(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
-        "book_slot" => act(calls::book::book(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
-        "release_slot" => act(calls::release::release(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
-        "extend_hold" => act(calls::extend::extend(&realtime.0.app, &session.claims(), parse(payload)?, None).await),
-        "refresh_token" => refresh_token(realtime, session, parse(payload)?).await,
-        "watch_stats" => watch_stats(realtime, session).await,
-        _ => Err(Code::UnknownEvent.into()),
+    let app = &realtime.0.app;
+    match ClientEvent::parse(event).ok_or(Code::UnknownEvent)? {
+        ClientEvent::JoinSpace => join_space(realtime, session, parse(payload)?).await,
+        ClientEvent::LeaveSpace => leave_space(realtime, session, parse(payload)?).await,
+        ClientEvent::Sync => sync(realtime, session, parse(payload)?).await,
+        ClientEvent::HoldSlot => act(calls::hold::hold(app, &session.claims(), parse(payload)?, None).await),
+        ClientEvent::BookSlot => act(calls::book::book(app, &session.claims(), parse(payload)?, None).await),
+        ClientEvent::ReleaseSlot => act(calls::release::release(app, &session.claims(), parse(payload)?, None).await),
+        ClientEvent::ExtendHold => act(calls::extend::extend(app, &session.claims(), parse(payload)?, None).await),
+        ClientEvent::RefreshToken => refresh_token(realtime, session, parse(payload)?).await,
+        ClientEvent::WatchStats => watch_stats(realtime, session).await,
     }
 }
 
@@ -80,14 +80,15 @@ fn parse_parts(text: &str) -> Result<(String, Vec<Box<RawValue>>), Refusal> {
 pub(crate) fn is_well_formed(frame: &str) -> bool {
     let (event, Ok(payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
     let payload = payload.as_deref();
-    match event.as_str() {
-        "join_space" | "sync" => parse::<JoinRequest>(payload).is_ok(),
-        "leave_space" => parse::<LeaveRequest>(payload).is_ok(),
-        "refresh_token" => parse::<RefreshRequest>(payload).is_ok(),
-        "hold_slot" | "book_slot" | "release_slot" | "extend_hold" => {
+    let Some(event) = ClientEvent::parse(&event) else { return false };
+    match event {
+        ClientEvent::JoinSpace | ClientEvent::Sync => parse::<JoinRequest>(payload).is_ok(),
+        ClientEvent::LeaveSpace => parse::<LeaveRequest>(payload).is_ok(),
+        ClientEvent::RefreshToken => parse::<RefreshRequest>(payload).is_ok(),
+        ClientEvent::HoldSlot | ClientEvent::BookSlot | ClientEvent::ReleaseSlot | ClientEvent::ExtendHold => {
             parse::<calls::slots::SlotsRequest>(payload).is_ok()
         }
-        event => event == "watch_stats",
+        ClientEvent::WatchStats => true,
     }
 }
 

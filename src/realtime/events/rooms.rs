@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Answer;
 use crate::calls;
-use crate::domain::{Code, Object, Position, Refusal, SiteId, SpaceId, SpaceKey};
+use crate::domain::{Code, Object, Position, Refusal, ServerEvent, SiteId, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
 use crate::realtime::session::Session;
 use crate::realtime::{Realtime, json};
@@ -105,6 +105,6 @@ pub(super) async fn leave(realtime: &Realtime, session: &Session, space: SpaceKe
     }
     let timestamp = realtime.0.app.clock.now().rfc3339();
     let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
-    session.emit("left_space", &left);
+    session.emit(ServerEvent::LeftSpace.as_str(), &left);
     left
 }
