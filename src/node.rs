@@ -156,7 +156,7 @@ impl Parts {
     }
 }
 
-/// The key that nodes sign with. Where they share none, what one says of its address is taken on trust.
+/// The key that nodes sign with. Nodes that share no key take each other's addresses on trust.
 fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeKey> {
     if let Some(secret) = &auth.node_secret {
         let key = NodeKey::shared(secret);

@@ -20,7 +20,7 @@ const SHORTEST: usize = 16;
 /// The key of this node; its text never shows it.
 pub struct NodeKey {
     key: Key,
-    /// The key before, under which nothing is signed any more.
+    /// The previous key, which signs nothing any more.
     previous: Option<Key>,
     is_shared: bool,
 }

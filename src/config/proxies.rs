@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Addresses that begin with the same bits, as `10.0.0.0/8`; one address is one of its own.
+/// Addresses that begin with the same bits, as `10.0.0.0/8`; a single address is a network of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,

@@ -45,7 +45,7 @@ pub struct FreedSummary {
     pub count: u64,
     /// Of how many nothing tells which they are: this node was cut off for longer than the log of their bucket reaches.
     pub unnamed: u64,
-    /// Where, ascending: one entry a space and day.
+    /// The freed slots in ascending order: one entry for each space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
 }
 

@@ -90,7 +90,7 @@ mod tests {
         days.ask_for(day, Some(&schedule), starts[0].plus_millis(-1));
         days.ask_for(day, Some(&schedule), starts[0].plus_millis(-1));
         assert_eq!(days.next_start(), Some(starts[0]));
-        // Learned again when the first start is due: it stays due.
+        // The starts are learned again while the first one is due, and it stays due.
         days.learn(Some(&schedule), starts[0]);
         assert_eq!(days.take_started(Some(&schedule), starts[0]), [day]);
         assert_eq!(days.take_started(Some(&schedule), starts[0]), []);

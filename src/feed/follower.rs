@@ -33,7 +33,7 @@ const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 /// How many missed messages are one turn's: who joins meanwhile has the next one.
 const TURN: usize = 16;
 
-/// How many of the last messages are known again by their content.
+/// How many of the last messages are remembered, so that a repeated one is recognized by its content.
 const RECOGNISED: usize = 64;
 
 /// What happened in the topic.
@@ -82,7 +82,7 @@ pub struct Follower {
     asked: Instant,
     /// How many times a head was beyond what the subscription had brought, which was silent since.
     unheard_heads: u32,
-    /// The last version that the subscription brought, or that it cannot bring any more. It brings none twice.
+    /// The last version that the subscription brought or can no longer bring. It brings no version twice.
     heard_to: u64,
     /// A version that was heard although it was heard before, while it is looked into.
     suspected: Option<u64>,

@@ -52,7 +52,7 @@ impl AnonymousLimit {
         }
     }
 
-    /// Counts one call of an address; `false` when it is one too many.
+    /// Counts one call of an address; `false` when the address has made too many.
     fn admits(&self, address: IpAddr) -> bool {
         let Some(limiter) = &self.limiter else { return true };
         if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_PRUNES == CHECKS_BETWEEN_PRUNES - 1 {

@@ -18,7 +18,7 @@ pub fn raise_limit() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
-/// How many connections of clients fit into the present limit beside all else.
+/// How many connections of clients fit into the present limit, beside everything else that needs files.
 pub fn room_for_connections() -> usize {
     let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     usize::try_from(without_reserve(limit)).unwrap_or(usize::MAX)

@@ -71,7 +71,7 @@ mod tests {
         EngineIds::new(node_id.to_owned(), Arc::new(key))
     }
 
-    // Attack 5: an invented id asks nobody.
+    // Attack 5: for an invented id no other node is asked.
     #[test]
     fn an_id_names_its_node_and_cannot_be_invented() {
         let (one, other) =

@@ -25,7 +25,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 const PURPOSE: &str = "address";
 
-/// What this node knows of where the others are.
+/// The addresses of other nodes, as far as this node knows them.
 pub struct Owners {
     key: Arc<NodeKey>,
     pub(super) proxy: Proxy,

@@ -105,7 +105,7 @@ mod tests {
         while count.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        // The first one's read has begun: it may not show what happens now.
+        // The read of the first caller has begun already: it need not show what happens now.
         let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
         tokio::task::yield_now().await;
         gate.add_permits(1_000);

@@ -160,7 +160,7 @@ test('sockets that connect and leave in a hurry leave nobody behind', async () =
       const packets = sequences[number % sequences.length];
       for (const packet of packets) {
         client.write(frame(packet === 'C' ? connectPacket(number) : packet));
-        // In writes of their own, each of which may find the one before half done.
+        // Each in a write of its own, so that a request may find the request before it half done.
         await new Promise(setImmediate);
       }
       await sleep(2);

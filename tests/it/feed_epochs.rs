@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// One change by staff, with so many bytes of data; its version.
+    /// Makes one change by staff with `bytes` of data; answers its version.
     async fn change(&self, space: SpaceKey, slot: u64, status: &str, bytes: usize) -> u64 {
         let body = json!({
             "idSpazio": space.space, "sedeId": space.site, "date": self.app.tomorrow(), "status": status,

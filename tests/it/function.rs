@@ -32,7 +32,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::support::scripted_store::ScriptedStore;
 
-/// Which store the started function has: `embedded`, or one of those of [`store_of`].
+/// The store of the started function: `embedded`, or a name that [`store_of`] knows.
 const STORE: &str = "SLOTCAST_TEST_FUNCTION_STORE";
 
 /// The folder of the embedded store, or with the file `away` by which one is away.

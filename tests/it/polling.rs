@@ -252,7 +252,7 @@ async fn what_came_for_a_user_who_was_away_comes_first_in_order_and_once() {
     let mut client = Client::connect(&node, &user("7")).await;
     node.notify("7", "three").await;
     assert_eq!(client.names(3).await, ["one", "two", "three"]);
-    // What it polled is received once it polls again.
+    // The client has received what a poll brought once it polls again.
     let poll = client.http.get(&client.url).timeout(PATIENCE).send();
     let waiting = tokio::spawn(async move { poll.await.unwrap().text().await.unwrap() });
     let received = async {
@@ -288,7 +288,7 @@ async fn a_token_that_ends_soon_is_warned_of_at_once_and_again_only_for_a_new_on
 #[tokio::test]
 async fn a_token_that_has_ended_ends_the_connection() {
     let node = Node::start(|_| {}).await;
-    // Past its end, within the leeway of ten seconds: enough is left to connect.
+    // The token has ended, but its leeway of ten seconds leaves time to connect.
     let exp = clock::wall().as_millis() / 1_000 - 5;
     let mut client = Client::connect(&node, &token(json!({"id_utente": "7", "exp": exp}))).await;
     assert_eq!(client.names(1).await, ["token_expiring"]);

@@ -397,7 +397,7 @@ async fn a_command_follows_a_slot_that_moves() {
     let (from_id, to_id) = (&ids[owner], &ids[(owner + 1) % 3]);
     to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id]);
     from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id]);
-    // Not there yet: the owner sends us to the next one.
+    // The key is not there yet, so the owner redirects to the next server.
     commands.set::<_, _, ()>("{moving}:2", "b").await.unwrap();
     assert_eq!(commands.get::<_, String>("{moving}:1").await.unwrap(), "a");
     assert_eq!(commands.get::<_, String>("{moving}:2").await.unwrap(), "b");

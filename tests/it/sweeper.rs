@@ -115,7 +115,7 @@ async fn a_node_walks_also_when_it_cannot_ask_for_the_turn() {
     let app = TestApp::start_through(|store| Arc::new(FaultyStore { store, loses: "take_sweep_lease" }));
     let body = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "holdSeconds": 1});
     let held = app.post("/api/slots/1/hold", &app.user("7"), body).await.data();
-    // Told of no hold: what ends is found by walking only.
+    // The sweeper is told of no hold, so that only a walk finds what has ended.
     let told = Deadlines::new().1;
     let sweeper = tokio::spawn(timer::run(app.app.sweeper_tools(), told, 50 * MILLI, "here".into()));
     let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(3).unwrap() };

@@ -141,7 +141,7 @@ impl KeyCache {
         self.shared.keys.load_full().filter(|set| set.age(now) < LONGEST_OUTAGE)
     }
 
-    /// Fetches, unless the last time was too short ago for the reason.
+    /// Fetches the set, unless the last fetch is too recent for this reason.
     async fn fetch_if_due(&self, mut turn: OwnedMutexGuard<Option<Fetch>>, is_known: bool, now: Instant) {
         let pause = match *turn {
             Some(Fetch { succeeded: true, .. }) if is_known => Duration::ZERO,
@@ -163,7 +163,7 @@ impl KeyCache {
 }
 
 impl Shared {
-    /// Replaces the set; keeps the old one, and says so in the log, where that fails.
+    /// Replaces the set. Where the fetch fails, the old set stays, and the log says so.
     async fn fetch(&self, now: Instant) -> bool {
         let started = clock::instant();
         match self.try_fetch(now).await {

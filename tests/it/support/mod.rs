@@ -120,7 +120,7 @@ impl TestApp {
         self.day_ahead(1)
     }
 
-    /// The day that many days from today in `Europe/Rome`.
+    /// The day `days` after today in `Europe/Rome`.
     pub fn day_ahead(&self, days: i64) -> String {
         let today = Schedule::default().today(clock::wall()).date();
         Day::from(today.saturating_add(jiff::Span::new().days(days))).to_string()

@@ -141,7 +141,7 @@ impl Ledger {
         self.lock().refusals.clone()
     }
 
-    /// How many epochs there were beyond the first of each bucket.
+    /// How many epochs the buckets had, not counting the first of each.
     pub fn epoch_changes(&self) -> usize {
         self.lock().epochs.values().map(|epochs| epochs.len() - 1).sum()
     }
@@ -443,7 +443,7 @@ impl MovingStore {
     }
 }
 
-/// What one read of a log gives of these.
+/// Answers the part of these messages that one read of a log gives.
 fn first_portion(messages: Vec<Message>) -> Vec<Message> {
     let mut bytes = 0;
     let fits = |message: &Message| {

@@ -313,7 +313,7 @@ impl LossyProxy {
         format!("redis://{}", self.address)
     }
 
-    /// Lets the next request with this text through, and closes the connection in place of handing on its reply.
+    /// Lets the next request with this text through, and closes the connection instead of passing on the reply.
     pub fn lose_reply_of(&self, request_with: &'static str) {
         self.to_lose.lock().unwrap_or_else(PoisonError::into_inner).push(request_with);
     }

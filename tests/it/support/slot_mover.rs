@@ -318,7 +318,7 @@ impl Shared {
         }
     }
 
-    /// Until none is left. A key that is there while its slot moves away may be written, but none is made.
+    /// Until no key is left. While its slot moves away a key may be written, but no new key is made.
     fn move_all_keys(&self, servers: &[Server], moved: &Move) {
         for _ in 0..PATIENCE {
             let keys = servers[moved.from].keys_of(&moved.slot);

@@ -42,7 +42,7 @@ impl Target {
     }
 }
 
-/// Waits for a change of the aim; for ever, where nobody is left who could change it.
+/// Waits for a change of the aim. Never returns where nobody is left who could change it.
 pub(in crate::store::redis) async fn changed(aim: &mut watch::Receiver<Aim>) {
     if aim.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -94,7 +94,7 @@ impl Cluster {
     async fn wait_for_server(&self, slot: Option<u16>, deadline: Instant) -> RedisResult<Server> {
         let map = self.wait_for_map(deadline).await?;
         let line = map.line(slot).cloned();
-        // That there is no connection is what the task has to look into.
+        // Without a connection the task has to look for the reason.
         self.doubts.notify_one();
         match line {
             Some(line) => line.server(deadline).await,

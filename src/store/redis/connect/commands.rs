@@ -31,7 +31,7 @@ const REDIRECT_WAIT: Duration = Duration::from_millis(5);
 pub struct Commands {
     connector: Arc<Connector>,
     way: Way,
-    /// Which server is the one to talk to, as it changes; `None` on a cluster.
+    /// The server to talk to, as it changes; `None` on a cluster.
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only who listens asks for it"))]
     aim: Option<watch::Receiver<Aim>>,
 }
@@ -98,7 +98,7 @@ impl Commands {
         self.connector.clone()
     }
 
-    /// Which server is the one to talk to, as it changes; `None` on a cluster.
+    /// The server to talk to, as it changes; `None` on a cluster.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) fn aim(&self) -> Option<watch::Receiver<Aim>> {
         self.aim.clone()

@@ -39,7 +39,7 @@ async fn look_up_for_ever(node: Node, aim: watch::Sender<Aim>) {
                 let target = Target { node: node.clone(), addresses: known.learn(&addresses) };
                 aim.send_if_modified(|old| replace(old, Aim::At(target)));
             }
-            // Where it led until now is all that there is to go by.
+            // The last known address is all that there is to go by.
             Err(error) if known.is_empty() => {
                 let why = format!("cannot look up {}: {error}", node.host);
                 aim.send_if_modified(|old| replace(old, Aim::Unknown { failure: Some(why.into()) }));

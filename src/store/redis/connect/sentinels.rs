@@ -91,7 +91,7 @@ struct Shared {
     master: String,
     /// Held to read and write, never across an await.
     heard: Mutex<Heard>,
-    /// Counts how often all were asked to look at once.
+    /// Counts how often all sentinels were asked to look at the same time.
     asked: watch::Sender<u64>,
     /// Rung when there is something new in `heard`.
     news: Notify,
@@ -391,7 +391,7 @@ impl Heard {
         self.reports.insert(id.to_owned(), report);
     }
 
-    /// What the reports since an instant come to.
+    /// The conclusion from the reports since an instant.
     fn sum(&self, since: Instant) -> Sum {
         let fresh: Vec<&Report> = self.reports.values().filter(|report| report.at >= since).collect();
         let all = fresh.iter().map(|report| report.others + 1).max().unwrap_or(0).max(fresh.len());
