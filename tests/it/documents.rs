@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use slotcast::config::{Config, Needs};
+use slotcast::domain::{ClientEvent, ServerEvent};
 
 /// The longest front page, in lines.
 const FRONT_PAGE_LINES: usize = 120;
@@ -215,6 +216,19 @@ fn shown(value: &toml::Value) -> String {
         toml::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
         value => format!("`{value}`"),
     }
+}
+
+#[test]
+fn the_page_of_the_protocol_names_every_event_and_code() {
+    let page = read("docs/protocol.md");
+    let refusals = read("src/domain/refusal.rs");
+    let codes = refusals.split_once("fn as_str").and_then(|(_, rest)| rest.split_once("fn status")).unwrap().0;
+    let codes: Vec<&str> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    let events = ClientEvent::ALL.iter().map(|event| event.as_str());
+    let events = events.chain(ServerEvent::ALL.iter().map(|event| event.as_str()));
+    let missing: Vec<&str> = events.chain(codes).filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert_eq!(missing, <[&str; 0]>::default(), "docs/protocol.md must say what these mean");
 }
 
 #[test]
