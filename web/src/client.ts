@@ -311,7 +311,7 @@ export class Client {
     // Long waits are cut: a device that slept, or a clock that was corrected, is noticed.
     const wait = Math.min(Math.max(0, Math.min(...instants) - this.now()) + 1, 30_000);
     this.#timer = setTimeout(() => {
-      for (const space of this.#spaces.values()) space.dispatch({ kind: 'clock', now: this.now() });
+      for (const space of this.#spaces.values()) space.tick();
       this.#schedule();
     }, wait);
   }

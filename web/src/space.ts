@@ -111,7 +111,7 @@ export class Space {
     this.dispatch({ kind: 'asked', id, act, date, slots: [...slots], now: this.#wire.now() });
     try {
       const answer = await this.#repeat(act, payload);
-      this.dispatch({ kind: 'answered', id, answer });
+      this.dispatch({ kind: 'answered', id, answer, now: this.#wire.now() });
       return answer;
     } catch (error) {
       this.dispatch({ kind: 'abandoned', id });
@@ -155,6 +155,12 @@ export class Space {
   /** For the client: a `left_space`. One that was not asked for: the token no longer allows the space. */
   left(): void {
     if (this.state.isJoined) this.dispatch({ kind: 'left' });
+  }
+
+  /** For the client: the time has come that {@link nextClock} named. */
+  tick(): void {
+    this.dispatch({ kind: 'clock', now: this.#wire.now() });
+    void this.#follow();
   }
 
   /** For the client: when the time is to be looked at; `null` when never. */

@@ -23,6 +23,9 @@ import type { Act, Claim, DayState, Ended, Entry, Pending, Slot, SpaceState } fr
 /** How long an act may be unanswered before it is in doubt, in ms. */
 export const DOUBT_MS = 5_000;
 
+/** How long what an answer tells of may take to be heard, in ms. After that something was missed. */
+export const BEHIND_MS = 2_000;
+
 /** How long the end of an own hold is told, in ms. */
 export const ENDED_SHOWN_MS = 60_000;
 
@@ -47,7 +50,7 @@ export type Event =
       readonly slots: readonly number[];
       readonly now: number;
     }
-  | { readonly kind: 'answered'; readonly id: number; readonly answer: WireAnswer }
+  | { readonly kind: 'answered'; readonly id: number; readonly answer: WireAnswer; readonly now: number }
   | { readonly kind: 'abandoned'; readonly id: number }
   | { readonly kind: 'refused'; readonly code: string; readonly message: string }
   | { readonly kind: 'user_changed' };
@@ -76,11 +79,11 @@ export function reduce(state: SpaceState, event: Event): SpaceState {
     case 'described':
       return takeDescription(state, event.description);
     case 'clock':
-      return takeTime(state, event.now);
+      return noteBehind(takeTime(state, event.now), event.now);
     case 'asked':
       return { ...state, pending: [...state.pending, pendingOf(event)] };
     case 'answered':
-      return settle(noteAnswer(state, event.id, event.answer));
+      return settle(noteAnswer(state, event.id, event.answer, event.now));
     case 'abandoned':
       return forgetPending(state, event.id);
     case 'refused':
@@ -280,6 +283,14 @@ function takeTime(state: SpaceState, now: number): SpaceState {
   return { ...state, now, days, pending, ended: allEnded };
 }
 
+/** What was answered is in the space's events: what is not heard of them was missed, and the server is asked again. */
+function noteBehind(state: SpaceState, now: number): SpaceState {
+  const isLate = ({ at, answeredAt }: Pending) => at !== null && answeredAt !== null && now - answeredAt >= BEHIND_MS;
+  const late = state.pending.find((one) => isLate(one) && one.at?.epoch === state.position?.epoch);
+  if (late?.at == null || state.ahead !== null || (state.position?.version ?? 0) >= late.at.version) return state;
+  return noteAhead(state, late.at);
+}
+
 /** The own holds that have ended between two pictures of a day. */
 function endedOf(day: DayState, after: readonly Slot[]): number[] {
   const byNumber = new Map(after.map((slot) => [slot.number, slot]));
@@ -296,14 +307,14 @@ function doubtAfter(pending: readonly Pending[], now: number): readonly Pending[
 
 function pendingOf(asked: Extract<Event, { kind: 'asked' }>): Pending {
   const { id, act, date, slots, now } = asked;
-  return { id, act, date, slots, since: now, isDoubtful: false, at: null };
+  return { id, act, date, slots, since: now, isDoubtful: false, at: null, answeredAt: null };
 }
 
-function noteAnswer(state: SpaceState, id: number, answer: WireAnswer): SpaceState {
+function noteAnswer(state: SpaceState, id: number, answer: WireAnswer, now: number): SpaceState {
   const at = { epoch: answer.epoch, version: answer.version };
   const asked = state.pending.find((one) => one.id === id);
   if (asked === undefined) return state;
-  const pending = state.pending.map((one) => (one.id === id ? { ...one, at, isDoubtful: false } : one));
+  const pending = state.pending.map((one) => (one.id === id ? { ...one, at, answeredAt: now, isDoubtful: false } : one));
   return withClaims({ ...state, pending }, asked, answer);
 }
 
@@ -451,7 +462,12 @@ export function nextClock(state: SpaceState): number | null {
       if (next !== null) instants.push(next);
     }
   }
-  for (const one of state.pending) if (one.at === null && !one.isDoubtful) instants.push(one.since + DOUBT_MS);
+  for (const one of state.pending) {
+    if (one.at === null && !one.isDoubtful) instants.push(one.since + DOUBT_MS);
+    // Looked at once: a day that is unknown by then is asked for anyway.
+    const isDue = one.answeredAt !== null && one.answeredAt + BEHIND_MS > state.now;
+    if (isDue && one.answeredAt !== null) instants.push(one.answeredAt + BEHIND_MS);
+  }
   for (const { at } of state.ended) instants.push(at + ENDED_SHOWN_MS);
   return instants.length === 0 ? null : Math.min(...instants);
 }

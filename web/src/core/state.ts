@@ -46,6 +46,8 @@ export interface Pending {
   readonly isDoubtful: boolean;
   /** Where its effect stands, once it is answered. */
   readonly at: Position | null;
+  /** When it was answered. */
+  readonly answeredAt: number | null;
 }
 
 /** An own hold whose time ran out, to be told where the person looks. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { WireEntry } from '../../src/core/protocol.js';
-import { reduce, type Event } from '../../src/core/reduce.js';
+import { BEHIND_MS, daysToAsk, nextClock, reduce, type Event } from '../../src/core/reduce.js';
 import { entryOf, slotAt, withInstants } from '../../src/core/slots.js';
 import { initialState, type SpaceState } from '../../src/core/state.js';
 import { instantOf } from '../../src/core/zone.js';
@@ -73,7 +73,7 @@ describe('the end of an own hold', () => {
 
 describe('with a server of 0.1, which marks nothing', () => {
   const asked: Event = { kind: 'asked', id: 1, act: 'hold', date: DATE, slots: [1], now: NOW };
-  const answered: Event = { kind: 'answered', id: 1, answer: { epoch: 'e', version: 5, heldUntil: UNTIL, holdToken: 't' } };
+  const answered: Event = { kind: 'answered', id: 1, answer: { epoch: 'e', version: 5, heldUntil: UNTIL, holdToken: 't' }, now: NOW };
   const held = update(5, entry(1, { status: 'occupied', held_until: UNTIL }));
 
   test('what an answer gave is own, whichever comes first', () => {
@@ -97,6 +97,34 @@ describe('with a server of 0.1, which marks nothing', () => {
     const shown = after([{ kind: 'board', board }], state);
     expect(slotOf(shown, 1)).toMatchObject({ mine: true, user: '7' });
     expect(slotOf(shown, 2)).toMatchObject({ mine: false, user: null });
+  });
+});
+
+describe('an answer whose events are not heard', () => {
+  const events: readonly Event[] = [
+    { kind: 'asked', id: 1, act: 'hold', date: DATE, slots: [1], now: NOW },
+    { kind: 'answered', id: 1, answer: { epoch: 'e', version: 5 }, now: NOW },
+  ];
+
+  test('makes the day one to ask for, and no more than once', () => {
+    const state = after(events, joined([entry(1)]));
+    expect(nextClock(state)).toBe(NOW + BEHIND_MS);
+    expect(after([{ kind: 'clock', now: NOW + BEHIND_MS - 1 }], state).days.get(DATE)?.inSync).toBe(true);
+    const late = after([{ kind: 'clock', now: NOW + BEHIND_MS }], state);
+    expect(daysToAsk(late)).toEqual([DATE]);
+    expect(after([{ kind: 'clock', now: NOW + BEHIND_MS + 1 }], late)).toBe(late);
+  });
+
+  test('is looked at once, and not again and again while the day is unknown', () => {
+    const unknown = after([{ kind: 'user_changed' }, ...events], joined([entry(1)]));
+    const looked = after([{ kind: 'clock', now: NOW + BEHIND_MS }], unknown);
+    expect(nextClock(looked)).toBeNull();
+  });
+
+  test('is nothing to ask for once they are', () => {
+    const state = after([...events, update(5, entry(1, { status: 'occupied', held_until: UNTIL }))], joined([entry(1)]));
+    expect(state.pending).toEqual([]);
+    expect(daysToAsk(after([{ kind: 'clock', now: NOW + BEHIND_MS }], state))).toEqual([]);
   });
 });
 
