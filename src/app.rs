@@ -45,6 +45,26 @@ pub struct App {
     pub presence: Arc<dyn Presence>,
 }
 
+/// The obstacle of a node that cannot check tokens, and why.
+const NO_KEYS: (&str, &str) =
+    ("keys_unavailable", "no token can be checked: the key set of JWT_JWKS_URL cannot be fetched");
+
+impl App {
+    /// What stands in the way of serving, one word each; empty when ready.
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let mut obstacles = self.health.obstacles();
+        obstacles.extend((!self.verifier.has_keys()).then_some(NO_KEYS.0));
+        obstacles
+    }
+
+    /// Why, one line for each obstacle that has more to say than its word.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.health.reasons();
+        reasons.extend((!self.verifier.has_keys()).then(|| NO_KEYS.1.to_owned()));
+        reasons
+    }
+}
+
 /// What an [`App`] is made of that differs between a node and a test.
 pub struct Parts {
     /// What the operator set.
@@ -189,7 +209,7 @@ impl Health {
         self.store_was_reached.load(Ordering::Acquire)
     }
 
-    /// What stands in the way of serving, one word each; empty when ready.
+    /// What of the store, the feed and the node itself stands in the way of serving, one word each.
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
         if !self.is_store_reachable() {

@@ -141,6 +141,9 @@ impl Parts {
         let ids = EngineIds::new(node_id.clone(), node_key);
         let realtime =
             Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
+        let fetching = app.clone();
+        // Ends when it has done so, and is none of those that never end.
+        tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });
         background.spawn(feed.compare_heads());
         background.spawn(presence::run(app.clone()));
         // Without an interval the receiver is dropped here: this node frees nothing by itself.

@@ -92,7 +92,7 @@ pub struct ProbeBody {
     #[schema(example = "ok")]
     status: &'static str,
     /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `store_rights_missing`,
-    /// `store_cannot_subscribe`, `store_refuses_writes`, `data_file_gone`, `keys_never_fetched`, `draining`.
+    /// `store_cannot_subscribe`, `store_refuses_writes`, `data_file_gone`, `keys_unavailable`, `draining`.
     obstacles: Vec<&'static str>,
     /// Why, in words for the operator, where the store said so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -119,7 +119,7 @@ pub async fn check_alive(State(app): State<AppState>) -> impl IntoResponse {
     responses((status = 200, body = ProbeBody), (status = 503, body = ProbeBody))
 )]
 pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
-    probe(app.health.obstacles(), app.health.reasons(), app.health.notes())
+    probe(app.obstacles(), app.reasons(), app.health.notes())
 }
 
 /// The answers of a node that waits for its store: alive to nobody yet, and to be asked again.

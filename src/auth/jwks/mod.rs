@@ -29,6 +29,9 @@ pub const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
 /// The time after a fetch that failed before a stale or missing set is asked for again.
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether the first set is there, while it cannot be fetched.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long after its fetch a set is used at most while it cannot be fetched again.
 pub const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -134,6 +137,22 @@ impl KeyCache {
         }
         let set = self.usable(now).ok_or(KeyError::Unavailable)?;
         set.find(kid).ok_or(KeyError::Unknown)
+    }
+
+    /// Whether tokens can be checked: a set was fetched, and is not too old to be used.
+    pub fn has_keys(&self, now: Instant) -> bool {
+        self.usable(now).is_some()
+    }
+
+    /// Fetches the set until there is one.
+    pub async fn fetch_first(&self) {
+        while !self.has_keys(clock::instant()) {
+            let turn = self.shared.last_fetch.clone().lock_owned().await;
+            self.fetch_if_due(turn, false, clock::instant()).await;
+            if !self.has_keys(clock::instant()) {
+                tokio::time::sleep(FIRST_PAUSE).await;
+            }
+        }
     }
 
     /// The set, unless it is too old to be used at all.

@@ -75,7 +75,7 @@ enum Keys {
 }
 
 impl Verifier {
-    /// Prepares the keys. A key set is fetched when the first token comes.
+    /// Prepares the keys. A key set is fetched by [`Self::fetch_first_keys`], or when the first token comes.
     ///
     /// # Errors
     ///
@@ -89,6 +89,21 @@ impl Verifier {
             KeySource::Jwks { algorithm, url } => (*algorithm, Keys::Set(KeyCache::new(url, *algorithm)?)),
         };
         Ok(Self { keys, validation: validation_of(config, algorithm) })
+    }
+
+    /// Whether tokens can be checked now. Without a key set they always can.
+    pub fn has_keys(&self) -> bool {
+        match &self.keys {
+            Keys::Secrets(_) => true,
+            Keys::Set(cache) => cache.has_keys(clock::instant()),
+        }
+    }
+
+    /// Fetches the key set, if there is one, until it is there.
+    pub async fn fetch_first_keys(&self) {
+        if let Keys::Set(cache) = &self.keys {
+            cache.fetch_first().await;
+        }
     }
 
     /// Checks a token against this machine's clock. Fetches the key set where that is due, else answers at once.
