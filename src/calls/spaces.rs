@@ -9,9 +9,9 @@ use super::{origin_of, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::schedule::{Closure, ScheduleSpec};
-use crate::domain::{Code, Position, Refusal, Schedule, SiteId, SlotNumber, SpaceId, SpaceKey};
+use crate::domain::{Code, Day, Position, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
-use crate::store::{ApplyError, SpaceState};
+use crate::store::{ApplyError, SpaceChange, SpaceState};
 
 /// How many slots in the way a refusal names in its text.
 const NAMED_IN_TEXT: usize = 5;
@@ -55,15 +55,17 @@ pub async fn put_space(
     space: SpaceKey,
     spec: ScheduleSpec,
 ) -> Result<SpaceAnswer, Refusal> {
-    let schedule = Schedule::new(spec.clone()).map_err(|reason| Refusal::because(Code::Malformed, reason))?;
+    let change = SpaceChange::new(space, Some(spec.clone()), None)
+        .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
     require_staff_of(caller, space)?;
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
         if state.schedule.as_ref() == Some(&spec) {
             return Ok(answer(app, space, &spec, true, state.at));
         }
-        require_nothing_moves(&state, Some(&schedule))?;
-        if let Some(at) = write(app, caller, space, Some(spec.clone()), &state).await? {
+        let origin = Some(origin_of(caller));
+        let change = SpaceChange { revised_at: state.revised_at(), origin, ..change.clone() };
+        if let Some(at) = write(app, change).await? {
             return Ok(answer(app, space, &spec, true, at));
         }
     }
@@ -84,8 +86,10 @@ pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
         let Some(spec) = &state.schedule else { return Err(Code::SpaceNotFound.into()) };
-        require_nothing_moves(&state, app.catalog.schedule_of_unregistered().as_deref())?;
-        if let Some(at) = write(app, caller, space, None, &state).await? {
+        let schedule = app.catalog.schedule_of_unregistered();
+        let origin = Some(origin_of(caller));
+        let change = SpaceChange { space, spec: None, schedule, revised_at: state.revised_at(), origin };
+        if let Some(at) = write(app, change).await? {
             return Ok(answer(app, space, spec, false, at));
         }
     }
@@ -96,39 +100,27 @@ async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
     app.store.read_space(space).await.map_err(|error| unavailable(&error))
 }
 
-/// Writes what was checked against `state`; `None` when the space has changed since.
-async fn write(
-    app: &App,
-    caller: &Claims,
-    space: SpaceKey,
-    spec: Option<ScheduleSpec>,
-    state: &SpaceState,
-) -> Result<Option<Position>, Refusal> {
-    let written = app.store.put_space(space, spec, state.at.clone(), Some(origin_of(caller))).await;
+/// Writes a change; `None` when the schedule was changed since it was read.
+async fn write(app: &App, change: SpaceChange) -> Result<Option<Position>, Refusal> {
+    let space = change.space;
+    let written = app.store.put_space(change).await;
     app.catalog.forget(space);
     match written {
         Ok(at) => Ok(Some(at)),
         Err(ApplyError::Stale) => Ok(None),
+        Err(ApplyError::InUse(slots)) => Err(in_use(&slots)),
         Err(ApplyError::Refused(refusal)) => Err(refusal),
         Err(ApplyError::Store(error)) => Err(unavailable(&error)),
     }
 }
 
-/// Every slot that somebody has must keep its number, start and end; without a schedule there must be none.
-fn require_nothing_moves(state: &SpaceState, schedule: Option<&Schedule>) -> Result<(), Refusal> {
-    let moves = state.taken.iter().filter(|(day, number, record)| {
-        let slot = schedule.and_then(|schedule| schedule.slot(*day, *number));
-        slot.is_none_or(|slot| slot.start != record.start || slot.end != record.end)
-    });
-    let moves: Vec<_> = moves.map(|(day, number, _)| (*day, *number)).collect();
-    if moves.is_empty() {
-        return Ok(());
-    }
-    let named: Vec<String> = moves.iter().take(NAMED_IN_TEXT).map(|(day, slot)| format!("{day} #{slot}")).collect();
-    let more = if moves.len() > NAMED_IN_TEXT { ", ..." } else { "" };
-    let conflicts: BTreeSet<SlotNumber> = moves.into_iter().map(|(_, slot)| slot).collect();
+/// The refusal that names the slots in the way.
+fn in_use(slots: &[(Day, SlotNumber)]) -> Refusal {
+    let named: Vec<String> = slots.iter().take(NAMED_IN_TEXT).map(|(day, slot)| format!("{day} #{slot}")).collect();
+    let more = if slots.len() > NAMED_IN_TEXT { ", ..." } else { "" };
+    let conflicts: BTreeSet<SlotNumber> = slots.iter().map(|(_, slot)| *slot).collect();
     let refusal = Refusal::because(Code::SpaceInUse, format_args!("{}{more}", named.join(", ")));
-    Err(Refusal { conflicts: conflicts.into_iter().collect(), ..refusal })
+    Refusal { conflicts: conflicts.into_iter().collect(), ..refusal }
 }
 
 fn answer(app: &App, space: SpaceKey, spec: &ScheduleSpec, registered: bool, at: Position) -> SpaceAnswer {
@@ -151,50 +143,22 @@ fn answer(app: &App, space: SpaceKey, spec: &ScheduleSpec, registered: bool, at:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::slot::SlotState;
-    use crate::domain::{Day, SlotRecord, StoreTime};
-
-    fn schedule(json: &str) -> Schedule {
-        Schedule::new(serde_json::from_str(json).unwrap()).unwrap()
-    }
-
-    fn taken(schedule: &Schedule, date: &str, slot: u64) -> (Day, SlotNumber, SlotRecord) {
-        let (day, number) = (Day::parse(date).unwrap(), SlotNumber::new(slot).unwrap());
-        let slot = schedule.slot(day, number).unwrap();
-        let state = SlotState::Blocked { data: None };
-        (day, number, SlotRecord { state, version: 1, start: slot.start, end: slot.end, label: slot.label })
-    }
-
-    fn state(taken: Vec<(Day, SlotNumber, SlotRecord)>) -> SpaceState {
-        let at = Position { epoch: "e".into(), version: 1 };
-        SpaceState { at, revision: 0, schedule: None, now: StoreTime::from_millis(0), taken }
-    }
 
     #[test]
-    fn a_taken_slot_keeps_its_number_start_and_end() {
-        let default = Schedule::default();
-        let state = state(vec![taken(&default, "2026-11-25", 2), taken(&default, "2026-11-26", 2)]);
-        assert_eq!(require_nothing_moves(&state, Some(&default)), Ok(()));
-        assert_eq!(require_nothing_moves(&state, Some(&schedule(r#"{"closes": "20:00"}"#))), Ok(()));
-        assert_eq!(require_nothing_moves(&state, Some(&schedule(r#"{"closures": ["2026-11-27"]}"#))), Ok(()));
-        for moving in [
-            r#"{"opens": "08:00"}"#,
-            r#"{"slotMinutes": 30}"#,
-            r#"{"timezone": "Europe/London"}"#,
-            r#"{"closes": "10:00"}"#,
-            r#"{"closures": ["2026-11-26"]}"#,
-        ] {
-            let refusal = require_nothing_moves(&state, Some(&schedule(moving))).unwrap_err();
-            assert_eq!(refusal.code, Code::SpaceInUse, "{moving}");
-            assert_eq!(refusal.conflicts.len(), 1, "{moving}");
-            assert!(refusal.message.contains("2026-11-26 #2"), "{}", refusal.message);
-        }
-    }
-
-    #[test]
-    fn without_a_schedule_nothing_may_be_taken() {
-        assert_eq!(require_nothing_moves(&state(Vec::new()), None), Ok(()));
-        let one = state(vec![taken(&Schedule::default(), "2026-11-25", 2)]);
-        assert_eq!(require_nothing_moves(&one, None).unwrap_err().code, Code::SpaceInUse);
+    fn a_refusal_names_the_first_slots_in_the_way_and_each_number_once() {
+        let slots = |days: std::ops::Range<u8>| -> Vec<(Day, SlotNumber)> {
+            let day = |day: u8| Day::parse(&format!("2026-11-{day:02}")).unwrap();
+            days.map(|number| (day(number), SlotNumber::new(2).unwrap())).collect()
+        };
+        let refusal = in_use(&slots(25..26));
+        assert_eq!((refusal.code, refusal.conflicts.len()), (Code::SpaceInUse, 1));
+        assert!(refusal.message.contains("2026-11-25 #2"), "{}", refusal.message);
+        let refusal = in_use(&slots(10..17));
+        assert_eq!(refusal.conflicts.len(), 1);
+        assert!(
+            refusal.message.contains("2026-11-14 #2, ...") && !refusal.message.contains("-15"),
+            "{}",
+            refusal.message
+        );
     }
 }

@@ -18,6 +18,7 @@ use crate::node::{self, Listeners, Stores};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks::{self, Checked};
+use crate::store::redis::watch::Watch;
 use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, RedisSubscriptions};
 use crate::store::{SlotStore, Subscriptions};
 use crate::{http, net};
@@ -92,6 +93,10 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     let options = RedisOptions { journal: config.journal, ..RedisOptions::default() };
     let store = RedisStore::new(commands.clone(), prefix, options)?;
     store.health().set_fenced(checked.is_fenced);
+    let mut watch = Watch::new(commands.clone(), prefix, store.health());
+    watch.look().await;
+    // For as long as the process lives.
+    tokio::spawn(watch.run());
     let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats())?;
     Ok((Arc::new(store), Arc::new(subscriptions)))
 }

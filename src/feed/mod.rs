@@ -133,6 +133,10 @@ impl Feed {
     /// Adds a socket to a space. It is told `joined_space`, then what it missed or a snapshot as `interest` says, then
     /// every event from then on.
     pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
+        // The socket would hear of changes late, when the heads are compared.
+        if !self.0.app.health.can_subscribe() {
+            return Err(Refusal::because(Code::Unavailable, "the store lets nobody subscribe"));
+        }
         self.ask(space, |answer| Command::Join { member, interest, answer }).await
     }
 

@@ -46,6 +46,13 @@ pub struct SpaceState {
     pub taken: Vec<(Day, SlotNumber, SlotRecord)>,
 }
 
+impl SpaceState {
+    /// Where the schedule last changed; `None` when it never did. Acts and changes carry it.
+    pub fn revised_at(&self) -> Option<Position> {
+        (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
+    }
+}
+
 /// A live hold of one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldSlot {

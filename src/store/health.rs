@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 /// Something that a store cannot do, or must not do, until it is mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StoreFault {
@@ -40,6 +42,8 @@ pub struct StoreHealth {
     /// Where records are that cannot be read: of each day's key their slots. Held for a map access only.
     unreadable: Mutex<BTreeMap<String, Vec<String>>>,
     unfenced: AtomicBool,
+    watched: AtomicBool,
+    suspected: Notify,
 }
 
 impl StoreHealth {
@@ -54,6 +58,35 @@ impl StoreHealth {
         if is_new {
             tracing::error!(fault = fault.as_str(), reason, "not ready: the store cannot do all that it must");
         }
+    }
+
+    /// Says that a call came upon a fault: who watches over the store looks at once whether it is there.
+    pub fn suspect(&self, fault: StoreFault, reason: impl Into<String>) {
+        // The watch has better words.
+        if !self.has(fault) {
+            self.set(fault, reason);
+        }
+        self.suspected.notify_one();
+    }
+
+    /// Says that a call did not come upon a fault that is known. It may be there for other calls, such as those to another
+    /// server: where there is a watch, that looks at once.
+    pub fn doubt(&self, fault: StoreFault) {
+        if self.watched.load(Ordering::Acquire) {
+            self.suspected.notify_one();
+        } else {
+            self.clear(fault);
+        }
+    }
+
+    /// Says that something watches over the store for as long as the process lives, and says which faults are there.
+    pub fn set_watched(&self) {
+        self.watched.store(true, Ordering::Release);
+    }
+
+    /// Resolves when a fault was suspected or doubted since the last time.
+    pub async fn suspected(&self) {
+        self.suspected.notified().await;
     }
 
     /// Says that a fault is mended.

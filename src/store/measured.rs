@@ -7,12 +7,11 @@ use async_trait::async_trait;
 
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
-    StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::telemetry::metrics::Metrics;
 
 /// The operations, as metrics name them.
@@ -95,14 +94,8 @@ impl SlotStore for Measured {
         self.measure("apply", self.store.apply(act)).await
     }
 
-    async fn put_space(
-        &self,
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>,
-    ) -> Result<Position, ApplyError> {
-        self.measure("put_space", self.store.put_space(space, schedule, expected, origin)).await
+    async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError> {
+        self.measure("put_space", self.store.put_space(change)).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

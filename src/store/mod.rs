@@ -10,6 +10,7 @@
 #[cfg(feature = "server")]
 pub mod embedded;
 mod answers;
+mod change;
 mod digest;
 pub mod finding;
 pub mod health;
@@ -26,6 +27,7 @@ pub mod told;
 
 pub use answers::{ActOutcome, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog};
 use async_trait::async_trait;
+pub use change::SpaceChange;
 pub use journal::{JournalBounds, NumberedEntry};
 pub use log::{LOG_PORTION, LogRead, is_portion, read_whole_log};
 pub use messages::{
@@ -33,8 +35,9 @@ pub use messages::{
     UserMessage,
 };
 
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Origin, Position, Refusal, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{
+    Bucket, Day, Position, Refusal, SiteId, SlotAct, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId,
+};
 
 /// How many changes a log keeps.
 pub const LOG_LENGTH: u64 = 1_024;
@@ -68,16 +71,13 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Acts on slots by the rule of [`crate::domain::rule`].
     async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError>;
 
-    /// Registers a space, changes its schedule, or with `None` removes it; takes a version and announces
-    /// [`MessageKind::SpaceChanged`]. Refused as stale unless the space is still at `expected`: the caller has read it
-    /// with [`Self::read_space`] and checked that no slot that somebody has would move. The journal names `origin`.
-    async fn put_space(
-        &self,
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>,
-    ) -> Result<Position, ApplyError>;
+    /// Registers a space, changes its schedule or removes it; takes a version and announces
+    /// [`MessageKind::SpaceChanged`]. Holds of the space that have ended are freed first, while their slots are what they
+    /// were: no event names a slot that the space has no more.
+    ///
+    /// Refused as [`ApplyError::InUse`] where a slot of the future that is held live, booked or blocked would move or go, and
+    /// as stale where the schedule was changed since the caller read it. Acts that take or leave other slots do not disturb.
+    async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError>;
 
     /// Frees up to `limit` holds of a bucket that have ended, each once, announced in its space and in the bucket.
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
@@ -97,7 +97,9 @@ pub trait SlotStore: Send + Sync + 'static {
     /// The sites of all registered spaces with this id, ascending.
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError>;
 
-    /// The user's live holds, in order of space, day and slot.
+    /// The user's live holds, in order of space, day and slot. Those of one bucket are what they were at one instant within
+    /// the call; those of different buckets, each at an instant of its own. So each was live within the call, none is there
+    /// twice, and none that was live throughout is missing, also where it was extended meanwhile.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
     /// The user's first messages after `since`, or without it the first that no socket of the user has received: one, and
@@ -190,6 +192,9 @@ pub enum ApplyError {
     /// It was resolved against a schedule or a version that has changed: resolve again and repeat.
     #[error("the space has changed since it was read")]
     Stale,
+    /// A change of a schedule would move or remove these slots, which somebody has; nothing was written.
+    #[error("slots that somebody has would move")]
+    InUse(Vec<(Day, SlotNumber)>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

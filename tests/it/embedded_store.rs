@@ -556,3 +556,10 @@ async fn the_last_hundred_messages_of_a_user_are_kept() {
     let kept: Vec<&str> = kept.iter().map(|message| message.data.get()).collect();
     assert_eq!(kept, (50..150).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_that_is_extended_is_never_missing_and_never_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    crate::store_conformance::an_extended_hold_is_always_there([store.clone(), store]).await;
+}

@@ -19,7 +19,8 @@ use slotcast::feed::buckets::{Audience, FreedSummary};
 use slotcast::feed::{Feed, Interest, Joined, Member, MemberId, Rooms};
 use slotcast::store::hub::{Hub, Watch};
 use slotcast::store::{
-    DisconnectUser, EveryoneMessage, Message, Publication, Signal, StoreError, Subscriptions, Topic, UserMessage,
+    DisconnectUser, EveryoneMessage, Message, Publication, Signal, SpaceChange, StoreError, Subscriptions, Topic,
+    UserMessage,
 };
 use tokio::sync::Notify;
 
@@ -96,8 +97,9 @@ impl Node {
 
     /// Past the node's memory, as another node would.
     async fn put_default_schedule(&self) -> Position {
-        let expected = self.head().await;
-        self.app.app.store.put_space(space(), Some(ScheduleSpec::default()), expected, None).await.unwrap()
+        let revised_at = self.app.app.store.read_space(space()).await.unwrap().revised_at();
+        let change = SpaceChange::new(space(), Some(ScheduleSpec::default()), revised_at).unwrap();
+        self.app.app.store.put_space(change).await.unwrap()
     }
 
     async fn head(&self) -> Position {

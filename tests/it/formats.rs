@@ -151,8 +151,23 @@ async fn a_migration_beside_a_node_of_0_1_is_refused_and_names_it() {
     let server = redis_of_0_1();
     let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
     server.cli(&["ZADD", "slotcast:{nodes}:leases", &((now + 600) * 1_000).to_string(), "old"]);
-    let report =
-        ["id", "old", "address", "10.0.0.9:3000", "version", "0.1.0", "startedAt", "x", "sockets", "0", "users", "0"];
+    let report = [
+        "id",
+        "old",
+        "address",
+        "10.0.0.9:3000",
+        "version",
+        "0.1.0",
+        "startedAt",
+        "x",
+        "sockets",
+        "0",
+        "users",
+        "0",
+        // So long that it does not end on a busy machine.
+        "lease",
+        "600000",
+    ];
     server.cli(&[&["HSET", "slotcast:{nodes}:node:old"], &report[..]].concat());
     let refused = server.store().migrate(|_| {}).await.unwrap_err().to_string();
     assert!(refused.contains("10.0.0.9:3000 (version 0.1.0)"), "{refused}");

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use slotcast::config::{AuthConfig, KeySource};
-use slotcast::store::SweepBatch;
+use slotcast::store::{SpaceChange, SweepBatch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -481,8 +481,9 @@ async fn a_change_that_another_node_made_is_found_by_acts_and_boards() {
     // Past this node's memory, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
     let put = async |schedule| {
-        let at = app.app.store.read_space(space).await.unwrap().at;
-        app.app.store.put_space(space, Some(serde_json::from_value(schedule).unwrap()), at, None).await.unwrap();
+        let revised_at = app.app.store.read_space(space).await.unwrap().revised_at();
+        let spec = serde_json::from_value(schedule).unwrap();
+        app.app.store.put_space(SpaceChange::new(space, Some(spec), revised_at).unwrap()).await.unwrap();
     };
     put(json!({"closes": "23:00"})).await;
     app.post("/api/slots/12/hold", &anna, slot(&app)).await.data();
@@ -560,8 +561,8 @@ async fn the_board_of_a_space_that_another_node_removed_is_not_shown() {
     app.post("/api/spaces/1/3/broadcast", &admin, show.clone()).await.data();
     // Past this node's memory, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
-    let at = app.app.store.read_space(space).await.unwrap().at;
-    app.app.store.put_space(space, None, at, None).await.unwrap();
+    let revised_at = app.app.store.read_space(space).await.unwrap().revised_at();
+    app.app.store.put_space(SpaceChange::new(space, None, revised_at).unwrap()).await.unwrap();
     assert_eq!(app.post("/api/spaces/1/3/broadcast", &admin, show).await.refusal(), refused(404, "space_not_found"));
 }
 

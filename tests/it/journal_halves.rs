@@ -9,8 +9,8 @@ use slotcast::domain::{
     Actor, Day, HoldToken, JournalAct, JournalEntry, Origin, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime,
     SpaceId, SpaceKey, Status, StoreTime, UserId,
 };
-use slotcast::store::SlotStore;
 use slotcast::store::redis::RedisStore;
+use slotcast::store::{SlotStore, SpaceChange};
 
 use crate::support::redis::{RedisServer, store_at};
 
@@ -144,8 +144,8 @@ async fn the_journal_tells_of_schedules_that_were_changed_and_of_no_others() {
     for right in RIGHTS {
         let scene = Scene::new(right);
         let put = async |store: RedisStore, schedule: Option<ScheduleSpec>| {
-            let at = scene.observer.read_space(space()).await.unwrap().at;
-            store.put_space(space(), schedule, at, None).await
+            let revised_at = scene.observer.read_space(space()).await.unwrap().revised_at();
+            store.put_space(SpaceChange::new(space(), schedule, revised_at).unwrap()).await
         };
         put(scene.limited(), Some(ScheduleSpec::default())).await.unwrap();
         scene.set_right("-");

@@ -11,7 +11,7 @@ use slotcast::domain::{
 };
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::redis::{RedisOptions, RedisStore};
-use slotcast::store::{JournalBounds, SlotStore, Topic};
+use slotcast::store::{JournalBounds, SlotStore, SpaceChange, Topic};
 
 use crate::support::redis::RedisServer;
 
@@ -216,14 +216,16 @@ async fn each_act_leaves_one_entry(scene: Scene) {
     assert_eq!(entries.len(), expected.len());
 
     // Schedules, too.
-    let at = scene.store.head_of(Topic::Space(space(1))).await.unwrap();
-    let at = scene.store.put_space(space(1), Some(ScheduleSpec::default()), at, staff()).await.unwrap();
-    scene.store.put_space(space(1), None, at, None).await.unwrap();
+    // In a space of the same bucket, where nothing is taken.
+    let other = (2..).map(space).find(|other| other.bucket() == space(1).bucket()).unwrap();
+    let register = SpaceChange::new(other, Some(ScheduleSpec::default()), None).unwrap();
+    let at = scene.store.put_space(SpaceChange { origin: staff(), ..register }).await.unwrap();
+    scene.store.put_space(SpaceChange::new(other, None, Some(at)).unwrap()).await.unwrap();
     let change = |actor: Value, version: u64| {
-        json!({"act": "space", "actor": actor, "id_utente": null, "sedeId": 1, "spazioId": 1, "slots": [],
+        json!({"act": "space", "actor": actor, "id_utente": null, "sedeId": 1, "spazioId": other.space.get(), "slots": [],
             "version": version})
     };
-    assert_eq!(scene.entries_from(17).await, [change(nine, 22), change(Value::Null, 23)]);
+    assert_eq!(scene.entries_from(17).await, [change(nine, 1), change(Value::Null, 2)]);
 }
 
 async fn what_changes_nothing_leaves_none(scene: Scene) {

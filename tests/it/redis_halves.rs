@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use slotcast::domain::Position;
 use slotcast::domain::act::StaffStatus;
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{
     Actor, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::redis::RedisStore;
-use slotcast::store::{ApplyError, LogRead, MessageKind, Publication, SlotStore, Topic};
+use slotcast::store::{ApplyError, LogRead, MessageKind, Publication, SlotStore, SpaceChange, Topic};
 
 use crate::support::redis::{RedisServer, store_at};
 
@@ -254,10 +255,12 @@ async fn a_head_that_is_gone_while_its_log_is_there_begins_an_epoch_above_the_lo
     let board = store.read_day(space(), Day::parse(DAY).unwrap()).await.unwrap();
     assert_eq!((board.at, board.records.len()), (next.clone(), 4));
     // A schedule, too.
-    server.cli(&["DEL", &format!("slotcast:{{b{}}}:head:1:1", space().bucket().get())]);
-    let read = store.read_space(space()).await.unwrap().at;
-    let put = store.put_space(space(), None, read, None).await.unwrap();
-    assert!(put.epoch != next.epoch && put.version == next.version + 1, "{put:?} after {next:?}");
+    let other = SpaceKey { space: SpaceId::new(2).unwrap(), ..space() };
+    let register = SpaceChange::new(other, Some(ScheduleSpec::default()), None).unwrap();
+    let first = store.put_space(register.clone()).await.unwrap();
+    server.cli(&["DEL", &format!("slotcast:{{b{}}}:head:1:2", other.bucket().get())]);
+    let again = store.put_space(register).await.unwrap();
+    assert!(again.epoch != first.epoch && again.version == first.version + 1, "{again:?} after {first:?}");
     // The user's count of messages, too.
     let publish = async |data: &str| {
         let data = serde_json::value::RawValue::from_string(data.into()).unwrap();

@@ -19,7 +19,9 @@ use slotcast::domain::{
 };
 use slotcast::spaces::catalog::Catalog;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
-use slotcast::store::{ActOutcome, ApplyError, LogRead, Message, Publication, SlotStore, Topic, read_whole_log};
+use slotcast::store::{
+    ActOutcome, ApplyError, LogRead, Message, NodeReport, Publication, SlotStore, SpaceChange, Topic, read_whole_log,
+};
 
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
@@ -282,15 +284,16 @@ async fn a_schedule_that_was_lost_is_not_taken_for_the_one_that_has_its_version(
     let catalog = Catalog::new(store.clone(), Arc::default(), CatalogConfig { open: true, max_days: 400 });
     let put = async |slot_minutes| {
         let spec = ScheduleSpec { slot_minutes, ..ScheduleSpec::default() };
-        let at = store.read_space(space(1)).await.unwrap().at;
-        (at.clone(), store.put_space(space(1), Some(spec), at, None).await.unwrap())
+        let revised_at = store.read_space(space(1)).await.unwrap().revised_at();
+        store.put_space(SpaceChange::new(space(1), Some(spec), revised_at).unwrap()).await.unwrap()
     };
-    let (read_before, lost) = put(30).await;
+    let lost = put(30).await;
     let resolved = catalog.resolve(space(1)).await.unwrap();
     assert_eq!(resolved.revision, Some(lost.clone()));
     server.cli(&["FLUSHALL"]);
-    assert_eq!(store.put_space(space(1), None, read_before, None).await, Err(ApplyError::Stale));
-    let (_, kept) = put(60).await;
+    let removal = SpaceChange::new(space(1), None, Some(lost.clone())).unwrap();
+    assert_eq!(store.put_space(removal).await, Err(ApplyError::Stale));
+    let kept = put(60).await;
     assert_eq!(kept.version, lost.version);
 
     let on_lost = SlotAct { revision: resolved.revision, ..act(1, &[1], hold("a", MINUTE)) };
@@ -395,8 +398,8 @@ async fn a_put_a_message_and_a_sweep_whose_reply_was_lost_happen_once() {
     store.apply(act(2, &[1], hold("z", MINUTE))).await.unwrap();
 
     proxy.lose_reply_of("Europe/Rome");
-    let expected = head(&direct, Topic::Space(space(1))).await;
-    let put = store.put_space(space(1), Some(ScheduleSpec::default()), expected, None).await.unwrap();
+    let change = SpaceChange::new(space(1), Some(ScheduleSpec::default()), None).unwrap();
+    let put = store.put_space(change).await.unwrap();
     assert!(proxy.has_lost_all());
     assert_eq!((put.version, head(&direct, Topic::Space(space(1))).await), (1, put.clone()));
 
@@ -807,4 +810,46 @@ async fn an_index_entry_without_its_hold_is_forgotten() {
     assert_eq!((swept.freed, swept.more, swept.next_end_in_ms, swept.spaces.len()), (0, false, None, 0));
     assert_eq!(server.cli(&["EXISTS", &format!("{tag}:ends"), &format!("{tag}:holds")]), "0");
     assert_eq!(Bucket::all().count(), 128);
+}
+
+// Leases of a clock that went back.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_a_clock_gave_before_it_went_back_counts_for_nobody() {
+    let server = RedisServer::start();
+    let open = |clock_shift_millis| {
+        let options = RedisOptions { clock_shift_millis, ..RedisOptions::default() };
+        RedisStore::open(&server.url(), "slotcast", options).unwrap()
+    };
+    let lease = Duration::from_secs(6);
+    let report = |id: &str| NodeReport {
+        id: id.into(),
+        address: "127.0.0.1:3000".into(),
+        version: "1".into(),
+        started_at: "2026-01-01T00:00:00.000Z".into(),
+        sockets: 1,
+        users: 1,
+        proof: None,
+        rooms: std::collections::BTreeMap::new(),
+    };
+    let (ahead, now) = (open(60 * 60_000), open(0));
+    ahead.report_node(report("dead"), lease).await.unwrap();
+    assert_eq!(ahead.take_sweep_lease("dead", lease).await.unwrap(), None);
+    let ids = async |store: &RedisStore| -> Vec<String> {
+        store.nodes().await.unwrap().into_iter().map(|node| node.id).collect()
+    };
+    assert_eq!(ids(&ahead).await, ["dead"]);
+    now.report_node(report("alive"), lease).await.unwrap();
+    assert_eq!(ids(&now).await, ["alive"]);
+    assert_eq!(now.take_sweep_lease("alive", lease).await.unwrap(), None);
+    // It is kept from others as usual.
+    let left = now.take_sweep_lease("another", lease).await.unwrap();
+    assert!(left.is_some_and(|left| left <= lease), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_that_is_extended_is_never_missing_and_never_there_twice() {
+    let server = RedisServer::start();
+    let stores: [Arc<dyn SlotStore>; 2] = [Arc::new(server.store()), Arc::new(server.store())];
+    crate::store_conformance::an_extended_hold_is_always_there(stores).await;
 }

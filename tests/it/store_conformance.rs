@@ -15,13 +15,13 @@ use slotcast::domain::act::{Idempotency, StaffStatus};
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Actor, Bucket, Code, Day, HoldToken, Position, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber, SlotTime,
-    SpaceId, SpaceKey, Status, StoreTime, UserId,
+    Actor, Bucket, Code, Day, HoldToken, Position, Schedule, SiteId, SlotAct, SlotActKind, SlotData, SlotNumber,
+    SlotTime, SpaceId, SpaceKey, Status, StoreTime, UserId,
 };
 use slotcast::store::{
     ActOutcome, ApplyError, CALLS_KEPT, DisconnectUser, EveryoneMessage, FreedSlots, LOG_LENGTH, LOG_PORTION, LogRead,
-    Message, MessageKind, NodeReport, Publication, ShowBoard, Signal, SlotStore, Subscriptions, Topic, USER_LOG_LENGTH,
-    UserMessage, is_portion, read_whole_log,
+    Message, MessageKind, NodeReport, Publication, ShowBoard, Signal, SlotStore, SpaceChange, Subscriptions, Topic,
+    USER_LOG_LENGTH, UserMessage, is_portion, read_whole_log,
 };
 
 /// Makes stores for the cases.
@@ -100,6 +100,10 @@ macro_rules! conformance_cases {
             a_refusal_is_not_kept_under_its_key,
             an_act_on_another_schedule_is_stale,
             a_space_is_put_changed_and_removed,
+            a_change_that_moves_a_taken_slot_is_refused_whole,
+            acts_that_move_nothing_do_not_disturb_a_change,
+            holds_that_ended_are_freed_before_a_change,
+            what_stays_is_told_by_its_present_hour,
             taken_slots_are_those_of_the_future,
             a_log_is_exact_or_gone,
             a_log_keeps_its_last_changes,
@@ -219,15 +223,34 @@ impl Bench {
         self.store.apply(self.act(space, slots, kind)).await
     }
 
-    /// Puts a space that must be at a version of the current epoch.
+    /// Puts a space whose schedule must be of a revision of the current epoch, 0 for none.
     async fn put_space(
         &self,
         space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        version: u64,
+        spec: Option<ScheduleSpec>,
+        revision: u64,
     ) -> Result<Position, ApplyError> {
-        let expected = Position { version, ..self.space_head(space).await };
-        self.store.put_space(space, schedule, expected, None).await
+        let revised_at = self.revision(space, revision).await;
+        self.store.put_space(SpaceChange::new(space, spec, revised_at).unwrap()).await
+    }
+
+    async fn revision(&self, space: SpaceKey, revision: u64) -> Option<Position> {
+        let head = self.space_head(space).await;
+        (revision > 0).then_some(Position { version: revision, ..head })
+    }
+
+    /// Acts on slots as a schedule has them.
+    async fn apply_under(
+        &self,
+        spec: &ScheduleSpec,
+        revision: u64,
+        slots: &[u64],
+        kind: SlotActKind,
+    ) -> Result<ActOutcome, ApplyError> {
+        let schedule = Schedule::new(spec.clone()).unwrap();
+        let slots = slots.iter().map(|n| schedule.slot(day(), number(*n)).unwrap()).collect();
+        let revision = self.revision(space(1), revision).await;
+        self.store.apply(SlotAct { slots, revision, ..self.act(space(1), &[], kind) }).await
     }
 
     async fn head(&self, topic: Topic) -> Position {
@@ -949,11 +972,12 @@ pub async fn an_act_on_another_schedule_is_stale(factory: impl StoreFactory) {
     assert_eq!(bench.store.apply(act.clone()).await.unwrap().at.version, 2);
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 1);
 
-    let of_another_epoch = Position { version: 2, ..of_another_epoch };
-    assert_eq!(bench.store.put_space(space(1), None, of_another_epoch, None).await, Err(ApplyError::Stale));
-    bench.put_space(space(1), None, 2).await.unwrap();
+    let of_another_epoch = SpaceChange::new(space(1), None, Some(of_another_epoch)).unwrap();
+    assert_eq!(bench.store.put_space(of_another_epoch).await, Err(ApplyError::Stale));
+    bench.store.apply(SlotAct { kind: release_by("a"), ..act.clone() }).await.unwrap();
+    bench.put_space(space(1), None, 1).await.unwrap();
     assert_eq!(bench.store.apply(act).await, Err(ApplyError::Stale));
-    assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 3);
+    assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().revision, 4);
 }
 
 pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
@@ -974,23 +998,138 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
     assert_eq!((read.at.version, read.revision, &read.schedule), (2, 2, &Some(spec(45))));
     assert_eq!(bench.store.sites_of(space(1).space).await.unwrap(), [space(1).site, elsewhere.site]);
 
-    // Any act makes a read stale: the slots that somebody has may be others now.
-    let act = SlotAct { revision: Some(read.at), ..bench.act(space(1), &[1], hold_by("a", MINUTE)) };
-    bench.store.apply(act).await.unwrap();
-    assert_eq!(bench.put_space(space(1), None, 2).await, Err(ApplyError::Stale));
-    let removed = bench.put_space(space(1), None, 3).await.unwrap();
-    assert_eq!(removed.version, 4);
+    // An act moves the version; what a change was made for is the schedule.
+    bench.apply_under(&spec(45), 2, &[1], hold_by("a", MINUTE)).await.unwrap();
+    bench.apply_under(&spec(45), 2, &[1], release_by("a")).await.unwrap();
+    let removed = bench.put_space(space(1), None, 2).await.unwrap();
+    assert_eq!(removed.version, 5);
     let read = bench.store.read_space(space(1)).await.unwrap();
-    assert_eq!((read.at, read.revision, read.schedule), (removed, 4, None));
+    assert_eq!((read.at, read.revision, read.schedule), (removed, 5, None));
     assert_eq!(bench.store.sites_of(space(1).space).await.unwrap(), [elsewhere.site]);
 
     let kinds: Vec<MessageKind> = bench.log(Topic::Space(space(1)), 0).await.iter().map(|m| m.kind).collect();
     use MessageKind::{SlotUpdate, SpaceChanged};
-    assert_eq!(kinds, [SpaceChanged, SpaceChanged, SlotUpdate, SpaceChanged]);
-    let messages = bench.log(Topic::Space(space(1)), 3).await;
+    assert_eq!(kinds, [SpaceChanged, SpaceChanged, SlotUpdate, SlotUpdate, SpaceChanged]);
+    let messages = bench.log(Topic::Space(space(1)), 4).await;
     assert_eq!(messages[0].payload.get(), "null");
     // It may come back, with its version.
-    assert_eq!(bench.put_space(space(1), Some(spec(30)), 4).await.unwrap().version, 5);
+    assert_eq!(bench.put_space(space(1), Some(spec(30)), 5).await.unwrap().version, 6);
+}
+
+/// Opens an hour later, so that slot 2 is what slot 1 was, or closes earlier.
+fn opened(opens: &str, closes: &str) -> ScheduleSpec {
+    serde_json::from_value(serde_json::json!({"opens": opens, "closes": closes})).unwrap()
+}
+
+pub async fn a_change_that_moves_a_taken_slot_is_refused_whole(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let before = opened("09:00", "18:00");
+    bench.put_space(space(1), Some(before.clone()), 0).await.unwrap();
+    bench.apply_under(&before, 1, &[2], hold_by("a", MINUTE)).await.unwrap();
+    bench.apply_under(&before, 1, &[4], update(StaffStatus::Booked)).await.unwrap();
+    bench.apply_under(&before, 1, &[9], update(StaffStatus::Blocked)).await.unwrap();
+    // One that nobody has any more, and one that has data only.
+    bench.apply_under(&before, 1, &[8], hold_by("b", MINUTE)).await.unwrap();
+    bench.apply_under(&before, 1, &[8], release_by("b")).await.unwrap();
+    let data = Some(SlotData::new(serde_json::from_str(r#"{"a": 1}"#).unwrap()));
+    bench.apply_under(&before, 1, &[7], SlotActKind::Update { to: StaffStatus::Available, data }).await.unwrap();
+
+    let (heads, read) = (bench.heads(space(1)).await, bench.store.read_day(space(1), day()).await.unwrap());
+    let taken = |slots: &[u64]| Err(ApplyError::InUse(slots.iter().map(|n| (day(), number(*n))).collect()));
+    for (spec, slots) in [
+        (Some(opened("10:00", "18:00")), vec![2, 4, 9]),
+        (Some(opened("09:00", "17:00")), vec![9]),
+        (Some(opened("09:00", "12:00")), vec![4, 9]),
+        (Some(ScheduleSpec { timezone: "Europe/London".into(), ..before.clone() }), vec![2, 4, 9]),
+        (Some(ScheduleSpec { slot_minutes: 30, ..before.clone() }), vec![2, 4, 9]),
+        (Some(serde_json::from_str(r#"{"closures": ["2090-05-05"]}"#).unwrap()), vec![2, 4, 9]),
+        (None, vec![2, 4, 9]),
+    ] {
+        assert_eq!(bench.put_space(space(1), spec.clone(), 1).await, taken(&slots), "{spec:?}");
+    }
+    assert_eq!(bench.heads(space(1)).await, heads);
+    assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().records, read.records);
+    // Longer days, other closures and another name move nothing.
+    bench.put_space(space(1), Some(opened("09:00", "20:00")), 1).await.unwrap();
+}
+
+pub async fn acts_that_move_nothing_do_not_disturb_a_change(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let (before, after) = (opened("09:00", "18:00"), opened("09:00", "20:00"));
+    bench.put_space(space(1), Some(before.clone()), 0).await.unwrap();
+    bench.apply_under(&before, 1, &[1], hold_by("a", MINUTE)).await.unwrap();
+    let longer = SpaceChange::new(space(1), Some(after), bench.revision(space(1), 1).await).unwrap();
+    let shorter =
+        SpaceChange { schedule: Some(Schedule::new(opened("09:00", "10:00")).unwrap().into()), ..longer.clone() };
+    // Both were made before this.
+    bench.apply_under(&before, 1, &[2], hold_by("b", MINUTE)).await.unwrap();
+    assert_eq!(bench.store.put_space(shorter).await, Err(ApplyError::InUse(vec![(day(), number(2))])));
+    let at = bench.store.put_space(longer).await.unwrap();
+    assert_eq!(at.version, 4);
+    let read = bench.store.read_day(space(1), day()).await.unwrap();
+    assert!(read.records.values().all(|record| record.status(read.now) == Status::Occupied), "{:?}", read.records);
+}
+
+pub async fn holds_that_ended_are_freed_before_a_change(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let before = opened("09:00", "18:00");
+    bench.put_space(space(1), Some(before.clone()), 0).await.unwrap();
+    let held = bench.apply_under(&before, 1, &[1, 2, 9], hold_by("a", 20)).await.unwrap();
+    bench.apply_under(&before, 1, &[5], hold_by("b", MINUTE)).await.unwrap();
+    let elsewhere = bench.apply(space(2), &[3], hold_by("c", 20)).await.unwrap().hold.unwrap();
+    bench.wait_past(held.hold.unwrap().until.max(elsewhere.until)).await;
+
+    // Slot 5 is in the way of this one: then nothing is freed, either.
+    let heads = bench.heads(space(1)).await;
+    assert!(matches!(bench.put_space(space(1), Some(opened("08:00", "18:00")), 1).await, Err(ApplyError::InUse(_))));
+    assert_eq!(bench.heads(space(1)).await, heads);
+
+    let (version, of_bucket) = heads;
+    let at = bench.put_space(space(1), Some(opened("09:00", "14:00")), 1).await.unwrap();
+    assert_eq!(at.version, version + 4);
+    let messages = bench.log(Topic::Space(space(1)), version).await;
+    let told: Vec<String> = messages
+        .iter()
+        .map(|message| match message.kind {
+            MessageKind::SlotUpdate => {
+                let payload = json(&message.payload);
+                format!("{} {} {}", payload["slotId"], payload["status"], payload["data"]["orario"])
+            }
+            kind => kind.name().to_owned(),
+        })
+        .collect();
+    // Slot 9 was at 17:00 as long as there was one.
+    let expected =
+        [r#"1 "available" "09:00""#, r#"2 "available" "10:00""#, r#"9 "available" "17:00""#, "space_changed"];
+    assert_eq!(told, expected);
+    let freed = bench.freed_after(space(1).bucket(), of_bucket).await;
+    let slots: Vec<u16> = freed.iter().flat_map(|freed| &freed.slots).map(|slot| slot.get()).collect();
+    assert_eq!((freed.len(), slots), (1, vec![1, 2, 9]));
+    assert!(bench.store.holds_of(&user("a")).await.unwrap().is_empty());
+    // Nothing of them is left for a sweep, and what is another space's is.
+    assert_eq!(bench.store.sweep(space(1).bucket(), 10).await.unwrap().freed, 0);
+    assert_eq!(bench.store.sweep(space(2).bucket(), 10).await.unwrap().freed, 1);
+    assert_eq!(bench.status(space(1), 5).await, Status::Occupied);
+}
+
+pub async fn what_stays_is_told_by_its_present_hour(factory: impl StoreFactory) {
+    let bench = bench(&factory).await;
+    let in_rome = opened("09:00", "18:00");
+    let in_london = ScheduleSpec { timezone: "Europe/London".into(), ..opened("08:00", "17:00") };
+    bench.put_space(space(1), Some(in_rome.clone()), 0).await.unwrap();
+    let held = bench.apply_under(&in_rome, 1, &[1], hold_by("a", 1_000 + bench.slack)).await.unwrap();
+    bench.apply_under(&in_rome, 1, &[2], update(StaffStatus::Booked)).await.unwrap();
+    // The same instants under other names.
+    bench.put_space(space(1), Some(in_london), 1).await.unwrap();
+    assert_eq!(bench.store.holds_of(&user("a")).await.unwrap()[0].label, "08:00");
+    let labels: Vec<_> =
+        bench.store.read_space(space(1)).await.unwrap().taken.into_iter().map(|taken| taken.2.label).collect();
+    assert_eq!(labels, ["08:00", "09:00"]);
+    bench.wait_past(held.hold.unwrap().until).await;
+    assert_eq!(bench.store.sweep(space(1).bucket(), 10).await.unwrap().freed, 1);
+    let last = bench.log(Topic::Space(space(1)), 4).await.pop().unwrap();
+    assert_eq!(json(&last.payload)["data"]["orario"], "08:00");
+    assert!(bench.store.holds_of(&user("a")).await.unwrap().is_empty());
 }
 
 pub async fn taken_slots_are_those_of_the_future(factory: impl StoreFactory) {
@@ -1464,6 +1603,67 @@ pub async fn nodes_are_told_until_their_lease_ends(factory: impl StoreFactory) {
     assert_eq!(got, [("one", 5, 1)]);
     assert_eq!(bench.store.take_sweep_lease("one", long).await.unwrap(), None);
     assert_eq!(bench.store.take_sweep_lease("one", long).await.unwrap(), None);
+}
+
+/// How many times the holds of a user are listed while one of them is extended.
+const LISTINGS: usize = 400;
+
+/// Two ways to one store: by one a hold is extended again and again shortly before its end, by the other its user's holds are
+/// listed. Not a case of the suite: it needs a store that answers within milliseconds.
+pub async fn an_extended_hold_is_always_there([extending, listing]: [Arc<dyn SlotStore>; 2]) {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    let start = extending.ping().await.unwrap().plus_millis(HOUR);
+    let slot = SlotTime { number: number(1), start, end: start.plus_millis(HOUR), label: "01:00".into() };
+    let act = |kind| {
+        let slots = vec![slot.clone()];
+        extending.apply(SlotAct {
+            space: space(1),
+            day: day(),
+            slots,
+            revision: None,
+            kind,
+            idempotency: None,
+            origin: None,
+        })
+    };
+    // How often the hold began anew, since it was extended too late, and how often it was extended.
+    let (begun, extended, is_over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let extend = async {
+        while !is_over.load(Ordering::SeqCst) {
+            match act(extend_by("a", 40)).await {
+                Ok(_) => drop(extended.fetch_add(1, Ordering::SeqCst)),
+                Err(_) => {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    act(hold_by("a", 40)).await.unwrap();
+                    begun.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }
+    };
+    let is_enough = |listings| listings >= LISTINGS && extended.load(Ordering::SeqCst) >= 10;
+    let list = async {
+        let mut listings = 0;
+        while !is_enough(listings) {
+            listings += 1;
+            // A store that answers without waiting leaves the other one no time.
+            tokio::task::yield_now().await;
+            let (began, extensions) = (begun.load(Ordering::SeqCst), extended.load(Ordering::SeqCst));
+            let holds = listing.holds_of(&user("a")).await.unwrap();
+            assert!(holds.len() <= 1, "twice: {holds:?}");
+            if !holds.is_empty() || extensions == 0 {
+                continue;
+            }
+            // One that is extended after the answer was there throughout, unless it began anew since the question.
+            let answered = extended.load(Ordering::SeqCst);
+            while begun.load(Ordering::SeqCst) == began && extended.load(Ordering::SeqCst) < answered + 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_ne!(begun.load(Ordering::SeqCst), began, "a hold that was extended is missing");
+        }
+        is_over.store(true, Ordering::SeqCst);
+    };
+    let both = async { tokio::join!(extend, list) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("the hold is extended");
 }
 
 // All at once.

@@ -162,6 +162,8 @@ pub(super) async fn apply(
             }
             Err(ApplyError::Refused(refusal)) => return Err(refusal),
             Err(ApplyError::Store(error)) => return Err(unavailable(&error)),
+            // Said of changes of a schedule only.
+            Err(ApplyError::InUse(_)) => return Err(Code::SpaceInUse.into()),
             Err(ApplyError::Stale) => app.catalog.forget(named.space),
         }
     }

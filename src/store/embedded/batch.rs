@@ -170,7 +170,13 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    fn store_record(&mut self, place: Place, number: SlotNumber, record: &SlotRecord) -> Result<(), Failure> {
+    /// Writes what is stored of a slot. The indexes have no hold of what it was.
+    pub(super) fn store_record(
+        &mut self,
+        place: Place,
+        number: SlotNumber,
+        record: &SlotRecord,
+    ) -> Result<(), Failure> {
         let key = slot_key(place.space, place.day, number);
         if matches!(record.state, SlotState::Available { data: None }) {
             self.write().slots.remove(key)?;

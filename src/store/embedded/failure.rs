@@ -14,15 +14,31 @@ pub(super) enum Failure {
     /// A job panicked; its batch was given up.
     #[error("a write panicked and was undone")]
     Panicked,
+    /// The file lost its name; see [`super::open::Name`].
+    #[error("the data file was removed, or another one is in its place, while it was in use")]
+    Gone,
+    /// A write failed not long ago, and would fail again.
+    #[error("writes to the data file are refused since one failed: {0}")]
+    Refused(String),
     /// The file could not be opened again after a failure.
     #[error("the data file is closed after a failure: {0}")]
     Closed(String),
 }
 
 impl Failure {
+    /// Whether it may be over as soon as the file is open again.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Failure::Storage(_) | Failure::Closed(_))
+    }
+
+    /// Whether it was known before it happened.
+    pub(super) fn is_old(&self) -> bool {
+        matches!(self, Failure::Refused(_) | Failure::Closed(_))
+    }
+
     /// Whether redb may refuse everything until the file is opened again.
     pub(super) fn needs_reopening(&self) -> bool {
-        matches!(self, Failure::Storage(_))
+        matches!(self, Failure::Storage(_) | Failure::Gone)
     }
 }
 

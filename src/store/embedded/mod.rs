@@ -35,7 +35,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,10 +54,19 @@ use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, Migration, NodeReport, NumberedEntry,
-    Publication, SlotStore, SpaceState, StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
+    Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
 };
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::clock as clock_of_process;
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+
+/// How long a read waits for a file that is being opened again.
+const REOPENED_WITHIN: Duration = Duration::from_millis(800);
+
+/// How often it looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How often the holds of a user are read again while a transaction runs that may extend one of them.
+const LOOK_AGAIN_AT_HOLDS: Duration = Duration::from_millis(2);
 
 /// The embedded store. Dropping it waits for what is queued, and closes the file.
 pub struct EmbeddedStore {
@@ -78,6 +87,8 @@ struct Shared {
     hub: Hub,
     commits: AtomicU64,
     journal: JournalBounds,
+    /// Since when a transaction runs that was not committed yet, in ms of the store's clock; `i64::MAX` when none does.
+    writing_since: AtomicI64,
     /// Held to begin a transaction, and to close or reopen the file; never across an await.
     file: RwLock<FileState>,
 }
@@ -109,7 +120,7 @@ impl EmbeddedStore {
         clock: StoreClock,
         journal: JournalBounds,
     ) -> Result<EmbeddedStore, OpenError> {
-        let Opened { database, epoch, commits, was_moved, mark } = opened;
+        let Opened { database, epoch, commits, was_moved, mark, name } = opened;
         let shared = Arc::new(Shared {
             folder: folder.into(),
             health: Arc::default(),
@@ -117,9 +128,10 @@ impl EmbeddedStore {
             hub: Hub::default(),
             commits: AtomicU64::new(commits),
             journal,
+            writing_since: AtomicI64::new(i64::MAX),
             file: RwLock::new(FileState::Open { database, epoch }),
         });
-        let (writer, queue) = Writer::new(shared.clone(), mark, commits);
+        let (writer, queue) = Writer::new(shared.clone(), mark, name, commits);
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(|| writer.run());
         let thread = thread.map_err(|error| OpenError::Io { file: folder.into(), cause: error.to_string() })?;
         Ok(Self { shared, queue: Some(queue), writer: Some(thread), was_moved, nodes: Mutex::default() })
@@ -136,7 +148,8 @@ impl EmbeddedStore {
     ///
     /// The file cannot be read.
     pub fn migration(&self) -> Result<Migration, StoreError> {
-        let (records, unreadable) = self.read(Snapshot::count_records)?;
+        let counted = Snapshot::take(&self.shared).and_then(|snapshot| snapshot.count_records());
+        let (records, unreadable) = counted?;
         let moved = u64::from(self.was_moved);
         Ok(Migration { format: tables::FORMAT, moved, records, rewritten: 0, unreadable })
     }
@@ -159,21 +172,37 @@ impl EmbeddedStore {
 
     /// Reads on the calling task. For what touches a few pages, which are in redb's own cache: that takes about as long as
     /// handing over to another thread and back.
-    fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
-        Ok(read(&Snapshot::take(&self.shared)?)?)
+    async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let deadline = clock_of_process::instant() + REOPENED_WITHIN;
+        loop {
+            match Snapshot::take(&self.shared).and_then(|snapshot| read(&snapshot)) {
+                // A write that failed closes the file, which is opened again at once.
+                Err(failure) if failure.may_pass() && clock_of_process::instant() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// Reads on a thread that may wait. For what may touch many pages.
     async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Snapshot) -> Result<T, Failure> + Send + 'static,
+        F: Fn(&Snapshot) -> Result<T, Failure> + Send + Sync + 'static,
     {
-        let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&Snapshot::take(&shared)?));
-        match reading.await {
-            Ok(result) => Ok(result?),
-            Err(error) => Err(StoreError::new("reading the embedded store", error)),
+        let read = Arc::new(read);
+        let deadline = clock_of_process::instant() + REOPENED_WITHIN;
+        loop {
+            let (shared, read) = (self.shared.clone(), read.clone());
+            let reading = tokio::task::spawn_blocking(move || read(&Snapshot::take(&shared)?));
+            match reading.await {
+                Ok(Err(failure)) if failure.may_pass() && clock_of_process::instant() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Ok(result) => return Ok(result?),
+                Err(error) => return Err(StoreError::new("reading the embedded store", error)),
+            }
         }
     }
 }
@@ -197,17 +226,8 @@ impl SlotStore for EmbeddedStore {
         self.write(move |batch| acts::apply(batch, &act)).await?
     }
 
-    async fn put_space(
-        &self,
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>,
-    ) -> Result<Position, ApplyError> {
-        let work = move |batch: &mut batch::Batch<'_>| {
-            spaces::put_space(batch, space, schedule.as_ref(), &expected, origin.as_ref())
-        };
-        self.write(work).await?
+    async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError> {
+        self.write(move |batch| spaces::put_space(batch, &change)).await?
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
@@ -228,19 +248,31 @@ impl SlotStore for EmbeddedStore {
     }
 
     async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
-        self.read(|snapshot| snapshot.read_day(space, day))
+        self.read(|snapshot| snapshot.read_day(space, day)).await
     }
 
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
-        self.read(|snapshot| snapshot.sites_of(space))
+        self.read(|snapshot| snapshot.sites_of(space)).await
     }
 
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
-        self.read(|snapshot| snapshot.holds_of(user))
+        let deadline = clock_of_process::instant() + REOPENED_WITHIN;
+        loop {
+            let asked = self.shared.clock.now();
+            // Before the snapshot: what was committed meanwhile is in it.
+            let writing_since = self.shared.writing_since.load(Ordering::SeqCst);
+            let (holds, last_ended) = self.read(|snapshot| snapshot.holds_of(user, asked)).await?;
+            // A hold that has ended since may have been extended in time by a transaction that is not committed yet.
+            let may_be_extended = last_ended.is_some_and(|ended| ended.as_millis() >= writing_since);
+            if !may_be_extended || clock_of_process::instant() >= deadline {
+                return Ok(holds);
+            }
+            tokio::time::sleep(LOOK_AGAIN_AT_HOLDS).await;
+        }
     }
 
     async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError> {
-        self.read(|snapshot| snapshot.messages_of(user, since, bytes))
+        self.read(|snapshot| snapshot.messages_of(user, since, bytes)).await
     }
 
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
@@ -249,15 +281,15 @@ impl SlotStore for EmbeddedStore {
     }
 
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
-        self.read(|snapshot| snapshot.heads(topics))
+        self.read(|snapshot| snapshot.heads(topics)).await
     }
 
     async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError> {
-        self.read(|snapshot| snapshot.read_journal(bucket, from, limit))
+        self.read(|snapshot| snapshot.read_journal(bucket, from, limit)).await
     }
 
     async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
-        self.read(|snapshot| snapshot.journal_tails(buckets))
+        self.read(|snapshot| snapshot.journal_tails(buckets)).await
     }
 
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {

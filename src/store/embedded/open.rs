@@ -103,6 +103,30 @@ pub(super) struct Opened {
     /// Whether it was moved to the newest format.
     pub(super) was_moved: bool,
     pub(super) mark: Mark,
+    pub(super) name: Name,
+}
+
+/// The name of the open file. Whoever removes the file, or puts another one in its place, leaves the open one without a
+/// name: what is written to it then is lost with the process.
+#[derive(Debug)]
+pub(super) struct Name {
+    file: PathBuf,
+    place: String,
+}
+
+impl Name {
+    fn of(file: &Path) -> io::Result<Self> {
+        Ok(Self { file: file.into(), place: place_of(&fs::metadata(file)?) })
+    }
+
+    /// Whether the name still leads to the file that is open.
+    pub(super) fn is_there(&self) -> bool {
+        match fs::metadata(&self.file) {
+            Ok(metadata) => place_of(&metadata) == self.place,
+            // Another error, such as too many open files, says nothing about the file.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
 }
 
 /// What to do when there is no file.
@@ -131,8 +155,10 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let database = builder().open(&file).map_err(|error| database_error(&file, error))?;
     let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
+    // It is locked by now: between the opening and this look, nobody put another one there but by force.
+    let name = Name::of(&file).map_err(|error| io_error(&file, error))?;
     let Continued { epoch, commits, was_moved } = continued;
-    Ok(Opened { database, epoch, commits, was_moved, mark: open_mark })
+    Ok(Opened { database, epoch, commits, was_moved, mark: open_mark, name })
 }
 
 fn builder() -> Builder {

@@ -8,12 +8,12 @@ use super::Shared;
 use super::batch::{Place, log_has_ended, raw_json, read_day, read_head};
 use super::failure::Failure;
 use super::publish::read_user;
-use super::spaces::{read_revision, read_schedule};
+use super::spaces::{read_revision, read_schedule, read_taken};
 use super::tables::{
     HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_HOLDS, USER_LOG, USERS, day_of, number_of, open_for_reading, parse,
-    parse_slot, read_slot, space_of, space_range, topic_key, user_range,
+    parse_slot, read_slot, space_of, topic_key, user_range,
 };
-use crate::domain::slot::Status;
+use crate::domain::slot::SlotState;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::health::StoreHealth;
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic, UserBacklog};
@@ -42,28 +42,8 @@ impl Snapshot {
             revision,
             schedule: read_schedule(&spaces, space)?,
             now: self.now,
-            taken: self.taken(space)?,
+            taken: read_taken(&open_for_reading(&self.transaction, SLOTS)?, space, self.now)?,
         })
-    }
-
-    /// Slots of the future that are held, booked or blocked.
-    fn taken(&self, space: SpaceKey) -> Result<Vec<(Day, SlotNumber, SlotRecord)>, Failure> {
-        let today = self.now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        // A local day is never more than one off.
-        let from = Day::from(today.yesterday().unwrap_or(today));
-        let slots = open_for_reading(&self.transaction, SLOTS)?;
-        let mut taken = Vec::new();
-        for row in slots.range(space_range(space, from))? {
-            let (key, record) = row?;
-            let (_, _, day, number) = key.value();
-            // What cannot be read is shown as blocked by the day's board, and told of there.
-            let Some(record) = parse_slot(record.value()) else { continue };
-            let is_taken = matches!(record.status(self.now), Status::Occupied | Status::Booked | Status::Blocked);
-            if is_taken && record.start > self.now {
-                taken.push((day_of(day)?, number_of(number)?, record));
-            }
-        }
-        Ok(taken)
     }
 
     pub(super) fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, Failure> {
@@ -106,14 +86,27 @@ impl Snapshot {
         Ok(sites)
     }
 
-    pub(super) fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, Failure> {
+    /// The holds of a user that were live when the caller asked, at `asked`, and those that began or were extended since. By
+    /// an instant after the snapshot, a hold that is extended in between would be missing.
+    /// The user's holds that were live at an instant, and when the last one ended of those that were not.
+    pub(super) fn holds_of(
+        &self,
+        user: &UserId,
+        asked: StoreTime,
+    ) -> Result<(Vec<HeldSlot>, Option<StoreTime>), Failure> {
+        let mut last_ended = None;
         let user_holds = open_for_reading(&self.transaction, USER_HOLDS)?;
         let slots = open_for_reading(&self.transaction, SLOTS)?;
         let mut holds = Vec::new();
         for row in user_holds.range(user_range(user))? {
             let (_, site, space, day, number) = row?.0.value();
             let Some(record) = read_slot(&slots, (site, space, day, number))? else { continue };
-            let Some(hold) = record.live_hold(self.now) else { continue };
+            let Some(hold) = record.live_hold(asked) else {
+                if let SlotState::Held(hold) = &record.state {
+                    last_ended = last_ended.max(Some(hold.ends(asked)));
+                }
+                continue;
+            };
             holds.push(HeldSlot {
                 space: space_of(site, space)?,
                 day: day_of(day)?,
@@ -123,7 +116,7 @@ impl Snapshot {
                 until: hold.until,
             });
         }
-        Ok(holds)
+        Ok((holds, last_ended))
     }
 
     pub(super) fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, Failure> {

@@ -2,34 +2,39 @@
 
 use redb::ReadableTable;
 
-use super::batch::Batch;
+use super::batch::{Batch, Place};
 use super::failure::Failure;
-use super::tables::parse;
+use super::sweep;
+use super::tables::{SlotKey, day_of, number_of, parse, parse_slot, space_range};
 use crate::domain::journal::entry_of_space;
 use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Origin, Position, SpaceKey};
-use crate::store::{ApplyError, MessageKind, Topic};
+use crate::domain::slot::Status;
+use crate::domain::{Day, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
+use crate::store::{ApplyError, MessageKind, SpaceChange, Topic};
 
 /// The table of spaces, in either kind of transaction.
 pub(super) trait SpacesTable: ReadableTable<(u64, u64), (u64, Option<&'static str>)> {}
 
 impl<T: ReadableTable<(u64, u64), (u64, Option<&'static str>)>> SpacesTable for T {}
 
-/// Sets or removes a space's schedule, unless the space is no more where it is `expected`.
-pub(super) fn put_space(
-    batch: &mut Batch<'_>,
-    space: SpaceKey,
-    schedule: Option<&ScheduleSpec>,
-    expected: &Position,
-    origin: Option<&Origin>,
-) -> Result<Result<Position, ApplyError>, Failure> {
-    let topic = Topic::Space(space);
-    if batch.head(topic)? != *expected {
+/// Sets or removes a space's schedule, unless that would move a slot that somebody has, or the schedule is another one than
+/// the caller read.
+pub(super) fn put_space(batch: &mut Batch<'_>, change: &SpaceChange) -> Result<Result<Position, ApplyError>, Failure> {
+    let space = change.space;
+    if revision(batch, space)? != change.revised_at {
         return Ok(Err(ApplyError::Stale));
     }
-    let json = schedule.map(serde_json::to_string).transpose();
+    let taken = read_taken(&batch.tables().slots, space, batch.now())?;
+    let moves = taken.iter().filter(|(day, number, record)| change.kept_slot(*day, *number, record).is_none());
+    let moves: Vec<_> = moves.map(|(day, number, _)| (*day, *number)).collect();
+    if !moves.is_empty() {
+        return Ok(Err(ApplyError::InUse(moves)));
+    }
+    let json = change.spec.as_ref().map(serde_json::to_string).transpose();
     let json = json.map_err(|error| Failure::BadRow(error.to_string()))?;
-    let at = batch.append(topic, MessageKind::SpaceChanged, |_| "null".into())?;
+    sweep::free_space(batch, space)?;
+    let at = batch.append(Topic::Space(space), MessageKind::SpaceChanged, |_| "null".into())?;
+    rename(batch, change, taken, at.version)?;
     let (site, id) = (space.site.get(), space.space.get());
     let tables = batch.write();
     tables.spaces.insert((site, id), (at.version, json.as_deref()))?;
@@ -38,9 +43,46 @@ pub(super) fn put_space(
     } else {
         tables.registered.remove((id, site))?;
     }
-    let entry = entry_of_space(space, origin, &at, batch.now());
+    let entry = entry_of_space(space, change.origin.as_ref(), &at, batch.now());
     super::journal::write(batch, space.bucket(), vec![entry])?;
     Ok(Ok(at))
+}
+
+/// Gives the slots that stay the labels that they have from a version on.
+fn rename(batch: &mut Batch<'_>, change: &SpaceChange, taken: Vec<Taken>, version: u64) -> Result<(), Failure> {
+    for (day, number, record) in taken {
+        let label = change.kept_slot(day, number, &record).map(|slot| slot.label);
+        if let Some(label) = label.filter(|label| *label != record.label) {
+            batch.store_record(Place { space: change.space, day }, number, &SlotRecord { label, version, ..record })?;
+        }
+    }
+    Ok(())
+}
+
+/// A slot that somebody has.
+pub(super) type Taken = (Day, SlotNumber, SlotRecord);
+
+/// The slots of a space that start in the future and are held live, booked or blocked.
+pub(super) fn read_taken(
+    slots: &impl ReadableTable<SlotKey, &'static str>,
+    space: SpaceKey,
+    now: StoreTime,
+) -> Result<Vec<Taken>, Failure> {
+    let today = now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    // A local day is never more than one off.
+    let from = Day::from(today.yesterday().unwrap_or(today));
+    let mut taken = Vec::new();
+    for row in slots.range(space_range(space, from))? {
+        let (key, record) = row?;
+        let (_, _, day, number) = key.value();
+        // What cannot be read is shown as blocked by the day's board, and told of there.
+        let Some(record) = parse_slot(record.value()) else { continue };
+        let is_taken = matches!(record.status(now), Status::Occupied | Status::Booked | Status::Blocked);
+        if is_taken && record.start > now {
+            taken.push((day_of(day)?, number_of(number)?, record));
+        }
+    }
+    Ok(taken)
 }
 
 /// Where the space's schedule last changed; `None` when it never did.

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::tables::{day_of, number_of, slot_key, space_of};
 use crate::domain::journal::Done;
 use crate::domain::rule::expire;
-use crate::domain::{Bucket, SlotNumber};
+use crate::domain::{Bucket, SlotNumber, SpaceKey};
 use crate::store::SweepBatch;
 
 /// Frees up to `limit` ended holds of a bucket, those that ended first.
@@ -50,6 +50,21 @@ fn ended_holds(batch: &Batch<'_>, bucket: Bucket, limit: usize) -> Result<Vec<(i
         ended.push((until, place, number_of(number)?));
     }
     Ok(ended)
+}
+
+/// Frees all holds of one space that have ended.
+pub(super) fn free_space(batch: &mut Batch<'_>, space: SpaceKey) -> Result<(), Failure> {
+    let mut days: BTreeMap<Place, Vec<SlotNumber>> = BTreeMap::new();
+    for (_, place, number) in ended_holds(batch, space.bucket(), usize::MAX)? {
+        if place.space == space {
+            days.entry(place).or_default().push(number);
+        }
+    }
+    for (place, mut numbers) in days {
+        numbers.sort_unstable();
+        free(batch, place, &numbers)?;
+    }
+    Ok(())
 }
 
 /// Takes out of the index what has no hold: the records of the holds were freed, or cannot be read.

@@ -1,19 +1,25 @@
 //! The one thread that writes. It takes as many queued jobs as there are, runs them in one transaction, commits once,
 //! and only then answers them all: many acts share one fsync.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use redb::WriteTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Shared;
 use super::batch::Batch;
 use super::failure::Failure;
 use super::mark::Mark;
-use super::open::{Absent, Opened, count_commit, open};
+use super::open::{Absent, Name, Opened, count_commit, open};
 use crate::clock;
+use crate::store::health::StoreFault;
 use crate::store::{Message, StoreError, Topic};
 
 /// How many jobs one transaction takes.
@@ -30,6 +36,16 @@ const CLEAN_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the file is tried again after a failure.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the file is still there, when nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How soon a write is tried again after one failed, at first and at last.
+const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
+
+/// The file that is written to see whether the disk has room, and its length.
+const TRIAL_NAME: &str = "slotcast.trial";
+const TRIAL_BYTES: usize = 1024 * 1024;
 
 /// The way to the writer. The thread ends when this is dropped.
 pub(super) struct Queue {
@@ -107,6 +123,11 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Queued>,
     mark: Mark,
+    name: Name,
+    /// Why writes are refused since one failed; `None` while they are taken.
+    refused: Option<String>,
+    /// When a write is tried again, and after how long the next time.
+    next_trial: (Instant, Duration),
     /// Commits that the file has.
     commits: u64,
     next_clean: Instant,
@@ -115,10 +136,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Prepares a writer and the queue to it.
-    pub(super) fn new(shared: Arc<Shared>, mark: Mark, commits: u64) -> (Self, Queue) {
+    pub(super) fn new(shared: Arc<Shared>, mark: Mark, name: Name, commits: u64) -> (Self, Queue) {
         let (sender, jobs) = channel();
         let now = clock::instant();
-        let writer = Self { shared, jobs, mark, commits, next_clean: now, next_reopen: now };
+        let next_trial = (now, TRY_EVERY.0);
+        let (refused, next_clean, next_reopen) = (None, now, now);
+        let writer = Self { shared, jobs, mark, name, refused, next_trial, commits, next_clean, next_reopen };
         (writer, Queue { jobs: sender, room: Arc::new(Semaphore::new(QUEUE_JOBS)) })
     }
 
@@ -135,14 +158,22 @@ impl Writer {
     }
 
     fn idle_for(&self) -> Duration {
-        let next = if self.shared.is_open() { self.next_clean } else { self.next_reopen };
-        next.saturating_duration_since(clock::instant())
+        let next = match &self.refused {
+            _ if !self.shared.is_open() => self.next_reopen,
+            Some(_) => self.next_trial.0,
+            None => self.next_clean,
+        };
+        next.saturating_duration_since(clock::instant()).min(LOOK_EVERY)
     }
 
     /// What is to be done between batches.
     fn tend(&mut self) {
         if !self.shared.is_open() {
             self.reopen();
+        } else if !self.name.is_there() {
+            self.after_failure(Failure::Gone);
+        } else if self.refused.is_some() {
+            self.try_to_write();
         } else if self.next_clean <= clock::instant() {
             self.clean();
         }
@@ -150,7 +181,9 @@ impl Writer {
 
     fn run_jobs(&mut self, first: Queued) {
         let mut jobs = vec![first];
-        jobs.extend(self.jobs.try_iter().take(BATCH_JOBS - 1));
+        // One that is refused must not refuse those that only ask.
+        let most = if self.refused.is_some() { 1 } else { BATCH_JOBS };
+        jobs.extend(self.jobs.try_iter().take(most - 1));
         let result = self.run_batch(&mut jobs).map_err(|failure| self.after_failure(failure));
         for queued in jobs {
             queued.job.answer(result.clone());
@@ -171,6 +204,16 @@ impl Writer {
 
     /// One transaction: all of the work or, when it fails or panics, nothing.
     fn commit<T>(&mut self, work: impl FnOnce(&Shared, &mut Batch<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.shared.writing_since.store(self.shared.clock.now().as_millis(), Ordering::SeqCst);
+        let result = self.commit_work(work);
+        self.shared.writing_since.store(i64::MAX, Ordering::SeqCst);
+        result
+    }
+
+    fn commit_work<T>(
+        &mut self,
+        work: impl FnOnce(&Shared, &mut Batch<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let shared = self.shared.clone();
         let (transaction, epoch) = shared.begin_write()?;
         let done = {
@@ -186,15 +229,28 @@ impl Writer {
                 return Err(failure);
             }
         };
+        if let (true, Some(reason)) = (wrote, &self.refused) {
+            transaction.abort()?;
+            return Err(Failure::Refused(reason.clone()));
+        }
         if wrote {
-            count_commit(&transaction, self.commits + 1)?;
-            transaction.commit()?;
-            self.committed();
+            self.commit_counted(transaction)?;
         } else {
             transaction.abort()?;
         }
         self.announce(announcements);
         Ok(value)
+    }
+
+    /// Commits durably, and under the file's name: only then may it be answered.
+    fn commit_counted(&mut self, transaction: WriteTransaction) -> Result<(), Failure> {
+        count_commit(&transaction, self.commits + 1)?;
+        transaction.commit()?;
+        if !self.name.is_there() {
+            return Err(Failure::Gone);
+        }
+        self.committed();
+        Ok(())
     }
 
     fn committed(&mut self) {
@@ -225,13 +281,56 @@ impl Writer {
 
     /// Logs a failure, once; closes the file when redb may refuse everything from now on.
     fn after_failure(&mut self, failure: Failure) -> StoreError {
-        if !matches!(failure, Failure::Closed(_)) {
+        if !failure.is_old() {
             tracing::error!(error = %failure, "a write to the data file failed and was undone");
+        }
+        match &failure {
+            Failure::Gone => {
+                self.shared
+                    .health
+                    .set(StoreFault::FileGone, format!("{failure}: nothing is written until one is there"));
+            }
+            Failure::Storage(error) => self.refuse_writes(error.to_string()),
+            _ => {}
         }
         if failure.needs_reopening() {
             self.shared.close(&failure);
+            // Readers wait for it.
+            self.next_reopen = clock::instant();
         }
         failure.into()
+    }
+
+    /// Takes no write until one was tried and succeeded: each that failed would close the file for the readers, too.
+    fn refuse_writes(&mut self, reason: String) {
+        self.shared.health.set(StoreFault::WritesRefused, format!("a write to the data file failed: {reason}"));
+        self.refused = Some(reason);
+        self.put_off_trial();
+    }
+
+    fn put_off_trial(&mut self) {
+        let pause = self.next_trial.1;
+        self.next_trial = (clock::instant() + pause, (pause * 2).min(TRY_EVERY.1));
+    }
+
+    /// Tries whether the disk takes writes again: first beside the data file, where a failure closes nothing.
+    fn try_to_write(&mut self) {
+        if clock::instant() < self.next_trial.0 {
+            return;
+        }
+        if try_disk(&self.shared.folder).is_err() {
+            self.put_off_trial();
+            return;
+        }
+        let tried = self.shared.begin_write().and_then(|(transaction, _)| self.commit_counted(transaction));
+        match tried {
+            Ok(()) => {
+                self.refused = None;
+                self.next_trial.1 = TRY_EVERY.0;
+                self.shared.health.clear(StoreFault::WritesRefused);
+            }
+            Err(failure) => drop(self.after_failure(failure)),
+        }
     }
 
     /// Opens the file again, as at start: what was committed is there, or the epoch changes.
@@ -241,8 +340,9 @@ impl Writer {
         }
         self.next_reopen = clock::instant() + REOPEN_EVERY;
         match open(&self.shared.folder, Absent::Refuse) {
-            Ok(Opened { database, epoch, commits, mark, .. }) => {
-                self.mark = mark;
+            Ok(Opened { database, epoch, commits, mark, name, .. }) => {
+                (self.mark, self.name) = (mark, name);
+                self.shared.health.clear(StoreFault::FileGone);
                 self.commits = commits;
                 self.shared.set_commits(commits);
                 self.shared.reopened(database, epoch);
@@ -253,6 +353,18 @@ impl Writer {
             Err(error) => self.shared.still_closed(&error),
         }
     }
+}
+
+/// Whether the disk of a folder has room for some writes.
+fn try_disk(folder: &Path) -> io::Result<()> {
+    let path = folder.join(TRIAL_NAME);
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&vec![0; TRIAL_BYTES])?;
+        file.sync_all()
+    });
+    // What is left where this fails is overwritten by the next trial.
+    let _ = fs::remove_file(&path);
+    written
 }
 
 impl Queued {

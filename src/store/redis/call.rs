@@ -18,7 +18,7 @@ use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
 use crate::domain::Bucket;
-use crate::store::health::StoreHealth;
+use crate::store::health::{StoreFault, StoreHealth};
 use crate::store::{StoreError, Topic};
 
 /// How long a call may take, its repeats included. Less than the second after which a 503 is final.
@@ -247,7 +247,7 @@ impl Runner {
                 Err(Refused::ByServer(error)) if self.commands.follow(&mut route, &error).await => {}
                 Err(refused) => {
                     if let Refused::ByServer(error) = &refused {
-                        self.note_missing_right(error);
+                        self.suspect(error);
                         if error.code() == Some(ALONE) {
                             server.tell_alone();
                         }
@@ -272,20 +272,40 @@ impl Runner {
         };
         // New each time: a script that runs twice must not make the same epoch twice.
         let candidate = random_hex().map_err(|error| Refused::Other(error.0))?;
-        let fence_arg = self.fence_arg(server, call.script);
-        let command = |how: &str, script: &str| {
-            let mut command = redis::cmd(how);
-            command.arg(script).arg(call.keys.len() + usize::from(fence.is_some())).arg(fence).arg(&call.keys);
-            command.arg(&candidate).arg(&*fence_arg).arg(self.shift_millis);
-            command.arg(&extra).arg(&call.args);
-            command
+        let run = async |script: &Script| {
+            let fence_arg = self.fence_arg(server, script);
+            let command = |how: &str, script: &str| {
+                let mut command = redis::cmd(how);
+                command.arg(script).arg(call.keys.len() + usize::from(fence.is_some())).arg(fence).arg(&call.keys);
+                command.arg(&candidate).arg(&*fence_arg).arg(self.shift_millis);
+                command.arg(&extra).arg(&call.args);
+                command
+            };
+            match server.send(&command("EVALSHA", &script.sha)).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    server.send(&command("EVAL", &script.text)).await
+                }
+                answer => answer,
+            }
         };
         let sent = clock::instant();
-        match server.send(&command("EVALSHA", &call.script.sha)).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                Ok((server.send(&command("EVAL", &call.script.text)).await?, sent))
+        let value = match (run(call.script).await, &call.script.reading) {
+            // Reads go on. A script that would have to begin an epoch cannot, and fails as before.
+            (Err(error), Some(reading)) if refuses_writes(&error) => {
+                self.suspect(&error);
+                run(reading).await.map_err(|_| error)
             }
-            answer => Ok((answer?, sent)),
+            (answer, _) => answer,
+        };
+        Ok((value?, sent))
+    }
+
+    /// Has the watch look whether the server lets this process do what it must, when the server said that it does not.
+    fn suspect(&self, error: &RedisError) {
+        if refuses_writes(error) {
+            self.health.suspect(StoreFault::WritesRefused, format!("Redis takes no writes: {error}"));
+        } else if refuses_user(error) {
+            self.health.suspect(StoreFault::RightsMissing, format!("Redis refuses its user: {error}"));
         }
     }
 
@@ -318,6 +338,17 @@ impl Runner {
             (fence, _) => fence.arg().into(),
         }
     }
+}
+
+/// Whether a server says that it takes no writes from anybody: its disk or its memory is full, or replicas are missing.
+pub(super) fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "OOM"))
+}
+
+/// Whether a server says that its user may not do this. Redis 7.0 says so of a script's commands in words alone.
+fn refuses_user(error: &RedisError) -> bool {
+    let words = error.to_string();
+    ["NOPERM", "The user executing the script can't", "ACL failure"].iter().any(|sign| words.contains(sign))
 }
 
 /// With what a script refuses to act on a server that has lost a replica.

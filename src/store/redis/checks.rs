@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
+use super::call::refuses_writes;
 use super::connect::Commands;
 use super::endpoint::{Endpoint, Topology};
 use super::formats;
@@ -190,35 +191,83 @@ async fn count_replicas(commands: &Commands) -> RedisResult<BTreeMap<String, u64
     Ok(servers.into_iter().map(|(server, info)| (server, Info::parse(&info).number("connected_slaves"))).collect())
 }
 
-/// Runs a script with every command and kind of channel, as a node runs its scripts: sent whole, and by its hash.
-async fn check_rights(commands: &Commands, prefix: &str, checked: &mut Checked) -> RedisResult<()> {
-    let by_text = unless_refused_with_words(run_script(commands, "EVAL", SCRIPT, prefix).await)?;
-    let refused = match by_text {
-        Ok(refused) => refused,
-        Err(words) => {
-            checked.is_fenced = false;
-            checked.add(Severity::Error, format!("this user may not run scripts on the keys {prefix}:*: {words}"));
-            return Ok(());
+/// What one server lets its user do.
+#[derive(Debug, Default)]
+pub(super) struct Rights {
+    /// The commands that it refuses, each with its words.
+    pub(super) missing: BTreeMap<String, String>,
+    /// Its words where scripts may not use INFO.
+    pub(super) info: Option<String>,
+    /// Its words where it takes no writes from anybody now.
+    pub(super) writes: Option<String>,
+}
+
+impl Rights {
+    /// Takes what a command came to; `None` where it was refused.
+    fn take<T>(&mut self, command: &str, answer: RedisResult<T>) -> RedisResult<Option<T>> {
+        match answer {
+            Err(error) if refuses_writes(&error) => {
+                self.writes = Some(error.to_string());
+                Ok(None)
+            }
+            answer => match unless_refused_with_words(answer)? {
+                Ok(answer) => Ok(Some(answer)),
+                Err(words) => {
+                    self.missing.insert(command.to_owned(), words);
+                    Ok(None)
+                }
+            },
         }
-    };
-    if let Err(words) = unless_refused_with_words(run_script(commands, "EVALSHA", &SCRIPT_HASH, prefix).await)? {
-        checked.add(Severity::Error, format!("this user may not use EVALSHA: {words}"));
     }
-    // One line a command, however often it was tried.
-    let refused: BTreeMap<String, String> = refused.into_iter().collect();
-    for (command, words) in refused {
-        if command == "INFO" {
-            checked.is_fenced = false;
-            checked.add(
-                Severity::Warning,
-                format!(
-                    "scripts may not use INFO replication ({words}), so that nodes cannot tell when Redis has lost \
-                     writes in a failover or a restart: clients may then see versions that were used before"
-                ),
-            );
-        } else {
-            checked.add(Severity::Error, format!("scripts of this user may not use {command}: {words}"));
+}
+
+/// Tries what a node does with the server of a bucket: runs a script with every command and kind of channel by its hash, and
+/// another one sent whole.
+pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket) -> RedisResult<Rights> {
+    let mut rights = Rights::default();
+    let mut by_hash = run_script(commands, "EVALSHA", &SCRIPT_HASH, prefix, bucket).await;
+    if by_hash.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+        by_hash = run_script(commands, "EVAL", SCRIPT, prefix, bucket).await;
+        rights.take("EVAL", by_hash.as_ref().map(|_| ()).map_err(RedisError::clone))?;
+    } else {
+        let mut whole = redis::cmd("EVAL");
+        whole.arg("return 1").arg(1).arg(format!("{prefix}:{{b{}}}:check", bucket.get()));
+        rights.take("EVAL", query::<i64>(commands, &whole).await)?;
+    }
+    let refused = if rights.missing.contains_key("EVAL") { None } else { rights.take("EVALSHA", by_hash)? };
+    // One entry a command, however often it was tried.
+    for (command, words) in refused.unwrap_or_default() {
+        match command.as_str() {
+            "INFO" => rights.info = Some(words),
+            _ => drop(rights.missing.insert(command, words)),
         }
+    }
+    Ok(rights)
+}
+
+async fn check_rights(commands: &Commands, prefix: &str, checked: &mut Checked) -> RedisResult<()> {
+    let rights = try_rights(commands, prefix, Bucket::EVERYONE).await?;
+    if let Some(words) = &rights.writes {
+        // Not for ever: a node that starts meanwhile waits for it, and says so.
+        checked.add(Severity::Warning, format!("Redis takes no writes now: {words}"));
+    }
+    for (command, words) in &rights.missing {
+        let text = match command.as_str() {
+            "EVAL" => format!("this user may not run scripts on the keys {prefix}:*: {words}"),
+            "EVALSHA" => format!("this user may not use EVALSHA: {words}"),
+            _ => format!("scripts of this user may not use {command}: {words}"),
+        };
+        checked.add(Severity::Error, text);
+    }
+    if let Some(words) = &rights.info {
+        checked.is_fenced = false;
+        checked.add(
+            Severity::Warning,
+            format!(
+                "scripts may not use INFO replication ({words}), so that nodes cannot tell when Redis has lost writes in a \
+                 failover or a restart: clients may then see versions that were used before"
+            ),
+        );
     }
     Ok(())
 }
@@ -228,8 +277,9 @@ async fn run_script(
     command: &str,
     script: &str,
     prefix: &str,
+    bucket: Bucket,
 ) -> RedisResult<Vec<(String, String)>> {
-    let name = format!("{prefix}:{{b{}}}:check:{:016x}", Bucket::EVERYONE.get(), fastrand::u64(..));
+    let name = format!("{prefix}:{{b{}}}:check:{:016x}", bucket.get(), fastrand::u64(..));
     let mut command = redis::cmd(command);
     command.arg(script).arg(4);
     ["hash", "string", "zset", "stream"].iter().for_each(|kind| {
@@ -258,28 +308,37 @@ async fn query<T: FromRedisValue>(commands: &Commands, command: &Cmd) -> RedisRe
 
 /// Subscribes to both kinds of channels, on a connection of its own, and asks for a sign of life as a node does there.
 async fn check_subscribing(commands: &Commands, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
-    let subscribing = async {
-        let mut connection = commands.open_another().await?;
-        for channel in channels(&channel_prefix(prefix, database_of(commands))) {
-            connection.subscribe(&channel).await?;
-            connection.unsubscribe(&channel).await?;
-        }
-        Ok(connection)
-    };
-    let mut connection = match unless_refused_with_words(subscribing.await).map_err(unreachable)? {
-        Ok(connection) => connection,
-        Err(words) => {
-            let text = format!("this user may not subscribe to the channels {prefix}:*: {words}");
-            checked.add(Severity::Error, text);
-            return Ok(());
-        }
-    };
+    let mut connection = commands.open_another().await.map_err(unreachable)?;
+    if let Some(words) = try_subscribing(&mut connection, commands, prefix).await.map_err(unreachable)? {
+        checked.add(Severity::Error, words);
+        return Ok(());
+    }
     let pinged = redis::cmd("PING").query_async::<()>(&mut connection).await;
+    if pinged.as_ref().is_err_and(refuses_writes) {
+        return Ok(());
+    }
     if let Err(words) = unless_refused_with_words(pinged).map_err(unreachable)? {
         let text = format!("this user may not use PING, without which a node cannot hear of changes: {words}");
         checked.add(Severity::Error, text);
     }
     Ok(())
+}
+
+/// Subscribes to both kinds of channels, and ends that at once. Tells what is wrong.
+pub(super) async fn try_subscribing(
+    connection: &mut MultiplexedConnection,
+    commands: &Commands,
+    prefix: &str,
+) -> RedisResult<Option<String>> {
+    for channel in channels(&channel_prefix(prefix, database_of(commands))) {
+        if let Err(words) = unless_refused_with_words(connection.subscribe(&channel).await)? {
+            return Ok(Some(format!("this user may not subscribe to the channels {prefix}:*: {words}")));
+        }
+        if let Err(words) = unless_refused_with_words(connection.unsubscribe(&channel).await)? {
+            return Ok(Some(format!("this user may not unsubscribe from the channels {prefix}:*: {words}")));
+        }
+    }
+    Ok(None)
 }
 
 /// `None` where the server answered that it does not do that.

@@ -55,7 +55,7 @@
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address; and `stamp`, new with each change |
-//! | `P:{nodes}:sweeper` | string | who may walk all buckets, a line, and until when, in ms; expires then |
+//! | `P:{nodes}:sweeper` | string | who may walk all buckets, for how long, and until when, in ms, a line each; expires then |
 //!
 //! A record of format 2 is an object of JSON that begins with `{`; its members are texts, and those that do not apply are left
 //! out: `s` state (`a` available, `h` held, `b` booked, `c` blocked), `v` version, `b` and `e` start and end of the slot in
@@ -76,6 +76,12 @@ use serde_json::value::RawValue;
 use crate::domain::ids::parse_id;
 use crate::domain::{Bucket, Day, Position, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::{Message, MessageKind, Topic};
+
+/// What the names of a bucket's keys have in braces: its hash tag in a Cluster.
+#[cfg(feature = "server")]
+pub(super) fn bucket_tag(bucket: Bucket) -> String {
+    format!("{{b{}}}", bucket.get())
+}
 
 /// What the names of all channels begin with: the prefix, and a database number other than 0.
 pub fn channel_prefix(prefix: &str, database: u8) -> String {

@@ -62,7 +62,7 @@ impl Link {
         let mut link = Self { running: client.connect(), client: client.clone(), received: Arc::default() };
         tokio::select! {
             // Waits in the client's queue until the connection is there.
-            pinged = client.ping::<Value>(None) => pinged.map(drop).map_err(|error| failure("cannot connect", &error))?,
+            pinged = client.ping::<Value>(None) => sign_of_life(pinged).map_err(|error| failure("cannot connect", &error))?,
             reason = link.closed() => return Err(StoreError(reason)),
         }
         Ok((link, messages))
@@ -90,8 +90,8 @@ impl Link {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         loop {
             let before = self.received.load(Ordering::Relaxed);
-            match self.client.ping::<Value>(None).await {
-                Ok(_) => return Ok(()),
+            match sign_of_life(self.client.ping::<Value>(None).await) {
+                Ok(()) => return Ok(()),
                 Err(error)
                     if *error.kind() == ErrorKind::Timeout && self.received.load(Ordering::Relaxed) != before => {}
                 Err(error) => return Err(failure("no answer to a ping", &error)),
@@ -124,6 +124,14 @@ impl Drop for Link {
     fn drop(&mut self) {
         // The task owns the connection.
         self.running.abort();
+    }
+}
+
+/// What a ping came to. A server whose disk is full refuses PING, too, and lives.
+fn sign_of_life(pinged: Result<Value, fred::error::Error>) -> Result<(), fred::error::Error> {
+    match pinged {
+        Err(error) if !error.details().contains("MISCONF") => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,16 +1,12 @@
-//! Messages to users and to everyone, commands, and changes of spaces.
+//! Messages to users and to everyone, and commands.
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::journal;
 use super::reads::bad_value;
 use super::scripts;
 use crate::domain::event::to_json;
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, JournalAct, Origin, Position, SpaceKey, UserId};
-use crate::store::{
-    ApplyError, MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog, UserMessage,
-};
+use crate::domain::{Bucket, UserId};
+use crate::store::{MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog, UserMessage};
 
 pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Result<(), StoreError> {
     match publication {
@@ -102,31 +98,4 @@ async fn read_messages(
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
     let messages = reply.texts_from(0)?.into_iter().map(serde_json::from_str).collect::<Result<_, _>>();
     messages.map_err(|_| bad_value(&store.keys.mail(user)))
-}
-
-pub(super) async fn put_space(
-    store: &RedisStore,
-    space: SpaceKey,
-    schedule: Option<&ScheduleSpec>,
-    expected: &Position,
-    origin: Option<&Origin>,
-) -> Result<Position, ApplyError> {
-    let (keys, topic) = (&store.keys, Topic::Space(space));
-    let call = Call::writing(&scripts::PUT_SPACE, topic)
-        .key(keys.head(topic))
-        .key(keys.log(topic))
-        .key(keys.spaces(space.bucket()))
-        .key(keys.journal(space.bucket()))
-        .key(journal::people_key(store, space.bucket()))
-        .arg(keys.channel(topic))
-        .arg(format_args!("{}:{}", expected.epoch, expected.version))
-        .arg(schedule.map_or_else(String::new, to_json))
-        .arg(format_args!("{}|{}", space.space, space.site))
-        .arg(journal::about(store, JournalAct::Space, origin));
-    let reply = store.runner.once(&call, Budget::of_a_call()).await?;
-    match reply.text_at(0)? {
-        "done" => Ok(reply.position_at(2)?),
-        "stale" => Err(ApplyError::Stale),
-        _ => Err(reply.unexpected(0).into()),
-    }
 }

@@ -3,10 +3,11 @@
 //! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: what runs in Redis.
 //! - [`endpoint`]: what `REDIS_URL` says. [`connect`]: the connection that commands take.
 //! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
-//!   a node is about to stand on.
+//!   a node is about to stand on; `watch`: the same while it runs.
 //! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
 //!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
-//! - `acts`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the guarantees.
+//! - `acts`, `spaces`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the
+//!   guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
 //! conformance suite and a comparison with the embedded store on random acts hold the two together.
@@ -36,9 +37,12 @@ mod record;
 mod repair;
 mod reply;
 mod scripts;
+mod spaces;
 #[cfg(feature = "server")]
 pub mod subscriptions;
 mod sweep;
+#[cfg(feature = "server")]
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,10 +62,9 @@ use super::health::StoreHealth;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
     ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, NodeReport, NumberedEntry, Publication,
-    SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
-use crate::domain::schedule::ScheduleSpec;
-use crate::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The store in Redis.
 pub struct RedisStore {
@@ -159,14 +162,8 @@ impl SlotStore for RedisStore {
         acts::apply(self, &act).await
     }
 
-    async fn put_space(
-        &self,
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>,
-    ) -> Result<Position, ApplyError> {
-        messages::put_space(self, space, schedule.as_ref(), &expected, origin.as_ref()).await
+    async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError> {
+        spaces::put_space(self, &change).await
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

@@ -9,10 +9,17 @@ use futures_util::future::try_join_all;
 use super::call::{Budget, Call};
 use super::scripts;
 use super::{RedisStore, formats};
+use crate::domain::StoreTime;
 use crate::store::{NodeReport, StoreError};
 
 /// What a room's field begins with.
 const ROOM: &str = "room:";
+
+/// The field of how long the lease lasts, in ms.
+const LEASE: &str = "lease";
+
+/// How long the lease of a node of 0.1 lasts, in ms.
+const NODE_LEASE: u64 = 6_000;
 
 /// The report that this node wrote last: only what has changed since is written.
 #[derive(Default)]
@@ -40,7 +47,7 @@ impl LastReport {
 pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
     let budget = Budget::of_a_call();
     let id = report.id.clone();
-    let fields = fields_of(report);
+    let fields = fields_of(report, lease);
     // Taken, not looked at: when this fails, nothing is known any more, and the next one writes all.
     let mut written = store.last_report.take(&id);
     loop {
@@ -88,7 +95,7 @@ fn call_of(
     call
 }
 
-fn fields_of(report: NodeReport) -> BTreeMap<String, String> {
+fn fields_of(report: NodeReport, lease: Duration) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> =
         report.rooms.into_iter().map(|(room, members)| (format!("{ROOM}{room}"), members.to_string())).collect();
     fields.extend([
@@ -98,6 +105,7 @@ fn fields_of(report: NodeReport) -> BTreeMap<String, String> {
         ("startedAt".into(), report.started_at),
         ("sockets".into(), report.sockets.to_string()),
         ("users".into(), report.users.to_string()),
+        (LEASE.into(), lease.as_millis().to_string()),
     ]);
     fields.extend(report.proof.map(|proof| ("proof".into(), proof)));
     fields
@@ -123,15 +131,29 @@ fn report_of(mut fields: BTreeMap<String, String>) -> Option<NodeReport> {
 pub(super) async fn nodes(store: &RedisStore) -> Result<Vec<NodeReport>, StoreError> {
     let budget = Budget::of_a_call();
     let leases = store.runner.repeatable(&Call::new(&scripts::NODES).key(store.keys.leases()), budget).await?;
-    let mut ids = leases.texts_from(1)?;
-    ids.sort_unstable();
-    let reports = ids.into_iter().map(|id| async move {
+    let now = leases.time_at(0)?;
+    let mut nodes = Vec::new();
+    for (index, id) in (1..).step_by(2).zip(leases.texts_from(1)?.into_iter().step_by(2)) {
+        nodes.push((id, leases.time_at(index + 1)?));
+    }
+    nodes.sort_unstable();
+    let reports = nodes.into_iter().map(|(id, ends)| async move {
         let mut get = redis::cmd("HGETALL");
         get.arg(store.keys.node(id));
         let fields = store.runner.command("hgetall", &get, budget).await?;
-        redis::from_redis_value(fields).map_err(|error| StoreError::new("Redis: the report of a node", error))
+        let fields: BTreeMap<String, String> =
+            redis::from_redis_value(fields).map_err(|error| StoreError::new("Redis: the report of a node", error))?;
+        Ok::<_, StoreError>(if lease_may_end(&fields, now, ends) { report_of(fields) } else { None })
     });
-    Ok(try_join_all(reports).await?.into_iter().filter_map(report_of).collect())
+    Ok(try_join_all(reports).await?.into_iter().flatten().collect())
+}
+
+/// Whether a lease that was just renewed could end then. One that could not was given by a clock that went back meanwhile:
+/// by that clock its node may be dead for long.
+fn lease_may_end(fields: &BTreeMap<String, String>, now: StoreTime, ends: StoreTime) -> bool {
+    // Nodes of 0.1 do not say it.
+    let lasts = fields.get(LEASE).and_then(|millis| millis.parse().ok()).unwrap_or(NODE_LEASE);
+    now.until(ends) <= Duration::from_millis(lasts)
 }
 
 pub(super) async fn take_sweep_lease(

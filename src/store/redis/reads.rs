@@ -157,20 +157,28 @@ pub(super) async fn sites_of(store: &RedisStore, space: SpaceId) -> Result<Vec<S
 pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
     // No user's id has a control character, so that nobody else's holds are between these two.
     let (from, to) = (format!("[{user}\n"), format!("({user}\u{b}"));
-    let members = lex_ranges(store, |bucket| store.keys.holds(bucket), &from, &to).await?;
-    // Asked afterwards, so that no hold is shown that had ended when this began.
-    let now = store.now().await?;
+    let budget = Budget::of_a_call();
+    let buckets = Bucket::all().map(|bucket| {
+        let call = Call::new(&scripts::USER_HOLDS).key(store.keys.holds(bucket)).arg(&from).arg(&to);
+        async move { live_holds(&store.runner.repeatable(&call, budget).await?, user) }
+    });
+    let mut holds: Vec<HeldSlot> = try_join_all(buckets).await?.concat();
+    holds.sort_by_key(|hold| (hold.space, hold.day, hold.slot));
+    Ok(holds)
+}
+
+/// The holds of one bucket that were live at the instant at which they were read. By another instant, a hold that was
+/// extended in between would be missing: its old end has passed, and its new one was not read.
+fn live_holds(reply: &Reply, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
+    let now = reply.time_at(0)?;
     let mut holds = Vec::new();
-    for member in &members {
-        let Some(hold) = parse_hold(member) else {
-            tracing::debug!(user.id = %user, "an entry of the index of holds cannot be read");
-            continue;
-        };
-        if now < hold.until {
-            holds.push(hold);
+    for member in reply.texts_from(1)? {
+        match parse_hold(member) {
+            Some(hold) if now < hold.until => holds.push(hold),
+            Some(_) => {}
+            None => tracing::debug!(user.id = %user, "an entry of the index of holds cannot be read"),
         }
     }
-    holds.sort_by_key(|hold| (hold.space, hold.day, hold.slot));
     Ok(holds)
 }
 

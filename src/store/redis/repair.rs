@@ -4,7 +4,7 @@
 //! the mark away with its last: where the next one finds it, the topic is repaired, under a new epoch, before anything else is
 //! written to it. A repair is tried only when the server allows every command that it takes.
 
-use redis::{RedisError, Value};
+use redis::Value;
 
 use super::Fence;
 use super::call::{Budget, Call, Runner};
@@ -20,7 +20,7 @@ impl Runner {
     pub(super) async fn repair(&self, topic: Topic, mark: &str, budget: Budget) -> Result<(), StoreError> {
         let bucket = topic.bucket();
         if let Some(missing) = self.missing_right(bucket).await? {
-            self.health.set(StoreFault::RightsMissing, &*missing);
+            self.health.suspect(StoreFault::RightsMissing, &*missing);
             return Err(StoreError::new("Redis", missing));
         }
         let reply = self.repeatable(&self.repair_call(topic, mark), budget).await?;
@@ -64,19 +64,10 @@ impl Runner {
         }
         match self.missing_right(bucket).await? {
             None => {
-                self.health.clear(StoreFault::RightsMissing);
+                self.health.doubt(StoreFault::RightsMissing);
                 Ok(())
             }
             Some(missing) => Err(StoreError::new("Redis", missing)),
-        }
-    }
-
-    /// Remembers that the server refused a command of a script.
-    pub(super) fn note_missing_right(&self, error: &RedisError) {
-        let words = error.to_string();
-        let is_missing = ["NOPERM", "can't run this command", "ACL failure"].iter().any(|sign| words.contains(sign));
-        if is_missing {
-            self.health.set(StoreFault::RightsMissing, words);
         }
     }
 

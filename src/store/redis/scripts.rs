@@ -2,12 +2,19 @@
 //!
 //! The first line, `#!lua`, makes Redis check that the keys and channels of a script are in one slot, on a single server
 //! too, and refuse the script as a whole where it could not write: read-only, without its replicas, or out of memory.
-//! What only reads has `flags=allow-oom`: boards are shown when memory is full.
+//! What only reads has `flags=allow-oom`: boards are shown when memory is full. Where Redis takes no writes for another
+//! reason, it is sent with `flags=no-writes` instead, and fails only where it would have to begin an epoch.
 
 use std::sync::LazyLock;
 
 const COMMON: &str = include_str!("lua/common.lua");
 const ACT: &str = include_str!("lua/act.lua");
+
+/// The first line of scripts that only read, but for an epoch that is to be begun.
+const READING: &str = "#!lua flags=allow-oom\n";
+
+/// The first line of scripts that write nothing at all. Redis runs them where it refuses all writes.
+const READ_ONLY: &str = "#!lua flags=no-writes\n";
 
 /// A script, with the hash that the server knows it by.
 pub(super) struct Script {
@@ -17,14 +24,23 @@ pub(super) struct Script {
     pub(super) sha: String,
     /// Whether it takes and tells nothing new, so that it may run on a server that is about to be replaced.
     pub(super) only_reads: bool,
+    /// The same, for a server that takes no writes: of a script that writes only where an epoch is to be begun.
+    pub(super) reading: Option<Box<Script>>,
 }
 
 impl Script {
     fn new(name: &'static str, shared: &[&str], own: &str) -> Self {
         let (engine, own) = own.split_at(own.find('\n').map_or(0, |end| end + 1));
+        // The ping asks about writes first, and then whether the server is there at all.
+        let reading =
+            (engine == READING || name == "ping").then(|| Box::new(Self::with_engine(name, READ_ONLY, shared, own)));
+        Self { reading, ..Self::with_engine(name, engine, shared, own) }
+    }
+
+    fn with_engine(name: &'static str, engine: &str, shared: &[&str], own: &str) -> Self {
         let text = [&[engine], shared, &[own]].concat().concat();
         let sha = redis::Script::new(&text).get_hash().to_owned();
-        Self { name, only_reads: engine.contains("allow-oom"), text, sha }
+        Self { name, only_reads: engine.contains("flags="), text, sha, reading: None }
     }
 }
 
@@ -53,6 +69,7 @@ scripts! {
     PUT_SPACE = &[COMMON], "put_space";
     TRIM_JOURNAL = &[COMMON], "trim_journal";
     READ_DAY = &[COMMON], "read_day";
+    USER_HOLDS = &[COMMON], "user_holds";
     READ_SPACE = &[COMMON], "read_space";
     READ_LOG = &[COMMON], "read_log";
     READ_BUCKET = &[COMMON], "read_bucket";
@@ -85,7 +102,8 @@ mod tests {
     fn every_script_begins_with_its_engine_once_and_never_guesses() {
         for script in all() {
             let engine = script.text.lines().next();
-            assert!(matches!(engine, Some("#!lua" | "#!lua flags=allow-oom")), "{}", script.name);
+            let engines = ["#!lua", READING.trim_end(), READ_ONLY.trim_end()];
+            assert!(engine.is_some_and(|engine| engines.contains(&engine)), "{}", script.name);
             assert_eq!(script.text.matches("#!lua").count(), 1, "{}", script.name);
             // The same sequence in every process: never what an epoch is made of.
             assert!(!script.text.contains("math.random"), "{}", script.name);

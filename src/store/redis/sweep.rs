@@ -11,7 +11,7 @@ use crate::domain::{Bucket, Day, JournalAct, SlotNumber, SpaceKey};
 use crate::store::{StoreError, SweepBatch, Topic};
 
 /// The most holds that one script frees: some milliseconds of the server's time.
-const MOST: usize = 1_000;
+pub(super) const MOST: usize = 1_000;
 
 /// Frees up to `limit` ended holds of a bucket, those that ended first. When a reply was lost, the report may count
 /// less than was freed; what was freed is announced once all the same.

@@ -24,6 +24,8 @@ class TcpProxy {
     this.turn = 0;
     /** The bytes that were dropped on connections that a test has marked `lost`. */
     this.dropped = 0;
+    /** By how many ms everything comes later, each way. */
+    this.delay = 0;
     this.sockets = new Set();
     this.server = createServer((near) => this.#accept(near));
   }
@@ -56,7 +58,8 @@ class TcpProxy {
           return;
         }
         this.look?.(chunk, near, far);
-        to.write(chunk);
+        if (this.delay > 0) setTimeout(() => to.write(chunk), this.delay);
+        else to.write(chunk);
       });
       from.once('close', () => !from.lost && to.destroy());
     };

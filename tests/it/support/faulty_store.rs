@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
-    StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 /// Passes everything on.
@@ -34,12 +33,7 @@ macro_rules! pass_on {
 
 pass_on! {
     apply(act: SlotAct) -> Result<ActOutcome, ApplyError>;
-    put_space(
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>
-    ) -> Result<Position, ApplyError>;
+    put_space(change: SpaceChange) -> Result<Position, ApplyError>;
     sweep(bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
     publish(publication: Publication) -> Result<(), StoreError>;
     mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;

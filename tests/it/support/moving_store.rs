@@ -20,15 +20,12 @@ use serde_json::value::RawValue;
 use slotcast::clock;
 use slotcast::domain::act::Idempotency;
 use slotcast::domain::rule::HoldAnswer;
-use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{
-    Bucket, Day, HoldToken, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId,
-};
+use slotcast::domain::{Bucket, Day, HoldToken, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
     ActOutcome, ApplyError, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport, NumberedEntry,
-    Publication, SlotStore, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -480,24 +477,21 @@ impl SlotStore for MovingStore {
         Ok(ActOutcome { at: self.ledger.place(bucket, outcome.at), ..outcome })
     }
 
-    async fn put_space(
-        &self,
-        space: SpaceKey,
-        schedule: Option<ScheduleSpec>,
-        expected: Position,
-        origin: Option<Origin>,
-    ) -> Result<Position, ApplyError> {
-        self.use_bucket(space.bucket()).await;
-        let topic = Topic::Space(space);
+    async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError> {
+        let bucket = change.space.bucket();
+        self.use_bucket(bucket).await;
+        let topic = Topic::Space(change.space);
         assert!(self.ledger.begin_keyless(topic), "no case changes a schedule beside another act");
+        let put = |revised_at| self.store.put_space(SpaceChange { revised_at, ..change.clone() });
         let call = || async {
-            let at = self
-                .with_true(topic, &expected, |at| self.store.put_space(space, schedule.clone(), at, origin.clone()))
-                .await?;
+            let at = match &change.revised_at {
+                Some(at) => self.with_true(topic, at, |at| put(Some(at))).await?,
+                None => put(None).await?,
+            };
             Ok(ActOutcome { at, hold: None })
         };
         let outcome = self.write_keyless("put_space", topic, call).await?;
-        Ok(self.ledger.place(space.bucket(), outcome.at))
+        Ok(self.ledger.place(bucket, outcome.at))
     }
 
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {

@@ -4,11 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use slotcast::domain::schedule::ScheduleSpec;
-use slotcast::domain::{Bucket, Day, Origin, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore, SpaceState,
-    StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use tokio::time::Instant;
 
@@ -45,13 +44,7 @@ where
         not_scripted()
     }
 
-    async fn put_space(
-        &self,
-        _: SpaceKey,
-        _: Option<ScheduleSpec>,
-        _: Position,
-        _: Option<Origin>,
-    ) -> Result<Position, ApplyError> {
+    async fn put_space(&self, _: SpaceChange) -> Result<Position, ApplyError> {
         not_scripted()
     }
 

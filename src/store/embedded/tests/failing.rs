@@ -57,7 +57,7 @@ struct FailingStore {
 /// A store whose first opening is on storage that can fail. What is opened after a failure is the file itself.
 fn open_failing_store() -> FailingStore {
     let folder = tempfile::tempdir().unwrap();
-    let Opened { database, epoch, commits, mark, was_moved } = open::open(folder.path(), Absent::Create).unwrap();
+    let Opened { database, epoch, commits, mark, was_moved, name } = open::open(folder.path(), Absent::Create).unwrap();
     database.close().unwrap();
     let (fail_writes, fail_syncs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let file = OpenOptions::new().read(true).write(true).open(folder.path().join(open::FILE_NAME)).unwrap();
@@ -67,15 +67,15 @@ fn open_failing_store() -> FailingStore {
         fail_syncs: fail_syncs.clone(),
     };
     let database = Builder::new().create_with_backend(backend).unwrap();
-    let opened = Opened { database, epoch, commits, mark, was_moved };
+    let opened = Opened { database, epoch, commits, mark, was_moved, name };
     let store = EmbeddedStore::start(folder.path(), opened, StoreClock::default(), JournalBounds::default()).unwrap();
     FailingStore { folder, store, fail_writes, fail_syncs }
 }
 
-/// Waits until the store answers again; the writer opens the file again by itself.
-async fn wait_until_it_answers(store: &EmbeddedStore) {
-    for _ in 0..500 {
-        if store.ping().await.is_ok() {
+/// Waits until the store answers and writes again: the writer opens the file again, and tries a write, by itself.
+async fn wait_until_it_writes(store: &EmbeddedStore) {
+    for _ in 0..1_000 {
+        if store.ping().await.is_ok() && store.health().faults().is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,7 +94,7 @@ async fn a_batch_that_cannot_be_written_fails_whole_and_the_store_comes_back() {
         assert!(matches!(failed, Err(ApplyError::Store(_))), "{failed:?}");
     }
 
-    wait_until_it_answers(&store).await;
+    wait_until_it_writes(&store).await;
     assert_eq!(head(&store).await, first.at);
     assert!(matches!(watch.next().await, Signal::Lagged));
     let next = store.apply(block(&store)).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_commit_whose_sync_failed_is_in_the_file_whole_or_not_at_all() {
     let failed = store.apply(hold(&store, 2, "a")).await;
     assert!(matches!(failed, Err(ApplyError::Store(_))), "{failed:?}");
 
-    wait_until_it_answers(&store).await;
+    wait_until_it_writes(&store).await;
     let at = head(&store).await;
     assert_eq!(at.epoch, first.at.epoch);
     assert!([1, 2].contains(&at.version), "{at:?}");

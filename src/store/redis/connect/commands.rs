@@ -133,6 +133,16 @@ impl Commands {
         self.connector.connect_once(&server.node).await
     }
 
+    /// A connection of its own to a server.
+    ///
+    /// # Errors
+    ///
+    /// There is none in time.
+    #[cfg(feature = "server")]
+    pub(in crate::store::redis) async fn open_to(&self, node: &Node) -> RedisResult<redis::aio::MultiplexedConnection> {
+        self.connector.connect_once(node).await
+    }
+
     /// The server for a command, waited for while the first attempt to connect, or a failover, is under way.
     pub(in crate::store::redis) async fn server(&self, route: &Route) -> RedisResult<Server> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;

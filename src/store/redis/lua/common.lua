@@ -76,9 +76,10 @@ local function fence(key)
 end
 
 -- How many nodes live that do not say that they know the newest format, by the leases of all and of those that do.
+-- A lease that ends in more than an hour is of a clock that went back meanwhile.
 local function count_old_nodes(leases, leases_of_knowing)
   local function count(key)
-    return #redis.call('ZRANGEBYSCORE', key, '(' .. text(now), '+inf')
+    return #redis.call('ZRANGEBYSCORE', key, '(' .. text(now), text(now + 3600000))
   end
   return math.max(count(leases) - count(leases_of_knowing), 0)
 end

@@ -1,13 +1,16 @@
 #!lua
 -- Takes or renews the right to walk all buckets.
 --
--- KEYS[1]  the lease's holder and its end
+-- KEYS[1]  the lease's holder, how long it lasts in ms, and its end, a line each
 -- ARGV[4]  who wants it
 -- ARGV[5]  for how long, in ms
 --
 -- Reply: an array of texts: '' when it is granted, or how long another has it still, in ms; and now in ms.
 
-local holder, ends = string.match(redis.call('GET', KEYS[1]) or '', '^(.*)\n(%d+)$')
-if holder and holder ~= ARGV[4] then return { text(math.max(tonumber(ends) - now, 0)), text(now) } end
-redis.call('SET', KEYS[1], ARGV[4] .. '\n' .. text(now + tonumber(ARGV[5])), 'PX', ARGV[5])
+local holder, length, ends = string.match(redis.call('GET', KEYS[1]) or '', '^([^\n]*)\n?(%d*)\n(%d+)$')
+-- An end that is further ahead than the lease lasted is of a clock that went back meanwhile: then it is nobody's. A node of
+-- 0.1 does not write how long it lasts.
+local is_of_this_clock = holder and tonumber(ends) - now <= (tonumber(length) or tonumber(ARGV[5]))
+if is_of_this_clock and holder ~= ARGV[4] then return { text(math.max(tonumber(ends) - now, 0)), text(now) } end
+redis.call('SET', KEYS[1], ARGV[4] .. '\n' .. ARGV[5] .. '\n' .. text(now + tonumber(ARGV[5])), 'PX', ARGV[5])
 return { '', text(now) }

@@ -3,6 +3,12 @@
 --
 -- KEYS[1]  the leases of the nodes
 --
--- Reply: an array of texts: now in ms, then the ids of the nodes ...
+-- Reply: an array of texts: now in ms, then for each node its id and its lease's end in ms ...
 
-return add_all({ text(now) }, redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf'))
+local reply = { text(now) }
+local leases = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf', 'WITHSCORES')
+for i = 1, #leases, 2 do
+  reply[#reply + 1] = leases[i]
+  reply[#reply + 1] = text(tonumber(leases[i + 1]))
+end
+return reply

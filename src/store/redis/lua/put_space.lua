@@ -1,23 +1,43 @@
 #!lua
--- Registers a space, changes its schedule, or removes it; takes a version, and tells everyone who watches.
+-- Registers a space, changes its schedule, or removes it; takes a version, and tells everyone who watches. Refused where a
+-- slot of the future that somebody has would move or go. Holds of the space that have ended are freed first, while their
+-- slots are what they were. What stays gets the label that it has from now on.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
 -- KEYS[3]  the space's log
 -- KEYS[4]  the bucket's registered spaces
--- KEYS[5]  the bucket's journal
--- KEYS[6]  the people of the journal's present generation
+-- KEYS[5]  the space's days
+-- KEYS[6]  the bucket's holds by their end
+-- KEYS[7]  the bucket's holds by their user
+-- KEYS[8]  the bucket's head
+-- KEYS[9]  the bucket's log
+-- KEYS[10] the bucket's journal
+-- KEYS[11] the people of the journal's present generation
+-- KEYS[12] and on: the slots of the days, in the order of the days in ARGV
 -- ARGV[4]  the act's id
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
 -- ARGV[7]  the space's channel
--- ARGV[8]  where the space must be: epoch and version, a colon between
--- ARGV[9]  the schedule as JSON, '' to remove the space
--- ARGV[10] the space's member of the registered spaces, `X|S`
--- ARGV[11] what the journal tells of it, lines as of `open_journal`
+-- ARGV[8]  the bucket's channel
+-- ARGV[9]  the site
+-- ARGV[10] the space
+-- ARGV[11] the revision of the schedule that the caller read, as of `act.lua`
+-- ARGV[12] the schedule as JSON, '' to remove the space
+-- ARGV[13] the space's member of the registered spaces
+-- ARGV[14] how many ended holds one script frees at most
+-- ARGV[15] what the journal tells of it, lines as of `open_journal`
+-- ARGV[16] and on, two a day that the caller knows of: the day as YYYYMMDD, and its slots from now on. These are runs of
+--          slots, a blank between two; a run is its first number, how many there are, the first one's start in ms, from one
+--          start to the next in ms, the length of each in ms, and the first one's label in minutes of the day, a colon
+--          between two
 --
--- Reply: an array of texts: 'done', now in ms, epoch, version; or 'stale', 'late' or 'unknown' and now, or 'half', now
--- and a mark, as of `act.lua`.
+-- Reply: an array of texts.
+--   'done', now in ms, epoch, version
+--   'in_use', now, then for each slot that would move or go its day as YYYYMMDD and its number ...
+--   'days', now, the days that have to be named ...
+--   'sweep', now: more holds of the space have ended than one script frees
+--   'stale', 'half', 'late' or 'unknown' as of `act.lua`
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
@@ -26,27 +46,168 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now), of_epoch, version } end
   if unknown then return { 'unknown', text(now) } end
 end
-local head = redis.call('HMGET', KEYS[2], 'v', 'half')
-if head[2] then return { 'half', text(now), head[2] } end
-if epoch .. ':' .. (head[1] or '0') ~= ARGV[8] then return { 'stale', text(now) } end
-local version
+local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
+if head[3] then return { 'half', text(now), head[3] } end
+if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[11] then return { 'stale', text(now) } end
+
+local known, slots_of = {}, {}
+for i = 16, #ARGV, 2 do
+  known[ARGV[i]], slots_of[ARGV[i]] = KEYS[12 + (i - 16) / 2], ARGV[i + 1]
+end
+
+-- The slots whose holds have ended, by day: number to true.
+local ended = {}
+
+local function note_ended(day, number)
+  ended[day] = ended[day] or {}
+  ended[day][number] = true
+end
+
+-- Notes what the index says has ended, and tells how many these are.
+local function find_ended()
+  local count, prefix = 0, ARGV[9] .. '\n' .. ARGV[10] .. '\n'
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', text(now))) do
+    if string.sub(member, 1, #prefix) == prefix then
+      local day, number = string.match(member, '^([^\n]*)\n([^\n]*)', #prefix + 1)
+      note_ended(string.gsub(day, '-', ''), number)
+      count = count + 1
+    end
+  end
+  return count
+end
+
+if find_ended() > tonumber(ARGV[14]) then return { 'sweep', text(now) } end
+-- A local day is never more than one off.
+local days = redis.call('ZRANGEBYSCORE', KEYS[5], day_number(now - 86400000), '+inf')
+local has_unknown, wanted = false, {}
+for _, day in ipairs(days) do wanted[day] = true end
+for day in pairs(ended) do wanted[day] = true end
+local named = { 'days', text(now) }
+for day in pairs(wanted) do
+  named[#named + 1] = day
+  has_unknown = has_unknown or not known[day]
+end
+if has_unknown then return named end
+
+-- What a slot is from now on: start and end in ms, and label; nothing where there is none.
+local function find_slot(day, number)
+  for run in string.gmatch(slots_of[day], '%S+') do
+    local first, count, start, step, length, minute = string.match(run, '^(%d+):(%d+):(%-?%d+):(%d+):(%d+):(%d+)$')
+    local index = number - tonumber(first)
+    if index >= 0 and index < tonumber(count) then
+      local starts = tonumber(start) + index * tonumber(step)
+      local at = (tonumber(minute) + math.floor(index * tonumber(step) / 60000)) % 1440
+      return starts, starts + tonumber(length), string.format('%02d:%02d', math.floor(at / 60), at % 60)
+    end
+  end
+end
+
+local function place_of(day)
+  local date = string.sub(day, 1, 4) .. '-' .. string.sub(day, 5, 6) .. '-' .. string.sub(day, 7, 8)
+  return { site = ARGV[9], space = ARGV[10], day = date }
+end
+
+local in_use, renamed = { 'in_use', text(now) }, {}
+for _, day in ipairs(days) do
+  local values = redis.call('HGETALL', known[day])
+  for i = 1, #values, 2 do
+    local number, record = values[i], parse_record(values[i + 1])
+    local is_taken = is_live(record) or record.state == 'b' or record.state == 'c'
+    if is_ended(record) then
+      note_ended(day, number)
+    elseif is_taken and record.start > now then
+      local start, finish, label = find_slot(day, tonumber(number))
+      if start ~= record.start or finish ~= tonumber(record.finish) then
+        in_use[#in_use + 1] = day
+        in_use[#in_use + 1] = number
+      elseif label ~= record.label then
+        renamed[#renamed + 1] = { day = day, number = number, record = record, label = label }
+      end
+    end
+  end
+end
+if #in_use > 2 then return in_use end
+
+-- Nothing is refused from here on. What is to be written and announced is put together first.
+local version, bucket_version, freed_count, touched = nil, nil, 0, {}
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+if next(ended) then
+  bucket_version, epoch = standing(redis.call('HGET', KEYS[8], 'v'), KEYS[9], KEYS[1], epoch)
+end
+local announcements = {}
+open_journal(KEYS[10], KEYS[11], ARGV[15])
+
+-- Notes a slot that is freed, in one entry a user and day: `entries` has those of the day.
+local function note_freed(entries, place, number, user)
+  if not journal then return end
+  local entry = entries[user]
+  if not entry then
+    entry = { act = 'expire', place = place, slots = {}, status = 'a', user = user }
+    entries[user] = entry
+    note_entry(entry)
+  end
+  entry.slots[#entry.slots + 1], entry.version = number, version
+end
+
+-- Frees what has ended of one day.
+local function free(day, numbers)
+  local place, ascending, freed, entries = place_of(day), {}, {}, {}
+  for number in pairs(numbers) do ascending[#ascending + 1] = tonumber(number) end
+  table.sort(ascending)
+  for _, number in ipairs(ascending) do
+    number = text(number)
+    local value = redis.call('HGET', known[day], number)
+    local record = value and parse_record(value)
+    if is_ended(record) then
+      forget_hold(KEYS[6], KEYS[7], place, number, record)
+      forget(known[day], number)
+      freed[#freed + 1] = number
+      version = version + 1
+      note_freed(entries, place, number, record.user)
+      announcements[#announcements + 1] = { KEYS[3], ARGV[7], epoch, version, 'slot_update',
+        slot_update(place, number, { state = 'a', start = record.start, label = record.label }, epoch, version) }
+    end
+  end
+  if #freed == 0 then return end
+  freed_count = freed_count + #freed
+  bucket_version = bucket_version + 1
+  touched[day] = true
+  announcements[#announcements + 1] = { KEYS[9], ARGV[8], epoch, bucket_version, 'freed', freed_slots(place, freed) }
+end
+
+for day, numbers in pairs(ended) do free(day, numbers) end
 version = version + 1
-open_journal(KEYS[5], KEYS[6], ARGV[11])
+for _, one in ipairs(renamed) do touched[one.day] = true end
+local mark = {}
+for day in pairs(touched) do mark[#mark + 1] = day end
+
 if journal then
-  local space, site = string.match(ARGV[10], '^(%d+)|(%d+)$')
-  note_entry({ act = 'space', place = { site = site, space = space }, slots = {}, version = version, by_actor = true })
+  local place = { site = ARGV[9], space = ARGV[10] }
+  note_entry({ act = 'space', place = place, slots = {}, version = version, by_actor = true })
 end
 look_up_people()
-begin(KEYS[2], version, '-')
+begin(KEYS[2], version, #mark > 0 and table.concat(mark, ',') or '-')
 write_journal(epoch, true)
-redis.call('HSET', KEYS[2], 'r', text(version), 'j', ARGV[9])
-if ARGV[9] == '' then
-  redis.call('ZREM', KEYS[4], ARGV[10])
-else
-  redis.call('ZADD', KEYS[4], 0, ARGV[10])
+redis.call('HSET', KEYS[2], 'r', text(version), 'j', ARGV[12])
+if freed_count > 0 then
+  redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + freed_count))
 end
+if ARGV[12] ~= '' then redis.call('ZADD', KEYS[4], 0, ARGV[13]) end
+for _, one in ipairs(renamed) do
+  local place, record = place_of(one.day), one.record
+  local is_held = record.state == 'h'
+  if is_held then forget_hold(KEYS[6], KEYS[7], place, one.number, record) end
+  record.label, record.version, record.index_ends = one.label, text(version), record.ends
+  if is_held then remember_hold(KEYS[6], KEYS[7], place, one.number, record) end
+  redis.call('HSET', known[one.day], one.number, record_text(record))
+end
+for day in pairs(ended) do forget_all('HDEL', known[day]) end
+for _, announcement in ipairs(announcements) do append(unpack(announcement)) end
 append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', ARGV[4], '')
 keep(KEYS[3])
+if freed_count > 0 then keep(KEYS[9]) end
+forget_all('ZREM', KEYS[6])
+forget_all('ZREM', KEYS[7])
+if ARGV[12] == '' then redis.call('ZREM', KEYS[4], ARGV[13]) end
 finish(KEYS[2])
 return { 'done', text(now), epoch, text(version) }

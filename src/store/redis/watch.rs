@@ -1,0 +1,132 @@
+//! Looks, while a node runs, whether Redis still lets it do all that it must, and tells [`StoreHealth`]: on each server of a
+//! Cluster, every few seconds, and at once when a call was refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+
+use super::checks::{Rights, try_rights, try_subscribing};
+use super::connect::{Commands, Route, Server};
+use super::keys::bucket_tag;
+use crate::domain::Bucket;
+use crate::store::health::{StoreFault, StoreHealth};
+
+/// How often it looks. One look at a server is about forty commands in one script, some 100 us of the server's time, and two
+/// subscriptions that end at once.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How long it waits at least: calls that are refused one after the other do not make it look without a pause.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What it knows of the servers.
+pub struct Watch {
+    commands: Commands,
+    prefix: String,
+    health: Arc<StoreHealth>,
+    /// What each server said last, by its address.
+    known: BTreeMap<String, Rights>,
+    /// Why channels cannot be subscribed to on a server, by its address.
+    deaf: BTreeMap<String, Option<String>>,
+    /// One connection a server, for subscriptions alone.
+    listening: BTreeMap<String, MultiplexedConnection>,
+}
+
+impl Watch {
+    /// Prepares to look; `prefix` begins the names of all keys and channels.
+    pub fn new(commands: Commands, prefix: &str, health: Arc<StoreHealth>) -> Self {
+        health.set_watched();
+        let prefix = prefix.to_owned();
+        let (known, deaf, listening) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { commands, prefix, health, known, deaf, listening }
+    }
+
+    /// Looks for as long as the process lives.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let health = self.health.clone();
+            // Jitter, so that nodes that started together do not ask together.
+            let next = tokio::time::sleep(LOOK_EVERY.mul_f64(0.7 + 0.3 * fastrand::f64()));
+            tokio::select! {
+                () = next => {}
+                () = health.suspected() => {}
+            }
+            self.look().await;
+        }
+    }
+
+    /// Looks once, and tells. A server that does not answer keeps what was known of it: the ping tells that it is away.
+    pub async fn look(&mut self) {
+        let (servers, mut is_complete) = self.servers().await;
+        if is_complete {
+            self.known.retain(|name, _| servers.contains_key(name));
+            self.deaf.retain(|name, _| servers.contains_key(name));
+            self.listening.retain(|name, _| servers.contains_key(name));
+        }
+        for (name, (server, bucket)) in servers {
+            match try_rights(&self.commands, &self.prefix, bucket).await {
+                Ok(rights) => drop(self.known.insert(name.clone(), rights)),
+                Err(error) => {
+                    is_complete = false;
+                    tracing::debug!(%error, server = name, "cannot see what Redis lets this node do");
+                }
+            }
+            match self.look_at_subscribing(&name, &server).await {
+                Ok(reason) => drop(self.deaf.insert(name, reason)),
+                Err(error) => {
+                    self.listening.remove(&name);
+                    tracing::debug!(%error, server = name, "cannot see whether channels may be subscribed to");
+                }
+            }
+        }
+        self.tell(is_complete);
+    }
+
+    /// Each server with a bucket that it has, by the server's address; and whether these are all.
+    async fn servers(&self) -> (BTreeMap<String, (Server, Bucket)>, bool) {
+        let asked = Bucket::all().map(async |bucket| {
+            let route = Route::to_key(&bucket_tag(bucket));
+            self.commands.server(&route).await.map(|server| (server.node.to_string(), (server, bucket)))
+        });
+        let answers = join_all(asked).await;
+        let is_complete = answers.iter().all(RedisResult::is_ok);
+        (answers.into_iter().flatten().collect(), is_complete)
+    }
+
+    /// Why channels cannot be subscribed to; `None` when they can.
+    async fn look_at_subscribing(&mut self, name: &str, server: &Server) -> RedisResult<Option<String>> {
+        let mut connection = match self.listening.get(name) {
+            Some(connection) => connection.clone(),
+            None => self.commands.open_to(&server.node).await?,
+        };
+        let reason = try_subscribing(&mut connection, &self.commands, &self.prefix).await?;
+        self.listening.insert(name.to_owned(), connection);
+        Ok(reason)
+    }
+
+    fn tell(&self, is_complete: bool) {
+        let refuses_info = self.known.values().find_map(|rights| rights.info.as_ref());
+        if is_complete && refuses_info.is_none() && !self.known.is_empty() {
+            self.health.set_fenced(true);
+        }
+        let mut missing: BTreeMap<&str, &str> = BTreeMap::new();
+        for rights in self.known.values() {
+            missing.extend(rights.missing.iter().map(|(command, words)| (command.as_str(), words.as_str())));
+        }
+        // Where it was refused at the start, the node goes on without; else its scripts fail.
+        if let Some(words) = refuses_info.filter(|_| !self.health.is_unfenced()) {
+            missing.insert("INFO", words);
+        }
+        let named: Vec<String> = missing.iter().map(|(command, words)| format!("{command} ({words})")).collect();
+        let missing = (!named.is_empty()).then(|| format!("Redis refuses its user: {}", named.join("; ")));
+        self.health.replace(StoreFault::RightsMissing, missing);
+        let writes = self.known.iter().find_map(|(server, rights)| Some((server, rights.writes.as_ref()?)));
+        let writes = writes.map(|(server, words)| format!("{server} takes no writes: {words}"));
+        self.health.replace(StoreFault::WritesRefused, writes);
+        self.health.replace(StoreFault::CannotSubscribe, self.deaf.values().flatten().next().cloned());
+    }
+}
