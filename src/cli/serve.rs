@@ -97,7 +97,7 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     watch.look().await;
     // For as long as the process lives.
     tokio::spawn(watch.run());
-    let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats())?;
+    let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats(), store.positions())?;
     Ok((Arc::new(store), Arc::new(subscriptions)))
 }
 

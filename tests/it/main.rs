@@ -31,6 +31,7 @@ mod redis_formats;
 mod redis_halves;
 mod redis_moving_slots;
 mod redis_repeats;
+mod redis_restored;
 mod redis_store;
 mod redis_subscriptions;
 mod rule_properties;

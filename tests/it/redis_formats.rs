@@ -177,7 +177,7 @@ impl InDatabase {
         let url = format!("{}/{database}", server.url());
         let store = store_at(&url, "slotcast");
         let commands = Commands::start(&Endpoint::parse(&url).unwrap()).unwrap();
-        let heard = RedisSubscriptions::connect(&commands, "slotcast", store.formats()).unwrap();
+        let heard = RedisSubscriptions::connect(&commands, "slotcast", store.formats(), store.positions()).unwrap();
         Self { store, heard }
     }
 

@@ -13,6 +13,7 @@ use slotcast::store::hub::Watch;
 use slotcast::store::redis::checks::{self, Checked};
 use slotcast::store::redis::connect::{ANSWER_TIMEOUT, was_not_sent};
 use slotcast::store::redis::formats::Formats;
+use slotcast::store::redis::positions::Positions;
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
 use slotcast::store::{Message, Signal, Subscriptions, Topic};
 
@@ -597,7 +598,8 @@ impl Node {
     fn connect(url: &str) -> Self {
         let endpoint = Endpoint::parse(url).unwrap();
         let commands = Commands::start(&endpoint).unwrap();
-        let subscriptions = RedisSubscriptions::connect(&commands, PREFIX, Formats::default()).unwrap();
+        let subscriptions =
+            RedisSubscriptions::connect(&commands, PREFIX, Formats::default(), Positions::default()).unwrap();
         Self { commands, subscriptions: subscriptions.into() }
     }
 

@@ -14,6 +14,7 @@ use slotcast::store::finding::Severity;
 use slotcast::store::redis::checks;
 use slotcast::store::redis::endpoint::{Endpoint, Topology};
 use slotcast::store::redis::formats::Formats;
+use slotcast::store::redis::positions::Positions;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{SlotStore, Subscriptions, Topic};
 use slotcast::{clock, sweeper};
@@ -270,8 +271,13 @@ async fn work_as_a_node(url: &str) {
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:?}");
     let commands = slotcast::store::redis::Commands::start(&Endpoint::parse(url).unwrap()).unwrap();
-    let subscriptions =
-        slotcast::store::redis::RedisSubscriptions::connect(&commands, "slotcast", Formats::default()).unwrap();
+    let subscriptions = slotcast::store::redis::RedisSubscriptions::connect(
+        &commands,
+        "slotcast",
+        Formats::default(),
+        Positions::default(),
+    )
+    .unwrap();
     let mut watch = subscriptions.watch(Topic::Space(space(1))).await.unwrap();
     let store = open(url);
     let held = store.apply(hold(1, 60_000)).await.unwrap();

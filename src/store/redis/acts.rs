@@ -24,6 +24,9 @@ pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcom
     let reply = store.runner.once(&call, budget).await?;
     let outcome = read_outcome(&reply)?;
     let is_new = reply.text_at(0)? == "done";
+    if is_new {
+        store.positions.learn(Topic::Space(act.space), &outcome.at);
+    }
     if let Some(idempotency) = act.idempotency.as_ref().filter(|_| is_new) {
         remember_call(store, idempotency, budget).await;
     }
@@ -41,6 +44,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         SlotActKind::Extend { .. } => &scripts::EXTEND,
         SlotActKind::Update { .. } => &scripts::UPDATE,
     };
+    let revision = act.revision.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version));
     let mut call = Call::writing(script, of_space)
         .key(keys.head(of_space))
         .key(keys.log(of_space))
@@ -60,7 +64,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         ));
     }
     call = call
-        .arg(act.revision.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version)))
+        .arg(format_args!("{revision}\n{}", store.positions.arg(space)))
         .arg(keys.channel(of_space))
         .arg(keys.channel(of_bucket))
         .arg(space.site)

@@ -32,6 +32,7 @@ mod messages;
 #[cfg(feature = "server")]
 mod migrate;
 mod nodes;
+pub mod positions;
 mod reads;
 mod record;
 mod repair;
@@ -56,6 +57,7 @@ pub use self::endpoint::Endpoint;
 use self::formats::Formats;
 use self::keys::Keys;
 use self::nodes::LastReport;
+use self::positions::Positions;
 #[cfg(feature = "server")]
 pub use self::subscriptions::RedisSubscriptions;
 use super::health::StoreHealth;
@@ -72,6 +74,7 @@ pub struct RedisStore {
     runner: Arc<Runner>,
     keys: Keys,
     journal: JournalBounds,
+    positions: Positions,
     last_report: LastReport,
 }
 
@@ -130,7 +133,8 @@ impl RedisStore {
         let health = Arc::new(StoreHealth::default());
         let (fence, shift) = (options.fence, options.clock_shift_millis);
         let runner = Arc::new(Runner::new(commands, keys.clone(), fence, shift, health.clone()));
-        Ok(Self { health, runner, keys, journal: options.journal, last_report: LastReport::default() })
+        let (positions, last_report) = (Positions::default(), LastReport::default());
+        Ok(Self { health, runner, keys, journal: options.journal, positions, last_report })
     }
 
     /// What this store cannot do now.
@@ -142,6 +146,11 @@ impl RedisStore {
     pub fn open(url: &str, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
         let endpoint = Endpoint::parse(url).map_err(|error| StoreError::new("REDIS_URL", error))?;
         Self::new(Commands::start(&endpoint)?, prefix, options)
+    }
+
+    /// Where the spaces stood when this process last heard of them, for those who hear more.
+    pub fn positions(&self) -> Positions {
+        self.positions.clone()
     }
 
     /// What this process knows of the formats of the buckets, kept up as it learns more.

@@ -33,7 +33,9 @@ pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> R
         }
     }
     store.health.set_unreadable(&key, unreadable);
-    Ok(DayState { at: reply.position_at(1)?, revision: reply.number_at(3)?, now, records })
+    let at = reply.position_at(1)?;
+    store.positions.learn(Topic::Space(space), &at);
+    Ok(DayState { at, revision: reply.number_at(3)?, now, records })
 }
 
 /// A day's records by the numbers of their slots, as of the position in the reply. Many large ones are read in portions,

@@ -24,6 +24,7 @@ use super::endpoint::Node;
 use super::formats::{self, Formats};
 use super::keys::{channel, channel_prefix, parse_message, topic_of_channel};
 use super::link::{Link, config_of, tls_of};
+use super::positions::Positions;
 use crate::store::hub::{Hub, Watch};
 use crate::store::{StoreError, Subscriptions, Topic};
 
@@ -66,12 +67,17 @@ enum Wish {
 
 impl RedisSubscriptions {
     /// Starts to connect to the servers that commands take, in the background of the current runtime. `prefix` begins the
-    /// names of all channels; `formats` are those of the store that is heard.
+    /// names of all channels; `formats` and `positions` are those of the store that is heard.
     ///
     /// # Errors
     ///
     /// The file of certificates cannot be used.
-    pub fn connect(commands: &Commands, prefix: &str, formats: Formats) -> Result<Self, StoreError> {
+    pub fn connect(
+        commands: &Commands,
+        prefix: &str,
+        formats: Formats,
+        positions: Positions,
+    ) -> Result<Self, StoreError> {
         let (unwatched, unwatched_receiver) = mpsc::unbounded_channel();
         let (wishes, wish_receiver) = mpsc::unbounded_channel();
         let (hub, link_number) = (Hub::telling_unwatched(unwatched), Arc::new(AtomicU64::new(0)));
@@ -86,6 +92,7 @@ impl RedisSubscriptions {
                 picked: 0,
             },
             names: Names::new(prefix, commands.connector().endpoint.database, formats),
+            positions,
             wishes: wish_receiver,
             unwatched: unwatched_receiver,
             link_number: link_number.clone(),
@@ -120,6 +127,7 @@ impl Subscriptions for RedisSubscriptions {
 
 struct Task {
     hub: Hub,
+    positions: Positions,
     nodes: Nodes,
     names: Names,
     wishes: mpsc::UnboundedReceiver<Wish>,
@@ -188,7 +196,13 @@ impl Task {
             Ok(opened) => opened?,
             Err(_) => return Err(StoreError("no answer".into())),
         };
-        let reader = tokio::spawn(hand_on(messages, link.received.clone(), self.hub.clone(), self.names.clone()));
+        let reader = tokio::spawn(hand_on(
+            messages,
+            link.received.clone(),
+            self.hub.clone(),
+            self.names.clone(),
+            self.positions.clone(),
+        ));
         Ok((link, reader))
     }
 
@@ -292,7 +306,13 @@ impl Task {
 
 /// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
 /// told when the rest has been handed on: told at once, reading the logs would make it worse.
-async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<AtomicU64>, hub: Hub, names: Names) {
+async fn hand_on(
+    mut messages: broadcast::Receiver<Delivered>,
+    received: Arc<AtomicU64>,
+    hub: Hub,
+    names: Names,
+    positions: Positions,
+) {
     let mut missed_since: Option<Instant> = None;
     loop {
         if missed_since.is_some_and(|since| messages.is_empty() || since.elapsed() >= LAG_DELAY) {
@@ -302,7 +322,7 @@ async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<Ato
         match messages.recv().await {
             Ok(message) => {
                 received.fetch_add(1, Ordering::Relaxed);
-                announce(&message, &hub, &names);
+                announce(&message, &hub, &names, &positions);
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 if missed_since.is_none() {
@@ -315,7 +335,7 @@ async fn hand_on(mut messages: broadcast::Receiver<Delivered>, received: Arc<Ato
     }
 }
 
-fn announce(delivered: &Delivered, hub: &Hub, names: &Names) {
+fn announce(delivered: &Delivered, hub: &Hub, names: &Names, positions: &Positions) {
     let Some(bytes) = delivered.value.as_bytes() else { return };
     // The checks at start publish nothing, to see whether they may.
     if bytes.is_empty() {
@@ -325,7 +345,10 @@ fn announce(delivered: &Delivered, hub: &Hub, names: &Names) {
         return;
     }
     match (names.topic(&delivered.channel), parse_message(bytes)) {
-        (Some(topic), Some(message)) => hub.announce(topic, message),
+        (Some(topic), Some(message)) => {
+            positions.learn(topic, &message.at);
+            hub.announce(topic, message);
+        }
         _ => tracing::error!(channel = %delivered.channel, "not a message of slotcast"),
     }
 }

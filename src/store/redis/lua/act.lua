@@ -16,7 +16,8 @@
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
--- ARGV[7]   the revision of the schedule that the slots came from: epoch and version, a colon between; '' when it never changed
+-- ARGV[7]   the revision of the schedule that the slots came from: epoch and version, a colon between; '' when it never changed.
+--           Then a line end, and how far the caller has seen the space: epoch and version as before, or ''
 -- ARGV[8]   the space's channel
 -- ARGV[9]   the bucket's channel
 -- ARGV[10]  the site
@@ -39,6 +40,7 @@
 --   'mismatch', now: the Idempotency-Key was used for another call
 
 local act_id = ARGV[4]
+local revision, known_position = string.match(ARGV[7], '^([^\n]*)\n([^\n]*)$')
 local place = { site = ARGV[10], space = ARGV[11], day = ARGV[12] }
 local slots = {}
 for i = 20, #ARGV, 4 do
@@ -295,7 +297,7 @@ local function act(decide)
   if recalled then return recalled end
   local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
   if head[3] then return { 'half', text(now), head[3] } end
-  if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[7] then return { 'stale', text(now) } end
+  if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', text(now) } end
   open_journal(KEYS[10], KEYS[11], ARGV[19])
   load_records()
   local decision = decide()
@@ -305,7 +307,7 @@ local function act(decide)
   -- Nothing is kept for a repeat: it is answered the same again, with its key or without.
   if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end
   local last, version, answer
-  last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+  last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)
   epoch, version, answer = write(epoch, last, decision.becomes, decision.with_hold)
   keep_answer(epoch, text(version), answer)
   finish(KEYS[2])

@@ -111,11 +111,14 @@ end
 
 -- Where a topic stands before its next change: version, epoch. `version` is what its head says. Where the head is missing
 -- although the topic has a log (somebody deleted it, or restored a part of a backup), versions go on above the log, under a
--- new epoch: the log would refuse them otherwise, after the state was written.
-local function standing(version, log, fence_key, epoch)
-  if version then return tonumber(version), epoch end
-  local last = last_of_log(log)
-  if last > 0 then epoch = renew_epoch(fence_key) end
+-- new epoch: the log would refuse them otherwise, after the state was written. Where the caller has seen a later version of
+-- the epoch (`known`: epoch and version, a colon between, or ''), what is stored was replaced by a copy from before: a new
+-- epoch begins, too.
+local function standing(version, log, fence_key, epoch, known)
+  local last = tonumber(version or last_of_log(log))
+  local known_epoch, known_version = string.match(known or '', '^(.*):(%d+)$')
+  local has_gone_back = known_epoch == epoch and tonumber(known_version) > last
+  if has_gone_back or not version and last > 0 then epoch = renew_epoch(fence_key) end
   return last, epoch
 end
 

@@ -13,7 +13,8 @@
 -- ARGV[4]  the bucket's channel
 -- ARGV[5]  what the journal tells of it, lines as of `open_journal`
 -- ARGV[6] and on, for each day of a space in the order of its KEYS: the space's channel, the site, the space, the day
---          as YYYY-MM-DD, how many slots follow, and then for each, ascending by number: its member of the index
+--          as YYYY-MM-DD, how many slots follow, how far the caller has seen the space (as of `standing`), and then for
+--          each slot, ascending by number: its member of the index
 --
 -- A hold whose end lies further ahead than when it was set, because the server's clock has gone back, ends sooner: that is a
 -- change and an event of its space, and frees nothing.
@@ -104,9 +105,10 @@ while arg <= #ARGV do
     head = KEYS[key], log = KEYS[key + 1], day_key = KEYS[key + 2], members = {},
   }
   local count = tonumber(ARGV[arg + 4])
-  for i = 1, count do place.members[i] = ARGV[arg + 4 + i] end
+  place.known_position = ARGV[arg + 5]
+  for i = 1, count do place.members[i] = ARGV[arg + 5 + i] end
   places[#places + 1] = place
-  arg, key = arg + 5 + count, key + 3
+  arg, key = arg + 6 + count, key + 3
 end
 for i, place in ipairs(places) do
   local known = heads[place.head]
@@ -114,7 +116,7 @@ for i, place in ipairs(places) do
     local head = redis.call('HMGET', place.head, 'v', 'half')
     if head[2] then return { 'half', text(now), text(i - 1), head[2] } end
     known = { days = {} }
-    known.version, epoch = standing(head[1], place.log, KEYS[1], epoch)
+    known.version, epoch = standing(head[1], place.log, KEYS[1], epoch, place.known_position)
     known.before = known.version
     heads[place.head] = known
   end
