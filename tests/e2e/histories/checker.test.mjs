@@ -209,7 +209,10 @@ const BREAKS = {
     break: (record) => {
       const { node, at } = record.readiness[0];
       const refused = { ...last(record.records, isDone('hold')), node, ok: false, unknown: true, status: 503, data: undefined, key: undefined };
-      for (const after of range(0, 7)) record.records.push({ ...refused, sentAt: at - 9_000 + after * 1_000, receivedAt: at - 8_999 + after * 1_000 });
+      for (const after of range(0, 7)) {
+        const { room: name } = record.spaces[after % record.spaces.length];
+        record.records.push({ ...refused, room: name, sentAt: at - 9_000 + after * 1_000, receivedAt: at - 8_999 + after * 1_000 });
+      }
       record.readiness.push({ node, at: at - 3_000, status: 200 });
     },
   },

@@ -15,12 +15,6 @@ import { STORE } from './store.mjs';
 
 /** Faults under which a promise is known to be broken until it is mended; they are run by name only. */
 const OPEN = new Set([
-  'clients-break',
-  'node-killed',
-  'node-stopped',
-  'nodes-replaced',
-  'redis-killed',
-  'backup-restored',
   'right-taken-zadd',
   'right-taken-expireat',
   'right-taken-xadd',
@@ -29,11 +23,6 @@ const OPEN = new Set([
   'right-taken-pexpire',
   'right-taken-channels',
   'right-taken-write',
-  'sentinel-failover',
-  'sentinel-failover-with-min-replicas',
-  'cluster-failover',
-  'cluster-slot-moved',
-  'cluster-primary-killed',
 ]);
 
 /** All faults, those that are run by name only among them. */
