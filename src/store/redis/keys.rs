@@ -54,7 +54,7 @@
 //! | `P:{bN}:people:G` | hash | the people whom entries of a month name, G months since the year 0: `u` and a user the reference, `r` and a reference the user, `n` how many there were. Until the entries are gone |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
-//! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address; and `stamp`, new with each change |
+//! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address, `lease` how long a lease lasts in ms; and `stamp`, new with each change |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, for how long, and until when, in ms, a line each; expires then |
 //!
 //! A record of format 2 is an object of JSON that begins with `{`; its members are texts, and those that do not apply are left
