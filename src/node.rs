@@ -188,6 +188,7 @@ fn new_node_id() -> anyhow::Result<String> {
 async fn start_draining(app: &App, grace: Duration) {
     app.health.start_draining();
     app.metrics.draining.set(1);
+    app.metrics.ready.set(0);
     tracing::info!(grace_ms = grace.as_millis(), "not ready any more");
     tokio::time::sleep(grace).await;
 }

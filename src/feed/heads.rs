@@ -112,7 +112,9 @@ impl Feed {
                 }
             }
             let in_step = !behind && self.shared().followed.has_all_buckets();
-            self.shared().app.health.set_feed_in_step(in_step);
+            let app = &self.shared().app;
+            app.health.set_feed_in_step(in_step);
+            app.metrics.ready.set(i64::from(app.obstacles().is_empty()));
             // Jitter, so that nodes that started together do not ask together.
             tokio::time::sleep(PING_EVERY.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
         }

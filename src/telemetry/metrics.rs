@@ -88,6 +88,8 @@ metrics! {
         tasks: IntGauge,
         /// Whether this node is going away: 1 or 0.
         draining: IntGauge,
+        /// Whether the node is ready to serve, as `/readyz` says, looked at every few seconds: 1 or 0.
+        ready: IntGauge,
         /// Always 1; the labels are the version of the program and the commit that it was built from.
         build_info: IntGaugeVec ["version", "commit"],
     }
