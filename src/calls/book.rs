@@ -1,6 +1,6 @@
 //! Booking slots: what is held becomes confirmed.
 
-use super::count_act;
+use super::act_log;
 use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, admit, idempotency_of, name_slots};
 use crate::app::App;
 use crate::auth::Claims;
@@ -15,8 +15,9 @@ pub async fn book(
     request: SlotsRequest,
     idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
+    let running = act_log::begin(app, ACT.as_str(), caller);
     let result = try_book(app, caller, &request, idempotency_key).await;
-    count_act(app, ACT, &result);
+    running.end(&request.about(), &result, |answer| answer.version);
     result
 }
 

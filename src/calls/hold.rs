@@ -1,6 +1,6 @@
 //! Holding slots: nobody else can take them until the hold ends.
 
-use super::count_act;
+use super::act_log;
 use super::slots::{self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots};
 use crate::app::App;
 use crate::auth::Claims;
@@ -16,8 +16,9 @@ pub async fn hold(
     request: SlotsRequest,
     idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
+    let running = act_log::begin(app, ACT.as_str(), caller);
     let result = try_hold(app, caller, &request, idempotency_key).await;
-    count_act(app, ACT, &result);
+    running.end(&request.about(), &result, |answer| answer.version);
     result
 }
 

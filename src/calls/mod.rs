@@ -4,6 +4,7 @@
 //! or a [`Refusal`]. Shape is checked first, then rights, then the caller's rate, then state.
 //!
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
+//! - `act_log`: the one line and the one count of an act.
 //! - Reading: [`board`], [`holds`], [`changes`], [`stats`], [`journal`].
 //! - Staff: [`spaces`], [`messages`].
 
@@ -20,12 +21,14 @@ pub mod stats;
 pub mod journal;
 pub mod spaces;
 pub mod messages;
+mod act_log;
 
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::{Claims, TokenError};
-use crate::domain::{Act, Code, Day, Origin, Refusal, SpaceKey};
+use crate::domain::{Code, Day, Origin, Refusal, SpaceKey};
+use crate::telemetry::request::current_id;
 
 /// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
@@ -74,13 +77,7 @@ pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
 /// Who asks, as the journal names it.
 pub(crate) fn origin_of(caller: &Claims) -> Origin {
     let role = caller.role.map(|role| role.as_str().into());
-    Origin { user: caller.user.clone(), role, request_id: None }
-}
-
-/// Counts a finished act by its name and `ok` or the code of its refusal.
-fn count_act<T>(app: &App, act: Act, result: &Result<T, Refusal>) {
-    let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
-    app.metrics.acts.with_label_values(&[act.as_str(), outcome]).inc();
+    Origin { user: caller.user.clone(), role, request_id: current_id() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Releasing slots: what is held, or as staff what is booked, becomes free.
 
-use super::count_act;
+use super::act_log;
 use super::slots::{self, NamedSlots, SlotsAnswer, SlotsRequest, actor_of, admit, idempotency_of, name_slots};
 use crate::app::App;
 use crate::auth::Claims;
@@ -15,8 +15,9 @@ pub async fn release(
     request: SlotsRequest,
     idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
+    let running = act_log::begin(app, ACT.as_str(), caller);
     let result = try_release(app, caller, &request, idempotency_key).await;
-    count_act(app, ACT, &result);
+    running.end(&request.about(), &result, |answer| answer.version);
     result
 }
 

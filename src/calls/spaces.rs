@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::act_log::{self, About};
 use super::{origin_of, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
@@ -48,8 +49,27 @@ pub struct SpaceAnswer {
     pub version: u64,
 }
 
+/// What the log calls registering, changing and removing a space.
+const ACT: &str = "space";
+
 /// Registers a space or changes its schedule. What would move or remove a slot that somebody has is `space_in_use`.
 pub async fn put_space(
+    app: &App,
+    caller: &Claims,
+    space: SpaceKey,
+    spec: ScheduleSpec,
+) -> Result<SpaceAnswer, Refusal> {
+    let running = act_log::begin(app, ACT, caller);
+    let result = try_put_space(app, caller, space, spec).await;
+    running.end(&about(space), &result, |answer| answer.version);
+    result
+}
+
+fn about(space: SpaceKey) -> About<'static> {
+    About { space, date: None, slots: &[], user: None }
+}
+
+async fn try_put_space(
     app: &App,
     caller: &Claims,
     space: SpaceKey,
@@ -82,6 +102,13 @@ pub async fn read_space(app: &App, space: SpaceKey) -> Result<SpaceAnswer, Refus
 /// Removes a space's registration; its version stays and goes on. Slots that somebody has must be the same under what
 /// is left: the default schedule, or nothing.
 pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
+    let running = act_log::begin(app, ACT, caller);
+    let result = try_delete_space(app, caller, space).await;
+    running.end(&about(space), &result, |answer| answer.version);
+    result
+}
+
+async fn try_delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     require_staff_of(caller, space)?;
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;

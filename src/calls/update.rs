@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::act_log::{self, About};
 use super::slots::{self, NamedSlots, SlotsAnswer};
-use super::{count_act, parse, parse_day, require_staff_of};
+use super::{parse, parse_day, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::act::StaffStatus;
@@ -44,8 +45,11 @@ pub async fn update(
     number: SlotNumber,
     request: UpdateRequest,
 ) -> Result<SlotsAnswer, Refusal> {
-    let result = try_update(app, caller, number, request).await;
-    count_act(app, ACT, &result);
+    let running = act_log::begin(app, ACT.as_str(), caller);
+    let result = try_update(app, caller, number, &request).await;
+    let space = SpaceKey { site: request.site, space: request.space };
+    let about = About { space, date: Some(&request.date), slots: &[number], user: None };
+    running.end(&about, &result, |answer| answer.version);
     result
 }
 
@@ -53,11 +57,11 @@ async fn try_update(
     app: &App,
     caller: &Claims,
     number: SlotNumber,
-    request: UpdateRequest,
+    request: &UpdateRequest,
 ) -> Result<SlotsAnswer, Refusal> {
     let space = SpaceKey { site: request.site, space: request.space };
     let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: vec![number] };
-    let kind = update_kind(&request)?;
+    let kind = update_kind(request)?;
     require_staff_of(caller, space)?;
     let applied = slots::apply(app, caller, &named, kind, None).await?;
     let status = match request.status {

@@ -13,7 +13,6 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::Instrument;
 
@@ -23,6 +22,7 @@ use crate::app::AppState;
 use crate::clock;
 use crate::config::Config;
 use crate::domain::Code;
+use crate::telemetry::request::{self, REQUEST_ID, RequestName, current_id};
 
 /// How many calls may be in flight; one more is refused at once.
 pub(super) const MAX_IN_FLIGHT: usize = 2_048;
@@ -36,11 +36,6 @@ pub(super) const MAX_WAITING: usize = 2 * crate::journal::tails::MOST_WAITING;
 /// How long a call may take that may wait.
 pub(super) const WAITING_TIMEOUT: Duration =
     crate::calls::journal::LONGEST_WAIT.saturating_add(Duration::from_secs(15));
-
-/// The longest `x-request-id` that is taken from a caller.
-const MAX_REQUEST_ID_BYTES: usize = 128;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Refuses, as `unavailable`, calls beyond `max_in_flight` at once and calls that take longer than `timeout`.
 pub(super) fn limit_load<S>(routes: Router<S>, max_in_flight: usize, timeout: Duration) -> Router<S>
@@ -65,9 +60,7 @@ async fn answer_overload(reason: BoxError) -> ApiError {
 pub(super) fn surround(routes: Router<AppState>, app: &AppState) -> Router<AppState> {
     let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let layers = ServiceBuilder::new()
-        .layer(middleware::map_request(drop_bad_request_id))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(middleware::from_fn(name_request))
         .layer(cors_layer(&app.config))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(no_store)
@@ -91,29 +84,29 @@ pub fn cors_layer(config: &Config) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// Forgets a caller's request id that is too long or not plain text, so that a new one is made.
-async fn drop_bad_request_id(mut request: Request) -> Request {
-    let is_good = |id: &HeaderValue| {
-        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
-    if !request.headers().get(&REQUEST_ID).is_none_or(is_good) {
-        request.headers_mut().remove(&REQUEST_ID);
-    }
-    request
+/// Serves a request under its id, which the answer bears as well.
+async fn name_request(request: Request, next: Next) -> Response {
+    let name = RequestName::of(request.headers());
+    let mut response = request::serve(name.id.clone(), next.run(request)).await;
+    name.write_to(response.headers_mut());
+    response
 }
 
 /// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
 async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = clock::instant();
     let _in_flight = InFlight::enter(&app.metrics.http_in_flight);
-    let method = request.method().clone();
+    let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let span = tracing::info_span!("http", http.method = %method, http.route = route, request.id = id);
-    let response = next.run(request).instrument(span).await;
+    let span =
+        tracing::info_span!("http", http.method = method, http.route = route, request.id = current_id().as_deref());
+    let response = next.run(request).instrument(span.clone()).await;
     let took = clock::instant().saturating_duration_since(started);
     let status = response.status();
-    let labels = [method_name(&method), &route, status.as_str()];
+    if status.is_client_error() || status.is_server_error() {
+        span.in_scope(|| tracing::debug!(http.status = status.as_u16(), "a call was refused"));
+    }
+    let labels = [method, &route, status.as_str()];
     app.metrics.http_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     response
 }
@@ -196,18 +189,5 @@ mod tests {
         let routes: Router = Router::new().route("/", get(std::future::pending::<&'static str>));
         let answer = limit_load(routes, 1, Duration::from_millis(10)).oneshot(request("/")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    }
-
-    #[tokio::test]
-    async fn a_request_id_is_kept_only_when_it_is_plain_and_short() {
-        let kept = async |id: &str| {
-            let request = Request::get("/").header(REQUEST_ID, id).body(Body::empty()).unwrap();
-            drop_bad_request_id(request).await.headers().contains_key(&REQUEST_ID)
-        };
-        assert!(kept("abc-1").await);
-        assert!(kept(&"x".repeat(MAX_REQUEST_ID_BYTES)).await);
-        for bad in ["", "a b", "é", &"x".repeat(MAX_REQUEST_ID_BYTES + 1)] {
-            assert!(!kept(bad).await, "{bad}");
-        }
     }
 }

@@ -18,14 +18,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 /// Marks a request that one node has sent to another, so that it is never sent on again.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
 
-/// The headers of a request that another node needs: of a body, and of a websocket.
-const SENT_ON: [HeaderName; 6] = [
+/// The headers of a request that another node needs: of a body, of a websocket, and its name in the logs of both.
+const SENT_ON: [HeaderName; 8] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::UPGRADE,
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
     header::SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("traceparent"),
 ];
 
 /// The headers of an answer that a client needs.

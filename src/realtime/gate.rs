@@ -10,6 +10,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
+use tracing::Instrument;
 
 use super::Realtime;
 use super::engine_ids::Named;
@@ -21,6 +22,8 @@ use crate::domain::Code;
 use crate::http::error::ApiError;
 use crate::net::connection::ConnectionHandle;
 use crate::net::proxy::FORWARDED;
+use crate::telemetry;
+use crate::telemetry::request::RequestName;
 
 /// The headers of a websocket's handshake that the library and the session read.
 const WEBSOCKET_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCKET_KEY];
@@ -35,7 +38,21 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_BYTES: usize = 4_096;
 
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
-pub(super) async fn pass(State(realtime): State<Realtime>, request: Request, next: Next) -> Response {
+pub(super) async fn pass(State(realtime): State<Realtime>, mut request: Request, next: Next) -> Response {
+    let name = RequestName::of(request.headers());
+    // Where the request is sent on, the other node serves it under the same name.
+    name.write_to(request.headers_mut());
+    let span = tracing::info_span!("engine", request.id = &*name.id);
+    let passed = pass_named(realtime, request, next).instrument(span.clone());
+    let mut response = telemetry::request::serve(name.id.clone(), passed).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        span.in_scope(|| tracing::debug!(http.status = response.status().as_u16(), "a request was refused"));
+    }
+    name.write_to(response.headers_mut());
+    response
+}
+
+async fn pass_named(realtime: Realtime, request: Request, next: Next) -> Response {
     let asked = match request::read(&request) {
         Ok(asked) => asked,
         Err(unfit) => return unfit.into_response(),

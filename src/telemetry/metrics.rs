@@ -131,9 +131,11 @@ impl Metrics {
         }
     }
 
-    /// Counts an event from a client, whatever its name.
-    pub fn count_event_in(&self, event: &str) {
-        self.events_in.with_label_values(&[ClientEvent::parse(event).map_or(OTHER, ClientEvent::as_str)]).inc();
+    /// Counts an event from a client, whatever its name. Answers the name under which it was counted.
+    pub fn count_event_in(&self, event: &str) -> &'static str {
+        let label = ClientEvent::parse(event).map_or(OTHER, ClientEvent::as_str);
+        self.events_in.with_label_values(&[label]).inc();
+        label
     }
 
     /// Counts an event that went to `sockets` sockets, whatever its name.

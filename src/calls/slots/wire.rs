@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::{HoldToken, SiteId, SlotNumber, SpaceId, UserId};
+use crate::calls::act_log::About;
+use crate::domain::{HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
 
 /// One or more slots of one day to hold, book, release or extend: all of them, or none.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -34,6 +35,14 @@ pub struct SlotsRequest {
     #[serde(rename = "id_utente")]
     #[schema(value_type = Option<Value>)]
     pub user: Option<UserId>,
+}
+
+impl SlotsRequest {
+    /// What the log says of it.
+    pub(in crate::calls) fn about(&self) -> About<'_> {
+        let space = SpaceKey { site: self.site, space: self.space };
+        About { space, date: Some(&self.date), slots: &self.slots, user: self.user.as_ref() }
+    }
 }
 
 /// One slot of one day, named elsewhere, to hold, book, release or extend.

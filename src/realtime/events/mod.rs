@@ -12,12 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use socketioxide_core::Value;
+use tracing::Instrument;
 
 use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, json};
 use crate::calls;
 use crate::domain::{ClientEvent, Code, Refusal, SlotNumber};
+use crate::telemetry::request::{new_id, serve};
 use connection::{RefreshRequest, refresh_token, watch_stats};
 use rooms::{JoinRequest, LeaveRequest, join_space, leave_space, sync};
 
@@ -27,10 +29,15 @@ type Answer = Result<Box<RawValue>, Refusal>;
 /// Does one event and answers it.
 pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
     let (event, payload) = parse_event(&incoming.value);
-    realtime.0.app.metrics.count_event_in(&event);
+    let name = realtime.0.app.metrics.count_event_in(&event);
+    let id = new_id();
+    let span = tracing::info_span!("event", event.name = name, session = session.id(), request.id = &*id);
     let answered = match payload {
         _ if !session.inbox.admits_event() => Err(Code::RateLimited.into()),
-        Ok(payload) => dispatch(realtime, session, &event, payload.as_deref()).await,
+        Ok(payload) => {
+            let dispatched = dispatch(realtime, session, &event, payload.as_deref()).instrument(span);
+            serve(id, dispatched).await
+        }
         Err(refusal) => Err(refusal),
     };
     answer(session, &event, incoming.ack_id, answered);

@@ -1,0 +1,89 @@
+//! How an act is told when it is over: one line in the log and one count, here and nowhere else.
+//!
+//! A line has the act, its outcome, whose slots they are, who asked and in which role, the space, the day, the slots, the
+//! version, the request's id and how long it took. An act that was done is INFO, a refused one DEBUG, a failure of this side WARN.
+
+use std::fmt::{self, Write as _};
+use std::time::Instant;
+
+use crate::app::App;
+use crate::auth::Claims;
+use crate::clock;
+use crate::domain::act::MAX_SLOTS_PER_ACT;
+use crate::domain::{Day, Refusal, SlotNumber, SpaceKey, UserId};
+use crate::telemetry::request::current_id;
+use crate::telemetry::users::logged;
+
+/// What an act is about, as the request names it.
+pub(super) struct About<'a> {
+    /// The space.
+    pub space: SpaceKey,
+    /// The local day as it came, where the act is about one.
+    pub date: Option<&'a str>,
+    /// The slots as they came.
+    pub slots: &'a [SlotNumber],
+    /// The user whose slots they are, where the request names one.
+    pub user: Option<&'a UserId>,
+}
+
+/// An act that has begun.
+pub(super) struct RunningAct<'a> {
+    app: &'a App,
+    act: &'static str,
+    caller: &'a Claims,
+    started: Instant,
+}
+
+/// Begins an act, from which its duration counts.
+pub(super) fn begin<'a>(app: &'a App, act: &'static str, caller: &'a Claims) -> RunningAct<'a> {
+    RunningAct { app, act, caller, started: clock::instant() }
+}
+
+impl RunningAct<'_> {
+    /// Counts and logs how the act ended; `version_of` reads the version from its answer.
+    pub(super) fn end<T>(self, about: &About<'_>, result: &Result<T, Refusal>, version_of: impl FnOnce(&T) -> u64) {
+        let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
+        self.app.metrics.acts.with_label_values(&[self.act, outcome]).inc();
+        let took_ms = clock::instant().saturating_duration_since(self.started).as_micros() as f64 / 1_000.0;
+        let version = result.as_ref().ok().map(version_of);
+        // The level of a line is fixed where it is written.
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    act = self.act,
+                    outcome,
+                    user.id = %logged(about.user.unwrap_or(&self.caller.user)),
+                    actor.id = %logged(&self.caller.user),
+                    actor.role = self.caller.role.map(|role| role.as_str()),
+                    space.id = %about.space,
+                    day = about.date.and_then(Day::parse).map(tracing::field::display),
+                    slots = %Numbers(about.slots),
+                    version,
+                    request.id = current_id().as_deref(),
+                    duration_ms = took_ms,
+                    "act"
+                )
+            };
+        }
+        match result {
+            Ok(_) => tell!(info),
+            Err(refusal) if refusal.code.status() >= 500 => tell!(warn),
+            Err(_) => tell!(debug),
+        }
+    }
+}
+
+/// Slot numbers, with a comma between them; of a request that names too many only as many as an act may have.
+struct Numbers<'a>(&'a [SlotNumber]);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, number) in self.0.iter().take(MAX_SLOTS_PER_ACT).enumerate() {
+            if index > 0 {
+                f.write_char(',')?;
+            }
+            write!(f, "{number}")?;
+        }
+        if self.0.len() > MAX_SLOTS_PER_ACT { f.write_str(",...") } else { Ok(()) }
+    }
+}
