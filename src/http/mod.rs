@@ -7,7 +7,7 @@
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
 //! - `anonymous`: how often an address may call without a token.
 //! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
-//! - [`schemas`]: what the OpenAPI document says where the types themselves cannot.
+//! - [`schemas`]: what the OpenAPI document says where the types themselves cannot. [`document`]: the document, finished.
 
 pub mod slots;
 pub mod spaces;
@@ -24,6 +24,7 @@ pub mod body;
 pub mod layers;
 mod anonymous;
 pub mod schemas;
+pub mod document;
 
 pub use layers::cors_layer;
 
@@ -38,6 +39,7 @@ use utoipa_axum::routes;
 
 use crate::app::AppState;
 use anonymous::AnonymousLimit;
+use document::Document;
 
 /// All calls, ready to serve: with their limits, CORS and request ids.
 pub fn router(app: AppState) -> Router {
@@ -56,13 +58,13 @@ pub fn router(app: AppState) -> Router {
 }
 
 /// The OpenAPI document of all calls.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = api_routes().merge(waiting_routes()).merge(probe_routes()).into_openapi();
+pub fn openapi() -> Document {
+    let mut derived = api_routes().merge(waiting_routes()).merge(probe_routes()).into_openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    let components = document.components.get_or_insert_default();
+    let components = derived.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    describe_responses(&mut document);
-    document
+    describe_responses(&mut derived);
+    Document::finish(&derived)
 }
 
 /// OpenAPI wants a description of every response; those that say all by their schema get one here.
@@ -81,7 +83,7 @@ fn describe_responses(document: &mut utoipa::openapi::OpenApi) {
 }
 
 fn api_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(About::openapi())
         .routes(routes!(slots::read_board))
         .routes(routes!(slots::hold_slot))
         .routes(routes!(slots::book_slot))
@@ -129,4 +131,4 @@ fn probe_routes() -> OpenApiRouter<AppState> {
         (name = "operations", description = "Statistics, messages to everyone, probes")
     )
 )]
-struct Document;
+struct About;
