@@ -29,6 +29,7 @@ use crate::http::extract::{bearer_token, idempotency_key, parse_id as parse_path
 use crate::http::slots::BoardQuery;
 use crate::http::spaces::ChangesQuery;
 use crate::realtime::connect::carries_token;
+use crate::realtime::emitted_json;
 use crate::realtime::events::is_well_formed;
 use crate::realtime::request::is_one_reading;
 
@@ -49,7 +50,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("claims", claims),
     ("events", events),
     ("handshakes", handshakes),
+    ("emitted", emitted),
 ];
+
+/// What an emitter of another program publishes, in msgpack.
+pub fn emitted(input: &[u8]) -> bool {
+    let Some(json) = emitted_json(input) else { return false };
+    assert!(serde_json::from_str::<Vec<&serde_json::value::RawValue>>(&json).is_ok(), "what is sent is JSON");
+    true
+}
 
 /// Ids of every kind, as text and as JSON.
 pub fn ids(input: &[u8]) -> bool {

@@ -134,6 +134,7 @@ impl Parts {
         let presence = Arc::new(presence);
         let (app, told) = App::new(app::Parts { config, store, verifier, metrics, health, presence });
         let app = Arc::new(app);
+        let foreign = stores.subscriptions.foreign_messages();
         let feed = Feed::new(app.clone(), stores.subscriptions, rooms);
         let room = net::descriptors::room_for_connections();
         let connections = Connections::limited(room, app.metrics.tcp_refused.clone());
@@ -141,6 +142,7 @@ impl Parts {
         let ids = EngineIds::new(node_id.clone(), node_key);
         let realtime =
             Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
+        foreign.into_iter().for_each(|messages| realtime.hear_emitters(messages, background));
         let fetching = app.clone();
         // Ends when it has done so, and is none of those that never end.
         tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });

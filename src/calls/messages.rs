@@ -14,7 +14,7 @@ use crate::store::refuse::unavailable;
 use crate::store::{EveryoneMessage, Publication};
 
 /// The longest name of an event, in bytes.
-const MAX_EVENT_BYTES: usize = 128;
+pub(crate) const MAX_EVENT_BYTES: usize = 128;
 
 /// An event of the caller's own with its payload.
 #[derive(Clone, Debug, Deserialize, ToSchema)]

@@ -97,7 +97,10 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     watch.look().await;
     // For as long as the process lives.
     tokio::spawn(watch.run());
-    let subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats(), store.positions())?;
+    let mut subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats(), store.positions())?;
+    if config.store.hears_emitters {
+        subscriptions = subscriptions.with_emitters(&commands)?;
+    }
     Ok((Arc::new(store), Arc::new(subscriptions)))
 }
 

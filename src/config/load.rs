@@ -253,7 +253,9 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
     let data_dir = reader.read("SLOTCAST_DATA_DIR", |text| Ok(text.into()));
     let url = reader.read_optional("REDIS_URL", parse::redis_url);
     let redis_prefix = reader.read("SLOTCAST_REDIS_PREFIX", parse::redis_prefix);
+    let emitter = reader.read_optional("SLOTCAST_EMITTER", parse::word(&[("socket.io", true)]));
     let (choice, data_dir, url, redis_prefix) = (choice?, data_dir?, url?, redis_prefix?);
+    let hears_emitters = emitter?.unwrap_or_default();
 
     let must_name = environment == Environment::Production && reader.needs.store;
     if choice == StoreChoice::Redis && url.is_none() {
@@ -270,7 +272,10 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
         Some(url) if choice != StoreChoice::Embedded => StoreKind::Redis(url),
         _ => StoreKind::Embedded(data_dir),
     };
-    Some(StoreConfig { kind, redis_prefix })
+    if hears_emitters && matches!(kind, StoreKind::Embedded(_)) {
+        reader.contradict(["SLOTCAST_EMITTER", "REDIS_URL"], "needs REDIS_URL: emitters publish in Redis");
+    }
+    Some(StoreConfig { kind, redis_prefix, hears_emitters })
 }
 
 fn read_journal(reader: &mut Reader) -> Option<JournalBounds> {
@@ -312,6 +317,12 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
     let anonymous_rate = reader.read("SLOTCAST_ANONYMOUS_RATE", parse::number(0..=1_000_000));
     let event_rate = reader.read("SLOTCAST_EVENT_RATE", parse::number(0..=1_000_000));
     let max_rooms = reader.read("SLOTCAST_MAX_ROOMS", parse::number(1..=65_536));
+    let may_watch = reader.read_optional("SLOTCAST_GUESTS", parse::word(&[("watch", ())]));
+    let max_guests = reader.read("SLOTCAST_MAX_GUESTS", parse::number(1..=1_000_000));
+    let (may_watch, max_guests) = (may_watch?, max_guests?);
+    if reader.is_set("SLOTCAST_MAX_GUESTS") && may_watch.is_none() {
+        reader.warn("SLOTCAST_MAX_GUESTS has no effect, because SLOTCAST_GUESTS is not set: no guest is let in");
+    }
     for (name, may) in LIMITS {
         if reader.needs.listens && reader.text(name) == "0" {
             reader.warn(format!("{name} is 0: there is no limit, and one client may {may}"));
@@ -322,6 +333,7 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
         anonymous_rate: NonZeroU32::new(anonymous_rate?),
         event_rate: NonZeroU32::new(event_rate?),
         max_rooms: max_rooms?,
+        guests: may_watch.map(|()| max_guests),
     })
 }
 

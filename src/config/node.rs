@@ -89,6 +89,8 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`.
     pub redis_prefix: String,
+    /// `SLOTCAST_EMITTER` is `socket.io`: what `@socket.io/redis-emitter` publishes reaches sockets. Default: not.
+    pub hears_emitters: bool,
 }
 
 /// `REDIS_URL`, `SLOTCAST_STORE` and `SLOTCAST_DATA_DIR` together.
@@ -196,4 +198,7 @@ pub struct LimitConfig {
     pub event_rate: Option<std::num::NonZeroU32>,
     /// `SLOTCAST_MAX_ROOMS`. Default 256 rooms of one socket.
     pub max_rooms: usize,
+    /// `SLOTCAST_GUESTS` and `SLOTCAST_MAX_GUESTS`. How many sockets without a token may watch at once. Default `None`: none
+    /// is let in.
+    pub guests: Option<usize>,
 }

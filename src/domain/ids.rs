@@ -111,6 +111,12 @@ impl SpaceKey {
         format!("spazio_{}_sede_{}", self.space, self.site)
     }
 
+    /// The space that a room's name is of; `None` for any other name.
+    pub fn of_room(name: &str) -> Option<Self> {
+        let (space, site) = name.strip_prefix("spazio_")?.split_once("_sede_")?;
+        Some(Self { space: space.parse().ok()?, site: site.parse().ok()? })
+    }
+
     /// The bucket that all its keys live in.
     pub fn bucket(&self) -> Bucket {
         Bucket::of(&format!("s:{}:{}", self.site, self.space))
@@ -123,6 +129,9 @@ impl fmt::Display for SpaceKey {
     }
 }
 
+/// What stands for the id of a guest, within a process and nowhere else.
+const GUEST: &str = "\u{0}guest";
+
 /// A user, compared as a string. Sent as a number where it is one ("7" and 7 are the same user).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
@@ -132,6 +141,16 @@ impl UserId {
     pub fn new(text: &str) -> Option<Self> {
         let fits = (1..=MAX_USER_ID_BYTES).contains(&text.len());
         (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+    }
+
+    /// Who has no id: a guest. No token can carry this one, for its control character.
+    pub fn guest() -> Self {
+        Self(GUEST.into())
+    }
+
+    /// Whether it is nobody's: that of a guest.
+    pub fn is_guest(&self) -> bool {
+        &*self.0 == GUEST
     }
 
     /// The id as text.

@@ -18,6 +18,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
 use super::engine_sessions::EngineSession;
+use super::guests::{self, GuestPlace};
 use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, json, notifications};
@@ -67,7 +68,7 @@ impl fmt::Display for Rejection {
 
 /// Checks the token and makes the session; the client is not told yet.
 pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result<(), Rejection> {
-    let claims = authenticate(realtime, &connecting).await.inspect_err(|rejection| {
+    let (claims, place) = authenticate(realtime, &connecting).await.inspect_err(|rejection| {
         let outcome = match rejection {
             Rejection::NoToken => "no_token",
             Rejection::BadToken => "bad_token",
@@ -82,7 +83,7 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
         session.note_known();
     }
     let session = Session::new(id, &socket, claims, shared.connections.clone(), shared.app.clone());
-    register_handlers(realtime, &socket, Arc::new(session));
+    register_handlers(realtime, &socket, Arc::new(session), place);
     Ok(())
 }
 
@@ -104,17 +105,22 @@ fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
     request.extensions.get::<ConnectionHandle>().filter(|_| request.headers.contains_key(header::UPGRADE)).cloned()
 }
 
-async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<Claims, Rejection> {
+/// What the socket's token says; without a token a guest's place, where guests may watch and there is room.
+async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(Claims, Option<GuestPlace>), Rejection> {
     let token = match &connecting.auth {
         Some(auth) => token_of_auth(auth)?,
         None => None,
     };
     let query = connecting.socket.req_parts().uri.query();
-    let token = token.or_else(|| query.and_then(token_of_query)).ok_or(Rejection::NoToken)?;
-    realtime.0.app.verifier.verify(&token).await.map_err(|error| {
+    let Some(token) = token.or_else(|| query.and_then(token_of_query)) else {
+        let place = realtime.0.guests.admit().ok_or(Rejection::NoToken)?;
+        return Ok((guests::claims(), Some(place)));
+    };
+    let claims = realtime.0.app.verifier.verify(&token).await.map_err(|error| {
         tracing::debug!(%error, "a token was refused");
         Rejection::BadToken
-    })
+    })?;
+    Ok((claims, None))
 }
 
 /// `auth.token`; a token that is not a string is no valid one.
@@ -159,6 +165,8 @@ impl MessageHandler<LocalAdapter, Receive> for Receive {
 struct Tie {
     realtime: Realtime,
     session: Arc<Session>,
+    /// A guest's, free with the socket.
+    _place: Option<GuestPlace>,
 }
 
 impl Drop for Tie {
@@ -169,8 +177,9 @@ impl Drop for Tie {
     }
 }
 
-fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Session>) {
-    socket.extensions.insert(Arc::new(Tie { realtime: realtime.clone(), session: session.clone() }));
+fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Session>, place: Option<GuestPlace>) {
+    let tie = Tie { realtime: realtime.clone(), session: session.clone(), _place: place };
+    socket.extensions.insert(Arc::new(tie));
     socket.on_fallback(Receive { realtime: realtime.clone(), session: session.clone() });
     let realtime = realtime.clone();
     socket.on_disconnect(async move |reason: DisconnectReason| end(&realtime, &session, reason));
@@ -189,8 +198,10 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     metrics.connections.inc();
     tracing::info!(user.id = %logged(session.user()), session = session.id(), "connected");
     session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.clock.now()));
-    realtime.0.expiry.watch(session.id(), claims.expires);
-    notifications::deliver_kept(realtime, &session).await;
+    if !session.is_guest() {
+        realtime.0.expiry.watch(session.id(), claims.expires);
+        notifications::deliver_kept(realtime, &session).await;
+    }
     super::worker::open(realtime, &session);
 }
 
@@ -199,15 +210,16 @@ fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::valu
     #[serde(rename_all = "camelCase")]
     struct ConnectionConfirmed<'a> {
         message: &'static str,
-        user_id: &'a UserId,
+        user_id: Option<&'a UserId>,
         timestamp: String,
-        expires_at: String,
+        expires_at: Option<String>,
     }
+    let is_known = !claims.user.is_guest();
     json(&ConnectionConfirmed {
         message: "Connesso al sistema real-time",
-        user_id: &claims.user,
+        user_id: is_known.then_some(&claims.user),
         timestamp: now.rfc3339(),
-        expires_at: claims.expires.rfc3339(),
+        expires_at: is_known.then(|| claims.expires.rfc3339()),
     })
 }
 

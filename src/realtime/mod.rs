@@ -5,9 +5,10 @@
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all of this node.
 //! - [`inbox`]: the events of one socket, in order, in a bounded queue, which `worker` empties; `outbox`: the bounded way to it.
-//! - [`events`]: what each event does.
+//! - [`events`]: what each event does. `emitter`: what other programs send.
 //! - [`engine_ids`]: how a polling client names its session, and so the node that it lives on. [`owners`]: where the nodes
 //!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
+//! - `guests`: sockets without a token, where they may watch.
 //! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: how far one socket is.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - `freed`: `slots_freed`, for everyone, for sites, for rooms.
@@ -19,10 +20,12 @@ pub mod connect;
 mod cursor;
 pub mod engine_ids;
 mod engine_sessions;
+mod emitter;
 pub mod events;
 pub mod expiry;
 mod freed;
 pub mod gate;
+mod guests;
 pub mod inbox;
 mod worker;
 pub mod notifications;
@@ -43,7 +46,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -52,7 +55,7 @@ use crate::domain::Bucket;
 use crate::feed::Feed;
 use crate::feed::buckets::{Audience, FreedSummary};
 use crate::net::connection::{ConnectionHandle, Connections};
-use crate::store::{DisconnectUser, EveryoneMessage, UserMessage};
+use crate::store::{DisconnectUser, EveryoneMessage, ForeignMessage, UserMessage};
 
 use sessions::Sessions;
 
@@ -88,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) owners: Option<owners::Owners>,
     pub(crate) engine_ids: engine_ids::EngineIds,
     pub(crate) engine_sessions: engine_sessions::EngineSessions,
+    pub(crate) guests: guests::Guests,
     /// Set once, when the routes are made.
     library: OnceLock<Library>,
 }
@@ -112,7 +116,9 @@ impl Realtime {
         let (expiry, expired) = expiry::Timers::new();
         let (receipts, received) = notifications::Receipts::new();
         let engine_sessions = engine_sessions::EngineSessions::new(app.metrics.clone());
+        let guests = guests::Guests::new(app.config.limits.guests);
         let realtime = Self(Arc::new(Shared {
+            guests,
             app,
             feed,
             sessions,
@@ -131,6 +137,11 @@ impl Realtime {
         background.spawn(connect::reconcile(realtime.clone()));
         background.spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
         realtime
+    }
+
+    /// Sends on what emitters of other programs send.
+    pub fn hear_emitters(&self, messages: mpsc::Receiver<ForeignMessage>, background: &mut JoinSet<()>) {
+        background.spawn(emitter::run(self.clone(), messages));
     }
 
     /// The routes of `/socket.io/`.
@@ -208,7 +219,9 @@ impl Audience for Realtime {
     }
 
     fn tell_user_messages_missed(&self, bucket: Bucket) {
-        for session in self.0.sessions.all().into_iter().filter(|session| session.user().bucket() == bucket) {
+        for session in
+            self.0.sessions.all().into_iter().filter(|session| !session.is_guest() && session.user().bucket() == bucket)
+        {
             notifications::deliver_missed(self, session);
         }
     }
@@ -229,10 +242,13 @@ impl Audience for Realtime {
 impl Realtime {
     fn send_to_all(&self, event: &str, payload: &RawValue) {
         let sessions = self.0.sessions.all();
-        let recipients = sessions.iter().filter(|session| session.emit(event, payload)).count();
+        let hears = |session: &&Arc<session::Session>| session.hears_broadcast(event) && session.emit(event, payload);
+        let recipients = sessions.iter().filter(hears).count();
         tracing::info!(event.name = event, room = "*", recipients, "broadcast");
     }
 }
+
+pub(crate) use emitter::read_for_fuzzing as emitted_json;
 
 /// The JSON of what cannot fail to be written: structs of numbers, text and valid JSON.
 pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {

@@ -21,6 +21,7 @@ use socketioxide_core::Value;
 use tokio::sync::Notify;
 
 use super::MAX_EVENT_BYTES;
+use super::emitter::Arguments;
 use crate::net::connection::{ConnectionHandle, Connections};
 
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
@@ -131,6 +132,11 @@ impl Outbox {
     /// Queues an event with ready JSON.
     pub(super) fn send_event(&self, event: &str, payload: &RawValue) -> Sent {
         self.queue(event.len() + payload.get().len() + EVENT_FRAMING, |socket| socket.emit(event, payload))
+    }
+
+    /// Queues an event with any number of arguments.
+    pub(super) fn send_event_with(&self, event: &str, arguments: &Arguments) -> Sent {
+        self.queue(event.len() + arguments.length() + EVENT_FRAMING, |socket| socket.emit(event, arguments))
     }
 
     /// Queues the answer to an event that asked for one.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 
 use super::cursor::Cursor;
+use super::emitter::Arguments;
 use super::inbox::Inbox;
 use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
@@ -87,6 +88,16 @@ impl Session {
         &self.user
     }
 
+    /// Whether it has no token: it watches, and nothing else.
+    pub fn is_guest(&self) -> bool {
+        self.user.is_guest()
+    }
+
+    /// Whether a message to everyone is for it. Guests hear of what was freed, and of nothing else.
+    pub(super) fn hears_broadcast(&self, event: &str) -> bool {
+        !self.is_guest() || event == "slots_freed"
+    }
+
     pub(super) fn engine_id(&self) -> &str {
         self.outbox.engine_id()
     }
@@ -126,6 +137,15 @@ impl Session {
     /// Sends an event with ready JSON, and counts it; `false` when it could not be queued.
     pub fn emit(&self, event: &str, payload: &RawValue) -> bool {
         let is_queued = self.push(event, payload);
+        if is_queued {
+            self.app.metrics.count_event_out(event, 1);
+        }
+        is_queued
+    }
+
+    /// As [`Self::emit`], with any number of arguments.
+    pub(super) fn emit_all(&self, event: &str, arguments: &Arguments) -> bool {
+        let is_queued = self.note(self.outbox.send_event_with(event, arguments));
         if is_queued {
             self.app.metrics.count_event_out(event, 1);
         }

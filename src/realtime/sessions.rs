@@ -38,7 +38,9 @@ impl Sessions {
             return false;
         }
         maps.by_id.insert(session.id(), session.clone());
-        maps.by_user.entry(session.user().clone()).or_default().push(session.clone());
+        if !session.is_guest() {
+            maps.by_user.entry(session.user().clone()).or_default().push(session.clone());
+        }
         maps.by_engine_id.insert(session.engine_id().to_owned(), session.clone());
         true
     }

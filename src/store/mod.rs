@@ -181,6 +181,21 @@ pub trait Subscriptions: Send + Sync + 'static {
     /// Told of a topic whose announcements do not arrive although the store has them: whatever brings them is to be made
     /// anew. Where nothing can be lost on the way there is nothing to do.
     async fn renew(&self, _topic: Topic) {}
+
+    /// What emitters of other programs send, where they are heard. Only the first call gets it.
+    #[cfg(feature = "server")]
+    fn foreign_messages(&self) -> Option<tokio::sync::mpsc::Receiver<ForeignMessage>> {
+        None
+    }
+}
+
+/// What another program sends to sockets, past the store.
+#[derive(Clone, Debug)]
+pub enum ForeignMessage {
+    /// An event for sockets, as the stock emitter packs it.
+    Emitted(Vec<u8>),
+    /// A request to the servers: to join, to leave, to disconnect.
+    Request,
 }
 
 /// Why a write did not happen.

@@ -72,6 +72,8 @@ metrics! {
         queue_depth: IntGauge,
         /// Sockets that were closed because they could not keep up.
         slow_clients_closed: IntCounter,
+        /// Messages of emitters of other programs, by outcome: sent, too_large, malformed, binary, foreign, reserved, request.
+        emitter_messages: IntCounterVec ["outcome"],
         /// Seconds that the store took to answer, by operation.
         store_seconds: HistogramVec ["operation"] in SHORT,
         /// Operations of the store that failed, refusals not counted.

@@ -14,6 +14,9 @@ const DIGITS: usize = 16;
 /// What is logged in place of an id with [`LogUsers::None`].
 const NOBODY: &str = "-";
 
+/// What is logged in place of the id of a guest, who has none.
+const GUEST: &str = "guest";
+
 /// What sets this use of the secret apart from the signing of tokens.
 const PURPOSE: &[u8] = b"slotcast log users";
 
@@ -62,6 +65,9 @@ impl Shown {
     }
 
     fn show(&self, user: &UserId) -> String {
+        if user.is_guest() {
+            return GUEST.into();
+        }
         let is_number = user.as_str().bytes().all(|byte| byte.is_ascii_digit());
         match self.how {
             LogUsers::None => NOBODY.into(),
@@ -111,6 +117,15 @@ mod tests {
             assert!(shown(LogUsers::Digest, "s", user).starts_with("digest-"));
             assert_eq!(shown(LogUsers::None, "s", user), "-");
         }
+    }
+
+    #[test]
+    fn a_guest_is_one_whatever_was_chosen() {
+        for how in [LogUsers::NumbersPlain, LogUsers::Plain, LogUsers::Digest, LogUsers::None] {
+            assert_eq!(Shown::new(how, Some(b"s")).show(&UserId::guest()), "guest");
+        }
+        assert!(!UserId::new("guest").unwrap().is_guest());
+        assert_eq!(UserId::new(UserId::guest().as_str()), None, "no token can carry it");
     }
 
     #[test]

@@ -238,4 +238,5 @@ no_input_panics_in!(
     claims,
     events,
     handshakes,
+    emitted,
 );

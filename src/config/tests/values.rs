@@ -218,3 +218,29 @@ fn a_redis_url_selects_redis_unless_the_embedded_store_is_named() {
     assert_eq!(named.config.store.kind, StoreKind::Embedded("./data".into()));
     assert_eq!(named.warnings, ["REDIS_URL is not used, because SLOTCAST_STORE is embedded"]);
 }
+
+#[test]
+fn emitters_are_heard_only_where_that_is_asked_for_and_there_is_a_redis() {
+    let hears = |pairs: &[(&str, &str)]| load(pairs, Needs::SERVE).unwrap().config.store.hears_emitters;
+    assert!(!hears(&[("REDIS_URL", "redis://h")]));
+    assert!(hears(&[("REDIS_URL", "redis://h"), ("SLOTCAST_EMITTER", "socket.io")]));
+    let alone = message(&[("SLOTCAST_EMITTER", "socket.io")], Needs::SERVE);
+    assert!(alone.starts_with("SLOTCAST_EMITTER needs REDIS_URL"), "{alone}");
+    let other = message(&[("REDIS_URL", "redis://h"), ("SLOTCAST_EMITTER", "true")], Needs::SERVE);
+    assert!(other.starts_with("SLOTCAST_EMITTER must be"), "{other}");
+}
+
+#[test]
+fn guests_are_let_in_only_where_that_is_asked_for() {
+    let loaded = |pairs: &[(&str, &str)]| load(pairs, Needs::SERVE).unwrap();
+    assert_eq!(loaded(&[]).config.limits.guests, None);
+    assert_eq!(loaded(&[("SLOTCAST_GUESTS", "watch")]).config.limits.guests, Some(2_000));
+    let bounded = loaded(&[("SLOTCAST_GUESTS", "watch"), ("SLOTCAST_MAX_GUESTS", "5")]);
+    assert_eq!((bounded.config.limits.guests, bounded.warnings.len()), (Some(5), 0));
+    let idle = loaded(&[("SLOTCAST_MAX_GUESTS", "5")]);
+    assert_eq!(idle.config.limits.guests, None);
+    assert!(idle.warnings[0].starts_with("SLOTCAST_MAX_GUESTS has no effect"), "{:?}", idle.warnings);
+    for (name, bad) in [("SLOTCAST_GUESTS", "true"), ("SLOTCAST_MAX_GUESTS", "0")] {
+        assert!(message(&[(name, bad)], Needs::SERVE).starts_with(name));
+    }
+}

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::inbox::Incoming;
 use super::session::Session;
-use super::{Realtime, json};
+use super::{Realtime, guests, json};
 use crate::calls;
 use crate::domain::{ClientEvent, Code, Refusal, SlotNumber};
 use crate::telemetry::request::{new_id, serve};
@@ -44,6 +44,9 @@ pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming
 }
 
 async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payload: Option<&RawValue>) -> Answer {
+    if session.is_guest() && !guests::may(event) {
+        return Err(Code::Unauthorized.into());
+    }
     let app = &realtime.0.app;
     match ClientEvent::parse(event).ok_or(Code::UnknownEvent)? {
         ClientEvent::JoinSpace => join_space(realtime, session, parse(payload)?).await,

@@ -10,7 +10,7 @@ use crate::calls;
 use crate::domain::{Code, Object, Position, Refusal, ServerEvent, SiteId, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
 use crate::realtime::session::Session;
-use crate::realtime::{Realtime, json};
+use crate::realtime::{Realtime, guests, json};
 use crate::telemetry::users::logged;
 
 #[derive(Deserialize)]
@@ -34,7 +34,9 @@ pub(super) async fn join_space(realtime: &Realtime, session: &Arc<Session>, requ
     let space = request.space();
     let interest = read_interest(realtime, session, request).await?;
     let was_in = session.is_in(space);
-    if !session.enter(space, shared.app.config.limits.max_rooms) {
+    let max_rooms = shared.app.config.limits.max_rooms;
+    let max_rooms = if session.is_guest() { max_rooms.min(guests::MAX_ROOMS) } else { max_rooms };
+    if !session.enter(space, max_rooms) {
         return Err(Code::TooManyRooms.into());
     }
     let joined = shared.feed.join(space, session.clone(), interest).await;
@@ -70,6 +72,9 @@ async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequ
     let catalog = &realtime.0.app.catalog;
     let watches = realtime.0.feed.watches(space);
     let resolved = if watches { catalog.resolve(space).await? } else { catalog.resolve_anew(space).await? };
+    if session.is_guest() && !resolved.registered {
+        return Err(Code::SpaceNotFound.into());
+    }
     if let Some(day) = day {
         catalog.require_near(&resolved.schedule, day)?;
     }

@@ -29,7 +29,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
 /// How many messages may wait for the reader; more is a lag. The library makes eight channels of this length, of about
 /// 900 bytes a message together, and holds them for good.
-const CAPACITY: usize = 16_384;
+pub(super) const CAPACITY: usize = 16_384;
 
 /// How many channels one command names.
 const CHANNELS_A_COMMAND: usize = 500;
@@ -43,10 +43,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to a node; the messages of what is subscribed to later come through the receiver.
-    pub(super) async fn open(config: Config) -> Result<(Self, broadcast::Receiver<Message>), StoreError> {
+    /// Connects to a node; the messages of what is subscribed to later come through the receiver, for which `capacity` may
+    /// wait.
+    pub(super) async fn open(
+        config: Config,
+        capacity: usize,
+    ) -> Result<(Self, broadcast::Receiver<Message>), StoreError> {
         let performance = PerformanceConfig {
-            broadcast_channel_capacity: CAPACITY,
+            broadcast_channel_capacity: capacity,
             default_command_timeout: SILENCE,
             ..PerformanceConfig::default()
         };
@@ -75,6 +79,12 @@ impl Link {
         }
         // The library does not wait for the server's confirmations. The server answers in order, so that its answer to
         // a later command confirms them all.
+        self.ping().await
+    }
+
+    /// Subscribes to all channels whose names have this form; when it resolves, what is published in them is received.
+    pub(super) async fn subscribe_pattern(&self, pattern: &'static str) -> Result<(), StoreError> {
+        self.client.psubscribe(pattern).await.map_err(|error| failure("cannot subscribe to a pattern", &error))?;
         self.ping().await
     }
 

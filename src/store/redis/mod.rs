@@ -21,6 +21,8 @@ mod call;
 #[cfg(feature = "server")]
 pub mod checks;
 pub mod connect;
+#[cfg(feature = "server")]
+mod emitter;
 pub mod endpoint;
 pub mod formats;
 mod journal;

@@ -8,8 +8,8 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,13 +20,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connect::{Aim, Commands, Connector, Target, changed};
+use super::emitter;
 use super::endpoint::Node;
 use super::formats::{self, Formats};
 use super::keys::{channel, channel_prefix, parse_message, topic_of_channel};
-use super::link::{Link, config_of, tls_of};
+use super::link::{self, Link, config_of, tls_of};
 use super::positions::Positions;
 use crate::store::hub::{Hub, Watch};
-use crate::store::{StoreError, Subscriptions, Topic};
+use crate::store::{ForeignMessage, StoreError, Subscriptions, Topic};
 
 /// How long a new watch waits for its subscription.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ pub struct RedisSubscriptions {
     wishes: mpsc::UnboundedSender<Wish>,
     /// The number of the present connection.
     link_number: Arc<AtomicU64>,
+    /// What emitters of other programs send, until somebody takes it; `None` where they are not heard.
+    foreign: Mutex<Option<mpsc::Receiver<ForeignMessage>>>,
 }
 
 /// What is asked of the task.
@@ -83,14 +86,7 @@ impl RedisSubscriptions {
         let (hub, link_number) = (Hub::telling_unwatched(unwatched), Arc::new(AtomicU64::new(0)));
         let task = Task {
             hub: hub.clone(),
-            nodes: Nodes {
-                tls: tls_of(&commands.connector().endpoint)?,
-                connector: commands.connector(),
-                aim: commands.aim(),
-                known: Vec::new(),
-                last: None,
-                picked: 0,
-            },
+            nodes: Nodes::of(commands, tls_of(&commands.connector().endpoint)?),
             names: Names::new(prefix, commands.connector().endpoint.database, formats),
             positions,
             wishes: wish_receiver,
@@ -100,7 +96,17 @@ impl RedisSubscriptions {
             subscribed: HashSet::new(),
         };
         tokio::spawn(task.run());
-        Ok(Self { hub, wishes, link_number })
+        Ok(Self { hub, wishes, link_number, foreign: Mutex::default() })
+    }
+
+    /// Hears the emitters of other programs as well, until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The file of certificates cannot be used.
+    pub fn with_emitters(self, commands: &Commands) -> Result<Self, StoreError> {
+        let foreign = Mutex::new(Some(emitter::hear_emitters(commands)?));
+        Ok(Self { foreign, ..self })
     }
 }
 
@@ -117,6 +123,10 @@ impl Subscriptions for RedisSubscriptions {
             Ok(Ok(())) => Ok(watch),
             _ => Err(StoreError("cannot subscribe in Redis: no connection within a second".into())),
         }
+    }
+
+    fn foreign_messages(&self) -> Option<mpsc::Receiver<ForeignMessage>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn renew(&self, topic: Topic) {
@@ -186,7 +196,8 @@ impl Task {
         let opening = async {
             let (node, address) = self.nodes.pick().await?;
             let config = config_of(&self.nodes.connector.endpoint, &node, address, self.nodes.tls.clone());
-            let opened = Link::open(config).await.map_err(|error| StoreError::new(&node.to_string(), error));
+            let opened =
+                Link::open(config, link::CAPACITY).await.map_err(|error| StoreError::new(&node.to_string(), error));
             if let Ok((link, _)) = &opened {
                 self.nodes.learn(link).await?;
             }
@@ -392,9 +403,9 @@ impl Names {
 }
 
 /// Which node to connect to.
-struct Nodes {
-    connector: Arc<Connector>,
-    tls: Option<TlsConfig>,
+pub(super) struct Nodes {
+    pub(super) connector: Arc<Connector>,
+    pub(super) tls: Option<TlsConfig>,
     /// `None` on a cluster.
     aim: Option<watch::Receiver<Aim>>,
     /// The primaries of a cluster, as it last told them.
@@ -405,8 +416,13 @@ struct Nodes {
 }
 
 impl Nodes {
+    /// Those that commands take.
+    pub(super) fn of(commands: &Commands, tls: Option<TlsConfig>) -> Self {
+        Self { tls, connector: commands.connector(), aim: commands.aim(), known: Vec::new(), last: None, picked: 0 }
+    }
+
     /// A node, and its address where its name was looked up.
-    async fn pick(&mut self) -> Result<(Node, Option<SocketAddr>), StoreError> {
+    pub(super) async fn pick(&mut self) -> Result<(Node, Option<SocketAddr>), StoreError> {
         let picked = match &mut self.aim {
             None => (self.pick_any()?, None),
             Some(aim) => {
@@ -426,7 +442,7 @@ impl Nodes {
     }
 
     /// Resolves when the present connection leads to the wrong server.
-    async fn moved(&mut self) {
+    pub(super) async fn moved(&mut self) {
         let (Some(aim), Some((node, address))) = (&mut self.aim, &self.last) else {
             return std::future::pending().await;
         };
@@ -449,7 +465,7 @@ impl Nodes {
     }
 
     /// Remembers the nodes of the cluster, so that it is found without those that REDIS_URL names.
-    async fn learn(&mut self, link: &Link) -> Result<(), StoreError> {
+    pub(super) async fn learn(&mut self, link: &Link) -> Result<(), StoreError> {
         if self.aim.is_none() {
             let mut known = link.primaries().await?;
             known.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));

@@ -1,0 +1,70 @@
+//! Guests: sockets without a token, which may watch registered spaces and do nothing else, where `SLOTCAST_GUESTS` asks for
+//! it. Their number on a node has a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::auth::Claims;
+use crate::domain::{StoreTime, UserId};
+
+/// How many rooms a guest may be in.
+pub(super) const MAX_ROOMS: usize = 4;
+
+/// What a guest may do.
+const ALLOWED: [&str; 3] = ["join_space", "leave_space", "sync"];
+
+/// How many guests there may be, and are.
+pub(crate) struct Guests {
+    max: usize,
+    present: Arc<AtomicUsize>,
+}
+
+/// A guest's place, free again when this is dropped.
+pub(super) struct GuestPlace(Arc<AtomicUsize>);
+
+impl Guests {
+    /// Room for so many; `None` for none.
+    pub(super) fn new(max: Option<usize>) -> Self {
+        Self { max: max.unwrap_or_default(), present: Arc::default() }
+    }
+
+    /// A place for one guest more; `None` where there is none left.
+    pub(super) fn admit(&self) -> Option<GuestPlace> {
+        // Counted first, and taken back by its drop where there is no room.
+        let before = self.present.fetch_add(1, Ordering::AcqRel);
+        let place = GuestPlace(self.present.clone());
+        (before < self.max).then_some(place)
+    }
+}
+
+impl Drop for GuestPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What stands in the place of a token's claims. It never ends, and allows nothing but to look.
+pub(super) fn claims() -> Claims {
+    Claims { user: UserId::guest(), role: None, sites: None, expires: StoreTime::from_millis(i64::MAX) }
+}
+
+/// Whether a guest may send this event.
+pub(super) fn may(event: &str) -> bool {
+    ALLOWED.contains(&event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_places_as_were_given() {
+        assert!(Guests::new(None).admit().is_none());
+        let guests = Guests::new(Some(2));
+        let (first, second) = (guests.admit(), guests.admit());
+        assert!(first.is_some() && second.is_some() && guests.admit().is_none() && guests.admit().is_none());
+        drop(first);
+        let third = guests.admit();
+        assert!(third.is_some() && guests.admit().is_none());
+    }
+}

@@ -1,0 +1,113 @@
+//! Hears what the stock `@socket.io/redis-emitter` publishes, on a connection of its own.
+//!
+//! The emitter publishes in `socket.io#/#` or, for one room, in `socket.io#/#ROOM#`; a node cannot know which rooms it will
+//! name, so that one pattern has them all. Redis has one set of channels for all of its databases. Nothing is kept: what is
+//! published while the connection is being replaced is lost, as it is for the stock servers.
+
+use std::time::Duration;
+
+use fred::types::Message as Delivered;
+use tokio::sync::{broadcast, mpsc};
+
+use super::connect::Commands;
+use super::link::{Link, config_of, tls_of};
+use super::subscriptions::Nodes;
+use crate::store::{ForeignMessage, StoreError};
+
+/// The channels of events in the namespace `/`.
+const EVENTS: &str = "socket.io#/#*";
+
+/// The channel of requests to servers, such as to disconnect sockets.
+const REQUESTS: &str = "socket.io-request#/#";
+
+/// How many messages may wait for the connection's reader.
+const CAPACITY: usize = 1_024;
+
+/// How many messages may wait to be sent to sockets; more are dropped.
+const WAITING: usize = 1_024;
+
+/// How often the connection is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The wait before the next attempt to connect.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Starts to hear emitters, in the background of the current runtime, until the receiver is dropped.
+///
+/// # Errors
+///
+/// The file of certificates cannot be used.
+pub fn hear_emitters(commands: &Commands) -> Result<mpsc::Receiver<ForeignMessage>, StoreError> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let nodes = Nodes::of(commands, tls_of(&commands.connector().endpoint)?);
+    tokio::spawn(run(nodes, sender));
+    Ok(receiver)
+}
+
+async fn run(mut nodes: Nodes, sender: mpsc::Sender<ForeignMessage>) {
+    let mut was_told = false;
+    loop {
+        let ended = tokio::select! {
+            ended = hear(&mut nodes, &sender, &mut was_told) => ended,
+            () = sender.closed() => return,
+        };
+        if let Err(error) = ended
+            && !was_told
+        {
+            tracing::warn!(%error, "emitters are not heard; connecting again");
+            was_told = true;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Connects and hands on what is heard, for as long as the connection is good.
+async fn hear(nodes: &mut Nodes, sender: &mpsc::Sender<ForeignMessage>, was_told: &mut bool) -> Result<(), StoreError> {
+    let (mut link, mut messages) = match tokio::time::timeout(CONNECT_TIMEOUT, open(nodes)).await {
+        Ok(opened) => opened?,
+        Err(_) => return Err(StoreError("no answer".into())),
+    };
+    *was_told = false;
+    let mut ping = tokio::time::interval(PING_EVERY);
+    loop {
+        tokio::select! {
+            reason = link.closed() => return Err(StoreError(reason)),
+            () = nodes.moved() => return Err(StoreError("the server to listen to is another one now".into())),
+            _ = ping.tick() => link.ping().await?,
+            message = messages.recv() => match message {
+                Ok(message) => hand_on(&message, sender),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "emitters sent too much at once");
+                }
+                Err(broadcast::error::RecvError::Closed) => return Err(StoreError("the connection ended".into())),
+            }
+        }
+    }
+}
+
+async fn open(nodes: &mut Nodes) -> Result<(Link, broadcast::Receiver<Delivered>), StoreError> {
+    let (node, address) = nodes.pick().await?;
+    let config = config_of(&nodes.connector.endpoint, &node, address, nodes.tls.clone());
+    let (link, messages) =
+        Link::open(config, CAPACITY).await.map_err(|error| StoreError::new(&node.to_string(), error))?;
+    nodes.learn(&link).await?;
+    link.subscribe_pattern(EVENTS).await?;
+    link.subscribe(&[REQUESTS.to_owned()]).await?;
+    Ok((link, messages))
+}
+
+/// Never waits: what finds no room is dropped, so that a flood of others' events holds nothing up.
+fn hand_on(message: &Delivered, sender: &mpsc::Sender<ForeignMessage>) {
+    let heard = if &*message.channel == REQUESTS {
+        ForeignMessage::Request
+    } else {
+        let Some(bytes) = message.value.as_bytes() else { return };
+        ForeignMessage::Emitted(bytes.to_vec())
+    };
+    if sender.try_send(heard).is_err() {
+        tracing::debug!("an emitter's message found no room");
+    }
+}
