@@ -58,7 +58,8 @@ async fn round(store: &dyn SlotStore, number: u64) {
     let own = || Actor::User(user.clone());
     let hold =
         SlotActKind::Hold { user: user.clone(), token, millis: 900_000, max_holds: Some(12), max_held: Some(64) };
-    let cancel = SlotActKind::Release { actor: own(), token: None, booked_by: Some(Actor::Anyone) };
+    let cancel =
+        SlotActKind::Release { actor: own(), token: None, booked_by: Some(Actor::Anyone), cancel_before: None };
     for kind in [hold, SlotActKind::Book { actor: own(), token: None }, cancel] {
         apply(store, act(&user, kind)).await;
     }
@@ -165,7 +166,8 @@ async fn measure_file() {
             async move {
                 for _ in 0..ACTS_OF_A_CALLER {
                     let user = UserId::new(&format!("user-{caller}")).unwrap();
-                    let kind = SlotActKind::Update { to: slotcast::domain::act::StaffStatus::Blocked, data: None };
+                    let kind =
+                        SlotActKind::Update { to: slotcast::domain::act::StaffStatus::Blocked, data: None, user: None };
                     apply(store.as_ref(), act(&user, kind)).await;
                 }
             }

@@ -25,8 +25,8 @@ const CALLERS: usize = 64;
 /// How long the store is driven.
 const DURATION: Duration = Duration::from_secs(4);
 
-/// Where the act's deadline is in its `EVALSHA`: after the name, the hash, the count, nine keys and four arguments.
-const DEADLINE_AT: usize = 3 + 9 + 4;
+/// Where the act's deadline is in its `EVALSHA`: after the name, the hash, the count, thirteen keys and four arguments.
+const DEADLINE_AT: usize = 3 + 13 + 4;
 
 fn main() {
     for (fsync, arguments) in [("no AOF", ["--appendonly", "no"]), ("appendfsync always", ["--appendfsync", "always"])]
@@ -57,7 +57,7 @@ fn act() -> SlotAct {
         day: Day::parse("2090-05-05").unwrap(),
         slots: vec![slot],
         revision: None,
-        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
+        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None },
         idempotency: None,
         origin: None,
     }

@@ -120,12 +120,14 @@ static DAYS: LazyLock<Vec<Day>> = LazyLock::new(|| {
 /// The body of hold, book, release and extend, and the payload of their events.
 pub fn slots_requests(input: &[u8]) -> bool {
     let Ok(request) = calls::parse::<SlotsRequest>(input) else { return false };
-    let Ok(millis) = hold_millis(&request, &HOLDS) else { return false };
+    let Ok(millis) = hold_millis(&request, &HOLDS, &SCHEDULE) else { return false };
     assert!((1_000..=900_000).contains(&millis), "a hold lasts from a second to the configured duration");
     let Ok(named) = name_slots(&request) else { return false };
     assert!((1..=MAX_SLOTS_PER_ACT).contains(&named.numbers.len()));
     true
 }
+
+static SCHEDULE: LazyLock<Schedule> = LazyLock::new(Schedule::default);
 
 static HOLDS: LazyLock<HoldConfig> = LazyLock::new(|| HoldConfig {
     duration: Duration::from_secs(900),
@@ -133,6 +135,7 @@ static HOLDS: LazyLock<HoldConfig> = LazyLock::new(|| HoldConfig {
     timer_interval: None,
     max_holds: None,
     max_held: None,
+    cancel_until: None,
     freed_to: FreedTo::Everyone,
 });
 

@@ -55,10 +55,15 @@ impl Claims {
 
     /// Whether it is staff for this space.
     pub fn is_staff_of(&self, space: SpaceKey) -> bool {
+        self.is_staff_of_site(space.site)
+    }
+
+    /// Whether it is staff for all spaces of this site.
+    pub fn is_staff_of_site(&self, site: SiteId) -> bool {
         match self.role {
             None => false,
-            Some(Role::SiteManager) => self.sites.as_ref().is_some_and(|sites| sites.contains(&space.site)),
-            Some(_) => self.may_enter(space.site),
+            Some(Role::SiteManager) => self.sites.as_ref().is_some_and(|sites| sites.contains(&site)),
+            Some(_) => self.may_enter(site),
         }
     }
 

@@ -7,13 +7,13 @@ use super::parse_day;
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::event::{BoardEntry, Viewer, board};
-use crate::domain::{Code, Day, Refusal, SiteId, SpaceId, SpaceKey};
+use crate::domain::{Code, Day, OwnTerms, Refusal, SiteId, SpaceId, SpaceKey};
 use crate::spaces::catalog::Board;
 use crate::store::refuse::unavailable;
 
 /// The board of a day, for any caller. Without a site the space's id alone must name one registered space.
 ///
-/// Answers JSON: `{idSpazio, sedeId, date, count, epoch, version, slots}`.
+/// Answers JSON: `{idSpazio, sedeId, date, timeZone, timestamp, count, epoch, version, slots}`.
 pub async fn read_board(
     app: &App,
     caller: Option<&Claims>,
@@ -32,7 +32,7 @@ pub async fn read_board(
         Some(_) => app.catalog.read_board(space, day).await?,
     };
     app.acknowledged.note(space, &board.state.at);
-    show(app, &board, viewer_of(caller, space), space, day)
+    show(app, &board, caller, space, day)
 }
 
 async fn only_site_of(app: &App, space: SpaceId) -> Result<SiteId, Refusal> {
@@ -43,23 +43,26 @@ async fn only_site_of(app: &App, space: SpaceId) -> Result<SiteId, Refusal> {
     }
 }
 
-fn viewer_of(caller: Option<&Claims>, space: SpaceKey) -> Viewer {
+fn viewer_of(caller: Option<&Claims>, space: SpaceKey, terms: OwnTerms) -> Viewer {
     match caller {
         None => Viewer::Anyone,
         Some(caller) if caller.is_staff_of(space) => Viewer::Staff,
-        Some(caller) => Viewer::User(caller.user.clone()),
+        Some(caller) => Viewer::User(caller.user.clone(), terms),
     }
 }
 
-fn show(app: &App, read: &Board, viewer: Viewer, space: SpaceKey, day: Day) -> Result<Box<RawValue>, Refusal> {
+fn show(app: &App, read: &Board, caller: Option<&Claims>, space: SpaceKey, day: Day) -> Result<Box<RawValue>, Refusal> {
     let schedule = read.schedule.as_ref().ok_or(Code::SpaceNotFound)?;
     app.catalog.require_near(schedule, day)?;
+    let viewer = viewer_of(caller, space, app.config.holds.own_terms());
     let times = schedule.slots(day);
     let slots = board(&times, &read.state.records, read.state.now, &viewer, true);
     let answer = BoardAnswer {
         id_spazio: space.space,
         sede_id: space.site,
         date: day,
+        time_zone: schedule.time_zone(),
+        timestamp: read.state.now.rfc3339(),
         count: slots.len(),
         epoch: &read.state.at.epoch,
         version: read.state.at.version,
@@ -77,6 +80,8 @@ struct BoardAnswer<'a> {
     id_spazio: SpaceId,
     sede_id: SiteId,
     date: Day,
+    time_zone: &'a str,
+    timestamp: String,
     count: usize,
     epoch: &'a str,
     version: u64,

@@ -31,7 +31,7 @@ async fn try_book(
     let kind = book_kind(caller, request)?;
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, caller, &named, kind, idempotency).await?;
+    let applied = slots::apply(app, caller, &named, idempotency, |_| Ok(kind.clone())).await?;
     Ok(slots::answer(applied, Status::Booked))
 }
 

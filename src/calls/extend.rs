@@ -1,10 +1,12 @@
 //! Extending holds: their end moves to some time from now.
 
 use super::act_log;
-use super::slots::{self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots};
+use super::slots::{
+    self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots, require_seconds,
+};
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::{Refusal, SlotActKind, Status};
+use crate::domain::{Refusal, Schedule, SlotActKind, Status};
 
 const ACT: crate::domain::Act = crate::domain::Act::Extend;
 
@@ -28,17 +30,16 @@ async fn try_extend(
     idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
     let named = name_slots(request)?;
-    let kind = extend_kind(app, caller, request)?;
+    require_seconds(request, &app.config.holds)?;
+    let user = acting_user(caller, request.user.as_ref())?;
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, caller, &named, kind, idempotency).await?;
-    Ok(slots::answer(applied, Status::Occupied))
-}
-
-fn extend_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
     let holds = &app.config.holds;
-    let millis = hold_millis(request, holds)?;
-    let user = acting_user(caller, request.user.as_ref())?;
-    let max_millis = i64::try_from(holds.max.as_millis()).unwrap_or(i64::MAX);
-    Ok(SlotActKind::Extend { user, token: request.hold_token.clone(), millis, max_millis })
+    let kind = |schedule: &Schedule| {
+        let millis = hold_millis(request, holds, schedule)?;
+        let (user, token, max_millis) = (user.clone(), request.hold_token.clone(), holds.own_terms().max_hold);
+        Ok(SlotActKind::Extend { user, token, millis, max_millis })
+    };
+    let applied = slots::apply(app, caller, &named, idempotency, kind).await?;
+    Ok(slots::answer(applied, Status::Occupied))
 }

@@ -1,10 +1,12 @@
 //! Holding slots: nobody else can take them until the hold ends.
 
 use super::act_log;
-use super::slots::{self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots};
+use super::slots::{
+    self, SlotsAnswer, SlotsRequest, acting_user, admit, hold_millis, idempotency_of, name_slots, require_seconds,
+};
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::{Code, HoldToken, Refusal, SlotActKind, Status};
+use crate::domain::{Code, HoldToken, Refusal, Schedule, SlotActKind, Status};
 
 const ACT: crate::domain::Act = crate::domain::Act::Hold;
 
@@ -29,24 +31,18 @@ async fn try_hold(
     idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
     let named = name_slots(request)?;
-    let kind = hold_kind(app, caller, request)?;
+    require_seconds(request, &app.config.holds)?;
+    let (user, token) = (acting_user(caller, request.user.as_ref())?, new_hold_token()?);
     admit(app, caller, named.space)?;
     let idempotency = idempotency_of(ACT, caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, caller, &named, kind, idempotency).await?;
-    Ok(slots::answer(applied, Status::Occupied))
-}
-
-fn hold_kind(app: &App, caller: &Claims, request: &SlotsRequest) -> Result<SlotActKind, Refusal> {
     let holds = &app.config.holds;
-    let millis = hold_millis(request, holds)?;
-    let user = acting_user(caller, request.user.as_ref())?;
-    Ok(SlotActKind::Hold {
-        user,
-        token: new_hold_token()?,
-        millis,
-        max_holds: holds.max_holds,
-        max_held: holds.max_held,
-    })
+    let kind = |schedule: &Schedule| {
+        let millis = hold_millis(request, holds, schedule)?;
+        let (user, token) = (user.clone(), token.clone());
+        Ok(SlotActKind::Hold { user, token, millis, max_holds: holds.max_holds, max_held: holds.max_held })
+    };
+    let applied = slots::apply(app, caller, &named, idempotency, kind).await?;
+    Ok(slots::answer(applied, Status::Occupied))
 }
 
 fn new_hold_token() -> Result<HoldToken, Refusal> {

@@ -5,7 +5,7 @@
 //!
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
 //! - `act_log`: the one line and the one count of an act.
-//! - Reading: [`board`], [`holds`], [`changes`], [`stats`], [`journal`].
+//! - Reading: [`board`], [`holds`], [`bookings`], [`changes`], [`stats`], [`journal`].
 //! - Staff: [`spaces`], [`messages`].
 
 pub mod slots;
@@ -15,6 +15,7 @@ pub mod release;
 pub mod extend;
 pub mod update;
 pub mod board;
+pub mod bookings;
 pub mod holds;
 pub mod changes;
 pub mod stats;

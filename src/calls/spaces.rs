@@ -17,6 +17,9 @@ use crate::store::{ApplyError, SpaceChange, SpaceState};
 /// How many slots in the way a refusal names in its text.
 const NAMED_IN_TEXT: usize = 5;
 
+/// How many spaces one page has at most.
+const PAGE: usize = 500;
+
 /// A space as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +44,9 @@ pub struct SpaceAnswer {
     /// Days without slots.
     #[schema(value_type = Vec<Object>)]
     pub closures: Vec<Closure>,
+    /// How long holds last here, and at most what `holdSeconds` may ask for, where that is not the configured duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_minutes: Option<u16>,
     /// `false`: nobody registered it, and this is the default schedule.
     pub registered: bool,
     /// The space's epoch.
@@ -77,6 +83,7 @@ async fn try_put_space(
 ) -> Result<SpaceAnswer, Refusal> {
     let change = SpaceChange::new(space, Some(spec.clone()), None)
         .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
+    require_hold_minutes(app, &spec)?;
     require_staff_of(caller, space)?;
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
@@ -90,6 +97,93 @@ async fn try_put_space(
         }
     }
     Err(unsettled(space))
+}
+
+fn require_hold_minutes(app: &App, spec: &ScheduleSpec) -> Result<(), Refusal> {
+    let longest = app.config.holds.max.as_secs() / 60;
+    match spec.hold_minutes {
+        Some(minutes) if u64::from(minutes) > longest => {
+            Err(Refusal::because(Code::Malformed, format_args!("holdMinutes: 1 to {longest}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One page of the registered spaces.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SpacesAnswer {
+    /// By site and number.
+    pub spaces: Vec<ListedSpace>,
+    /// What `after` takes for the next page; left out on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A registered space.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedSpace {
+    /// The space's site.
+    #[schema(value_type = u64)]
+    pub sede_id: SiteId,
+    /// The space.
+    #[schema(value_type = u64)]
+    pub spazio_id: SpaceId,
+    /// A name for people.
+    #[schema(required)]
+    pub name: Option<String>,
+    /// An IANA name.
+    pub timezone: String,
+    /// Local time of the first slot's start, `HH:MM`.
+    pub opens: String,
+    /// Local time that no slot ends after, `HH:MM`.
+    pub closes: String,
+    /// The length of a slot.
+    pub slot_minutes: u16,
+    /// How long holds last here, where that is not the configured duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_minutes: Option<u16>,
+}
+
+/// The registered spaces, a page of them; with a token that has `sedi`, only of these sites.
+pub async fn list_spaces(
+    app: &App,
+    caller: Option<&Claims>,
+    site: Option<SiteId>,
+    after: Option<&str>,
+) -> Result<SpacesAnswer, Refusal> {
+    let after = after.map(parse_cursor).transpose()?;
+    let spaces = app.store.registered_spaces().await.map_err(|error| unavailable(&error))?;
+    let is_wanted = |space: &SpaceKey| {
+        site.is_none_or(|site| site == space.site)
+            && caller.is_none_or(|caller| caller.may_enter(space.site))
+            && after.is_none_or(|after| (space.site, space.space) > after)
+    };
+    let mut wanted: Vec<SpaceKey> = spaces.into_iter().filter(is_wanted).collect();
+    let has_more = wanted.len() > PAGE;
+    wanted.truncate(PAGE);
+    let next = wanted.last().filter(|_| has_more).map(|last| format!("{}.{}", last.site, last.space));
+    let schedules = app.store.schedules_of(&wanted).await.map_err(|error| unavailable(&error))?;
+    let listed = wanted.into_iter().zip(schedules).filter_map(|(space, spec)| Some(listed(space, spec?)));
+    Ok(SpacesAnswer { spaces: listed.collect(), next })
+}
+
+fn listed(space: SpaceKey, spec: ScheduleSpec) -> ListedSpace {
+    ListedSpace {
+        sede_id: space.site,
+        spazio_id: space.space,
+        opens: spec.opens.to_string(),
+        closes: spec.closes.to_string(),
+        name: spec.name,
+        timezone: spec.timezone,
+        slot_minutes: spec.slot_minutes,
+        hold_minutes: spec.hold_minutes,
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<(SiteId, SpaceId), Refusal> {
+    let parsed = text.split_once('.').and_then(|(site, space)| Some((site.parse().ok()?, space.parse().ok()?)));
+    parsed.ok_or_else(|| Refusal::because(Code::Malformed, "after: what `next` was"))
 }
 
 /// The space's schedule: its own, or, where unregistered spaces exist, the default.
@@ -161,6 +255,7 @@ fn answer(app: &App, space: SpaceKey, spec: &ScheduleSpec, registered: bool, at:
         closes: spec.closes.to_string(),
         slot_minutes: spec.slot_minutes,
         closures: spec.closures.clone(),
+        hold_minutes: spec.hold_minutes,
         registered,
         epoch: at.epoch.to_string(),
         version: at.version,

@@ -1,4 +1,4 @@
-//! Updating a slot as staff: free, booked or closed, whatever it was.
+//! Updating slots as staff: free, booked or closed, whatever they were.
 
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -6,17 +6,19 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::act_log::{self, About};
-use super::slots::{self, NamedSlots, SlotsAnswer};
+use super::slots::{self, NamedSlots, SlotsAnswer, distinct_ascending};
 use super::{parse, parse_day, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::act::StaffStatus;
+use crate::domain::act::{Idempotency, StaffStatus};
+use crate::domain::event::to_json;
 use crate::domain::slot::MAX_DATA_BYTES;
-use crate::domain::{Code, Refusal, SiteId, SlotActKind, SlotData, SlotNumber, SpaceId, SpaceKey, Status};
+use crate::domain::{Code, Refusal, SiteId, SlotActKind, SlotData, SlotNumber, SpaceId, SpaceKey, Status, UserId};
+use crate::store::digest::digest_of;
 
 const ACT: crate::domain::Act = crate::domain::Act::Update;
 
-/// What staff sets one slot to.
+/// What staff sets a slot to.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct UpdateRequest {
     /// The space; `spazioId` is taken too.
@@ -36,19 +38,62 @@ pub struct UpdateRequest {
     /// An object that stays with the slot until its next change, 16 KiB of JSON at most.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
+    /// With `booked`: for whom, a number or text. Whoever else had the slot loses it. Without it a booking keeps its user.
+    #[serde(rename = "id_utente")]
+    #[schema(value_type = Option<Value>)]
+    pub user: Option<UserId>,
 }
 
-/// Sets one slot. Always takes a version and is broadcast, also when nothing changed.
+/// What staff sets several slots to.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub struct UpdatesRequest {
+    /// 1 to 32 distinct numbers, in any order.
+    #[schema(value_type = Vec<u16>, min_items = 1, max_items = 32)]
+    pub slots: Vec<SlotNumber>,
+    /// The space; `spazioId` is taken too.
+    #[serde(rename = "idSpazio", alias = "spazioId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub space: SpaceId,
+    /// The space's site.
+    #[serde(rename = "sedeId")]
+    #[schema(value_type = u64, minimum = 1)]
+    pub site: SiteId,
+    /// The local day, `YYYY-MM-DD`.
+    #[schema(format = Date)]
+    pub date: String,
+    /// `available`, `booked` or `blocked`.
+    #[schema(value_type = String, pattern = "^(available|booked|blocked)$")]
+    pub status: StaffStatus,
+    /// An object that stays with each slot until its next change, 16 KiB of JSON at most.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Box<RawValue>>,
+    /// With `booked`: for whom, a number or text.
+    #[serde(rename = "id_utente")]
+    #[schema(value_type = Option<Value>)]
+    pub user: Option<UserId>,
+}
+
+impl UpdatesRequest {
+    /// The slots, and what each becomes.
+    pub fn into_parts(self) -> (Vec<SlotNumber>, UpdateRequest) {
+        let Self { slots, space, site, date, status, data, user } = self;
+        (slots, UpdateRequest { space, site, date, status, data, user })
+    }
+}
+
+/// Sets slots, all or none. Always takes a version each and is broadcast, also when nothing changed; but a repeat under the
+/// caller's `Idempotency-Key` is answered as the first time.
 pub async fn update(
     app: &App,
     caller: &Claims,
-    number: SlotNumber,
+    numbers: &[SlotNumber],
     request: UpdateRequest,
+    idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
     let running = act_log::begin(app, ACT.as_str(), caller);
-    let result = try_update(app, caller, number, &request).await;
+    let result = try_update(app, caller, numbers, &request, idempotency_key).await;
     let space = SpaceKey { site: request.site, space: request.space };
-    let about = About { space, date: Some(&request.date), slots: &[number], user: None };
+    let about = About { space, date: Some(&request.date), slots: numbers, user: request.user.as_ref() };
     running.end(&about, &result, |answer| answer.version);
     result
 }
@@ -56,26 +101,45 @@ pub async fn update(
 async fn try_update(
     app: &App,
     caller: &Claims,
-    number: SlotNumber,
+    numbers: &[SlotNumber],
     request: &UpdateRequest,
+    idempotency_key: Option<String>,
 ) -> Result<SlotsAnswer, Refusal> {
     let space = SpaceKey { site: request.site, space: request.space };
-    let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: vec![number] };
+    let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: distinct_ascending(numbers)? };
     let kind = update_kind(request)?;
     require_staff_of(caller, space)?;
-    let applied = slots::apply(app, caller, &named, kind, None).await?;
+    let idempotency = idempotency_of(caller, request, &named, idempotency_key);
+    let applied = slots::apply(app, caller, &named, idempotency, |_| Ok(kind.clone())).await?;
     let status = match request.status {
         StaffStatus::Available => slots::free_status(&applied.slots, app.clock.now()),
         StaffStatus::Booked => Status::Booked,
         StaffStatus::Blocked => Status::Blocked,
     };
-    Ok(slots::answer(applied, status).of_one_slot())
+    Ok(slots::answer(applied, status))
+}
+
+/// What the store remembers under the caller's `Idempotency-Key`: all of the call, staff's object by its digest.
+fn idempotency_of(
+    caller: &Claims,
+    request: &UpdateRequest,
+    named: &NamedSlots,
+    key: Option<String>,
+) -> Option<Idempotency> {
+    let data = request.data.as_deref().map(|data| digest_of(data.get()));
+    let NamedSlots { space, day, numbers } = named;
+    let call = (ACT.as_str(), space.site, space.space, day, numbers, request.status, data, &request.user);
+    let fingerprint = to_json(&call);
+    key.map(|key| Idempotency { caller: caller.user.clone(), key, fingerprint })
 }
 
 /// What the request asks for, when its data fits.
 pub(crate) fn update_kind(request: &UpdateRequest) -> Result<SlotActKind, Refusal> {
     let data = request.data.as_deref().map(parse_data).transpose()?;
-    Ok(SlotActKind::Update { to: request.status, data })
+    if request.user.is_some() && request.status != StaffStatus::Booked {
+        return Err(Refusal::because(Code::Malformed, "id_utente: only with the status booked"));
+    }
+    Ok(SlotActKind::Update { to: request.status, data, user: request.user.clone() })
 }
 
 fn parse_data(data: &RawValue) -> Result<SlotData, Refusal> {

@@ -290,6 +290,7 @@ fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
     let timer_interval = reader.read("SLOT_TIMER_INTERVAL", parse::number_or_zero(10..=3_600_000));
     let max_holds = reader.read("SLOT_MAX_HOLDS", parse::number(0..=100_000_u32));
     let max_held = reader.read("SLOT_MAX_HELD", parse::number(0..=100_000_u32));
+    let cancel_until = reader.read_optional("SLOT_CANCEL_UNTIL", parse::number(0..=525_600_u64));
     let freed_to =
         reader.read("SLOTCAST_FREED_TO", parse::word(&[("everyone", FreedTo::Everyone), ("rooms", FreedTo::Rooms)]));
     let (duration, max) = (duration?, max?);
@@ -302,6 +303,7 @@ fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
         timer_interval: timer_interval?.map(Duration::from_millis),
         max_holds: Some(max_holds?).filter(|max| *max > 0),
         max_held: Some(max_held?).filter(|max| *max > 0),
+        cancel_until: cancel_until?.map(|minutes| Duration::from_secs(minutes * 60)),
         freed_to: freed_to?,
     })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::proxies::{ForwardedHeader, Network};
+use crate::domain::OwnTerms;
 use crate::store::JournalBounds;
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
@@ -165,8 +166,18 @@ pub struct HoldConfig {
     pub max_holds: Option<u32>,
     /// `SLOT_MAX_HELD`. Default 64 slots that one user may hold at a time in one space; `None` for 0: any number.
     pub max_held: Option<u32>,
+    /// `SLOT_CANCEL_UNTIL` in minutes before the start. Default none: who booked a slot cannot cancel it.
+    pub cancel_until: Option<Duration>,
     /// `SLOTCAST_FREED_TO`. Default `everyone`.
     pub freed_to: FreedTo,
+}
+
+impl HoldConfig {
+    /// What users are told of their own slots.
+    pub fn own_terms(&self) -> OwnTerms {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        OwnTerms { max_hold: millis(self.max), cancel_before: self.cancel_until.map(millis) }
+    }
 }
 
 /// Who gets `slots_freed`.

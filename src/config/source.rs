@@ -65,6 +65,7 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOT_TIMER_INTERVAL",
     "SLOT_MAX_HOLDS",
     "SLOT_MAX_HELD",
+    "SLOT_CANCEL_UNTIL",
     "SLOTCAST_FREED_TO",
     "SLOTCAST_OPEN_CATALOG",
     "SLOTCAST_MAX_DAYS",

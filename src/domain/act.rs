@@ -53,7 +53,7 @@ pub enum SlotActKind {
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
     },
-    /// Let go of what is held, or, as staff, of what is booked.
+    /// Let go of what is held, or, as staff, of what is booked, or cancel what one booked oneself.
     Release {
         /// Whose hold.
         actor: Actor,
@@ -61,6 +61,8 @@ pub enum SlotActKind {
         token: Option<HoldToken>,
         /// As staff: whose booked slots may be released too.
         booked_by: Option<Actor>,
+        /// Until how long before the start who booked a slot may release it, in milliseconds; `None` for never.
+        cancel_before: Option<i64>,
     },
     /// Move the end of what is held to `millis` from now.
     Extend {
@@ -79,6 +81,8 @@ pub enum SlotActKind {
         to: StaffStatus,
         /// Staff's object.
         data: Option<SlotData>,
+        /// With [`StaffStatus::Booked`]: for whom. Another's booking is replaced; `None` leaves a booking to its user.
+        user: Option<UserId>,
     },
 }
 
@@ -101,7 +105,7 @@ impl SlotActKind {
 pub enum StaffStatus {
     /// Free for anyone.
     Available,
-    /// Confirmed; an existing booking keeps its user.
+    /// Confirmed; an existing booking keeps its user, unless another is named.
     Booked,
     /// Closed.
     Blocked,

@@ -3,10 +3,11 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::own::{OwnMembers, OwnTerms, Owned, insert_own};
 use super::position::Position;
 use super::rule::Change;
-use super::slot::{SlotData, SlotRecord, SlotState, Status, data_of, status_of};
-use super::{Day, PublicDay, PublicSlot, PublicState, Schedule, SlotNumber, SpaceKey, StoreTime, UserId};
+use super::slot::{RESERVED_DATA_KEYS, SlotData, SlotRecord, Status, data_of, status_of};
+use super::{Day, PublicDay, PublicSlot, PublicState, Schedule, SlotNumber, SlotTime, SpaceKey, StoreTime, UserId};
 
 /// The `slot_update` of one change.
 pub fn slot_update(space: SpaceKey, day: Day, change: &Change, at: &Position, now: StoreTime) -> String {
@@ -20,6 +21,14 @@ pub fn slot_update(space: SpaceKey, day: Day, change: &Change, at: &Position, no
         epoch: &at.epoch,
         version: at.version,
     })
+}
+
+/// The `slot_update` as the user gets it who has the slot, made of that which everybody gets; `None` of what is none.
+pub fn own_slot_update(payload: &str, owned: &Owned, terms: OwnTerms) -> Option<String> {
+    const DATA: &str = "\"data\":{";
+    // The first one is it: nothing before it is of others' making.
+    let at = payload.find(DATA)? + DATA.len();
+    insert_own(payload, std::iter::once((at, OwnMembers::new(owned, terms))))
 }
 
 #[derive(Serialize)]
@@ -63,8 +72,8 @@ impl Serialize for SlotUpdateData<'_> {
 pub enum Viewer {
     /// Anyone: nobody's id.
     Anyone,
-    /// A user: own slots have `mine: true`.
-    User(UserId),
+    /// A user, to whom own slots are told by a space's terms.
+    User(UserId, OwnTerms),
     /// Staff: `id_utente` of who holds or booked.
     Staff,
 }
@@ -77,8 +86,8 @@ pub trait Shown {
     /// Staff's object.
     fn data(&self) -> Option<&SlotData>;
 
-    /// Who holds or booked it, where that is known.
-    fn owner(&self) -> Option<&UserId>;
+    /// Who holds or booked it, where that is known; the slot starts at `start`.
+    fn owned(&self, start: StoreTime) -> Option<Owned>;
 }
 
 impl Shown for SlotRecord {
@@ -90,12 +99,8 @@ impl Shown for SlotRecord {
         data_of(&self.state)
     }
 
-    fn owner(&self) -> Option<&UserId> {
-        match &self.state {
-            SlotState::Held(hold) => Some(&hold.user),
-            SlotState::Booked { user, .. } => user.as_ref(),
-            SlotState::Available { .. } | SlotState::Blocked { .. } => None,
-        }
+    fn owned(&self, start: StoreTime) -> Option<Owned> {
+        Owned::of(&self.state, start)
     }
 }
 
@@ -108,42 +113,62 @@ impl Shown for PublicSlot {
         self.data.as_ref()
     }
 
-    fn owner(&self) -> Option<&UserId> {
+    fn owned(&self, _start: StoreTime) -> Option<Owned> {
         None
     }
 }
 
 /// One slot of a day at an instant, as boards and snapshots show it.
 pub struct BoardEntry<'a> {
-    number: SlotNumber,
-    label: &'a str,
+    slot: &'a SlotTime,
     status: Status,
     until: Option<StoreTime>,
     data: Option<&'a SlotData>,
-    /// Who holds (live) or booked the slot.
-    owner: Option<&'a UserId>,
+    /// Who holds (live) or booked the slot, where the viewer may know.
+    owned: Option<Owned>,
     viewer: &'a Viewer,
     /// Whole minutes that a hold has left, rounded up; only boards show it.
     minutes_remaining: Option<i64>,
 }
 
-impl Serialize for BoardEntry<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id_slot", &self.number)?;
-        map.serialize_entry("orario", self.label)?;
+impl BoardEntry<'_> {
+    /// The slot's number.
+    pub fn number(&self) -> SlotNumber {
+        self.slot.number
+    }
+
+    /// Whether somebody has it, or staff closed it.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.status, Status::Occupied | Status::Booked | Status::Blocked)
+    }
+
+    /// Adds its members to an object.
+    pub fn add_to<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("id_slot", &self.slot.number)?;
+        map.serialize_entry("orario", &self.slot.label)?;
+        map.serialize_entry("startsAt", &self.slot.start.rfc3339())?;
+        map.serialize_entry("endsAt", &self.slot.end.rfc3339())?;
         map.serialize_entry("status", self.status.as_str())?;
         map.serialize_entry("title", self.status.title())?;
-        serialize_end(&mut map, self.until)?;
+        serialize_end(map, self.until)?;
         if let Some(minutes) = self.minutes_remaining {
             map.serialize_entry("minutes_remaining", &minutes)?;
         }
-        match (self.viewer, self.owner) {
-            (Viewer::User(viewer), Some(owner)) if viewer == owner => map.serialize_entry("mine", &true)?,
-            (Viewer::Staff, Some(owner)) => map.serialize_entry("id_utente", owner)?,
+        match (self.viewer, &self.owned) {
+            (Viewer::User(viewer, terms), Some(owned)) if *viewer == owned.user => {
+                OwnMembers::new(owned, *terms).add_to(map)?;
+            }
+            (Viewer::Staff, Some(owned)) => map.serialize_entry("id_utente", &owned.user)?,
             _ => {}
         }
-        serialize_data(&mut map, self.data)?;
+        serialize_data(map, self.data)
+    }
+}
+
+impl Serialize for BoardEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.add_to(&mut map)?;
         map.end()
     }
 }
@@ -151,25 +176,24 @@ impl Serialize for BoardEntry<'_> {
 /// The entries of a day at `now`. A slot that somebody has is shown as it is stored even where a later change of the
 /// schedule moved it in the past.
 pub fn board<'a, R: Shown>(
-    slots: &'a [super::SlotTime],
+    slots: &'a [SlotTime],
     records: &'a std::collections::BTreeMap<SlotNumber, R>,
     now: StoreTime,
     viewer: &'a Viewer,
     with_minutes: bool,
 ) -> Vec<BoardEntry<'a>> {
-    let entry = |slot: &'a super::SlotTime| {
+    let entry = |slot: &'a SlotTime| {
         let record = records.get(&slot.number);
         let state = record.map_or(PublicState::Available, Shown::state);
         let status = state.status(slot.start, now);
         let until = held_until(state, status);
-        let has_owner = matches!(status, Status::Occupied | Status::Booked);
+        let has_owner = *viewer != Viewer::Anyone && matches!(status, Status::Occupied | Status::Booked);
         BoardEntry {
-            number: slot.number,
-            label: &slot.label,
+            slot,
             status,
             until,
             data: record.and_then(Shown::data),
-            owner: record.and_then(Shown::owner).filter(|_| has_owner),
+            owned: record.filter(|_| has_owner).and_then(|record| record.owned(slot.start)),
             viewer,
             minutes_remaining: until
                 .filter(|_| with_minutes)
@@ -180,6 +204,15 @@ pub fn board<'a, R: Shown>(
 }
 
 /// The `slots_status_update` of a day.
+#[derive(Clone, Debug)]
+pub struct DayText {
+    /// The payload, as everybody gets it.
+    pub json: String,
+    /// The slots that somebody has now, and the place in the payload where what only that user is told goes.
+    pub taken: Vec<(SlotNumber, usize)>,
+}
+
+/// Makes the `slots_status_update` of a day.
 pub fn slots_status_update(
     space: SpaceKey,
     day: Day,
@@ -187,28 +220,42 @@ pub fn slots_status_update(
     known: &PublicDay,
     at: &Position,
     now: StoreTime,
-) -> String {
+) -> DayText {
     let slots = schedule.map(|schedule| schedule.slots(day)).unwrap_or_default();
-    to_json(&SlotsStatusUpdate {
-        r#type: "slots_status_update",
-        slots_status: board(&slots, known, now, &Viewer::Anyone, false),
+    let mut json = String::from(r#"{"type":"slots_status_update","slotsStatus":["#);
+    let mut taken = Vec::new();
+    for (index, entry) in board(&slots, known, now, &Viewer::Anyone, false).iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        if matches!(entry.status, Status::Occupied | Status::Booked) {
+            taken.push((entry.slot.number, json.len() + 1));
+        }
+        json.push_str(&to_json(entry));
+    }
+    let rest = to_json(&RestOfDay {
         spazio_id: space.space,
         sede_id: space.site,
         date: day,
+        time_zone: schedule.map(Schedule::time_zone),
         timestamp: now.rfc3339(),
         epoch: &at.epoch,
         version: at.version,
-    })
+    });
+    json.push_str("],");
+    json.push_str(rest.trim_start_matches('{'));
+    DayText { json, taken }
 }
 
+/// What comes after the entries.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SlotsStatusUpdate<'a> {
-    r#type: &'static str,
-    slots_status: Vec<BoardEntry<'a>>,
+struct RestOfDay<'a> {
     spazio_id: super::SpaceId,
     sede_id: super::SiteId,
     date: Day,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<&'a str>,
     timestamp: String,
     epoch: &'a str,
     version: u64,
@@ -231,7 +278,9 @@ fn serialize_end<M: SerializeMap>(map: &mut M, until: Option<StoreTime>) -> Resu
 }
 
 fn serialize_data<M: SerializeMap>(map: &mut M, data: Option<&SlotData>) -> Result<(), M::Error> {
-    for (key, value) in data.into_iter().flat_map(SlotData::iter) {
+    // What was stored by an earlier version may have keys that have become the protocol's since.
+    let kept = data.into_iter().flat_map(SlotData::iter).filter(|(key, _)| !RESERVED_DATA_KEYS.contains(key));
+    for (key, value) in kept {
         map.serialize_entry(key, value)?;
     }
     Ok(())

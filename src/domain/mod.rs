@@ -10,6 +10,7 @@
 //! - [`journal`]: who did what, as the journal has it.
 //! - [`position`]: where something stands among the changes of a topic.
 //! - [`event`]: the JSON that every client receives.
+//! - [`own`]: what only the user who has a slot is told of it.
 //! - [`public`]: what everybody may know of a slot, and how it follows from the events.
 //! - [`refusal`]: every way to say no, with its code.
 //! - [`wire`]: the names of events and acts.
@@ -19,6 +20,7 @@ pub mod event;
 pub mod ids;
 pub mod journal;
 pub mod object;
+pub mod own;
 pub mod position;
 pub mod public;
 pub mod refusal;
@@ -32,6 +34,7 @@ pub use act::{Actor, SlotAct, SlotActKind, SlotTime};
 pub use ids::{Bucket, HoldToken, SiteId, SlotNumber, SpaceId, SpaceKey, UserId};
 pub use journal::{JournalAct, JournalEntry, Origin};
 pub use object::Object;
+pub use own::{OwnTerms, Owned};
 pub use position::Position;
 pub use public::{PublicChange, PublicDay, PublicSlot, PublicState};
 pub use refusal::{Code, Refusal};

@@ -23,6 +23,8 @@ pub enum Code {
     SlotUnavailable,
     /// 409: the hold would last longer than it may.
     HoldLimit,
+    /// 409: what was booked starts too soon to be cancelled.
+    TooLate,
     /// 409: the change would move or remove a slot that somebody has.
     SpaceInUse,
     /// 410: a `holdToken` was sent that no live hold of the caller bears.
@@ -71,6 +73,7 @@ impl Code {
             NotHeld => "not_held",
             SlotUnavailable => "slot_unavailable",
             HoldLimit => "hold_limit",
+            TooLate => "too_late",
             SpaceInUse => "space_in_use",
             HoldExpired => "hold_expired",
             Gone => "gone",
@@ -98,7 +101,7 @@ impl Code {
             Unauthorized => 401,
             Forbidden => 403,
             NotFound | SpaceNotFound | NotHeld => 404,
-            SlotUnavailable | HoldLimit | SpaceInUse => 409,
+            SlotUnavailable | HoldLimit | TooLate | SpaceInUse => 409,
             HoldExpired | Gone => 410,
             TooLarge => 413,
             SlotOutOfRange | BadDate | Past | BadHoldSeconds | ReservedEvent | UnknownEvent | IdempotencyMismatch => {
@@ -122,6 +125,7 @@ impl Code {
             NotHeld => "Nessuno slot trattenuto da te",
             SlotUnavailable => "Slot non disponibile",
             HoldLimit => "Durata massima del blocco superata",
+            TooLate => "Troppo tardi per annullare la prenotazione",
             SpaceInUse => "Lo spazio ha slot occupati, prenotati o chiusi che cambierebbero",
             HoldExpired => "Il blocco dello slot è scaduto",
             Gone => "Le modifiche richieste non sono più conservate",

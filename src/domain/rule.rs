@@ -5,10 +5,12 @@
 //! |---|---|---|---|---|---|---|---|---|
 //! | hold | take | free, take | refuse, or repeat | refuse | refuse | refuse | refuse | refuse |
 //! | book | refuse | refuse | book | refuse | repeat | refuse | refuse | refuse |
-//! | release | refuse | refuse | release | refuse | staff: release | staff: release | refuse | refuse |
+//! | release | refuse | refuse | release | refuse | staff: release; cancel | staff: release | refuse | refuse |
 //! | extend | refuse | refuse | extend | refuse | refuse | refuse | refuse | refuse |
 //! | update | set | free, set | set | set | set | set | set | refuse |
 //! | expire | - | free | - | - | - | - | - | free |
+//!
+//! Who booked a slot may cancel it where the configuration says until when; afterwards that is `too_late`.
 //!
 //! A refused act changes nothing, not even a hold that it found ended. An act writes one change a slot, in ascending
 //! order, after one for each ended hold that it found; each change takes the next version.
@@ -85,11 +87,13 @@ pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision,
             slots.hold(user, token, *millis, [*max_holds, *max_held])
         }
         SlotActKind::Book { actor, token } => slots.book(actor, token.as_ref()),
-        SlotActKind::Release { actor, token, booked_by } => slots.release(actor, token.as_ref(), booked_by.as_ref()),
+        SlotActKind::Release { actor, token, booked_by, cancel_before } => {
+            slots.release(actor, token.as_ref(), booked_by.as_ref(), *cancel_before)
+        }
         SlotActKind::Extend { user, token, millis, max_millis } => {
             slots.extend(user, token.as_ref(), *millis, *max_millis)
         }
-        SlotActKind::Update { to, data } => slots.update(*to, data),
+        SlotActKind::Update { to, data, user } => slots.update(*to, data, user.as_ref()),
     }
 }
 
@@ -180,7 +184,7 @@ impl Slots<'_> {
         self.require_held(actor, token)?;
         Ok(self.write(|_, record| {
             let user = record.and_then(|record| record.live_hold(self.now)).map(|hold| hold.user.clone());
-            SlotState::Booked { user, first_version: 0, first_epoch: None, data: None }
+            SlotState::Booked { user, first_version: 0, first_epoch: None, booked_at: Some(self.now), data: None }
         }))
     }
 
@@ -200,9 +204,17 @@ impl Slots<'_> {
         actor: &Actor,
         token: Option<&HoldToken>,
         booked_by: Option<&Actor>,
+        cancel_before: Option<i64>,
     ) -> Result<Decision, Refusal> {
-        let booked = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
-        self.require(actor, token, booked)?;
+        let as_staff = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
+        // A token names a hold, and what is booked is none.
+        let cancel_before = cancel_before.filter(|_| token.is_none() && matches!(actor, Actor::User(_)));
+        let cancels = |record: &SlotRecord| cancel_before.is_some() && is_booked_by(record, actor);
+        self.require(actor, token, |record| as_staff(record) || cancels(record))?;
+        self.refuse_where(Code::TooLate, |slot, record| {
+            let Some((record, before)) = record.zip(cancel_before) else { return false };
+            cancels(record) && !as_staff(record) && self.now > slot.start.plus_millis(-before)
+        })?;
         Ok(self.write(|_, _| SlotState::Available { data: None }))
     }
 
@@ -232,7 +244,7 @@ impl Slots<'_> {
         }))
     }
 
-    fn update(&self, to: StaffStatus, data: &Option<SlotData>) -> Result<Decision, Refusal> {
+    fn update(&self, to: StaffStatus, data: &Option<SlotData>, user: Option<&UserId>) -> Result<Decision, Refusal> {
         self.refuse_where(Code::Past, |slot, record| self.status(slot, record) == Status::Past)?;
         self.require_room(data.as_ref())?;
         Ok(self.write(|_, record| {
@@ -240,11 +252,17 @@ impl Slots<'_> {
             match (to, record.map(|record| &record.state)) {
                 (StaffStatus::Available, _) => SlotState::Available { data },
                 (StaffStatus::Blocked, _) => SlotState::Blocked { data },
-                (StaffStatus::Booked, Some(SlotState::Booked { user, first_version, first_epoch, .. })) => {
-                    let (user, first_version, first_epoch) = (user.clone(), *first_version, first_epoch.clone());
-                    SlotState::Booked { user, first_version, first_epoch, data }
+                (
+                    StaffStatus::Booked,
+                    Some(SlotState::Booked { user: of, first_version, first_epoch, booked_at, .. }),
+                ) if user.is_none() || user == of.as_ref() => {
+                    let (user, first_version, first_epoch) = (of.clone(), *first_version, first_epoch.clone());
+                    SlotState::Booked { user, first_version, first_epoch, booked_at: *booked_at, data }
                 }
-                (StaffStatus::Booked, _) => SlotState::Booked { user: None, first_version: 0, first_epoch: None, data },
+                (StaffStatus::Booked, _) => {
+                    let (user, booked_at) = (user.cloned(), Some(self.now));
+                    SlotState::Booked { user, first_version: 0, first_epoch: None, booked_at, data }
+                }
             }
         }))
     }

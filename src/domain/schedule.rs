@@ -150,6 +150,10 @@ pub struct ScheduleSpec {
     pub slot_minutes: u16,
     /// Days without slots.
     pub closures: Vec<Closure>,
+    /// How long a hold lasts, and the most that one may ask for, in minutes; without it what the configuration says. Nodes of
+    /// 0.1 cannot read a schedule that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_minutes: Option<u16>,
 }
 
 impl Default for ScheduleSpec {
@@ -161,6 +165,7 @@ impl Default for ScheduleSpec {
             closes: WallTime(18 * 60),
             slot_minutes: 60,
             closures: Vec::new(),
+            hold_minutes: None,
         }
     }
 }
@@ -199,6 +204,9 @@ impl Schedule {
         if spec.slot_minutes > spec.closes.0 - spec.opens.0 {
             return Err("slotMinutes: no slot fits between opens and closes".into());
         }
+        if spec.hold_minutes == Some(0) {
+            return Err("holdMinutes: at least 1".into());
+        }
         if spec.closures.len() > MAX_CLOSURES {
             return Err(format!("closures: {MAX_CLOSURES} at most"));
         }
@@ -211,6 +219,11 @@ impl Schedule {
     /// What it was made from.
     pub fn spec(&self) -> &ScheduleSpec {
         &self.spec
+    }
+
+    /// The IANA name of its time zone.
+    pub fn time_zone(&self) -> &str {
+        &self.spec.timezone
     }
 
     /// The local day at `now`.

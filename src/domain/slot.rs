@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{HoldToken, PublicState, StoreTime, UserId};
+use super::{HoldToken, PublicState, SlotNumber, SlotTime, StoreTime, UserId};
 
 /// The most bytes that a slot's `data` may have as JSON text.
 pub const MAX_DATA_BYTES: usize = 16 * 1024;
@@ -16,13 +16,15 @@ pub const MAX_DATA_BYTES: usize = 16 * 1024;
 pub const MAX_DAY_DATA_BYTES: usize = 256 * 1024;
 
 /// Keys that `data` cannot override: they are dropped from it.
-pub const RESERVED_DATA_KEYS: [&str; 13] = [
+pub const RESERVED_DATA_KEYS: [&str; 20] = [
     "id",
     "id_slot",
     "spazioId",
     "sedeId",
     "date",
     "orario",
+    "startsAt",
+    "endsAt",
     "status",
     "title",
     "held_until",
@@ -30,6 +32,11 @@ pub const RESERVED_DATA_KEYS: [&str; 13] = [
     "mine",
     "id_utente",
     "minutes_remaining",
+    "holdToken",
+    "heldAt",
+    "extendableUntil",
+    "cancelUntil",
+    "slotId",
 ];
 
 /// What a client sees of a slot.
@@ -150,6 +157,9 @@ pub enum SlotState {
         /// The epoch of that version; not known of what 0.1 stored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_epoch: Option<Arc<str>>,
+        /// When the booking was made; not known of what 0.1 stored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        booked_at: Option<StoreTime>,
         /// Staff's object.
         data: Option<SlotData>,
     },
@@ -193,6 +203,11 @@ impl SlotRecord {
     pub fn unreadable() -> Self {
         let (start, end) = (StoreTime::from_millis(0), StoreTime::from_millis(0));
         Self { state: SlotState::Blocked { data: None }, version: 0, start, end, label: String::new() }
+    }
+
+    /// The slot's time, as of its last change.
+    pub fn time(&self, number: SlotNumber) -> SlotTime {
+        SlotTime { number, start: self.start, end: self.end, label: self.label.clone() }
     }
 
     /// The hold that is live at `now`.

@@ -5,21 +5,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use super::days::Days;
-use super::payload::raw;
+use super::own::{DaySnapshot, Owners};
 use crate::domain::event;
-use crate::domain::{Day, Position, PublicChange, PublicDay, PublicSlot, Refusal, Schedule, SpaceKey, StoreTime};
-use crate::store::DayState;
+use crate::domain::{
+    Day, OwnTerms, Position, PublicChange, PublicDay, PublicSlot, Refusal, Schedule, SpaceKey, StoreTime,
+};
+use crate::store::{DayState, Message};
 
 /// The days that are known, all of them as of the task's position.
 #[derive(Debug)]
 pub(super) struct Boards {
     space: SpaceKey,
-    days: HashMap<Day, PublicDay>,
+    days: HashMap<Day, KnownDay>,
     /// Snapshots of this position and moment, shared by what waits for them together.
-    fresh: HashMap<Day, Arc<RawValue>>,
+    fresh: HashMap<Day, Arc<DaySnapshot>>,
+}
+
+/// A day, and who has its slots, as far as that is known.
+#[derive(Debug)]
+struct KnownDay {
+    slots: PublicDay,
+    owners: Owners,
+}
+
+impl From<DayState> for KnownDay {
+    fn from(state: DayState) -> Self {
+        let owners = Owners::of(&state);
+        let slots = state.records.into_iter().map(|(number, record)| (number, PublicSlot::from(record)));
+        Self { slots: slots.collect(), owners }
+    }
 }
 
 impl Boards {
@@ -30,21 +45,21 @@ impl Boards {
 
     /// Learns a day from what the store has of it, at the task's position.
     pub(super) fn learn(&mut self, day: Day, state: DayState) {
-        let slots = state.records.into_iter().map(|(number, record)| (number, PublicSlot::from(record)));
-        self.days.insert(day, slots.collect());
+        self.days.insert(day, state.into());
         self.fresh.remove(&day);
     }
 
     /// Takes in the `slot_update` that brought the task to its position.
-    pub(super) fn apply(&mut self, update: &RawValue) {
+    pub(super) fn apply(&mut self, update: &Message) {
         self.fresh.clear();
         if self.days.is_empty() {
             return;
         }
-        match PublicChange::read(update) {
+        match PublicChange::read(&update.payload) {
             Ok(PublicChange { day, number, slot }) => {
                 if let Some(known) = self.days.get_mut(&day) {
-                    known.insert(number, slot);
+                    known.slots.insert(number, slot);
+                    known.owners.set(number, update.owned.clone());
                 }
             }
             Err(reason) => {
@@ -67,7 +82,7 @@ impl Boards {
     }
 
     /// The snapshot of a day that was made at this position and moment.
-    pub(super) fn shared(&self, day: Day) -> Option<Arc<RawValue>> {
+    pub(super) fn shared(&self, day: Day) -> Option<Arc<DaySnapshot>> {
         self.fresh.get(&day).cloned()
     }
 
@@ -78,11 +93,13 @@ impl Boards {
         schedule: Option<&Schedule>,
         at: &Position,
         now: StoreTime,
-    ) -> Result<Option<Arc<RawValue>>, Refusal> {
+        terms: OwnTerms,
+    ) -> Result<Option<Arc<DaySnapshot>>, Refusal> {
         let Some(known) = self.days.get(&day) else { return Ok(None) };
-        let payload = raw(event::slots_status_update(self.space, day, schedule, known, at, now))?;
-        self.fresh.insert(day, payload.clone());
-        Ok(Some(payload))
+        let text = event::slots_status_update(self.space, day, schedule, &known.slots, at, now);
+        let snapshot = Arc::new(DaySnapshot::new(text, &known.owners, terms)?);
+        self.fresh.insert(day, snapshot.clone());
+        Ok(Some(snapshot))
     }
 }
 
@@ -92,8 +109,10 @@ pub(super) fn show_once(
     day: Day,
     schedule: Option<&Schedule>,
     state: DayState,
-) -> Result<Arc<RawValue>, Refusal> {
-    let slots: PublicDay =
-        state.records.into_iter().map(|(number, record)| (number, PublicSlot::from(record))).collect();
-    raw(event::slots_status_update(space, day, schedule, &slots, &state.at, state.now))
+    terms: OwnTerms,
+) -> Result<Arc<DaySnapshot>, Refusal> {
+    let (at, now) = (state.at.clone(), state.now);
+    let known = KnownDay::from(state);
+    let text = event::slots_status_update(space, day, schedule, &known.slots, &at, now);
+    DaySnapshot::new(text, &known.owners, terms).map(Arc::new)
 }

@@ -104,7 +104,7 @@ mod tests {
         let slots: Vec<u64> = (1..=slots).collect();
         let json = format!(r#"{{"spazioId":1,"sedeId":1,"date":"2026-11-23","slots":{slots:?}}}"#);
         let payload: Arc<RawValue> = RawValue::from_string(json).unwrap().into();
-        Message { at, kind: MessageKind::Freed, payload, written: None }
+        Message { at, kind: MessageKind::Freed, payload, owned: None, written: None }
     }
 
     fn read(head: Position, freed: u64, messages: Vec<Message>) -> BucketRead {

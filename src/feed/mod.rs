@@ -2,7 +2,8 @@
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
-//!   which days they look at; `boards`: what is known of these; `payload`: what the feed says itself.
+//!   which days they look at; `boards`: what is known of these; `own`: what only the user
+//!   who has a slot is told; `payload`: what the feed says itself.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands;
 //!   `bucket_memory`: what lets a node go on with one through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
@@ -16,6 +17,7 @@ pub mod buckets;
 mod days;
 pub mod follower;
 pub mod heads;
+mod own;
 mod payload;
 pub mod space;
 
@@ -28,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::app::App;
 use crate::domain::refusal::Code;
-use crate::domain::{Day, Position, Refusal, SpaceKey};
+use crate::domain::{Day, Position, Refusal, SpaceKey, UserId};
 use crate::store::{Subscriptions, Topic};
 
 pub(crate) use payload::joined_space;
@@ -41,6 +43,11 @@ pub type MemberId = u64;
 pub trait Member: Send + Sync {
     /// Its name within this node.
     fn id(&self) -> MemberId;
+
+    /// Whose it is, and so which slots are its own; nobody's unless it says so.
+    fn user(&self) -> Option<&UserId> {
+        None
+    }
 
     /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never
     /// misses one event and gets a later one.

@@ -15,6 +15,12 @@ pub struct Board {
     sede_id: u64,
     #[schema(format = Date)]
     date: String,
+    /// The IANA name of the space's time zone.
+    #[schema(example = "Europe/Rome")]
+    time_zone: String,
+    /// The store's time of the read.
+    #[schema(format = DateTime)]
+    timestamp: String,
     /// How many slots the day has.
     count: usize,
     epoch: String,
@@ -29,6 +35,14 @@ pub struct BoardSlot {
     /// Its local start, `HH:MM`.
     #[schema(example = "09:00")]
     orario: String,
+    /// When it starts, UTC: tells two slots apart that start at one local time.
+    #[serde(rename = "startsAt")]
+    #[schema(format = DateTime)]
+    starts_at: String,
+    /// When it ends, UTC.
+    #[serde(rename = "endsAt")]
+    #[schema(format = DateTime)]
+    ends_at: String,
     #[schema(pattern = "^(available|occupied|booked|blocked|past)$")]
     status: String,
     #[schema(example = "Slot disponibile")]
@@ -41,8 +55,23 @@ pub struct BoardSlot {
     expires_at: Option<String>,
     /// While it is occupied: whole minutes until its end, rounded up.
     minutes_remaining: Option<i64>,
-    /// `true` on the caller's own slots.
+    /// `true` on the caller's own slots; only these have the four members that follow.
     mine: Option<bool>,
+    /// While the caller holds it: what to present to book, release or extend it.
+    #[serde(rename = "holdToken")]
+    hold_token: Option<String>,
+    /// While the caller holds it: when the hold began.
+    #[serde(rename = "heldAt")]
+    #[schema(format = DateTime)]
+    held_at: Option<String>,
+    /// While the caller holds it: the latest end that it can be extended to.
+    #[serde(rename = "extendableUntil")]
+    #[schema(format = DateTime)]
+    extendable_until: Option<String>,
+    /// Where the caller booked it: until when the caller can cancel it, `null` for never.
+    #[serde(rename = "cancelUntil")]
+    #[schema(format = DateTime)]
+    cancel_until: Option<String>,
     /// Only for staff: who holds or booked it; a number where the id is one, else text.
     #[schema(value_type = Option<Value>)]
     id_utente: Option<String>,
@@ -117,6 +146,35 @@ pub struct JournalTaken {
     slots: Vec<u16>,
 }
 
+/// What `GET /api/bookings` answers: one's own, or what staff see of a site's day.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum BookingsBody {
+    /// Without `sedeId` and `date`.
+    Own(crate::calls::bookings::BookingsAnswer),
+    /// With `sedeId` and `date`.
+    OfDay(DayBookings),
+}
+
+/// All that is held, booked or blocked on a day of a site; a page of it.
+#[derive(ToSchema)]
+pub struct DayBookings {
+    /// By space and slot, each an entry of a board besides.
+    entries: Vec<DayBooking>,
+    /// What `after` takes for the next page; left out on the last one.
+    next: Option<String>,
+}
+
+/// One slot of a site's day.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct DayBooking {
+    spazio_id: u64,
+    slot_id: u16,
+    #[serde(flatten)]
+    entry: BoardSlot,
+}
+
 /// A space's schedule; what is left out has the default's value.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
@@ -138,6 +196,10 @@ pub struct SpaceRequest {
     /// `"2026-12-25"`, `{"from": "2026-08-10", "to": "2026-08-21"}` or `{"weekday": "sunday"}`; 1,000 at most.
     #[schema(value_type = Option<Vec<Value>>)]
     closures: Option<Vec<()>>,
+    /// How long holds last here and the most that `holdSeconds` may ask for, up to `SLOT_HOLD_MAX`; without it the configured
+    /// duration.
+    #[schema(minimum = 1)]
+    hold_minutes: Option<u16>,
 }
 
 /// The key under which an act's answer is stored.
@@ -164,7 +226,7 @@ pub enum ActRefused {
     /// `space_not_found`, `not_held`
     #[response(status = 404)]
     NotFound(ErrorBody),
-    /// `slot_unavailable`, `hold_limit`; `conflicts` lists the slots
+    /// `slot_unavailable`, `hold_limit`, `too_late`; `conflicts` lists the slots
     #[response(status = 409)]
     Conflict(ErrorBody),
     /// `hold_expired`

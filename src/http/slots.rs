@@ -13,7 +13,7 @@ use super::schemas::{self, ActRefused, IdempotencyHeader, ReadRefused};
 use crate::app::AppState;
 use crate::calls;
 use crate::calls::slots::{SlotRequest, SlotsAnswer, SlotsRequest};
-use crate::calls::update::UpdateRequest;
+use crate::calls::update::{UpdateRequest, UpdatesRequest};
 
 /// Which site's board.
 #[derive(Deserialize, IntoParams)]
@@ -194,7 +194,7 @@ pub async fn extend_slots(
 /// Set a slot as staff.
 #[utoipa::path(
     put, path = "/api/slots/{id}", tag = "slots",
-    params(("id" = u16, Path, description = "The slot's number")),
+    params(("id" = u16, Path, description = "The slot's number"), IdempotencyHeader),
     request_body = UpdateRequest,
     responses((status = 200, body = Success<SlotsAnswer>), ActRefused),
     security(("bearer" = []))
@@ -203,7 +203,27 @@ pub async fn update_slot(
     State(app): State<AppState>,
     Caller(caller): Caller,
     SlotPath(number): SlotPath,
+    IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<UpdateRequest>,
 ) -> ApiResult<SlotsAnswer> {
-    Ok(Success::new(calls::update::update(&app, &caller, number, request).await?))
+    let answer = calls::update::update(&app, &caller, &[number], request, key).await?;
+    Ok(Success::new(answer.of_one_slot()))
+}
+
+/// Set several slots of one day as staff, all or none.
+#[utoipa::path(
+    put, path = "/api/slots", tag = "slots",
+    params(IdempotencyHeader),
+    request_body = UpdatesRequest,
+    responses((status = 200, body = Success<SlotsAnswer>), ActRefused),
+    security(("bearer" = []))
+)]
+pub async fn update_slots(
+    State(app): State<AppState>,
+    Caller(caller): Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(request): Json<UpdatesRequest>,
+) -> ApiResult<SlotsAnswer> {
+    let (slots, update) = request.into_parts();
+    Ok(Success::new(calls::update::update(&app, &caller, &slots, update, key).await?))
 }

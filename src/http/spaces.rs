@@ -7,16 +7,45 @@ use utoipa::IntoParams;
 
 use super::answer::Success;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use super::extract::{Caller, Json, Query, SpacePath};
+use super::extract::{Caller, Json, Query, SpacePath, parse_id};
 use super::outgoing::long_answer;
 use super::schemas::{self, ReadRefused, StaffBodyRefused, StaffRefused};
 use crate::app::AppState;
 use crate::calls;
 use crate::calls::changes::ChangesAnswer;
 use crate::calls::messages::{BoardShownAnswer, ShowBoardRequest};
-use crate::calls::spaces::SpaceAnswer;
+use crate::calls::spaces::{SpaceAnswer, SpacesAnswer};
 use crate::domain::Position;
 use crate::domain::schedule::ScheduleSpec;
+
+/// Which spaces.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct SpacesQuery {
+    /// Only those of this site.
+    #[param(value_type = Option<u64>, minimum = 1)]
+    sede_id: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// The registered spaces, 500 a page.
+#[utoipa::path(
+    get, path = "/api/spaces", tag = "spaces",
+    params(SpacesQuery),
+    responses((status = 200, body = Success<SpacesAnswer>), ReadRefused),
+    security((), ("bearer" = []))
+)]
+pub async fn list_spaces(
+    State(app): State<AppState>,
+    caller: Option<Caller>,
+    Query(query): Query<SpacesQuery>,
+) -> Result<Response, ApiError> {
+    let site = query.sede_id.map(|site| parse_id("sedeId", &site)).transpose()?;
+    let caller = caller.as_ref().map(|Caller(claims)| claims);
+    long_answer(calls::spaces::list_spaces(&app, caller, site, query.after.as_deref()).await?)
+}
 
 /// Register a space, or change its schedule.
 #[utoipa::path(

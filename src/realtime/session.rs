@@ -327,6 +327,10 @@ impl Member for Session {
         self.id
     }
 
+    fn user(&self) -> Option<&UserId> {
+        Some(&self.user)
+    }
+
     fn send(&self, event: &'static str, payload: &RawValue) {
         self.push(event, payload);
     }

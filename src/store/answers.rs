@@ -53,6 +53,25 @@ impl SpaceState {
     }
 }
 
+/// A slot that a user has booked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BookedSlot {
+    /// The space.
+    pub space: SpaceKey,
+    /// The day.
+    pub day: Day,
+    /// The slot.
+    pub slot: SlotNumber,
+    /// Its local start, `HH:MM`.
+    pub label: String,
+    /// When it starts.
+    pub start: StoreTime,
+    /// When it ends.
+    pub end: StoreTime,
+    /// When it was booked; not known of what slotcast 0.1 stored.
+    pub booked_at: Option<StoreTime>,
+}
+
 /// A live hold of one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldSlot {

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 const BYTES: usize = 16;
 
 /// 32 hexadecimal digits that stand for a text.
-pub(super) fn digest_of(text: &str) -> String {
+pub(crate) fn digest_of(text: &str) -> String {
     let whole = digest::digest(&digest::SHA256, text.as_bytes());
     whole.as_ref().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
     SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::telemetry::metrics::Metrics;
 
@@ -24,6 +25,10 @@ const OPERATIONS: &[&str] = &[
     "read_space",
     "read_day",
     "sites_of",
+    "registered_spaces",
+    "schedules_of",
+    "bookings_of",
+    "spaces_on",
     "holds_of",
     "messages_of",
     "read_log",
@@ -120,6 +125,22 @@ impl SlotStore for Measured {
 
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
         self.measure("sites_of", self.store.sites_of(space)).await
+    }
+
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError> {
+        self.measure("registered_spaces", self.store.registered_spaces()).await
+    }
+
+    async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+        self.measure("schedules_of", self.store.schedules_of(spaces)).await
+    }
+
+    async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError> {
+        self.measure("bookings_of", self.store.bookings_of(user, from, to)).await
+    }
+
+    async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError> {
+        self.measure("spaces_on", self.store.spaces_on(site, day)).await
     }
 
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {

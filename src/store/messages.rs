@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 #[cfg(doc)]
 use super::SlotStore;
-use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Owned, Position, SiteId, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// What is heard of a topic.
 #[derive(Clone, Debug)]
@@ -46,6 +46,9 @@ pub struct Message {
     pub kind: MessageKind,
     /// Ready JSON, its shape given by the kind.
     pub payload: Arc<RawValue>,
+    /// Of a [`MessageKind::SlotUpdate`]: who has the slot from then on. For nodes, which tell nobody else. Not known of what
+    /// 0.1 wrote.
+    pub owned: Option<Arc<Owned>>,
     /// When it was written, by the store's clock, where that is known: by this two that say the same are told apart.
     pub written: Option<StoreTime>,
 }

@@ -11,7 +11,7 @@
 pub mod embedded;
 mod answers;
 mod change;
-mod digest;
+pub(crate) mod digest;
 pub mod finding;
 pub mod health;
 pub mod hub;
@@ -25,7 +25,9 @@ pub mod redis;
 pub mod refuse;
 pub mod told;
 
-pub use answers::{ActOutcome, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog};
+pub use answers::{
+    ActOutcome, BookedSlot, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog,
+};
 use async_trait::async_trait;
 pub use change::SpaceChange;
 pub use journal::{JournalBounds, NumberedEntry};
@@ -35,6 +37,7 @@ pub use messages::{
     UserMessage,
 };
 
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{
     Bucket, Day, Position, Refusal, SiteId, SlotAct, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId,
 };
@@ -96,6 +99,19 @@ pub trait SlotStore: Send + Sync + 'static {
 
     /// The sites of all registered spaces with this id, ascending.
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError>;
+
+    /// All registered spaces, by site and number.
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError>;
+
+    /// The schedules of spaces, in the order asked; `None` where nobody registered the space any more.
+    async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError>;
+
+    /// The user's booked slots of the days from one to another, both included, in any order, as far as they are kept. Fails
+    /// while what slotcast 0.1 stored is still being indexed.
+    async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError>;
+
+    /// The spaces of a site that may have anything stored on a day, ascending. Fails as [`Self::bookings_of`].
+    async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError>;
 
     /// The user's live holds, in order of space, day and slot. Those of one bucket are what they were at one instant within
     /// the call; those of different buckets, each at an instant of its own. So each was live within the call, none is there

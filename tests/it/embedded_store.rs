@@ -66,7 +66,7 @@ fn block(in_space: u64, slot: u64) -> SlotAct {
         day: Day::parse("2096-10-02").unwrap(),
         slots: vec![SlotTime { number, start, end: start.plus_millis(1), label: "09:00".into() }],
         revision: None,
-        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
+        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None },
         idempotency: None,
         origin: None,
     }

@@ -729,7 +729,7 @@ async fn a_board_that_is_known_from_events_is_that_of_the_store() {
         &state.state.at,
         state.state.now,
     );
-    let stored: Value = serde_json::from_str(&stored).unwrap();
+    let stored: Value = serde_json::from_str(&stored.json).unwrap();
     assert_eq!(known["slotsStatus"], stored["slotsStatus"]);
     assert_eq!(known["slotsStatus"][3]["price"], 12.5);
 }

@@ -115,7 +115,7 @@ async fn check_all_of_0_1(store: &dyn SlotStore) {
     assert_eq!(store.apply(act(store, &[2], hold("bob")).await).await.unwrap().at.version, 16);
     let swept = store.sweep(space().bucket(), 100).await.unwrap();
     assert_eq!((swept.freed, swept.more), (3, false));
-    let set = |to| SlotActKind::Update { to, data: None };
+    let set = |to| SlotActKind::Update { to, data: None, user: None };
     store.apply(act(store, &[1, 4], set(StaffStatus::Booked)).await).await.unwrap();
     let board = store.read_day(space(), day()).await.unwrap();
     assert!(matches!(&board.records[&number(1)].state, SlotState::Booked { user: Some(_), first_version: 3, .. }));
@@ -223,7 +223,7 @@ async fn an_unreadable_record_in_redis_costs_its_slot_and_staff_mends_it() {
         store.holds_of(&user("ada")).await.unwrap();
         store.sweep(space().bucket(), 100).await.unwrap();
         assert!(!store.sweep(space().bucket(), 100).await.unwrap().more, "{text:?}");
-        let set = SlotActKind::Update { to: StaffStatus::Available, data: None };
+        let set = SlotActKind::Update { to: StaffStatus::Available, data: None, user: None };
         store.apply(act(&store, &[9], set).await).await.unwrap();
         let held = store.apply(act(&store, &[9], hold("bob")).await).await.unwrap();
         assert!(held.hold.is_some());
@@ -256,7 +256,7 @@ async fn an_unreadable_record_in_the_file_costs_its_slot_and_staff_mends_it() {
         store.holds_of(&user("ada")).await.unwrap();
         let swept = store.sweep(space().bucket(), 100).await.unwrap();
         assert_eq!((swept.freed, swept.more), (3, false), "{text:?}");
-        let set = SlotActKind::Update { to: StaffStatus::Available, data: None };
+        let set = SlotActKind::Update { to: StaffStatus::Available, data: None, user: None };
         store.apply(act(&store, &[6, 9], set).await).await.unwrap();
         store.apply(act(&store, &[9], hold("bob")).await).await.unwrap();
         store.read_day(space(), day()).await.unwrap();

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use slotcast::config::{AuthConfig, KeySource};
+use slotcast::domain::{Day, Schedule};
 use slotcast::store::{SpaceChange, SweepBatch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -52,7 +53,10 @@ async fn a_board_shows_every_slot_of_the_day() {
     assert_eq!((&data["idSpazio"], &data["sedeId"], &data["count"]), (&json!(3), &json!(1), &json!(9)));
     assert_eq!((&data["date"], &data["version"]), (&json!(app.tomorrow()), &json!(0)));
     assert!(!data["epoch"].as_str().unwrap().is_empty());
-    let first = json!({"id_slot": 1, "orario": "09:00", "status": "available", "title": "Slot disponibile"});
+    assert_eq!(data["timeZone"], "Europe/Rome");
+    let times = Schedule::default().slots(Day::parse(&app.tomorrow()).unwrap());
+    let first = json!({"id_slot": 1, "orario": "09:00", "startsAt": times[0].start.rfc3339(),
+        "endsAt": times[1].start.rfc3339(), "status": "available", "title": "Slot disponibile"});
     assert_eq!(data["slots"][0], first);
     assert_eq!(data["slots"].as_array().unwrap().len(), 9);
 }
@@ -684,9 +688,11 @@ async fn probes_say_what_stands_in_the_way() {
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods_have_the_one_shape() {
     let app = TestApp::start();
-    for path in ["/api", "/api/", "/api/nothing", "/api/slots", "/nothing"] {
+    for path in ["/api", "/api/", "/api/nothing", "/nothing"] {
         assert_eq!(app.get(path).await.refusal(), refused(404, "not_found"), "{path}");
     }
+    let answer = app.get("/api/slots").await;
+    assert_eq!((answer.refusal(), answer.header("allow")), (refused(405, "not_found"), "PUT"));
     let answer = app.delete("/api/slots/hold", "").await;
     assert_eq!((answer.refusal(), answer.header("allow")), (refused(405, "not_found"), "POST"));
     let answer = app.post("/api/spaces/1/3", "", json!({})).await;

@@ -46,7 +46,7 @@ fn hold(who: &str, token: u8, millis: i64) -> SlotActKind {
 }
 
 fn set(to: StaffStatus) -> SlotActKind {
-    SlotActKind::Update { to, data: None }
+    SlotActKind::Update { to, data: None, user: None }
 }
 
 /// A server with a user whose rights change.
@@ -118,7 +118,8 @@ async fn the_journal_tells_of_what_was_done_and_of_nothing_else() {
             scene.limited().apply(act(slots, hold("a", token, 60_000))).await.unwrap();
         }
         let book = SlotActKind::Book { actor: Actor::User(user("a")), token: None };
-        let release = SlotActKind::Release { actor: Actor::User(user("a")), token: None, booked_by: None };
+        let release =
+            SlotActKind::Release { actor: Actor::User(user("a")), token: None, booked_by: None, cancel_before: None };
         let extend = SlotActKind::Extend { user: user("a"), token: None, millis: 120_000, max_millis: 3_600_000 };
         scene.try_act("hold", act(&[5, 6], hold("b", 5, 60_000))).await;
         scene.try_act("extend", act(&[1, 2], extend)).await;

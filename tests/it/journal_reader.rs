@@ -25,7 +25,7 @@ fn act(in_space: u64) -> SlotAct {
         day: Day::parse("2090-05-05").unwrap(),
         slots: vec![SlotTime { number, start, end: start.plus_millis(1), label: "09:00".into() }],
         revision: None,
-        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None },
+        kind: SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None },
         idempotency: None,
         origin: None,
     }

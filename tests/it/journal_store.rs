@@ -114,11 +114,11 @@ fn book(who: &str) -> SlotActKind {
 }
 
 fn release(actor: Actor, booked_by: Option<Actor>) -> SlotActKind {
-    SlotActKind::Release { actor, token: None, booked_by }
+    SlotActKind::Release { actor, token: None, booked_by, cancel_before: None }
 }
 
 fn set(to: StaffStatus) -> SlotActKind {
-    SlotActKind::Update { to, data: None }
+    SlotActKind::Update { to, data: None, user: None }
 }
 
 impl Scene {
@@ -269,7 +269,7 @@ async fn an_entry_holds_the_most_that_an_act_names(scene: Scene) {
     let slots: Vec<u64> = (1..=32).collect();
     let long = "ü".repeat(64);
     let data = serde_json::from_value(json!({"note": "x".repeat(16_000)})).unwrap();
-    scene.apply(&slots[..1], SlotActKind::Update { to: StaffStatus::Booked, data: Some(data) }, None).await;
+    scene.apply(&slots[..1], SlotActKind::Update { to: StaffStatus::Booked, data: Some(data), user: None }, None).await;
     let origin = origin(&long, Some("amministratore"), Some(&"r".repeat(64)));
     scene.apply(&slots, set(StaffStatus::Available), origin).await;
     let entries = scene.entries_from(1).await;

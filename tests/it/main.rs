@@ -7,6 +7,7 @@
     reason = "a test fails by panicking; clippy does not count helpers of tests as tests"
 )]
 
+mod bookings_api;
 mod documents;
 mod embedded_store;
 mod feed;

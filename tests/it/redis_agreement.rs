@@ -44,9 +44,9 @@ enum Step {
 enum WishKind {
     Hold { user: u8, ends_soon: bool },
     Book { user: Option<u8>, with_token: Option<u8> },
-    Release { user: Option<u8>, with_token: Option<u8>, as_staff: Option<bool> },
+    Release { user: Option<u8>, with_token: Option<u8>, as_staff: Option<bool>, cancels: Option<bool> },
     Extend { user: u8, ends_soon: bool, too_long: bool },
-    Update { to: StaffStatus, data: Option<u8> },
+    Update { to: StaffStatus, data: Option<u8>, user: Option<u8> },
 }
 
 /// How long a hold lasts that ends soon: longer than the steps before the next wait should take, shorter than a wait.
@@ -60,11 +60,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![
         8 => (user.clone(), any::<bool>()).prop_map(|(user, ends_soon)| WishKind::Hold { user, ends_soon }),
         4 => (anyone.clone(), token()).prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
-        4 => (anyone, token(), any::<Option<bool>>())
-            .prop_map(|(user, with_token, as_staff)| WishKind::Release { user, with_token, as_staff }),
+        4 => (anyone, token(), any::<Option<bool>>(), any::<Option<bool>>()).prop_map(
+            |(user, with_token, as_staff, cancels)| WishKind::Release { user, with_token, as_staff, cancels }
+        ),
         3 => (user, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(user, ends_soon, too_long)| WishKind::Extend { user, ends_soon, too_long }),
-        2 => (to, prop::option::of(0..3_u8)).prop_map(|(to, data)| WishKind::Update { to, data }),
+        2 => (to, prop::option::of(0..3_u8), prop::option::of(0..3_u8))
+            .prop_map(|(to, data, user)| WishKind::Update { to, data, user }),
     ];
     let key = prop_oneof![5 => Just(None), 1 => (0..3_u8).prop_map(Some)];
     let act = (1..3_u64, 1..3_u8, 1..16_u8, kind, key).prop_map(|(in_space, on_day, slots, kind, key)| Step::Act {
@@ -120,9 +122,11 @@ fn act_of(
             max_held: Some(MAX_HELD),
         },
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
-        WishKind::Release { user, with_token, as_staff } => {
+        WishKind::Release { user, with_token, as_staff, cancels } => {
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
-            SlotActKind::Release { actor: actor(user), token: with_token.map(token), booked_by }
+            // In time for any slot, or for none.
+            let cancel_before = cancels.map(|in_time| if in_time { 0 } else { i64::from(u32::MAX) * 1_000 });
+            SlotActKind::Release { actor: actor(user), token: with_token.map(token), booked_by, cancel_before }
         }
         WishKind::Extend { user: index, ends_soon, too_long } => SlotActKind::Extend {
             user: user(index),
@@ -130,10 +134,11 @@ fn act_of(
             millis: millis(ends_soon),
             max_millis: if too_long { 1 } else { 60 * MINUTE },
         },
-        WishKind::Update { to, data } => {
+        WishKind::Update { to, data, user: index } => {
             let objects = ["{}", "{\"a\": [1.50,\n 2]}", "{\"note\":\"\\u0041 é/\",\"b\":null}"];
             let data = data.map(|index| SlotData::new(serde_json::from_str(objects[usize::from(index)]).unwrap()));
-            SlotActKind::Update { to, data }
+            let user = index.filter(|_| to == StaffStatus::Booked).map(user);
+            SlotActKind::Update { to, data, user }
         }
     };
     let slot = |n: u64| {

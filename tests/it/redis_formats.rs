@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use slotcast::domain::act::StaffStatus;
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{
-    Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
+    Actor, Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime,
+    UserId,
 };
 use slotcast::store::hub::Watch;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore, RedisSubscriptions};
-use slotcast::store::{ApplyError, NodeReport, Signal, SlotStore, Subscriptions, Topic};
+use slotcast::store::{ApplyError, NodeReport, Signal, SlotStore, SpaceChange, Subscriptions, Topic};
 
 use crate::support::redis::{PlainSubscriptions, RedisServer, store_at};
 
@@ -37,7 +39,7 @@ fn hold(who: &str) -> SlotActKind {
 }
 
 fn block() -> SlotActKind {
-    SlotActKind::Update { to: StaffStatus::Blocked, data: None }
+    SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None }
 }
 
 fn key(name: &str) -> String {
@@ -119,6 +121,86 @@ async fn while_a_node_of_0_1_lives_a_bucket_keeps_its_format_and_moves_afterward
     assert!(matches!(refused, Err(ApplyError::Refused(_))), "{refused:?}");
     let at = store.apply(act(2, hold("bob"))).await.unwrap().at;
     assert_eq!((at.epoch.to_string(), at.version), (before, 43));
+}
+
+#[tokio::test]
+async fn what_0_1_booked_is_indexed_once_all_buckets_have_moved() {
+    let server = RedisServer::start();
+    give_lease_of_0_1(&server, 600);
+    server.cli(&["HSET", &key("epoch"), "epoch", "0123456789abcdef0123456789abcdef", "replid", ""]);
+    // As 0.1 wrote a booking, staff's own booking, and what is blocked.
+    let line = |slot: u64, state: &str, user: &str| {
+        let start = 3_797_000_000_000_u64 + slot * 3_600_000;
+        format!("{state}\n4\n{start}\n{}\n{slot:02}:00\n{user}\n\n\n\n\n{}\n", start + 3_600_000, "4")
+    };
+    for (slot, state, user) in [(1, "b", "ada"), (2, "b", ""), (3, "c", "")] {
+        server.cli(&["HSET", &key("day:1:1:20900505"), &slot.to_string(), &line(slot, state, user)]);
+    }
+    server.cli(&["HSET", &key("head:1:1"), "v", "4"]);
+    let (store, ada) = (server.store(), UserId::new("ada").unwrap());
+    store.report_node(report(), LEASE).await.unwrap();
+    // While nodes of 0.1 act beside, nobody knows.
+    assert!(store.bookings_of(&ada, day(), day()).await.is_err());
+    assert!(store.spaces_on(space().site, day()).await.is_err());
+    store.apply(act(5, hold("ada"))).await.unwrap();
+    store.apply(act(5, SlotActKind::Book { actor: Actor::User(ada.clone()), token: None })).await.unwrap();
+
+    server.cli(&["ZREM", "slotcast:{nodes}:leases", "old"]);
+    wait_for("the indexes of every bucket", async || {
+        store.report_node(report(), LEASE).await.unwrap();
+        store.bookings_of(&ada, day(), day()).await.is_ok()
+    })
+    .await;
+    let booked = async |store: &RedisStore| {
+        let mut booked = store.bookings_of(&ada, day(), day()).await.unwrap();
+        booked.sort_by_key(|slot| slot.slot);
+        booked.into_iter().map(|slot| (slot.slot.get(), slot.label, slot.booked_at.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(booked(&store).await, [(1, "01:00".into(), false), (5, "05:00".into(), false)]);
+    assert_eq!(store.spaces_on(space().site, day()).await.unwrap(), [space().space]);
+    // What is released goes, and what an act of 0.2 leaves is the same entry.
+    let release =
+        SlotActKind::Release { actor: Actor::Anyone, token: None, booked_by: Some(Actor::Anyone), cancel_before: None };
+    store.apply(act(1, release)).await.unwrap();
+    assert_eq!(booked(&server.store()).await, [(5, "05:00".into(), false)]);
+    // `slotcast migrate` fills them again, to no other end.
+    server.store().migrate(|_| {}).await.unwrap();
+    assert_eq!(booked(&store).await, [(5, "05:00".into(), false)]);
+}
+
+#[tokio::test]
+async fn bookings_of_days_past_are_forgotten_as_others_come() {
+    let server = RedisServer::start();
+    let store = server.store();
+    let ada = UserId::new("ada").unwrap();
+    for number in 0..40 {
+        let member = format!("u{number}\n2020-05-05\n1\n1\n1\n1588660000000\n1588663600000\n09:00\n");
+        server.cli(&["ZADD", &key("bookings"), "0", &member]);
+    }
+    for number in 1..=400 {
+        store.apply(act(number, hold("ada"))).await.unwrap();
+        store.apply(act(number, SlotActKind::Book { actor: Actor::User(ada.clone()), token: None })).await.unwrap();
+        let left: usize = server.cli(&["ZCARD", &key("bookings")]).trim().parse().unwrap();
+        if left == usize::try_from(number).unwrap() {
+            return;
+        }
+    }
+    panic!("entries of 2020 are left");
+}
+
+#[tokio::test]
+async fn a_space_that_nodes_of_0_1_could_not_read_is_refused_while_one_lives() {
+    let server = RedisServer::start();
+    give_lease_of_0_1(&server, 600);
+    let store = server.store();
+    let spec = ScheduleSpec { hold_minutes: Some(5), ..ScheduleSpec::default() };
+    assert!(matches!(
+        store.put_space(SpaceChange::new(space(), Some(spec), None).unwrap()).await,
+        Err(ApplyError::Store(_))
+    ));
+    store.put_space(SpaceChange::new(space(), Some(ScheduleSpec::default()), None).unwrap()).await.unwrap();
+    let stored = server.cli(&["HGET", &key("head:1:1"), "j"]);
+    assert!(!stored.contains("holdMinutes"), "{stored}");
 }
 
 #[tokio::test]

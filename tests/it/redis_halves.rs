@@ -57,11 +57,11 @@ fn book(who: &str) -> SlotActKind {
 }
 
 fn release(who: &str) -> SlotActKind {
-    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None }
+    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None, cancel_before: None }
 }
 
 fn block() -> SlotActKind {
-    SlotActKind::Update { to: StaffStatus::Blocked, data: None }
+    SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None }
 }
 
 /// A server with a user whose rights change, and what every board showed.

@@ -86,7 +86,12 @@ async fn one_key_is_one_act_of_its_space_at_once_from_two_nodes() {
         let (first, second) = tokio::join!(one.apply(extension("e")), other.apply(extension("e")));
         assert_eq!(first.unwrap(), second.unwrap(), "round {round}");
         assert_eq!(one.heads(&[Topic::Space(space())]).await.unwrap().remove(0).version, after + 1, "round {round}");
-        let release = SlotActKind::Release { actor: Actor::User(caller.clone()), token: None, booked_by: None };
+        let release = SlotActKind::Release {
+            actor: Actor::User(caller.clone()),
+            token: None,
+            booked_by: None,
+            cancel_before: None,
+        };
         one.apply(act(1, release)).await.unwrap();
     }
 }

@@ -126,7 +126,7 @@ fn book(who: &str) -> SlotActKind {
 }
 
 fn release(who: &str) -> SlotActKind {
-    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None }
+    SlotActKind::Release { actor: Actor::User(user(who)), token: None, booked_by: None, cancel_before: None }
 }
 
 fn extend(who: &str, millis: i64) -> SlotActKind {
@@ -134,7 +134,7 @@ fn extend(who: &str, millis: i64) -> SlotActKind {
 }
 
 fn set(to: StaffStatus) -> SlotActKind {
-    SlotActKind::Update { to, data: None }
+    SlotActKind::Update { to, data: None, user: None }
 }
 
 async fn head(store: &RedisStore, topic: Topic) -> Position {
@@ -589,7 +589,9 @@ async fn what_is_kept_ends_in_its_time_and_versions_never() {
         let kind = key.split("}:").nth(1).and_then(|rest| rest.split(':').next()).unwrap().to_owned();
         let ttl = ttl(key);
         match kind.as_str() {
-            "fence" | "epoch" | "head" | "ends" | "holds" | "user" | "journal" => assert_eq!(ttl, -1, "{key}"),
+            "fence" | "epoch" | "head" | "ends" | "holds" | "places" | "user" | "journal" => {
+                assert_eq!(ttl, -1, "{key}")
+            }
             "log" | "calls" | "mail" => assert!((day_seconds - 60..=day_seconds).contains(&ttl), "{key}"),
             // The days of the journal, and two months: nobody else is named by then.
             "people" => assert!((151 * day_seconds..=152 * day_seconds).contains(&ttl), "{key} in {ttl} s"),
@@ -598,7 +600,7 @@ async fn what_is_kept_ends_in_its_time_and_versions_never() {
         }
         seen.insert(kind);
     }
-    assert_eq!(seen.len(), 13, "{seen:?}");
+    assert_eq!(seen.len(), 14, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -674,7 +676,7 @@ async fn an_event_is_byte_for_byte_what_the_domain_makes() {
     let object = "{\"note\": \"\u{20ac} \\u0041 \\\"/\\\" \u{1f600}\", \"price\": 12345678901234567890.10,\n \"status\": \"mine\", \"a/b\\n\": [ 1,\n 2 ], \"empty\": {}}";
     let data = SlotData::new(serde_json::from_str(object).unwrap());
     let empty = SlotData::new(serde_json::from_str("{}").unwrap());
-    let with = |to, data: &SlotData| SlotActKind::Update { to, data: Some(data.clone()) };
+    let with = |to, data: &SlotData| SlotActKind::Update { to, data: Some(data.clone()), user: None };
     let kinds = [
         hold("a", MINUTE),
         extend("a", 2 * MINUTE),

@@ -30,7 +30,7 @@ struct Wish {
 enum WishKind {
     Hold { user: u8, millis: i64 },
     Book { user: Option<u8>, with_token: Option<u8> },
-    Release { user: Option<u8>, as_staff: Option<bool> },
+    Release { user: Option<u8>, as_staff: Option<bool>, cancel_before: Option<i64> },
     Extend { user: u8, millis: i64 },
     Update { to: StaffStatus, with_data: bool },
 }
@@ -42,7 +42,9 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
         6 => (user.clone(), 1..900_i64).prop_map(|(user, millis)| WishKind::Hold { user, millis }),
         3 => (anyone.clone(), prop_oneof![3 => Just(None), 1 => (0..60_u8).prop_map(Some)])
             .prop_map(|(user, with_token)| WishKind::Book { user, with_token }),
-        3 => (anyone, any::<Option<bool>>()).prop_map(|(user, as_staff)| WishKind::Release { user, as_staff }),
+        3 => (anyone, any::<Option<bool>>(), prop::option::of(0..4_000_i64)).prop_map(|(user, as_staff, cancel_before)| {
+            WishKind::Release { user, as_staff, cancel_before }
+        }),
         2 => (user, 1..900_i64).prop_map(|(user, millis)| WishKind::Extend { user, millis }),
         1 => (prop_oneof![
             Just(StaffStatus::Available),
@@ -141,14 +143,18 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
             max_held: None,
         },
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
-        WishKind::Release { user, as_staff } => {
+        WishKind::Release { user, as_staff, cancel_before } => {
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
-            SlotActKind::Release { actor: actor(user), token: None, booked_by }
+            SlotActKind::Release { actor: actor(user), token: None, booked_by, cancel_before }
         }
         WishKind::Extend { user: index, millis } => {
             SlotActKind::Extend { user: user(index), token: None, millis, max_millis: MAX_MILLIS }
         }
-        WishKind::Update { to, with_data } => SlotActKind::Update { to, data: with_data.then(staff_data) },
+        WishKind::Update { to, with_data } => {
+            // Every other one books for a user.
+            let of = (to == StaffStatus::Booked && wish.slots.is_multiple_of(2)).then(|| user(0));
+            SlotActKind::Update { to, data: with_data.then(staff_data), user: of }
+        }
     };
     SlotAct {
         space: SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(1).unwrap() },

@@ -3,6 +3,7 @@
 pub mod wire;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::{origin_of, parse_day};
 use crate::app::App;
@@ -10,7 +11,8 @@ use crate::auth::Claims;
 use crate::config::HoldConfig;
 use crate::domain::act::{Idempotency, MAX_SLOTS_PER_ACT};
 use crate::domain::{
-    Act, Actor, Code, Day, Refusal, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceKey, Status, StoreTime, UserId,
+    Act, Actor, Code, Day, Refusal, Schedule, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceKey, Status, StoreTime,
+    UserId,
 };
 use crate::spaces::catalog::Resolved;
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
@@ -34,7 +36,7 @@ pub(crate) fn name_slots(request: &SlotsRequest) -> Result<NamedSlots, Refusal> 
     Ok(NamedSlots { space, day, numbers })
 }
 
-fn distinct_ascending(slots: &[SlotNumber]) -> Result<Vec<SlotNumber>, Refusal> {
+pub(super) fn distinct_ascending(slots: &[SlotNumber]) -> Result<Vec<SlotNumber>, Refusal> {
     if !(1..=MAX_SLOTS_PER_ACT).contains(&slots.len()) {
         return Err(Refusal::because(Code::Malformed, format_args!("slots: 1 to {MAX_SLOTS_PER_ACT} numbers")));
     }
@@ -52,10 +54,21 @@ fn fits_a_schedule(slot: SlotNumber) -> bool {
     slot.get() <= SlotNumber::MAX
 }
 
-/// How long a hold is to last, in milliseconds: a whole number of seconds up to the configured duration, which is the
-/// default. Anything else is `bad_hold_seconds`, never clamped.
-pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig) -> Result<i64, Refusal> {
-    let longest = i64::try_from(config.duration.as_secs()).unwrap_or(i64::MAX / 1_000);
+/// Refuses `holdSeconds` that no space takes.
+pub(crate) fn require_seconds(request: &SlotsRequest, config: &HoldConfig) -> Result<(), Refusal> {
+    millis_up_to(request, config.duration.max(config.max)).map(drop)
+}
+
+/// How long a hold is to last, in milliseconds: a whole number of seconds up to the space's duration, or else the configured
+/// one, which is the default. Anything else is `bad_hold_seconds`, never clamped.
+pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig, schedule: &Schedule) -> Result<i64, Refusal> {
+    let of_space = schedule.spec().hold_minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
+    // A bound that was lowered since holds for a space that was registered before.
+    millis_up_to(request, of_space.map_or(config.duration, |of_space| of_space.min(config.max)))
+}
+
+fn millis_up_to(request: &SlotsRequest, longest: Duration) -> Result<i64, Refusal> {
+    let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX / 1_000);
     let seconds = match &request.hold_seconds {
         None => Some(longest),
         Some(value) => value.as_i64().filter(|seconds| (1..=longest).contains(seconds)),
@@ -123,31 +136,33 @@ pub(super) struct Applied {
     pub slots: Vec<SlotTime>,
 }
 
-/// Resolves the slots and acts on them, again when the space changed in between.
+/// Resolves the slots and acts on them, again when the space changed in between. `kind` says what is to be done by the space's
+/// schedule.
 pub(super) async fn apply(
     app: &App,
     caller: &Claims,
     named: &NamedSlots,
-    kind: SlotActKind,
     idempotency: Option<Idempotency>,
+    kind: impl Fn(&Schedule) -> Result<SlotActKind, Refusal>,
 ) -> Result<Applied, Refusal> {
     let origin = origin_of(caller);
     for _ in 0..ATTEMPTS {
         let resolved = app.catalog.resolve(named.space).await?;
-        let slots = match resolve_slots(app, &resolved, named) {
+        let slots = resolve_slots(app, &resolved, named);
+        let (kind, slots) = match kind(&resolved.schedule).and_then(|kind| Ok((kind, slots?))) {
             // Memory may be old: only what was read just now may refuse.
             Err(_) if !resolved.fresh => {
                 app.catalog.forget(named.space);
                 continue;
             }
-            slots => slots?,
+            judged => judged?,
         };
         let act = SlotAct {
             space: named.space,
             day: named.day,
             slots: slots.clone(),
             revision: resolved.revision,
-            kind: kind.clone(),
+            kind,
             idempotency: idempotency.clone(),
             origin: Some(origin.clone()),
         };
@@ -214,7 +229,6 @@ pub(super) fn free_status(slots: &[SlotTime], now: StoreTime) -> Status {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use super::*;
     use crate::auth::Role;
@@ -234,6 +248,7 @@ mod tests {
             timer_interval: None,
             max_holds: None,
             max_held: None,
+            cancel_until: None,
             freed_to: FreedTo::Everyone,
         }
     }
@@ -263,7 +278,7 @@ mod tests {
 
     #[test]
     fn hold_seconds_are_judged_and_never_clamped() {
-        let millis = |rest: &str| hold_millis(&request("[1]", rest), &holds());
+        let millis = |rest: &str| hold_millis(&request("[1]", rest), &holds(), &Schedule::default());
         assert_eq!(millis(""), Ok(900_000));
         assert_eq!(millis(r#", "holdSeconds": null"#), Ok(900_000));
         assert_eq!(millis(r#", "holdSeconds": 1"#), Ok(1_000));

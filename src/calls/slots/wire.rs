@@ -25,7 +25,7 @@ pub struct SlotsRequest {
     /// 1 to 32 distinct numbers, in any order.
     #[schema(value_type = Vec<u16>, min_items = 1, max_items = 32)]
     pub slots: Vec<SlotNumber>,
-    /// Hold and extend: a whole number from 1 to the configured duration, which is the default.
+    /// Hold and extend: a whole number from 1 to the duration of the space or else of the configuration, which is the default.
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub hold_seconds: Option<Value>,
     /// Book, release and extend: only if the hold is still the one with this token.
@@ -60,7 +60,7 @@ pub struct SlotRequest {
     /// The local day, `YYYY-MM-DD`.
     #[schema(format = Date)]
     pub date: String,
-    /// Hold and extend: a whole number from 1 to the configured duration, which is the default.
+    /// Hold and extend: a whole number from 1 to the duration of the space or else of the configuration, which is the default.
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub hold_seconds: Option<Value>,
     /// Book, release and extend: only if the hold is still the one with this token.

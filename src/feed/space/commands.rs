@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::{Command, SpaceTask, Watcher};
 use crate::domain::refusal::Code;
 use crate::domain::{Day, Position, Refusal};
+use crate::feed::own::{DaySnapshot, OwnUpdate, bytes_to};
 use crate::feed::payload::joined_space;
 use crate::feed::{Interest, Joined, Member, MemberId};
 use crate::store::refuse::unavailable;
@@ -20,7 +20,7 @@ const COMMANDS_AT_ONCE: usize = 256;
 /// What a socket is to be sent after `joined_space`.
 enum Prepared {
     Nothing,
-    Snapshot(Arc<RawValue>),
+    Snapshot(Arc<DaySnapshot>),
     Replay(Vec<Message>),
 }
 
@@ -117,7 +117,7 @@ impl SpaceTask {
         }
         if let Some(since) = &interest.since
             && let Some((replay, at)) = self.read_replay(member, since).await?
-            && member.admits_replay(replay.len(), bytes_of(&replay))
+            && member.admits_replay(replay.len(), bytes_of(&replay, member))
         {
             if interest.day.is_some() {
                 // What came with the replay may have made it forgotten, and the day's slot starts follow from it.
@@ -136,7 +136,7 @@ impl SpaceTask {
             None => self.today().await?,
         };
         let shown = if is_ahead { self.read_snapshot(day).await? } else { self.snapshot(day).await? };
-        Ok((Prepared::Snapshot(shown.payload), shown.at))
+        Ok((Prepared::Snapshot(shown.snapshot), shown.at))
     }
 
     /// The missed updates and where they lead, or `None` when they are not all in the log, or not all that was missed is an update.
@@ -156,7 +156,7 @@ impl SpaceTask {
                     if !is_more {
                         break;
                     }
-                    if !member.admits_replay(0, bytes_of(&messages)) {
+                    if !member.admits_replay(0, bytes_of(&messages, member)) {
                         return Ok(None);
                     }
                 }
@@ -178,13 +178,14 @@ impl SpaceTask {
         let metrics = &self.feed.shared().app.metrics;
         match prepared {
             Prepared::Nothing => {}
-            Prepared::Snapshot(payload) => {
-                watcher.member.send("slots_status_update", &payload);
+            Prepared::Snapshot(snapshot) => {
+                snapshot.send_to(watcher.member.as_ref());
                 metrics.feed_snapshots.inc();
                 metrics.count_event_out("slots_status_update", 1);
             }
             Prepared::Replay(messages) => {
-                messages.iter().for_each(|message| watcher.member.send("slot_update", &message.payload));
+                let terms = self.own_terms();
+                messages.iter().for_each(|message| OwnUpdate::new(message, terms).send_to(watcher.member.as_ref()));
                 metrics.count_event_out("slot_update", messages.len() as u64);
             }
         }
@@ -204,8 +205,8 @@ pub(super) fn refuse_waiting(commands: &mut mpsc::UnboundedReceiver<Command>) {
     }
 }
 
-fn bytes_of(messages: &[Message]) -> usize {
-    messages.iter().map(|message| message.payload.get().len()).sum()
+fn bytes_of(messages: &[Message], member: &Arc<dyn Member>) -> usize {
+    messages.iter().map(|message| bytes_to(message, member.as_ref())).sum()
 }
 
 fn not_joined() -> Refusal {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::snapshots::random_step;
 use super::{FAN_OUT_CHUNK, Pace, ROOM_AFTER, SPREAD, SpaceTask, Watcher};
 use crate::feed::follower::{Heard, Step};
+use crate::feed::own::{OwnUpdate, bytes_to};
 use crate::feed::payload::age_of;
 use crate::store::{Message, MessageKind, ShowBoard};
 
@@ -35,9 +36,9 @@ impl SpaceTask {
     async fn deliver(&mut self, message: &Message, pace: Pace) {
         match message.kind {
             MessageKind::SlotUpdate => {
-                self.boards.apply(&message.payload);
+                self.boards.apply(message);
                 if pace == Pace::Burst {
-                    self.put_behind_without_room(message.payload.get().len());
+                    self.put_behind_without_room(message);
                 }
                 self.send_to_room(message).await;
             }
@@ -55,10 +56,10 @@ impl SpaceTask {
 
     /// What was missed comes all at once: a member who reads as fast as ever gets a snapshot of where it leads instead of
     /// being closed for the burst.
-    fn put_behind_without_room(&mut self, bytes: usize) {
+    fn put_behind_without_room(&mut self, message: &Message) {
         let hears = |watcher: &Watcher| !watcher.is_behind && watcher.ahead.is_none();
         for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| hears(watcher)) {
-            if !watcher.member.has_room(bytes) {
+            if !watcher.member.has_room(bytes_to(message, watcher.member.as_ref())) {
                 watcher.is_behind = true;
                 self.snapshots.entry(Instant::now() + ROOM_AFTER + random_step(SPREAD)).or_default().push(*id);
             }
@@ -67,12 +68,13 @@ impl SpaceTask {
 
     async fn send_to_room(&mut self, message: &Message) {
         let mut recipients = 0;
+        let mut update = OwnUpdate::new(message, self.own_terms());
         for watcher in self.watchers.values_mut().filter(|watcher| !watcher.is_behind) {
             if let Some(ahead) = watcher.ahead {
                 watcher.ahead = Some(ahead).filter(|ahead| *ahead > message.at.version);
                 continue;
             }
-            watcher.member.send("slot_update", &message.payload);
+            update.send_to(watcher.member.as_ref());
             recipients += 1;
             if recipients % FAN_OUT_CHUNK == 0 {
                 tokio::task::yield_now().await;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::SpaceTask;
 use super::batch::Batch;
 use crate::domain::refusal::Code;
-use crate::domain::{Day, Position, Refusal, Schedule, StoreTime};
+use crate::domain::{Day, OwnTerms, Position, Refusal, Schedule, StoreTime};
+use crate::feed::own::DaySnapshot;
 use crate::feed::{MemberId, boards};
 use crate::spaces::catalog::Board;
 use crate::store::Topic;
@@ -32,7 +32,7 @@ const NEAR: u64 = 16;
 /// A snapshot, and the position that it shows.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
-    pub(super) payload: Arc<RawValue>,
+    pub(super) snapshot: Arc<DaySnapshot>,
     pub(super) at: Position,
 }
 
@@ -42,7 +42,7 @@ impl SpaceTask {
         let known = self.boards.shared(day);
         let known = if known.is_none() && self.is_current() { self.show(day)? } else { known };
         match known {
-            Some(payload) => Ok(Shown { payload, at: self.follower.at().clone() }),
+            Some(snapshot) => Ok(Shown { snapshot, at: self.follower.at().clone() }),
             None => self.read_snapshot(day).await,
         }
     }
@@ -61,8 +61,9 @@ impl SpaceTask {
                 continue;
             }
             if at != *self.follower.at() {
-                let payload = boards::show_once(self.space, day, schedule.as_deref(), state)?;
-                let shown = Shown { payload, at };
+                let terms = self.own_terms();
+                let snapshot = boards::show_once(self.space, day, schedule.as_deref(), state, terms)?;
+                let shown = Shown { snapshot, at };
                 self.batch.ahead.insert(day, shown.clone());
                 return Ok(shown);
             }
@@ -70,8 +71,8 @@ impl SpaceTask {
             // Only now: a change of the schedule on the way there made the task forget what it knew.
             self.learn(schedule);
             self.boards.learn(day, state);
-            if let Some(payload) = self.show(day)? {
-                return Ok(Shown { payload, at });
+            if let Some(snapshot) = self.show(day)? {
+                return Ok(Shown { snapshot, at });
             }
         }
         Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
@@ -89,9 +90,15 @@ impl SpaceTask {
     }
 
     /// The snapshot of a day that the task knows.
-    fn show(&mut self, day: Day) -> Result<Option<Arc<RawValue>>, Refusal> {
+    fn show(&mut self, day: Day) -> Result<Option<Arc<DaySnapshot>>, Refusal> {
         let now = self.store_now().max(self.batch.begun);
-        self.boards.show(day, self.schedule.as_deref(), self.follower.at(), now)
+        let terms = self.own_terms();
+        self.boards.show(day, self.schedule.as_deref(), self.follower.at(), now, terms)
+    }
+
+    /// What users are told of their own slots.
+    pub(super) fn own_terms(&self) -> OwnTerms {
+        self.feed.shared().app.config.holds.own_terms()
     }
 
     /// Whether a board that the task knows may be shown: a board depends on the time, too.
@@ -229,7 +236,7 @@ impl SpaceTask {
         let ahead = self.ahead_at(&shown.at);
         for id in members {
             if let Some(watcher) = self.watchers.get_mut(id) {
-                watcher.member.send("slots_status_update", &shown.payload);
+                shown.snapshot.send_to(watcher.member.as_ref());
                 watcher.is_behind = false;
                 watcher.ahead = ahead;
             }
@@ -265,7 +272,7 @@ impl SpaceTask {
     fn send_board(&mut self, members: &[MemberId], shown: &Shown) {
         let ahead = self.ahead_at(&shown.at);
         for watcher in members.iter().filter_map(|id| self.watchers.get(id)) {
-            watcher.member.send("slots_status_update", &shown.payload);
+            shown.snapshot.send_to(watcher.member.as_ref());
         }
         if ahead.is_some() {
             members.iter().for_each(|id| {

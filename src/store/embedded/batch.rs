@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::tables::{HeadRow, Tables, TopicKey, day_key, parse_slot, slot_key, topic_key};
-use crate::domain::event::slot_update;
+use crate::domain::event::{slot_update, to_json};
 use crate::domain::rule::Change;
 use crate::domain::slot::SlotState;
-use crate::domain::{Day, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
+use crate::domain::{Day, Owned, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
 use crate::store::{FreedSlots, JournalBounds, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
 
 /// The transaction of a batch of jobs. What jobs announce is heard only after the commit.
@@ -91,6 +92,17 @@ impl<'txn> Batch<'txn> {
         kind: MessageKind,
         payload: impl FnOnce(&Position) -> String,
     ) -> Result<Position, Failure> {
+        self.append_owned(topic, kind, None, payload)
+    }
+
+    /// The same of a message that nodes are told the owner of a slot with.
+    fn append_owned(
+        &mut self,
+        topic: Topic,
+        kind: MessageKind,
+        owned: Option<Owned>,
+        payload: impl FnOnce(&Position) -> String,
+    ) -> Result<Position, Failure> {
         let key @ (tag, first, second) = topic_key(topic);
         let (last_version, last_change, first_kept) = self.head_row(key)?;
         let first_kept = self.drop_ended_log(key, (last_version, last_change, first_kept))?;
@@ -98,7 +110,7 @@ impl<'txn> Batch<'txn> {
         let payload = raw_json(payload(&at))?;
 
         let now = self.now.as_millis();
-        let kind_text = kind_json(kind)?;
+        let kind_text = to_json(&LogKind::new(kind, owned.as_ref()));
         let tables = self.write();
         if first_kept == at.version {
             tables.log_ends.insert((now.saturating_add(KEEP_MILLIS), tag, first, second), ())?;
@@ -109,7 +121,8 @@ impl<'txn> Batch<'txn> {
             tables.log.remove((tag, first, second, version))?;
         }
         tables.heads.insert(key, (at.version, now, keep_from))?;
-        self.announce(topic, Message { at: at.clone(), kind, payload, written: None });
+        let owned = owned.map(Arc::new);
+        self.announce(topic, Message { at: at.clone(), kind, payload, owned, written: None });
         Ok(at)
     }
 
@@ -148,12 +161,13 @@ impl<'txn> Batch<'txn> {
         change: &Change,
     ) -> Result<Position, Failure> {
         let now = self.now;
-        let at = self.append(Topic::Space(place.space), MessageKind::SlotUpdate, |at| {
+        let owned = Owned::of(&change.state, change.slot.start);
+        let at = self.append_owned(Topic::Space(place.space), MessageKind::SlotUpdate, owned, |at| {
             slot_update(place.space, place.day, change, at, now)
         })?;
         let number = change.slot.number;
         if let Some(old) = records.remove(&number) {
-            self.forget_hold(place, number, &old)?;
+            self.forget_taken(place, number, &old)?;
         }
         let record = record_of(change, &at);
         self.store_record(place, number, &record)?;
@@ -166,7 +180,7 @@ impl<'txn> Batch<'txn> {
         let SpaceKey { space, site } = place.space;
         let freed = FreedSlots { space, site, date: place.day, slots };
         let topic = Topic::Bucket(place.space.bucket());
-        self.append(topic, MessageKind::Freed, |_| crate::domain::event::to_json(&freed))?;
+        self.append(topic, MessageKind::Freed, |_| to_json(&freed))?;
         Ok(())
     }
 
@@ -192,11 +206,23 @@ impl<'txn> Batch<'txn> {
             tables.hold_ends.insert((bucket, hold.until.as_millis(), site, space, day, slot), ())?;
             tables.user_holds.insert((hold.user.as_str(), site, space, day, slot), ())?;
         }
+        if let Some(user) = booker_of(record) {
+            tables.user_bookings.insert((user.as_str(), day, site, space, slot), ())?;
+        }
         Ok(())
     }
 
+    /// Takes the hold or the booking of a record out of the indexes.
+    pub(super) fn forget_taken(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
+        if let Some(user) = booker_of(old) {
+            let (site, space, day, slot) = slot_key(place.space, place.day, number);
+            self.write().user_bookings.remove((user.as_str(), day, site, space, slot))?;
+        }
+        self.forget_hold(place, number, old)
+    }
+
     /// Takes the hold of a record out of the indexes.
-    pub(super) fn forget_hold(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
+    fn forget_hold(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
         let SlotState::Held(hold) = &old.state else { return Ok(()) };
         let (site, space, day, slot) = slot_key(place.space, place.day, number);
         let bucket = place.space.bucket().get();
@@ -268,6 +294,14 @@ pub(super) fn oldest_kept_day(now: StoreTime) -> i32 {
     day_key(oldest.into())
 }
 
+/// The user who has booked a slot.
+pub(super) fn booker_of(record: &SlotRecord) -> Option<&UserId> {
+    match &record.state {
+        SlotState::Booked { user, .. } => user.as_ref(),
+        _ => None,
+    }
+}
+
 fn record_of(change: &Change, at: &Position) -> SlotRecord {
     let mut state = change.state.clone();
     state.fill_first(&at.epoch, at.version);
@@ -281,6 +315,26 @@ pub(super) fn raw_json(json: String) -> Result<Arc<RawValue>, Failure> {
     Ok(raw.into())
 }
 
-fn kind_json(kind: MessageKind) -> Result<String, Failure> {
-    serde_json::to_string(&kind).map_err(|error| Failure::BadRow(error.to_string()))
+/// What a log says of a message besides its payload: its kind by itself, or with who has the slot.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum LogKind<O> {
+    Plain(MessageKind),
+    Owned { kind: MessageKind, owned: O },
+}
+
+impl<O> LogKind<O> {
+    fn new(kind: MessageKind, owned: Option<O>) -> Self {
+        match owned {
+            None => LogKind::Plain(kind),
+            Some(owned) => LogKind::Owned { kind, owned },
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (MessageKind, Option<O>) {
+        match self {
+            LogKind::Plain(kind) => (kind, None),
+            LogKind::Owned { kind, owned } => (kind, Some(owned)),
+        }
+    }
 }

@@ -96,7 +96,7 @@ fn forget_slots(batch: &mut Batch<'_>, place: Place) -> Result<(), Failure> {
         rows.push((key.value(), parse_slot(record.value()).unwrap_or_else(SlotRecord::unreadable)));
     }
     for (key, record) in rows {
-        batch.forget_hold(place, number_of(key.3)?, &record)?;
+        batch.forget_taken(place, number_of(key.3)?, &record)?;
         batch.write().slots.remove(key)?;
     }
     Ok(())

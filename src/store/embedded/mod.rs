@@ -53,10 +53,12 @@ use self::writer::{Queue, Writer};
 use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, Migration, NodeReport, NumberedEntry,
-    Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, JournalBounds, LogRead, Migration, NodeReport,
+    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions, SweepBatch, Topic,
+    UserBacklog,
 };
 use crate::clock as clock_of_process;
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// How long a read waits for a file that is being opened again.
@@ -253,6 +255,24 @@ impl SlotStore for EmbeddedStore {
 
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
         self.read(|snapshot| snapshot.sites_of(space)).await
+    }
+
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError> {
+        self.read_long(Snapshot::registered_spaces).await
+    }
+
+    async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+        let spaces = spaces.to_vec();
+        self.read_long(move |snapshot| snapshot.schedules_of(&spaces)).await
+    }
+
+    async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError> {
+        let user = user.clone();
+        self.read_long(move |snapshot| snapshot.bookings_of(&user, from, to)).await
+    }
+
+    async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError> {
+        self.read_long(move |snapshot| snapshot.spaces_on(site, day)).await
     }
 
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {

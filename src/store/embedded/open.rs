@@ -12,9 +12,12 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, WriteTransaction};
 
+use super::batch::booker_of;
 use super::failure::Failure;
 use super::mark::Mark;
-use super::tables::{COMMITS, FORMAT, HEADS, HOLD_ENDS, LOG, LOG_ENDS, META, OLDEST_FORMAT, SLOTS, Tables, parse_slot};
+use super::tables::{
+    COMMITS, FORMAT, HEADS, HOLD_ENDS, LOG, LOG_ENDS, META, OLDEST_FORMAT, SLOTS, Tables, USER_BOOKINGS, parse_slot,
+};
 use super::trial::TrialBackend;
 use crate::domain::StoreTime;
 use crate::domain::slot::SlotState;
@@ -214,6 +217,7 @@ fn fill_file(file: &Path) -> Result<(), Failure> {
     Tables::open(&transaction)?;
     transaction.open_table(COMMITS)?.insert((), 0)?;
     transaction.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    index_bookings(&transaction)?;
     transaction.commit()?;
     Ok(database.close()?)
 }
@@ -291,10 +295,10 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
     let identity = identity_of(&fs::metadata(file).map_err(StorageError::Io)?);
     let transaction = database.begin_write()?;
     let commits = read_commits(&transaction)?;
-    let (stored_epoch, stored_identity, format) = {
+    let (stored_epoch, stored_identity, format, indexed) = {
         let meta = transaction.open_table(META)?;
         let text = |key| -> Result<Option<String>, Failure> { Ok(meta.get(key)?.map(|row| row.value().to_owned())) };
-        (text("epoch")?, text("identity")?, text("format")?)
+        (text("epoch")?, text("identity")?, text("format")?, text("bookings")?)
     };
     let shortened = shorten_holds(&transaction, crate::clock::wall())?;
     // A mark that is behind is left by a power cut; one that is ahead, or missing, proves nothing. A board that changes without
@@ -304,16 +308,19 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
         && mark.is_some_and(|mark| mark <= commits);
     let has_newest_format = format.as_deref() == Some(FORMAT.to_string().as_str());
     match stored_epoch {
-        Some(epoch) if proved && has_newest_format => {
+        Some(epoch) if proved && has_newest_format && indexed.is_some() => {
             transaction.abort()?;
             Ok(Continued { epoch: epoch.into(), commits, was_moved: false })
         }
         Some(epoch) if proved => {
-            move_to_newest(&transaction)?;
+            if !has_newest_format {
+                move_to_newest(&transaction)?;
+            }
+            index_bookings(&transaction)?;
             let commits = commits + 1;
             transaction.open_table(COMMITS)?.insert((), commits)?;
             transaction.commit()?;
-            Ok(Continued { epoch: epoch.into(), commits, was_moved: true })
+            Ok(Continued { epoch: epoch.into(), commits, was_moved: !has_newest_format })
         }
         stored => {
             if stored.is_some() {
@@ -328,6 +335,7 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
             if !has_newest_format {
                 move_to_newest(&transaction)?;
             }
+            index_bookings(&transaction)?;
             let commits = commits + 1;
             transaction.open_table(COMMITS)?.insert((), commits)?;
             transaction.commit()?;
@@ -374,6 +382,28 @@ fn move_to_newest(transaction: &WriteTransaction) -> Result<(), Failure> {
         format = FORMAT,
         "moved the data file to a new format: versions of slotcast before 0.2 cannot use it any more"
     );
+    Ok(())
+}
+
+/// Fills the index of bookings, which files of 0.1 do not have, once.
+fn index_bookings(transaction: &WriteTransaction) -> Result<(), Failure> {
+    if transaction.open_table(META)?.insert("bookings", "indexed")?.is_some() {
+        return Ok(());
+    }
+    let (slots, mut bookings) = (transaction.open_table(SLOTS)?, transaction.open_table(USER_BOOKINGS)?);
+    let mut count = 0_u64;
+    for row in slots.iter()? {
+        let (key, record) = row?;
+        let (site, space, day, slot) = key.value();
+        let record = parse_slot(record.value());
+        if let Some(user) = record.as_ref().and_then(booker_of) {
+            bookings.insert((user.as_str(), day, site, space, slot), ())?;
+            count += 1;
+        }
+    }
+    if count > 0 {
+        tracing::info!(bookings = count, "indexed the bookings that slotcast 0.1 stored");
+    }
     Ok(())
 }
 

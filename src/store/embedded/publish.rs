@@ -74,7 +74,7 @@ fn show_board(batch: &mut Batch<'_>, space: SpaceKey, day: Day) -> Result<(), Fa
 }
 
 fn announce_unkept(batch: &mut Batch<'_>, topic: Topic, kind: MessageKind, payload: String) -> Result<(), Failure> {
-    let message = Message { at: batch.head(topic)?, kind, payload: raw_json(payload)?, written: None };
+    let message = Message { at: batch.head(topic)?, kind, payload: raw_json(payload)?, owned: None, written: None };
     batch.announce(topic, message);
     Ok(())
 }

@@ -5,18 +5,23 @@ use std::sync::Arc;
 use redb::{ReadTransaction, ReadableTable};
 
 use super::Shared;
-use super::batch::{Place, log_has_ended, raw_json, read_day, read_head};
+use super::batch::{LogKind, Place, log_has_ended, oldest_kept_day, raw_json, read_day, read_head};
 use super::failure::Failure;
 use super::publish::read_user;
 use super::spaces::{read_revision, read_schedule, read_taken};
 use super::tables::{
-    HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_HOLDS, USER_LOG, USERS, day_of, number_of, open_for_reading, parse,
-    parse_slot, read_slot, space_of, topic_key, user_range,
+    DAYS, HEADS, LOG, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USERS, booking_range, day_key,
+    day_of, number_of, open_for_reading, parse, parse_slot, read_slot, space_of, topic_key, user_range,
 };
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::slot::SlotState;
-use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{
+    Bucket, Day, Owned, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, StoreTime, UserId,
+};
 use crate::store::health::StoreHealth;
-use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic, UserBacklog};
+use crate::store::{
+    BookedSlot, DayState, HeldSlot, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic, UserBacklog,
+};
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -84,6 +89,56 @@ impl Snapshot {
             sites.push(space_of(site, space)?.site);
         }
         Ok(sites)
+    }
+
+    pub(super) fn registered_spaces(&self) -> Result<Vec<SpaceKey>, Failure> {
+        let mut spaces = Vec::new();
+        for row in open_for_reading(&self.transaction, REGISTERED)?.iter()? {
+            let (space, site) = row?.0.value();
+            spaces.push(space_of(site, space)?);
+        }
+        spaces.sort_by_key(|space| (space.site, space.space));
+        Ok(spaces)
+    }
+
+    pub(super) fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, Failure> {
+        let table = open_for_reading(&self.transaction, SPACES)?;
+        spaces.iter().map(|space| read_schedule(&table, *space)).collect()
+    }
+
+    pub(super) fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, Failure> {
+        let from = from.max(day_of(oldest_kept_day(self.now))?);
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let user_bookings = open_for_reading(&self.transaction, USER_BOOKINGS)?;
+        let slots = open_for_reading(&self.transaction, SLOTS)?;
+        let mut booked = Vec::new();
+        for row in user_bookings.range(booking_range(user, from, to))? {
+            let (_, day, site, space, number) = row?.0.value();
+            let Some(record) = read_slot(&slots, (site, space, day, number))? else { continue };
+            let SlotState::Booked { booked_at, .. } = record.state else { continue };
+            booked.push(BookedSlot {
+                space: space_of(site, space)?,
+                day: day_of(day)?,
+                slot: number_of(number)?,
+                label: record.label,
+                start: record.start,
+                end: record.end,
+                booked_at,
+            });
+        }
+        Ok(booked)
+    }
+
+    pub(super) fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, Failure> {
+        let (day, site) = (day_key(day), site.get());
+        if day < oldest_kept_day(self.now) {
+            return Ok(Vec::new());
+        }
+        let days = open_for_reading(&self.transaction, DAYS)?;
+        let spaces = days.range((day, site, 0)..=(day, site, u64::MAX))?;
+        spaces.map(|row| Ok(space_of(site, row?.0.value().2)?.space)).collect()
     }
 
     /// The holds of a user that were live when the caller asked, at `asked`, and those that began or were extended since. By
@@ -157,10 +212,12 @@ impl Snapshot {
             let (key, row) = row?;
             let (kind, payload) = row.value();
             bytes += payload.len();
+            let (kind, owned) = parse::<LogKind<Arc<Owned>>>(kind, "log", key.value())?.into_parts();
             messages.push(Message {
                 at: self.position(key.value().3),
-                kind: parse(kind, "log", key.value())?,
+                kind,
                 payload: raw_json(payload.to_owned())?,
+                owned,
                 written: None,
             });
             if bytes >= LOG_PORTION {

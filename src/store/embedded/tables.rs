@@ -27,7 +27,10 @@ pub(super) const COMMITS: TableDefinition<(), u64> = TableDefinition::new("commi
 /// is above the version. Never deleted, so that no version is taken twice.
 pub(super) const HEADS: TableDefinition<TopicKey, HeadRow> = TableDefinition::new("heads");
 
-/// Topic and version: the message's kind as a JSON string, and its payload as JSON.
+/// Topic and version: the message's kind as a JSON string, or an object of `kind` and `owned` (an [`Owned`]) where nodes are
+/// told who has a slot; and its payload as JSON.
+///
+/// [`Owned`]: crate::domain::Owned
 pub(super) const LOG: TableDefinition<(u8, u64, u64, u64), (&str, &str)> = TableDefinition::new("log");
 
 /// When a log may have ended, and whose: looked at then, and moved on when the topic has changed since.
@@ -50,6 +53,9 @@ pub(super) const HOLD_ENDS: TableDefinition<(u8, i64, u64, u64, i32, u16), ()> =
 
 /// User, site, space, day, slot of every stored hold, live or ended.
 pub(super) const USER_HOLDS: TableDefinition<(&str, u64, u64, i32, u16), ()> = TableDefinition::new("user_holds");
+
+/// User, day, site, space, slot of every slot that a user has booked.
+pub(super) const USER_BOOKINGS: TableDefinition<BookingKey, ()> = TableDefinition::new("user_bookings");
 
 /// Caller and the digest of an `Idempotency-Key`: the answer, as JSON.
 pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("answers");
@@ -88,6 +94,9 @@ pub(super) type HeadRow = (u64, i64, u64);
 /// Site, space, day, slot.
 pub(super) type SlotKey = (u64, u64, i32, u16);
 
+/// User, day, site, space, slot.
+pub(super) type BookingKey = (&'static str, i32, u64, u64, u16);
+
 /// All tables, opened for writing.
 pub(super) struct Tables<'txn> {
     pub(super) heads: Table<'txn, TopicKey, HeadRow>,
@@ -99,6 +108,7 @@ pub(super) struct Tables<'txn> {
     pub(super) days: Table<'txn, (i32, u64, u64), ()>,
     pub(super) hold_ends: Table<'txn, (u8, i64, u64, u64, i32, u16), ()>,
     pub(super) user_holds: Table<'txn, (&'static str, u64, u64, i32, u16), ()>,
+    pub(super) user_bookings: Table<'txn, BookingKey, ()>,
     pub(super) answers: Table<'txn, (&'static str, &'static str), &'static str>,
     pub(super) answer_ends: Table<'txn, (i64, &'static str, &'static str), ()>,
     pub(super) answer_order: Table<'txn, (&'static str, u8, i64, &'static str), ()>,
@@ -123,6 +133,7 @@ impl<'txn> Tables<'txn> {
             days: transaction.open_table(DAYS)?,
             hold_ends: transaction.open_table(HOLD_ENDS)?,
             user_holds: transaction.open_table(USER_HOLDS)?,
+            user_bookings: transaction.open_table(USER_BOOKINGS)?,
             answers: transaction.open_table(ANSWERS)?,
             answer_ends: transaction.open_table(ANSWER_ENDS)?,
             answer_order: transaction.open_table(ANSWER_ORDER)?,
@@ -191,6 +202,12 @@ pub(super) fn space_range(space: SpaceKey, from: Day) -> std::ops::RangeInclusiv
 pub(super) fn user_range(user: &UserId) -> std::ops::RangeInclusive<(&str, u64, u64, i32, u16)> {
     let user = user.as_str();
     (user, 0, 0, i32::MIN, 0)..=(user, u64::MAX, u64::MAX, i32::MAX, u16::MAX)
+}
+
+/// The keys of a user's bookings of the days from one to another.
+pub(super) fn booking_range(user: &UserId, from: Day, to: Day) -> std::ops::RangeInclusive<(&str, i32, u64, u64, u16)> {
+    let user = user.as_str();
+    (user, day_key(from), 0, 0, 0)..=(user, day_key(to), u64::MAX, u64::MAX, u16::MAX)
 }
 
 /// The keys of all of a user's holds in one space.

@@ -9,7 +9,7 @@ use super::scripts;
 use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
 use crate::domain::event::to_json;
 use crate::domain::rule::HoldAnswer;
-use crate::domain::{Actor, Code, Day, HoldToken, Refusal, SlotAct, SlotNumber};
+use crate::domain::{Actor, Code, Day, HoldToken, Refusal, SlotAct, SlotNumber, UserId};
 use crate::store::digest::digest_of;
 use crate::store::{ActOutcome, ApplyError, DAYS_KEPT, StoreError, Topic};
 use crate::telemetry::users::logged;
@@ -55,7 +55,9 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         .key(keys.head(of_bucket))
         .key(keys.log(of_bucket))
         .key(keys.journal(bucket))
-        .key(journal::people_key(store, bucket));
+        .key(journal::people_key(store, bucket))
+        .key(keys.bookings(bucket))
+        .key(keys.places(bucket));
     if let Some(idempotency) = &act.idempotency {
         call = call.key(keys.calls(bucket, &idempotency.caller)).key(keys.answer(
             bucket,
@@ -98,21 +100,23 @@ fn args_of_kind(kind: &SlotActKind) -> [String; 4] {
             [user.to_string(), token.as_str().into(), millis.to_string(), limits]
         }
         SlotActKind::Book { actor, token } => [actor_arg(actor), token_arg(token.as_ref()), none(), none()],
-        SlotActKind::Release { actor, token, booked_by } => {
-            let as_staff = u8::from(booked_by.is_some()).to_string();
+        SlotActKind::Release { actor, token, booked_by, cancel_before } => {
+            let cancel_before = cancel_before.map_or_else(none, |millis| millis.to_string());
+            let as_staff = format!("{}:{cancel_before}", u8::from(booked_by.is_some()));
             let booked_by = booked_by.as_ref().map_or_else(none, actor_arg);
             [actor_arg(actor), token_arg(token.as_ref()), as_staff, booked_by]
         }
         SlotActKind::Extend { user, token, millis, max_millis } => {
             [user.to_string(), token_arg(token.as_ref()), millis.to_string(), max_millis.to_string()]
         }
-        SlotActKind::Update { to, data } => {
+        SlotActKind::Update { to, data, user } => {
             let to = match to {
                 StaffStatus::Available => "available",
                 StaffStatus::Booked => "booked",
                 StaffStatus::Blocked => "blocked",
             };
-            [to.into(), data.as_ref().map_or_else(none, to_json), none(), none()]
+            let user = user.as_ref().map_or_else(none, UserId::to_string);
+            [to.into(), data.as_ref().map_or_else(none, to_json), user, none()]
         }
     }
 }
@@ -170,6 +174,7 @@ fn read_refusal(reply: &Reply) -> Result<Refusal, StoreError> {
         Code::NotHeld,
         Code::HoldExpired,
         Code::HoldLimit,
+        Code::TooLate,
     ];
     let name = reply.text_at(2)?;
     let code = codes.into_iter().find(|code| code.as_str() == name).ok_or_else(|| reply.unexpected(2))?;

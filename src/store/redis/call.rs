@@ -13,6 +13,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use super::Fence;
 use super::connect::{Commands, Route, Server, was_not_sent};
 use super::formats::{Formats, is_not_open};
+use super::indexes::Indexed;
 use super::keys::Keys;
 use super::reply::Reply;
 use super::scripts::{self, Script};
@@ -87,6 +88,7 @@ pub(super) struct Runner {
     pub(super) commands: Commands,
     pub(super) keys: Keys,
     pub(super) formats: Formats,
+    pub(super) indexed: Indexed,
     fence: Fence,
     shift_millis: i64,
     pub(super) health: Arc<StoreHealth>,
@@ -121,7 +123,7 @@ impl Runner {
         shift_millis: i64,
         health: Arc<StoreHealth>,
     ) -> Self {
-        Self { commands, keys, formats: Formats::default(), fence, shift_millis, health }
+        Self { commands, keys, formats: Formats::default(), indexed: Indexed::default(), fence, shift_millis, health }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.

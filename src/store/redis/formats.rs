@@ -27,6 +27,7 @@ use super::connect::Commands;
 use super::scripts;
 use crate::clock;
 use crate::domain::Bucket;
+use crate::store::StoreError;
 #[cfg(feature = "server")]
 use crate::store::finding::{Finding, Severity};
 
@@ -101,6 +102,11 @@ impl Formats {
     fn may_move(&self) -> bool {
         let OldNodes { told, last_seen } = self.old_nodes();
         told.is_some_and(|(_, lives)| !lives) && last_seen.is_none_or(|seen| age(seen) > QUIET)
+    }
+
+    /// Whether every bucket is known to have the newest format.
+    fn are_all_newest(&self) -> bool {
+        Bucket::all().all(|bucket| self.of(bucket) == Some(NEWEST))
     }
 
     /// Whether there is anything to open or to move.
@@ -201,6 +207,18 @@ impl Runner {
         Ok(text(2)? == "1")
     }
 
+    /// Fails while the bucket has a format that nodes of 0.1 work with: they could not read what is to be written.
+    pub(super) async fn require_newest(&self, bucket: Bucket) -> Result<(), StoreError> {
+        if self.formats.of(bucket).is_none() {
+            let opened = self.open_bucket(bucket, false).await;
+            opened.map_err(|failure| StoreError::new("Redis: opening a bucket", failure.cause()))?;
+        }
+        if self.formats.of(bucket) == Some(NEWEST) {
+            return Ok(());
+        }
+        Err(StoreError("Redis: nodes of slotcast 0.1 live, which cannot read this".into()))
+    }
+
     /// Where that cannot be asked, they may live: then a new bucket has the old format, and moves later.
     async fn old_nodes_live(&self) -> bool {
         if let Some((told, lives)) = self.formats.old_nodes().told
@@ -223,14 +241,20 @@ impl Runner {
     }
 }
 
-/// Opens the buckets that are not open, and moves those that may move, in the background; for a node, with each of its
-/// reports.
-pub(super) fn tend(runner: &Arc<Runner>) {
+/// Opens the buckets that are not open, moves those that may move, and fills their indexes, in the background; for a node, with
+/// each of its reports.
+pub(super) fn tend(runner: &Arc<Runner>, node: &str) {
     let formats = &runner.formats;
-    if formats.wants_tending() && !formats.0.is_tended.swap(true, Ordering::AcqRel) {
-        let runner = runner.clone();
+    let has_work = formats.wants_tending() || formats.are_all_newest() && !runner.indexed.has_all();
+    if has_work && !formats.0.is_tended.swap(true, Ordering::AcqRel) {
+        let (runner, node) = (runner.clone(), node.to_owned());
         tokio::spawn(async move {
             tend_all(&runner).await;
+            if runner.formats.are_all_newest()
+                && let Err(error) = runner.fill_indexes(&node).await
+            {
+                tracing::warn!(%error, "cannot index what slotcast 0.1 stored; will try again");
+            }
             runner.formats.0.is_tended.store(false, Ordering::Release);
         });
     }

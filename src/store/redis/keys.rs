@@ -14,8 +14,9 @@
 //! keys): Redis has one space of channels for all its databases.
 //!
 //! A payload is six parts, a line end (`\n`) between two: the format, `2`; the epoch; the version in decimal; the kind; one
-//! line of JSON for nodes, an object that has `at`, the store's time in ms, and may get more members (a reader ignores
-//! those that it does not know); and JSON, which is all that follows the fifth line end. Format 1, which 0.1 publishes,
+//! line of JSON for nodes, an object that has `at`, the store's time in ms, and `owned` where the message is a `slot_update`
+//! of a slot that a user has: `u` the user, `t` the hold's token, `g` when the hold began and `b` when the slot starts, in ms.
+//! It may get more members (a reader ignores those that it does not know); and JSON, which is all that follows the fifth line end. Format 1, which 0.1 publishes,
 //! and 0.2 while a node of 0.1 lives, has five parts: `1` in the first line, and no line for nodes. The kinds are the names
 //! of [`MessageKind`]:
 //!
@@ -36,15 +37,17 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `P:{bN}:fence` | hash | `format` of the bucket, `epoch`, and `replid`: the server's `master_replid` when it began. Only from format 2 on |
+//! | `P:{bN}:fence` | hash | `format` of the bucket, `epoch`, and `replid`: the server's `master_replid` when it began; `indexed` where `bookings` and `places` have all that is stored. Only from format 2 on |
 //! | `P:{bN}:epoch` | | in format 1 the fence: a hash with `epoch` and `replid`. From format 2 on a string, so that each script of 0.1 fails |
 //! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a bucket also `f`, how many slots were ever freed in it; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON, empty when it was removed; `half` while a script is at work or after one that failed in its middle: the days that it touched (`YYYYMMDD`, a comma between), or `-`. Never expires |
-//! | `P:{bN}:log`, `P:{bN}:log:S:X` | stream | of a topic: entry `<version>-0` with `e` epoch, `k` kind, `p` JSON, `t` instant in ms; the last of an act also `a` the act's id and `r` its answer (token and end, a line each). The last 1,024, for 24 h after the last |
+//! | `P:{bN}:log`, `P:{bN}:log:S:X` | stream | of a topic: entry `<version>-0` with `e` epoch, `k` kind, `p` JSON, `t` instant in ms, `o` the member `owned` of the line for nodes; the last of an act also `a` the act's id and `r` its answer (token and end, a line each). The last 1,024, for 24 h after the last |
 //! | `P:{b0}:everyone` | stream | as the log of bucket 0, of its messages to everyone only: the last 1,024 of these, for 24 h after the last |
 //! | `P:{bN}:day:S:X:YYYYMMDD` | hash | slot number to record (below). Until 32 days after the day |
 //! | `P:{bN}:days:S:X` | zset | the days that the space has slots on, `YYYYMMDD` as member and score |
 //! | `P:{bN}:ends` | zset | score: a hold's end in ms; member: site, space, day, slot, user, token, label, a line each, and from format 2 on how long the hold lasts from when its end was set, in ms |
 //! | `P:{bN}:holds` | zset | score 0; member: user, site, space, day, slot, token, end in ms, label, a line each |
+//! | `P:{bN}:bookings` | zset | score 0; member of a slot that a user has booked: user, day, site, space, slot, start and end in ms, label, and when it was booked in ms (empty where 0.1 booked it), a line each. Of days past, some are removed with each booking |
+//! | `P:{bN}:places` | zset | score: a day, `YYYYMMDD`; member of a space that has slots on it: `S:X:YYYYMMDD`. Removed 32 days after the day |
 //! | `P:{bN}:spaces` | zset | score 0; member: space and site of a registered space, `X\|S` |
 //! | `P:{bN}:calls:U` | hash | the last 256 calls of caller U under an Idempotency-Key in the spaces of this bucket: `kn` how many there were, `ksR` the digest at place R of the ring, `k` and a key's digest the call: its number, its instant in ms, epoch, version, token, end and the digest of the call, a line each. In U's own bucket also `cn`, `csR` and `c` and a digest: those in whichever space, number, instant and digest of the call. 24 h after the last |
 //! | `P:{bN}:answer:L:U:K` | string | of format 1: what the call under the Idempotency-Key K of caller U (L bytes long) was answered: epoch, version, token, end, the call, a line each. 24 h |
@@ -55,11 +58,12 @@
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address, `lease` how long a lease lasts in ms; and `stamp`, new with each change |
+//! | `P:{nodes}:indexer` | string | as `sweeper`: who fills `bookings` and `places` with what 0.1 stored |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, for how long, and until when, in ms, a line each; expires then |
 //!
 //! A record of format 2 is an object of JSON that begins with `{`; its members are texts, and those that do not apply are left
 //! out: `s` state (`a` available, `h` held, `b` booked, `c` blocked), `v` version, `b` and `e` start and end of the slot in
-//! ms, `l` its label, `u` user, `t` token, `g` when the hold began, `h` when it ends, `f` when it was first to end (ms), `n` how
+//! ms, `l` its label, `u` user, `t` token, `g` when the hold began or the booking was made, `h` when it ends, `f` when it was first to end (ms), `n` how
 //! long it lasts from when its end was set (ms), `w` and `x` version and epoch of the event that the hold or booking first
 //! caused, `d` staff's JSON, digit for digit. Later versions may add members: a reader ignores those that it does not know.
 //!
@@ -74,7 +78,7 @@ use serde::de::IntoDeserializer;
 use serde_json::value::RawValue;
 
 use crate::domain::ids::parse_id;
-use crate::domain::{Bucket, Day, Position, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::domain::{Bucket, Day, Owned, Position, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::{Message, MessageKind, Topic};
 
 /// What the names of a bucket's keys have in braces: its hash tag in a Cluster.
@@ -120,18 +124,26 @@ pub fn parse_message(payload: &[u8]) -> Option<Message> {
     let epoch = parts.next()?.into();
     let version = parts.next()?.parse().ok()?;
     let kind = parse_kind(parts.next()?)?;
-    let written = if has_line_for_nodes { written_in(parts.next()?) } else { None };
+    let (written, owned) = if has_line_for_nodes { read_line(parts.next()?) } else { (None, None) };
     let payload = RawValue::from_string(parts.next()?.into()).ok()?.into();
-    Some(Message { at: Position { epoch, version }, kind, payload, written })
+    Some(Message { at: Position { epoch, version }, kind, payload, owned, written })
 }
 
-/// The instant in the line for nodes.
-fn written_in(line: &str) -> Option<StoreTime> {
+/// The instant in the line for nodes, and who has the slot.
+fn read_line(line: &str) -> (Option<StoreTime>, Option<Arc<Owned>>) {
     #[derive(Deserialize)]
-    struct ForNodes {
+    struct ForNodes<'a> {
         at: i64,
+        #[serde(borrow)]
+        owned: Option<&'a RawValue>,
     }
-    serde_json::from_str::<ForNodes>(line).ok().map(|line| StoreTime::from_millis(line.at))
+    let Ok(line) = serde_json::from_str::<ForNodes<'_>>(line) else { return (None, None) };
+    (Some(StoreTime::from_millis(line.at)), line.owned.and_then(|owned| parse_owned(owned.get())))
+}
+
+/// Who has a slot, as messages and logs tell it; `None` where they do not.
+pub(super) fn parse_owned(json: &str) -> Option<Arc<Owned>> {
+    serde_json::from_str(json).ok()
 }
 
 /// The kind of a name.
@@ -208,6 +220,14 @@ impl Keys {
         self.of_bucket(bucket, "holds")
     }
 
+    pub(super) fn bookings(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "bookings")
+    }
+
+    pub(super) fn places(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "places")
+    }
+
     pub(super) fn spaces(&self, bucket: Bucket) -> String {
         self.of_bucket(bucket, "spaces")
     }
@@ -239,8 +259,15 @@ impl Keys {
         self.of_bucket(user.bucket(), &format!("mail:{user}"))
     }
 
+    /// The space and the day of a day's key.
+    pub(super) fn parse_day(&self, key: &str) -> Option<(SpaceKey, Day)> {
+        let mut parts = key.rsplitn(4, ':');
+        let (day, space, site) = (parts.next()?, parts.next()?, parts.next()?);
+        let (space, day) = (space_key(site, space)?, parse_compact(day)?);
+        (self.day(space, day) == key).then_some((space, day))
+    }
+
     /// Matches the keys of all days of a bucket.
-    #[cfg(feature = "server")]
     pub(super) fn pattern_of_days(&self, bucket: Bucket) -> String {
         let literal = |character: char| match character {
             '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
@@ -266,6 +293,11 @@ impl Keys {
 
     pub(super) fn node(&self, id: &str) -> String {
         format!("{}:{{nodes}}:node:{id}", self.prefix)
+    }
+
+    /// Who fills the indexes of what 0.1 stored.
+    pub(super) fn indexer(&self) -> String {
+        format!("{}:{{nodes}}:indexer", self.prefix)
     }
 
     pub(super) fn sweeper(&self) -> String {
@@ -342,7 +374,15 @@ mod tests {
         let message = parse_message(b"2\nabc\n17\nfreed\n{\"at\":5,\"new\":1}\n{\"a\":\n 1.0}").unwrap();
         assert_eq!(message.at, Position { epoch: "abc".into(), version: 17 });
         assert_eq!((message.kind, message.payload.get()), (MessageKind::Freed, "{\"a\":\n 1.0}"));
-        assert_eq!(message.written, Some(StoreTime::from_millis(5)));
+        assert_eq!((message.written, message.owned), (Some(StoreTime::from_millis(5)), None));
+        let owned = |line: &str| {
+            let message = parse_message(format!("2\nabc\n17\nslot_update\n{line}\n{{}}").as_bytes()).unwrap();
+            (message.written.map(StoreTime::as_millis), message.owned.map(|owned| owned.user.to_string()))
+        };
+        assert_eq!(owned(r#"{"at":5,"owned":{"u":"7","t":"x","g":1,"b":2,"n":0}}"#), (Some(5), Some("7".into())));
+        for bad in ["7", "{}", r#"{"u":"7"}"#, r#"{"u":"","b":2}"#, "null"] {
+            assert_eq!(owned(&format!(r#"{{"at":5,"owned":{bad}}}"#)), (Some(5), None), "{bad}");
+        }
         assert!(parse_message(b"2\nabc\n17\nfreed\n{}").is_none());
     }
 

@@ -52,6 +52,7 @@ fn messages_of(reply: &Reply) -> Option<Vec<Message>> {
             at: Position { epoch: (*epoch).into(), version: version.parse().ok()? },
             kind: parse_kind(kind)?,
             payload: RawValue::from_string((*payload).into()).ok()?.into(),
+            owned: None,
             written: Some(StoreTime::from_millis(written.parse().ok()?)),
         }),
         _ => None,

@@ -54,17 +54,17 @@ impl RedisStore {
     async fn migrate_records(&self, bucket: Bucket, migration: &mut Migration) -> Result<(), StoreError> {
         let mut cursor = "0".to_owned();
         loop {
-            let call =
-                Call::new(&scripts::MIGRATE_FIND).fence(bucket).arg(&cursor).arg(self.keys.pattern_of_days(bucket));
-            let reply = self.runner.repeatable(&call, Budget::of_a_call()).await?;
-            for key in reply.texts_from(1)? {
+            let (next, days) = self.runner.find_days(bucket, &cursor).await?;
+            for key in &days {
                 self.migrate_day(bucket, key, migration).await?;
             }
-            reply.text_at(0)?.clone_into(&mut cursor);
+            cursor = next;
             if cursor == "0" {
-                return Ok(());
+                break;
             }
         }
+        // Afterwards, so that the entries are those of the records as they are now.
+        self.runner.fill_bucket(bucket).await.map(drop)
     }
 
     async fn migrate_day(&self, bucket: Bucket, key: &str, migration: &mut Migration) -> Result<(), StoreError> {

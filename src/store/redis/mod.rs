@@ -6,7 +6,8 @@
 //!   a node is about to stand on; `watch`: the same while it runs.
 //! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
 //!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
-//! - `acts`, `spaces`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the
+//! - `indexes`: filling the indexes that 0.1 did not keep.
+//! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the
 //!   guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
@@ -17,6 +18,7 @@
 //! epoch changes.
 
 mod acts;
+mod bookings;
 mod call;
 #[cfg(feature = "server")]
 pub mod checks;
@@ -29,6 +31,7 @@ mod journal;
 pub mod keys;
 #[cfg(feature = "server")]
 mod link;
+mod indexes;
 mod logs;
 mod messages;
 #[cfg(feature = "server")]
@@ -65,9 +68,10 @@ pub use self::subscriptions::RedisSubscriptions;
 use super::health::StoreHealth;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, DayState, HeldSlot, JournalBounds, LogRead, NodeReport, NumberedEntry, Publication,
-    SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, JournalBounds, LogRead, NodeReport, NumberedEntry,
+    Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// The store in Redis.
@@ -199,6 +203,22 @@ impl SlotStore for RedisStore {
 
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
         reads::sites_of(self, space).await
+    }
+
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError> {
+        reads::registered_spaces(self).await
+    }
+
+    async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+        reads::schedules_of(self, spaces).await
+    }
+
+    async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError> {
+        bookings::bookings_of(self, user, from, to).await
+    }
+
+    async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError> {
+        bookings::spaces_on(self, site, day).await
     }
 
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {

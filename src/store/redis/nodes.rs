@@ -58,9 +58,9 @@ pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: D
         if reply.text_at(0)? == "anew" && written.take().is_some() {
             continue;
         }
-        store.last_report.put(Written { id, stamp, fields });
         store.runner.formats.learn_old_nodes(reply.number_at(2)?);
-        formats::tend(&store.runner);
+        formats::tend(&store.runner, &id);
+        store.last_report.put(Written { id, stamp, fields });
         return Ok(());
     }
 }

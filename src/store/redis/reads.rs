@@ -7,11 +7,12 @@ use serde_json::value::RawValue;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::keys::{parse_compact, parse_kind, space_key};
+use super::keys::{parse_compact, parse_kind, parse_owned, space_key};
 use super::record::{parse_record, parse_time, parse_token};
 use super::reply::Reply;
 use super::scripts;
 use crate::domain::ids::parse_id;
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
 
@@ -156,6 +157,33 @@ pub(super) async fn sites_of(store: &RedisStore, space: SpaceId) -> Result<Vec<S
     Ok(sites)
 }
 
+pub(super) async fn registered_spaces(store: &RedisStore) -> Result<Vec<SpaceKey>, StoreError> {
+    let mut spaces = Vec::new();
+    for member in lex_ranges(store, |bucket| store.keys.spaces(bucket), "-", "+").await? {
+        let space = member.split_once('|').and_then(|(space, site)| space_key(site, space));
+        spaces.push(space.ok_or_else(|| bad_value("the registered spaces"))?);
+    }
+    spaces.sort_unstable_by_key(|space| (space.site, space.space));
+    Ok(spaces)
+}
+
+pub(super) async fn schedules_of(
+    store: &RedisStore,
+    spaces: &[SpaceKey],
+) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+    let budget = Budget::of_a_call();
+    let reads = spaces.iter().map(|space| async move {
+        let key = store.keys.head(Topic::Space(*space));
+        let mut get = redis::cmd("HGET");
+        get.arg(&key).arg("j");
+        let json = store.runner.command("hget", &get, budget).await?;
+        let json: Option<String> = redis::from_redis_value(json).map_err(|_| bad_value(&key))?;
+        let json = json.filter(|json| !json.is_empty());
+        json.map(|json| serde_json::from_str(&json).map_err(|_| bad_value(&key))).transpose()
+    });
+    try_join_all(reads).await
+}
+
 pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
     // No user's id has a control character, so that nobody else's holds are between these two.
     let (from, to) = (format!("[{user}\n"), format!("({user}\u{b}"));
@@ -199,7 +227,7 @@ fn parse_hold(member: &str) -> Option<HeldSlot> {
 }
 
 /// The members between two of one sorted set of each bucket.
-async fn lex_ranges(
+pub(super) async fn lex_ranges(
     store: &RedisStore,
     key: impl Fn(Bucket) -> String,
     from: &str,
@@ -233,11 +261,12 @@ pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position)
         return Ok(LogRead::Gone(head));
     }
     let mut messages = Vec::new();
-    for (part, version) in reply.texts_from(3)?.chunks_exact(2).zip(since.version + 1..) {
-        if let [kind, payload] = part {
+    for (part, version) in reply.texts_from(3)?.chunks_exact(3).zip(since.version + 1..) {
+        if let [kind, payload, owned] = part {
             let message = parse_kind(kind).and_then(|kind| {
                 let payload = RawValue::from_string((*payload).into()).ok()?.into();
-                Some(Message { at: Position { epoch: head.epoch.clone(), version }, kind, payload, written: None })
+                let at = Position { epoch: head.epoch.clone(), version };
+                Some(Message { at, kind, payload, owned: parse_owned(owned), written: None })
             });
             messages.push(message.ok_or_else(|| bad_value(&keys.log(topic)))?);
         }

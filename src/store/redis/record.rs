@@ -87,7 +87,10 @@ fn state_of(parts: &Parts) -> Option<SlotState> {
     let first_version = || parts.first_version.parse().ok();
     Some(match &*parts.state {
         "a" => SlotState::Available { data },
-        "b" => SlotState::Booked { user, first_version: first_version()?, first_epoch, data },
+        "b" => {
+            let booked_at = parse_time(&parts.began);
+            SlotState::Booked { user, first_version: first_version()?, first_epoch, booked_at, data }
+        }
         "c" => SlotState::Blocked { data },
         "h" => SlotState::Held(Hold {
             user: user?,
@@ -131,7 +134,10 @@ mod tests {
     #[test]
     fn both_forms_are_read_and_members_of_later_versions_ignored() {
         let record = parse_record("b\n3\n9000\n9900\n09:00\n7\n\n\n\n\n3\n{\"a\":1.50}", NOW).unwrap();
-        let SlotState::Booked { user, first_version: 3, first_epoch: None, data } = record.state else { panic!() };
+        let SlotState::Booked { user, first_version: 3, first_epoch: None, booked_at: None, data } = record.state
+        else {
+            panic!()
+        };
         assert_eq!((user.unwrap().as_str(), data.unwrap().iter().count()), ("7", 1));
         let record = parse_record(&held("2000", "1500"), NOW).unwrap();
         let SlotState::Held(hold) = record.state else { panic!() };

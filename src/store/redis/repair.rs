@@ -48,7 +48,8 @@ impl Runner {
             .key(keys.journal(bucket))
             .arg(mark);
         if let Topic::Space(space) = topic {
-            call = call.key(keys.days(space)).arg(space.site).arg(space.space);
+            call = call.key(keys.days(space)).key(keys.bookings(bucket)).key(keys.places(bucket));
+            call = call.arg(space.site).arg(space.space);
             for day in mark.split(',').filter_map(parse_compact) {
                 call = call.key(keys.day(space, day)).arg(day).arg(acts::forgotten_at_seconds(day));
             }

@@ -84,8 +84,9 @@ scripts! {
     NODES = &[COMMON], "nodes";
     LEASE = &[COMMON], "lease";
     PING = &[COMMON], "ping";
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
-    MIGRATE_FIND = &[COMMON], "migrate_find";
+    FIND_DAYS = &[COMMON], "find_days";
+    INDEX_DAY = &[COMMON], "index_day";
+    MARK_INDEXED = &[COMMON], "mark_indexed";
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
     MIGRATE_DAY = &[COMMON], "migrate_day";
     REPAIR = &[COMMON], "repair";

@@ -19,6 +19,9 @@ use crate::store::{ApplyError, SpaceChange, StoreError, Topic};
 pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Result<Position, ApplyError> {
     let budget = Budget::of_a_call();
     let bucket = change.space.bucket();
+    if change.spec.as_ref().is_some_and(|spec| spec.hold_minutes.is_some()) {
+        store.runner.require_newest(bucket).await?;
+    }
     let mut days: Vec<Day> = Vec::new();
     // Each round knows the days of the one before, and there are never more than dates may be ahead: the rounds end, or the
     // time does.
@@ -49,6 +52,7 @@ fn call_of(store: &RedisStore, change: &SpaceChange, days: &[Day]) -> Call {
         .key(keys.log(of_bucket))
         .key(keys.journal(bucket))
         .key(journal::people_key(store, bucket))
+        .key(keys.bookings(bucket))
         .arg(keys.channel(of_space))
         .arg(keys.channel(of_bucket))
         .arg(space.site)

@@ -5,8 +5,9 @@
 locals {
   # What the product's scripts call.
   script_commands = [
-    "del", "expireat", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "pexpire", "publish", "set", "time",
-    "xadd", "xdel", "xrange", "xrevrange", "xtrim", "zadd", "zrange", "zrangebylex", "zrangebyscore", "zrem",
+    "del", "expireat", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "pexpire", "publish", "scan", "set",
+    "time", "xadd", "xdel", "xrange", "xrevrange", "xtrim", "zadd", "zrandmember", "zrange", "zrangebylex",
+    "zrangebyscore", "zrem",
     "zremrangebyscore", "zscore",
   ]
 

@@ -1,5 +1,7 @@
 // Spaces, users and days that no other test has.
 
+import assert from 'node:assert/strict';
+
 let last = 0;
 
 /** A number that is new in this process: each test file has a node of its own, so that is enough. */
@@ -40,6 +42,14 @@ export function zoneFarFromMidnight() {
 
 /** RFC 3339 UTC with milliseconds. */
 export const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+/** An entry of a board or a snapshot without its two times, which must be a time and a later one. */
+export function timeless({ startsAt, endsAt, ...entry }) {
+  assert.match(startsAt, TIMESTAMP);
+  assert.match(endsAt, TIMESTAMP);
+  assert.ok(startsAt < endsAt, `${startsAt} to ${endsAt}`);
+  return entry;
+}
 
 /** The versions of events, in the order in which they came. */
 export const versions = (events) => events.map((event) => event.version);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
     SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
@@ -35,6 +36,10 @@ pass_on! {
     apply(act: SlotAct) -> Result<ActOutcome, ApplyError>;
     put_space(change: SpaceChange) -> Result<Position, ApplyError>;
     sweep(bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
+    registered_spaces() -> Result<Vec<SpaceKey>, StoreError>;
+    schedules_of(spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError>;
+    bookings_of(user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError>;
+    spaces_on(site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError>;
     publish(publication: Publication) -> Result<(), StoreError>;
     mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;
     read_space(space: SpaceKey) -> Result<SpaceState, StoreError>;

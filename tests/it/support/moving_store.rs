@@ -20,12 +20,13 @@ use serde_json::value::RawValue;
 use slotcast::clock;
 use slotcast::domain::act::Idempotency;
 use slotcast::domain::rule::HoldAnswer;
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, HoldToken, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport, NumberedEntry,
-    Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport,
+    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -457,7 +458,7 @@ fn read_entry(store: &MovingStore, topic: Topic, entry: &redis::streams::StreamI
     let epoch: Arc<str> = field("e").expect("an epoch").into();
     let kind = serde_json::from_value(field("k").expect("a kind").into()).expect("a kind");
     let payload = RawValue::from_string(field("p").expect("a payload")).expect("JSON").into();
-    let message = Message { at: Position { epoch, version }, kind, payload, written: None };
+    let message = Message { at: Position { epoch, version }, kind, payload, owned: None, written: None };
     store.ledger.meet(topic, &message);
     let answer = field("a").and_then(|_| field("r"));
     Entry { version, message, answer }
@@ -551,6 +552,22 @@ impl SlotStore for MovingStore {
 
     async fn sites_of(&self, space: SpaceId) -> Result<Vec<SiteId>, StoreError> {
         self.ask("sites_of", || self.store.sites_of(space)).await
+    }
+
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError> {
+        self.ask("registered_spaces", || self.store.registered_spaces()).await
+    }
+
+    async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+        self.ask("schedules_of", || self.store.schedules_of(spaces)).await
+    }
+
+    async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError> {
+        self.ask("bookings_of", || self.store.bookings_of(user, from, to)).await
+    }
+
+    async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError> {
+        self.ask("spaces_on", || self.store.spaces_on(site, day)).await
     }
 
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {

@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
-    ActOutcome, ApplyError, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
+    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
     SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use tokio::time::Instant;
@@ -65,6 +66,22 @@ where
     }
 
     async fn sites_of(&self, _: SpaceId) -> Result<Vec<SiteId>, StoreError> {
+        not_scripted()
+    }
+
+    async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError> {
+        not_scripted()
+    }
+
+    async fn schedules_of(&self, _: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError> {
+        not_scripted()
+    }
+
+    async fn bookings_of(&self, _: &UserId, _: Day, _: Day) -> Result<Vec<BookedSlot>, StoreError> {
+        not_scripted()
+    }
+
+    async fn spaces_on(&self, _: SiteId, _: Day) -> Result<Vec<SpaceId>, StoreError> {
         not_scripted()
     }
 

@@ -61,7 +61,7 @@ fn act(store: &EmbeddedStore, slot: u64, kind: SlotActKind) -> SlotAct {
 }
 
 fn block(store: &EmbeddedStore) -> SlotAct {
-    act(store, 1, SlotActKind::Update { to: StaffStatus::Blocked, data: None })
+    act(store, 1, SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None })
 }
 
 fn hold(store: &EmbeddedStore, slot: u64, who: &str) -> SlotAct {
@@ -242,7 +242,7 @@ async fn the_slots_of_a_day_are_forgotten_a_month_after_it() {
     let (_folder, store) = open_store();
     let day = tomorrow(&store);
     store.apply(hold(&store, 1, "a")).await.unwrap();
-    store.apply(act(&store, 2, SlotActKind::Update { to: StaffStatus::Booked, data: None })).await.unwrap();
+    store.apply(act(&store, 2, SlotActKind::Update { to: StaffStatus::Booked, data: None, user: None })).await.unwrap();
     let records = async || store.read_day(space(1), day).await.unwrap().records.len();
 
     store.shared.clock.shift(i64::from(DAYS_KEPT) * DAY_MILLIS);

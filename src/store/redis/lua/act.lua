@@ -11,8 +11,10 @@
 -- KEYS[9]   the bucket's log
 -- KEYS[10]  the bucket's journal
 -- KEYS[11]  the people of the journal's present generation
--- KEYS[12]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
--- KEYS[13]  where a bucket of format 1 keeps the answer for the Idempotency-Key
+-- KEYS[12]  the bucket's bookings by their user
+-- KEYS[13]  the bucket's spaces by day
+-- KEYS[14]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
+-- KEYS[15]  where a bucket of format 1 keeps the answer for the Idempotency-Key
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
@@ -90,6 +92,7 @@ end
 
 -- Keeps a day in the space's list of days, which forgets the days whose slots are forgotten.
 local function remember_day()
+  if format >= 2 then remember_place(KEYS[13], place) end
   local number = string.gsub(place.day, '-', '')
   if redis.call('ZADD', KEYS[5], number, number) == 0 then return end
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. day_number(now - 32 * 86400000))
@@ -108,6 +111,31 @@ local function index_holds(records)
       remember_hold(KEYS[6], KEYS[7], place, slot.number, records[i])
     end
   end
+end
+
+-- Removes some of the bookings of days whose slots are forgotten: as many as are added, or more.
+local function trim_bookings()
+  local last = day_number(now - 32 * 86400000)
+  for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[12], 4)) do
+    local day = string.match(member, '^[^\n]*\n([^\n]*)')
+    if day and tonumber((string.gsub(day, '-', ''))) < last then forget(KEYS[12], member) end
+  end
+end
+
+-- The same for the index of bookings, which buckets of format 1 do not have.
+local function index_bookings(records)
+  if format < 2 then return end
+  local has_new = false
+  for i, slot in ipairs(slots) do
+    if is_users_booking(slot.record) then forget(KEYS[12], booking_member(place, slot.number, slot.record)) end
+    if is_users_booking(records[i]) then
+      local member = booking_member(place, slot.number, records[i])
+      redis.call('ZADD', KEYS[12], 0, member)
+      remember(KEYS[12], member)
+      has_new = true
+    end
+  end
+  if has_new then trim_bookings() end
 end
 
 -- Writes what the slots become, in the place of what they were: all by one command, so that no half of it is ever there. An
@@ -231,13 +259,15 @@ local function write(epoch, last_version, becomes, with_hold)
     redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + #freed))
   end
   index_holds(records)
+  index_bookings(records)
   if not is_known_day then remember_day() end
   store(records)
 
   local answer = token .. '\n' .. (ends and text(ends) or '')
   for i, change in ipairs(changes) do
     local json = slot_update(place, change.number, change.record, epoch, change.version)
-    append(KEYS[3], ARGV[8], epoch, change.version, 'slot_update', json, i == #changes and act_id or nil, answer)
+    append(KEYS[3], ARGV[8], epoch, change.version, 'slot_update', json, owned_of(change.record),
+      i == #changes and act_id or nil, answer)
   end
   keep(KEYS[3])
   if bucket_version then
@@ -246,6 +276,7 @@ local function write(epoch, last_version, becomes, with_hold)
   end
   forget_all('ZREM', KEYS[6])
   forget_all('ZREM', KEYS[7])
+  forget_all('ZREM', KEYS[12])
   return epoch, version, answer
 end
 
@@ -263,9 +294,9 @@ end
 
 -- What was answered under the Idempotency-Key: epoch, version, token, end and what tells the call, a line each.
 local function recall_answer()
-  if not KEYS[12] then return end
-  local kept, told = format >= 2 and recall(KEYS[12], 'k', key_digest), call_digest
-  if not kept then kept, told = redis.call('GET', KEYS[13]), old_fingerprint end
+  if not KEYS[14] then return end
+  local kept, told = format >= 2 and recall(KEYS[14], 'k', key_digest), call_digest
+  if not kept then kept, told = redis.call('GET', KEYS[15]), old_fingerprint end
   if not kept then return end
   local epoch, version, answer, call = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
   if call ~= told then return { 'mismatch', text(now) } end
@@ -273,12 +304,12 @@ local function recall_answer()
 end
 
 local function keep_answer(epoch, version, answer)
-  if not KEYS[12] then return end
+  if not KEYS[14] then return end
   local lines = { epoch, version, answer, format >= 2 and call_digest or old_fingerprint }
   if format >= 2 then
-    remember_call(KEYS[12], 'k', key_digest, table.concat(lines, '\n'))
+    remember_call(KEYS[14], 'k', key_digest, table.concat(lines, '\n'))
   else
-    redis.call('SET', KEYS[13], table.concat(lines, '\n'), 'PX', KEEP_MILLIS)
+    redis.call('SET', KEYS[15], table.concat(lines, '\n'), 'PX', KEEP_MILLIS)
   end
 end
 

@@ -23,7 +23,7 @@ return act(function()
   if version then return { epoch = epoch, version = text(version), answer = '\n' } end
   return require_held(actor, token) or {
     becomes = function(slot)
-      return { state = 'b', user = slot.record.user }
+      return { state = 'b', user = slot.record.user, began = text(now) }
     end,
   }
 end)

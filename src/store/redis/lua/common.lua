@@ -134,12 +134,22 @@ local function finish(head)
   redis.call('HDEL', head, 'half')
 end
 
--- Publishes a message in the format of the bucket. In a bucket of format 1, nodes of 0.1 listen to the name of the channel
--- that has no database in it: there the message goes to both names.
-local function publish(channel, epoch, version, kind, payload)
+-- What nodes are told of who has a slot, as JSON: `domain::own::Owned`. Nil where nobody has it, or it is not known who.
+local function owned_of(record)
+  local is_held = record.state == 'h'
+  if not is_held and record.state ~= 'b' or (record.user or '') == '' then return end
+  local hold, began = is_held and ',"t":' .. cjson.encode(record.token) or '', tonumber(record.began)
+  return '{"u":' .. cjson.encode(record.user) .. hold .. (began and ',"g":' .. text(began) or '')
+    .. ',"b":' .. text(record.start) .. '}'
+end
+
+-- Publishes a message in the format of the bucket, with what nodes are told of the slot's owner, or nil. In a bucket of
+-- format 1, nodes of 0.1 listen to the name of the channel that has no database in it: there the message goes to both names.
+local function publish(channel, epoch, version, kind, payload, owned)
   local head = epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n'
   if format >= 2 then
-    redis.call('PUBLISH', channel, '2\n' .. head .. '{"at":' .. text(now) .. '}\n' .. payload)
+    local line = '{"at":' .. text(now) .. (owned and ',"owned":' .. owned or '') .. '}\n'
+    redis.call('PUBLISH', channel, '2\n' .. head .. line .. payload)
     return
   end
   redis.call('PUBLISH', channel, '1\n' .. head .. payload)
@@ -147,16 +157,21 @@ local function publish(channel, epoch, version, kind, payload)
   if before then redis.call('PUBLISH', before .. after, '1\n' .. head .. payload) end
 end
 
--- Appends a version to a log and publishes it. The last entry of an act bears the act's id and its answer.
-local function append(log, channel, epoch, version, kind, payload, act, answer)
-  local id = text(version) .. '-0'
-  if act then
-    redis.call('XADD', log, 'MAXLEN', '=', LOG_LENGTH, id,
-      'e', epoch, 'k', kind, 'p', payload, 't', text(now), 'a', act, 'r', answer)
-  else
-    redis.call('XADD', log, 'MAXLEN', '=', LOG_LENGTH, id, 'e', epoch, 'k', kind, 'p', payload, 't', text(now))
+-- Appends a version to a log and publishes it, with what nodes are told of the slot's owner, or nil. The last entry of an
+-- act bears the act's id and its answer.
+local function append(log, channel, epoch, version, kind, payload, owned, act, answer)
+  local fields = { 'e', epoch, 'k', kind, 'p', payload, 't', text(now) }
+  local function add(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
   end
-  publish(channel, epoch, version, kind, payload)
+  if owned and format >= 2 then add('o', owned) end
+  if act then
+    add('a', act)
+    add('r', answer)
+  end
+  redis.call('XADD', log, 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0', unpack(fields))
+  publish(channel, epoch, version, kind, payload, owned)
 end
 
 local function keep(log)
@@ -297,7 +312,7 @@ local function record_text(r)
       return value ~= '' and value or nil
     end
     return cjson.encode({ s = r.state, v = r.version, b = text(r.start), e = r.finish, l = r.label,
-      u = unless_empty(r.user), t = is_held and r.token or nil, g = is_held and r.began or nil,
+      u = unless_empty(r.user), t = is_held and r.token or nil, g = is_taken and unless_empty(r.began) or nil,
       h = is_held and text(r.ends) or nil, f = is_held and r.first_ends or nil,
       w = is_taken and r.first_version or nil, x = is_taken and r.first_epoch or nil,
       n = is_held and r.length and text(r.length) or nil, d = unless_empty(r.data) })
@@ -353,6 +368,23 @@ local function hold_members(place, number, r)
   local length = r.length and '\n' .. text(r.length) or ''
   return table.concat({ place.site, place.space, place.day, number, r.user, r.token, r.label }, '\n') .. length,
     table.concat({ r.user, place.site, place.space, place.day, number, r.token, text(r.index_ends or r.ends), r.label }, '\n')
+end
+
+local function is_users_booking(record)
+  return record and record.state == 'b' and (record.user or '') ~= ''
+end
+
+-- How a booking stands in the index of bookings.
+local function booking_member(place, number, r)
+  return table.concat({ r.user, place.day, place.site, place.space, number, text(r.start), r.finish, r.label,
+    r.began or '' }, '\n')
+end
+
+-- Adds a day of a space to the index of days, which forgets the days whose slots are forgotten.
+local function remember_place(key, place)
+  local number = string.gsub(place.day, '-', '')
+  redis.call('ZADD', key, number, place.site .. ':' .. place.space .. ':' .. number)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. day_number(now - 32 * 86400000))
 end
 
 -- The removals that a script has still to make: key to members. They are made by `forget_all`, at the end of its writing,

@@ -56,7 +56,7 @@ local function announce(place, number, record)
   local head = heads[place.head]
   head.version = head.version + 1
   announcements[#announcements + 1] = { place.log, place.channel, head.version, 'slot_update',
-    function(version) return slot_update(place, number, record, epoch, version) end }
+    function(version) return slot_update(place, number, record, epoch, version) end, owned_of(record) }
 end
 
 -- Notes a slot that is freed, in one entry a user and day of a space. `version` is that of its event.
@@ -152,8 +152,8 @@ end
 for _, place in ipairs(places) do forget_all('HDEL', place.day_key) end
 local logs = {}
 for _, announcement in ipairs(announcements) do
-  local log, channel, version, kind, payload = unpack(announcement)
-  append(log, channel, epoch, version, kind, payload(version))
+  local log, channel, version, kind, payload, owned = unpack(announcement)
+  append(log, channel, epoch, version, kind, payload(version), owned)
   logs[log] = true
 end
 for log in pairs(logs) do keep(log) end

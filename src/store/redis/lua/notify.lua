@@ -38,7 +38,7 @@ begin(KEYS[2], version, '-')
 redis.call('HSET', KEYS[4], 'sent', text(sequence))
 redis.call('XADD', KEYS[5], 'MAXLEN', '=', ARGV[8], text(sequence) .. '-0', 'j', json, 'ends', text(now + KEEP_MILLIS))
 keep(KEYS[5])
-append(KEYS[3], ARGV[7], epoch, version, 'user', json, ARGV[4], '')
+append(KEYS[3], ARGV[7], epoch, version, 'user', json, nil, ARGV[4], '')
 keep(KEYS[3])
 finish(KEYS[2])
 return { 'done', text(now) }

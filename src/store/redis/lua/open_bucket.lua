@@ -22,9 +22,15 @@ if is_moved and not string.find(old.err, 'WRONGTYPE', 1, true) then error(old) e
 local old_epoch, old_replid = not is_moved and old[1], not is_moved and old[2]
 
 -- The old key first: where the server refuses the second write, the bucket has no fence, and the next call makes one.
-local function make(epoch, replid)
+-- Only a bucket that nothing was ever written to has complete indexes from the start.
+local function make(epoch, replid, is_new)
   if not is_moved then redis.call('SET', KEYS[2], TOMBSTONE) end
   redis.call('HSET', KEYS[1], 'format', text(NEWEST_FORMAT), 'epoch', epoch, 'replid', replid)
+  if is_new then
+    redis.call('HSET', KEYS[1], 'indexed', '1')
+  elseif old_epoch then
+    redis.call('HDEL', KEYS[1], 'indexed')
+  end
 end
 
 if fenced[1] then
@@ -46,5 +52,5 @@ if ARGV[4] == '1' and not is_moved then
   redis.call('HSET', KEYS[2], 'epoch', new_epoch(replid), 'replid', replid)
   return { 'open', '1', '0' }
 end
-make(new_epoch(replid), replid)
+make(new_epoch(replid), replid, not is_moved)
 return { 'open', text(NEWEST_FORMAT), '0' }

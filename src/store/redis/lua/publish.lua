@@ -29,7 +29,7 @@ local version
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
 version = version + 1
 begin(KEYS[2], version, '-')
-append(KEYS[3], ARGV[7], epoch, version, ARGV[8], ARGV[9], ARGV[4], '')
+append(KEYS[3], ARGV[7], epoch, version, ARGV[8], ARGV[9], nil, ARGV[4], '')
 keep(KEYS[3])
 -- Not an error where it is refused: the message is kept and published by now, and only a node that is very far behind
 -- would read it here.

@@ -14,7 +14,8 @@
 -- KEYS[9]  the bucket's log
 -- KEYS[10] the bucket's journal
 -- KEYS[11] the people of the journal's present generation
--- KEYS[12] and on: the slots of the days, in the order of the days in ARGV
+-- KEYS[12] the bucket's bookings by their user
+-- KEYS[13] and on: the slots of the days, in the order of the days in ARGV
 -- ARGV[4]  the act's id
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
@@ -52,7 +53,7 @@ if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[11] then return { 'stale'
 
 local known, slots_of = {}, {}
 for i = 16, #ARGV, 2 do
-  known[ARGV[i]], slots_of[ARGV[i]] = KEYS[12 + (i - 16) / 2], ARGV[i + 1]
+  known[ARGV[i]], slots_of[ARGV[i]] = KEYS[13 + (i - 16) / 2], ARGV[i + 1]
 end
 
 -- The slots whose holds have ended, by day: number to true.
@@ -196,18 +197,22 @@ if ARGV[12] ~= '' then redis.call('ZADD', KEYS[4], 0, ARGV[13]) end
 for _, one in ipairs(renamed) do
   local place, record = place_of(one.day), one.record
   local is_held = record.state == 'h'
+  local is_booked = format >= 2 and is_users_booking(record)
   if is_held then forget_hold(KEYS[6], KEYS[7], place, one.number, record) end
+  if is_booked then forget(KEYS[12], booking_member(place, one.number, record)) end
   record.label, record.version, record.index_ends = one.label, text(version), record.ends
   if is_held then remember_hold(KEYS[6], KEYS[7], place, one.number, record) end
+  if is_booked then redis.call('ZADD', KEYS[12], 0, booking_member(place, one.number, record)) end
   redis.call('HSET', known[one.day], one.number, record_text(record))
 end
 for day in pairs(ended) do forget_all('HDEL', known[day]) end
 for _, announcement in ipairs(announcements) do append(unpack(announcement)) end
-append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', ARGV[4], '')
+append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', nil, ARGV[4], '')
 keep(KEYS[3])
 if freed_count > 0 then keep(KEYS[9]) end
 forget_all('ZREM', KEYS[6])
 forget_all('ZREM', KEYS[7])
+forget_all('ZREM', KEYS[12])
 if ARGV[12] == '' then redis.call('ZREM', KEYS[4], ARGV[13]) end
 finish(KEYS[2])
 return { 'done', text(now), epoch, text(version) }

@@ -9,7 +9,7 @@
 -- ARGV[6]  a portion, in bytes: the reply ends with the payload that makes it so many
 --
 -- Reply: an array: 'gone', epoch, version of the head; or 'messages', epoch, version of the head, then for each message its
--- kind and its payload ..., the first that of the version after the position.
+-- kind, its payload and what it tells nodes of the slot's owner ('' when nothing) ..., the first that of the version after the position.
 
 -- How many entries are read at a time, so that no more are read than are told, but for a few.
 local AT_ONCE = 32
@@ -32,6 +32,7 @@ while version < head and bytes < portion do
     bytes = bytes + #fields.p
     reply[#reply + 1] = fields.k
     reply[#reply + 1] = fields.p
+    reply[#reply + 1] = fields.o or ''
     if bytes >= portion then break end
   end
 end

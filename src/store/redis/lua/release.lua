@@ -1,19 +1,31 @@
 #!lua
--- Lets go of what is held, or as staff of what is booked. Before it stand `common.lua` and `act.lua`, which name KEYS
+-- Lets go of what is held, or of what is booked: as staff, or by who booked it, who may cancel it for some time. Before it stand `common.lua` and `act.lua`, which name KEYS
 -- and reply.
 --
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent
--- ARGV[17]  '1' when booked slots may be released too, else '0'
--- ARGV[18]  whose booked slots, '' for anyone's
+-- ARGV[17]  '1' when staff's own right to release booked slots counts, else '0'; a colon; and until how long before the start
+--           who booked a slot may release it, in ms, '' for never
+-- ARGV[18]  whose booked slots as staff, '' for anyone's
 
-local actor, token, as_staff, booked_by = ARGV[15], ARGV[16], ARGV[17] == '1', ARGV[18]
+local actor, token, booked_by = ARGV[15], ARGV[16], ARGV[18]
+local is_staff, cancel_before = string.match(ARGV[17], '^([01]):(%d*)$')
+-- A token names a hold, and what is booked is none.
+cancel_before = actor ~= '' and token == '' and tonumber(cancel_before) or nil
 
 return act(function()
-  local function also(record)
-    return as_staff and is_booked_by(record, booked_by)
+  local function as_staff(record)
+    return is_staff == '1' and is_booked_by(record, booked_by)
   end
-  return require_held(actor, token, also) or {
+  local function cancels(record)
+    return cancel_before ~= nil and is_booked_by(record, actor)
+  end
+  local function also(record)
+    return as_staff(record) or cancels(record)
+  end
+  return require_held(actor, token, also) or refuse_where('too_late', function(slot)
+    return cancels(slot.record) and not as_staff(slot.record) and now > slot.start - cancel_before
+  end) or {
     becomes = function()
       return { state = 'a' }
     end,

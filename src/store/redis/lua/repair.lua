@@ -12,7 +12,9 @@
 -- KEYS[8]  the bucket's registered spaces
 -- KEYS[9]  the bucket's journal
 -- KEYS[10] the space's days; with it and the following only for a space
--- KEYS[11] and on: the slots of the days that the mark names
+-- KEYS[11] the bucket's bookings by their user
+-- KEYS[12] the bucket's spaces by day
+-- KEYS[13] and on: the slots of the days that the mark names
 -- ARGV[4]  the mark
 -- ARGV[5]  the site
 -- ARGV[6]  the space
@@ -63,7 +65,7 @@ end
 local function take_back_entries()
   if not KEYS[10] then return end
   local day_keys, logged = {}, last_of_log(KEYS[3])
-  for i = 11, #KEYS do day_keys[ARGV[7 + (i - 11) * 2]] = KEYS[i] end
+  for i = 13, #KEYS do day_keys[ARGV[7 + (i - 13) * 2]] = KEYS[i] end
   for _, stored in ipairs(redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', MOST_ENTRIES)) do
     local act, site, space, day, slots, status, version = string.match(fields_of(stored).j or '',
       '^[^\n]*\n([^\n]*)\n[^\n]*\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(%d+)\n')
@@ -76,18 +78,21 @@ local function take_back_entries()
 end
 
 local function reconcile(place, day_key, forgotten_at)
-  local ends, holds, slots = {}, {}, redis.call('HGETALL', day_key)
+  local ends, holds, bookings, slots = {}, {}, {}, redis.call('HGETALL', day_key)
   for i = 1, #slots, 2 do
     local record = parse_record(slots[i + 1])
     if record.state == 'h' then
       local end_member, hold_member = hold_members(place, slots[i], record)
       ends[end_member], holds[hold_member] = text(record.index_ends), '0'
+    elseif format >= 2 and is_users_booking(record) then
+      bookings[booking_member(place, slots[i], record)] = '0'
     end
   end
   if #slots > 0 then
     redis.call('EXPIREAT', day_key, forgotten_at)
     local number = string.gsub(place.day, '-', '')
     redis.call('ZADD', KEYS[10], number, number)
+    if format >= 2 then remember_place(KEYS[12], place) end
   end
   local of_day = table.concat({ place.site, place.space, place.day, '' }, '\n')
   set_members(KEYS[6], ends, function(member) return string.sub(member, 1, #of_day) == of_day end)
@@ -95,14 +100,19 @@ local function reconcile(place, day_key, forgotten_at)
     local after_user = string.find(member, '\n', 1, true)
     return after_user and string.sub(member, after_user + 1, after_user + #of_day) == of_day
   end)
+  local of_bookings = table.concat({ place.day, place.site, place.space, '' }, '\n')
+  set_members(KEYS[11], bookings, function(member)
+    local after_user = string.find(member, '\n', 1, true)
+    return after_user and string.sub(member, after_user + 1, after_user + #of_bookings) == of_bookings
+  end)
 end
 
 take_back_entries()
 lift(KEYS[2], KEYS[3])
 lift(KEYS[4], KEYS[5])
 if KEYS[10] then
-  for i = 11, #KEYS do
-    local arg = 7 + (i - 11) * 2
+  for i = 13, #KEYS do
+    local arg = 7 + (i - 13) * 2
     reconcile({ site = ARGV[5], space = ARGV[6], day = ARGV[arg] }, KEYS[i], ARGV[arg + 1])
   end
   local registered = ARGV[6] .. '|' .. ARGV[5]

@@ -3,8 +3,9 @@
 --
 -- ARGV[15]  'available', 'booked' or 'blocked'
 -- ARGV[16]  staff's object as JSON, '' without one; stored and shown digit for digit
+-- ARGV[17]  with 'booked': for whom, '' to leave a booking to its user
 
-local to, data = ARGV[15], ARGV[16]
+local to, data, user = ARGV[15], ARGV[16], ARGV[17]
 local STATES = { available = 'a', booked = 'b', blocked = 'c' }
 
 -- The most bytes that the staff's objects of a day may have together.
@@ -32,10 +33,11 @@ return act(function()
   return refusal or {
     becomes = function(slot)
       local was = slot.record
-      -- An existing booking keeps its user, and what a repeated `book` is answered.
-      local stays = to == 'booked' and was and was.state == 'b'
+      -- An existing booking keeps its user, unless another is named, and what a repeated `book` is answered.
+      local stays = to == 'booked' and was and was.state == 'b' and (user == '' or user == was.user)
       return {
-        state = STATES[to], user = stays and was.user or '', data = data,
+        state = STATES[to], user = stays and was.user or user, data = data,
+        began = to == 'booked' and (stays and was.began or not stays and text(now)) or nil,
         first_version = stays and was.first_version or nil, first_epoch = stays and was.first_epoch or nil,
       }
     end,

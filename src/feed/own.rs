@@ -1,0 +1,110 @@
+//! What only the user who has a slot is told: an update or a snapshot is made once for everybody, and once more for the
+//! sockets of each user who has one of its slots.
+//!
+//! **Invariant:** nobody else's payload differs by a byte from what it would be if nobody had the slot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::Member;
+use super::payload::raw;
+use crate::domain::event::{DayText, own_slot_update};
+use crate::domain::own::{OwnMembers, insert_own};
+use crate::domain::{OwnTerms, Owned, Refusal, SlotNumber, UserId};
+use crate::store::{DayState, Message};
+
+/// The most that an update has more for the user who has the slot, in bytes.
+const OWN_BYTES: usize = 320;
+
+/// How many bytes of payload an update is for a member, at most.
+pub(super) fn bytes_to(message: &Message, member: &dyn Member) -> usize {
+    let own = if owner_for(message, member).is_some() { OWN_BYTES } else { 0 };
+    message.payload.get().len() + own
+}
+
+fn owner_for<'a>(message: &'a Message, member: &dyn Member) -> Option<&'a Owned> {
+    let owned = message.owned.as_deref()?;
+    (member.user() == Some(&owned.user)).then_some(owned)
+}
+
+/// One update on its way to the members of a room.
+pub(super) struct OwnUpdate<'a> {
+    message: &'a Message,
+    terms: OwnTerms,
+    /// The owner's payload, once the first socket of the owner needs it.
+    own: Option<Box<RawValue>>,
+}
+
+impl<'a> OwnUpdate<'a> {
+    pub(super) fn new(message: &'a Message, terms: OwnTerms) -> Self {
+        Self { message, terms, own: None }
+    }
+
+    pub(super) fn send_to(&mut self, member: &dyn Member) {
+        let Some(owned) = owner_for(self.message, member) else {
+            member.send("slot_update", &self.message.payload);
+            return;
+        };
+        if self.own.is_none() {
+            let json = own_slot_update(self.message.payload.get(), owned, self.terms);
+            self.own = json.and_then(|json| RawValue::from_string(json).ok());
+        }
+        member.send("slot_update", self.own.as_deref().unwrap_or(&self.message.payload));
+    }
+}
+
+/// Who has the slots of a day, as far as nodes are told.
+#[derive(Debug, Default)]
+pub(super) struct Owners(BTreeMap<SlotNumber, Arc<Owned>>);
+
+impl Owners {
+    /// Those of a day as the store has it.
+    pub(super) fn of(state: &DayState) -> Self {
+        let owned = state.records.iter().filter_map(|(number, record)| {
+            let owned = Owned::of(&record.state, record.start)?;
+            Some((*number, Arc::new(owned)))
+        });
+        Self(owned.collect())
+    }
+
+    /// What an update told of a slot.
+    pub(super) fn set(&mut self, slot: SlotNumber, owned: Option<Arc<Owned>>) {
+        match owned {
+            Some(owned) => self.0.insert(slot, owned),
+            None => self.0.remove(&slot),
+        };
+    }
+}
+
+/// The `slots_status_update` of a day.
+#[derive(Debug)]
+pub(super) struct DaySnapshot {
+    payload: Arc<RawValue>,
+    /// The slots of each user: their places in the payload, ascending.
+    own: HashMap<UserId, Vec<(usize, Arc<Owned>)>>,
+    terms: OwnTerms,
+}
+
+impl DaySnapshot {
+    pub(super) fn new(text: DayText, owners: &Owners, terms: OwnTerms) -> Result<Self, Refusal> {
+        let mut own: HashMap<UserId, Vec<(usize, Arc<Owned>)>> = HashMap::new();
+        for (slot, place) in &text.taken {
+            if let Some(owned) = owners.0.get(slot) {
+                own.entry(owned.user.clone()).or_default().push((*place, owned.clone()));
+            }
+        }
+        Ok(Self { payload: raw(text.json)?, own, terms })
+    }
+
+    pub(super) fn send_to(&self, member: &dyn Member) {
+        let own = member.user().and_then(|user| self.own.get(user)).and_then(|slots| self.with_own(slots));
+        member.send("slots_status_update", own.as_deref().unwrap_or(&self.payload));
+    }
+
+    fn with_own(&self, slots: &[(usize, Arc<Owned>)]) -> Option<Box<RawValue>> {
+        let own = slots.iter().map(|(place, owned)| (*place, OwnMembers::new(owned, self.terms)));
+        RawValue::from_string(insert_own(self.payload.get(), own)?).ok()
+    }
+}
