@@ -535,6 +535,7 @@ async fn each_unsafe_setting_has_its_line() {
     wait_until("there is a replica", || redis.cli(&["INFO", "replication"]).contains("connected_slaves:1"));
     has(Severity::Warning, "set min-replicas-to-write 1").await;
     redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    wait_until("the replica is in step", || redis.cli(&["INFO", "replication"]).contains("min_slaves_good_slaves:1"));
     assert_eq!(texts(&node.check(&redis.url()).await, Severity::Warning), Vec::<String>::new());
 }
 

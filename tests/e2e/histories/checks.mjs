@@ -76,7 +76,12 @@ function pathOf({ logs }, { room, date }) {
 
 /** The log is whole, and ends where the board does. */
 function checkPath(found, { room }, path) {
-  const missing = path.filter(({ kind }) => kind === 'missing').map(({ version }) => version);
+  // A version that an act took before the store refused the rest of it is never given again: another epoch follows.
+  const isBeforeAnEpoch = ({ version }) => {
+    const next = path.slice(version).find(({ kind }) => kind !== 'missing');
+    return next === undefined || next.epoch !== path[version - 2]?.epoch;
+  };
+  const missing = path.filter((one) => one.kind === 'missing' && !isBeforeAnEpoch(one)).map(({ version }) => version);
   if (missing.length > 0) found.add('log-gap', `the log has no version ${missing.slice(0, 10)}`, { room, version: missing[0] });
   const board = found.record.boards[room];
   if (board.version !== path.length) {

@@ -75,6 +75,10 @@ export class JournalReader {
   }
 }
 
+/** Whether an entry tells of a version: a repeat of a part of what an act took names one that is not the act's last. */
+const covers = (entry, { epoch, version }) =>
+  entry.epoch === epoch && version <= entry.version && version > entry.version - entry.slots.length;
+
 /** Each act that was answered and kept is told once, nothing else is told, and who followed has missed nothing. */
 export function checkJournal(found, { room, number }) {
   const { journal, logs, records, fault } = found.record;
@@ -87,7 +91,7 @@ export function checkJournal(found, { room, number }) {
   for (const { ok, act, user, data } of records.filter((one) => one.room === room)) {
     // What the store itself has lost is not told either.
     if (!ok || !kept.has(idOf(data))) continue;
-    const entry = byId.get(idOf(data));
+    const entry = byId.get(idOf(data)) ?? told.find((one) => covers(one, data));
     const at = { room, version: data.version };
     if (entry === undefined) found.add('journal-lacks', `an acknowledged ${act} is not told: ${idOf(data)}`, at);
     else if (!NAMES[act].includes(entry.act)) found.add('journal-differs', `a ${act} is told as ${entry.act}`, at);
