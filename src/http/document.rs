@@ -305,6 +305,17 @@ fn example_of(operation: &str) -> Option<Value> {
         "update_slot" => {
             json!({"idSpazio": 7, "sedeId": 1, "date": date, "status": "blocked", "data": {"note": "manutenzione"}})
         }
+        "update_slots" => {
+            json!({"idSpazio": 7, "sedeId": 1, "date": date, "slots": [2, 3], "status": "booked", "id_utente": 7})
+        }
+        "list_bookings" => success(json!({"bookings": [{
+            "spazioId": 7, "sedeId": 1, "date": date, "slotId": 2, "orario": "10:00", "startsAt": "2026-12-01T09:00:00.000Z",
+            "endsAt": "2026-12-01T10:00:00.000Z", "bookedAt": ended, "cancelUntil": null
+        }]})),
+        "list_spaces" => success(json!({"spaces": [{
+            "sedeId": 1, "spazioId": 7, "name": "Sala 7", "timezone": "Europe/Rome", "opens": "08:00", "closes": "20:00",
+            "slotMinutes": 30
+        }]})),
         "list_holds" => success(json!({"holds": [{
             "holdToken": "0".repeat(32), "sedeId": 1, "spazioId": 7, "date": date, "slots": [2, 3], "heldUntil": ended,
             "expires_at": ended

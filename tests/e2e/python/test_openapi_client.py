@@ -90,6 +90,10 @@ def test_every_operation_is_called(slotcast, api):
     call("user", "book_slots", body=some)
     call("staff", "release_slots", body=some)
     call("staff", "update_slot", 5, body=models.UpdateRequest(**one, status="blocked"))
+    call("staff", "update_slots", body=models.UpdatesRequest(**one, slots=[6, 7], status="booked", id_utente=7))
+    call("user", "list_bookings")
+    call("staff", "update_slots", body=models.UpdatesRequest(**one, slots=[6, 7], status="available"))
+    assert [listed.name for listed in call("anyone", "list_spaces", sede_id=str(SITE)).data.spaces] == ["Sala"]
     call("staff", "list_changes", SITE, SPACE, epoch=many.data.epoch, version=many.data.version)
     call("staff", "show_board", SITE, SPACE, body=models.ShowBoardRequest(date=day))
     call("staff", "update_slot", 5, body=models.UpdateRequest(**one, status="available"))
