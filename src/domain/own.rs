@@ -47,6 +47,10 @@ pub struct OwnTerms {
     pub cancel_before: Option<i64>,
 }
 
+/// What an own held slot has more as JSON besides its token, and an own booked slot, in bytes.
+const HELD_BYTES: usize = 108;
+const BOOKED_BYTES: usize = 53;
+
 /// The members that an own slot has besides those that everybody is told.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnMembers<'a> {
@@ -58,6 +62,14 @@ impl<'a> OwnMembers<'a> {
     /// The members of a slot under a space's terms.
     pub fn new(owned: &'a Owned, terms: OwnTerms) -> Self {
         Self { owned, terms }
+    }
+
+    /// How many bytes they are as JSON in an object, at most.
+    pub fn most_bytes(owned: &Owned) -> usize {
+        match &owned.token {
+            Some(token) => HELD_BYTES + token.as_str().len(),
+            None => BOOKED_BYTES,
+        }
     }
 
     /// Adds them to an object.
@@ -140,6 +152,15 @@ mod tests {
         assert_eq!(members(&owned(None), 1, None), r#"{"a":{"mine":true,"cancelUntil":null,"b":1}}"#);
         let told = r#"{"a":{"mine":true,"cancelUntil":"1970-01-01T02:45:40.000Z","b":1}}"#;
         assert_eq!(members(&owned(None), 1, Some(60_000)), told);
+    }
+
+    #[test]
+    fn what_an_own_slot_has_more_is_known_to_the_byte() {
+        let plain = r#"{"a":{"b":1}}"#.len();
+        for one in [owned(Some(HoldToken::from_random([1; 16]))), owned(None)] {
+            assert_eq!(members(&one, 1_000, Some(60_000)).len() - plain, OwnMembers::most_bytes(&one));
+        }
+        assert!(members(&owned(None), 1_000, None).len() - plain < OwnMembers::most_bytes(&owned(None)));
     }
 
     #[test]

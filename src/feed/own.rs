@@ -15,12 +15,9 @@ use crate::domain::own::{OwnMembers, insert_own};
 use crate::domain::{OwnTerms, Owned, Refusal, SlotNumber, UserId};
 use crate::store::{DayState, Message};
 
-/// The most that an update has more for the user who has the slot, in bytes.
-const OWN_BYTES: usize = 320;
-
 /// How many bytes of payload an update is for a member, at most.
 pub(super) fn bytes_to(message: &Message, member: &dyn Member) -> usize {
-    let own = if owner_for(message, member).is_some() { OWN_BYTES } else { 0 };
+    let own = owner_for(message, member).map_or(0, OwnMembers::most_bytes);
     message.payload.get().len() + own
 }
 

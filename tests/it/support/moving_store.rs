@@ -458,7 +458,8 @@ fn read_entry(store: &MovingStore, topic: Topic, entry: &redis::streams::StreamI
     let epoch: Arc<str> = field("e").expect("an epoch").into();
     let kind = serde_json::from_value(field("k").expect("a kind").into()).expect("a kind");
     let payload = RawValue::from_string(field("p").expect("a payload")).expect("JSON").into();
-    let message = Message { at: Position { epoch, version }, kind, payload, owned: None, written: None };
+    let owned = field("o").map(|owned| serde_json::from_str(&owned).expect("an owner"));
+    let message = Message { at: Position { epoch, version }, kind, payload, owned, written: None };
     store.ledger.meet(topic, &message);
     let answer = field("a").and_then(|_| field("r"));
     Entry { version, message, answer }
