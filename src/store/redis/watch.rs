@@ -31,8 +31,9 @@ pub struct Watch {
     known: BTreeMap<String, Rights>,
     /// Why channels cannot be subscribed to on a server, by its address.
     deaf: BTreeMap<String, Option<String>>,
-    /// One connection a server, for subscriptions alone.
-    listening: BTreeMap<String, MultiplexedConnection>,
+    /// One connection a server, for subscriptions alone, with the number of the connection that commands had then: a name can
+    /// come to mean another server.
+    listening: BTreeMap<String, (u64, MultiplexedConnection)>,
 }
 
 impl Watch {
@@ -100,11 +101,11 @@ impl Watch {
     /// Why channels cannot be subscribed to; `None` when they can.
     async fn look_at_subscribing(&mut self, name: &str, server: &Server) -> RedisResult<Option<String>> {
         let mut connection = match self.listening.get(name) {
-            Some(connection) => connection.clone(),
-            None => self.commands.open_to(&server.node).await?,
+            Some((number, connection)) if *number == server.number => connection.clone(),
+            _ => self.commands.open_to(&server.node).await?,
         };
         let reason = try_subscribing(&mut connection, &self.commands, &self.prefix).await?;
-        self.listening.insert(name.to_owned(), connection);
+        self.listening.insert(name.to_owned(), (server.number, connection));
         Ok(reason)
     }
 

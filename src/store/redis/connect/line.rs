@@ -35,7 +35,7 @@ pub(super) enum State {
 #[derive(Clone)]
 pub(in crate::store::redis) struct Server {
     /// No other connection of this process ever had it.
-    pub(super) number: u64,
+    pub(in crate::store::redis) number: u64,
     pub(in crate::store::redis) node: Arc<Node>,
     /// Where the node's name led; `None` where the connection was made by an address.
     pub(super) address: Option<SocketAddr>,
