@@ -85,7 +85,7 @@ describe('the board for everybody', { skip }, () => {
     await fill(3);
     const page = await open({ spazio: 3, user: freshUser() });
     await hold(page, 2);
-    const names = await page.getByRole('option').evaluateAll((rows) => rows.map((row) => row.getAttribute('aria-label')));
+    const names = await page.locator('slotcast-board').getByRole('option').evaluateAll((rows) => rows.map((row) => row.getAttribute('aria-label')));
     assert.equal(names[0], '09:00, disponibile, fino alle 10:00');
     assert.equal(names[1], '10:00, tuo, bloccato, fino alle 11:00');
     assert.equal(names[3], '12:00, occupato, fino alle 13:00');
