@@ -148,7 +148,8 @@ test('a poll has the same headers on every node', async () => {
   const open = () => fetch(`${home.url}/socket.io/?${query}`, { headers: { origin } });
   const opened = await (await settled(open, 'a session')).text();
   const { sid } = JSON.parse(opened.slice(1));
-  const request = (node, options) => fetch(`${node.url}/socket.io/?${query}&sid=${sid}`, { headers: { origin }, ...options });
+  const headers = { origin, 'x-request-id': 'one-poll' };
+  const request = (node, options) => fetch(`${node.url}/socket.io/?${query}&sid=${sid}`, { headers, ...options });
   const ask = (node, options) => settled(() => request(node, options), 'an answer to a session');
   const shown = ({ status, headers }) => {
     const { date: _, 'content-length': length, vary, ...others } = Object.fromEntries(headers);
@@ -171,6 +172,7 @@ test('a poll has the same headers on every node', async () => {
     }
   }
   assert.equal(answers[0].others['access-control-allow-credentials'], 'true');
+  assert.equal(answers[0].others['x-request-id'], 'one-poll');
   for (const answer of answers) assert.deepEqual(answer, answers[0]);
   const closed = await ask(cluster.nodes[1], { method: 'POST', body: '1' });
   assert.equal(closed.status, 200);
