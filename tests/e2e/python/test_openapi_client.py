@@ -12,7 +12,8 @@ import pytest
 
 from conftest import BINARY, sign_token
 
-SPACE, SITE = 78, 1
+# What is kept for another user would reach the clients of other tests.
+SPACE, SITE, USER = 78, 1, 7801
 
 
 def a_working_day():
@@ -49,7 +50,7 @@ class Caller:
         self.models = importlib.import_module("slotcast_api.models")
         self.operations = operations
         self.called = set()
-        user, staff = sign_token(7), sign_token(900, ruolo="gestore")
+        user, staff = sign_token(USER), sign_token(900, ruolo="gestore")
         self.clients = {
             "anyone": package.Client(base_url=slotcast.url),
             "user": package.AuthenticatedClient(base_url=slotcast.url, token=user),
@@ -90,7 +91,7 @@ def test_every_operation_is_called(slotcast, api):
     call("user", "book_slots", body=some)
     call("staff", "release_slots", body=some)
     call("staff", "update_slot", 5, body=models.UpdateRequest(**one, status="blocked"))
-    call("staff", "update_slots", body=models.UpdatesRequest(**one, slots=[6, 7], status="booked", id_utente=7))
+    call("staff", "update_slots", body=models.UpdatesRequest(**one, slots=[6, 7], status="booked", id_utente=USER))
     call("user", "list_bookings")
     call("staff", "update_slots", body=models.UpdatesRequest(**one, slots=[6, 7], status="available"))
     assert [listed.name for listed in call("anyone", "list_spaces", sede_id=str(SITE)).data.spaces] == ["Sala"]
@@ -99,9 +100,9 @@ def test_every_operation_is_called(slotcast, api):
     call("staff", "update_slot", 5, body=models.UpdateRequest(**one, status="available"))
     call("staff", "delete_space", SITE, SPACE)
 
-    notified = call("staff", "notify_user", "7", body=models.MessageRequest(event="news", data=[1]))
-    assert notified.data.id_utente == 7
-    call("staff", "disconnect_user", "7")
+    notified = call("staff", "notify_user", str(USER), body=models.MessageRequest(event="news", data=[1]))
+    assert notified.data.id_utente == USER
+    call("staff", "disconnect_user", str(USER))
     call("staff", "broadcast", body=models.MessageRequest(event="news", data={"n": 1}))
     call("staff", "sweep")
     assert call("staff", "read_journal", sede_id=str(SITE), limit=10).data.entries
