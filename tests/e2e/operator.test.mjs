@@ -341,11 +341,11 @@ test('a day that is an hour shorter has its slots, the last one shorter, and non
 /** The next days on which Rome puts its clock forward, and back. */
 function changesOfTheClock() {
   const hours = (offset) => {
-    const at = (date) => new Date(`${date}T00:00:00Z`).getTime();
-    const zone = (instant) =>
-      new Intl.DateTimeFormat('en-US', { timeZone: 'Europe/Rome', timeZoneName: 'longOffset' }).format(instant).slice(-5, -3);
-    const today = day(offset);
-    return Number(zone(at(today) + 86_400_000)) - Number(zone(at(today)));
+    const zone = (date) =>
+      new Intl.DateTimeFormat('en-US', { timeZone: 'Europe/Rome', timeZoneName: 'longOffset' })
+        .format(new Date(`${date}T00:00:00Z`))
+        .slice(-5, -3);
+    return Number(zone(day(offset + 1))) - Number(zone(day(offset)));
   };
   const next = (change) => day(Array.from({ length: 366 }, (_, index) => index + 1).find((offset) => hours(offset) === change));
   return [next(1), next(-1)];

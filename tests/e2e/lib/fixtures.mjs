@@ -27,10 +27,15 @@ export function freshSpace({ site = 1, date = day(7) } = {}) {
   };
 }
 
-/** The local day in `timezone`, `offset` days from now, as `YYYY-MM-DD`. */
+/**
+ * The local day in `timezone`, `offset` days from now, as `YYYY-MM-DD`. The days are counted on the calendar: 24 hours
+ * from 23:30 of the day before the clock goes forward are already the day after it.
+ */
 export function day(offset, timezone = 'Europe/Rome') {
-  const instant = new Date(Date.now() + offset * 24 * 60 * 60 * 1000);
-  return new Intl.DateTimeFormat('en-CA', { timeZone: timezone }).format(instant);
+  const today = new Intl.DateTimeFormat('en-CA', { timeZone: timezone }).format(new Date());
+  const date = new Date(`${today}T00:00:00Z`);
+  date.setUTCDate(date.getUTCDate() + offset);
+  return date.toISOString().slice(0, 10);
 }
 
 /** A time zone in which it is neither shortly before nor shortly after midnight, so that "today" stays today. */

@@ -27,7 +27,9 @@ export async function eventually<T>(ask: () => T | Promise<T>, what: string, dea
   }
 }
 
-/** `YYYY-MM-DD` in Rome, some days from now. */
+/** `YYYY-MM-DD` in Rome, some days from now, counted on the calendar. */
 export function day(offset: number): string {
-  return new Intl.DateTimeFormat('en-CA', { timeZone: 'Europe/Rome' }).format(Date.now() + offset * 86_400_000);
+  const date = new Date(new Intl.DateTimeFormat('en-CA', { timeZone: 'Europe/Rome' }).format());
+  date.setUTCDate(date.getUTCDate() + offset);
+  return date.toISOString().slice(0, 10);
 }
