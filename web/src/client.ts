@@ -94,7 +94,7 @@ export class Client {
       online: () => this.#online(),
       board: (space, date) => this.calls.board(space, date),
       describe: (space) => this.calls.describe(space),
-      asksForOwners: (state) => this.state.isStaff || (!state.marksOwn && typeof this.state.userId === 'string'),
+      asksForOwners: () => this.state.isStaff,
       keep: (space) => this.#keep(space),
       forget: (space) => this.#spaces.delete(keyOf(space.id)),
       schedule: () => this.#schedule(),

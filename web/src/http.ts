@@ -1,43 +1,65 @@
-/** Calls over HTTP, beside the socket. */
+/** Calls over HTTP, beside the socket: typed by the document that the server gives of its calls. */
 
-import type { DayDate, SpaceId, Status, WireBoard, WireDescription } from './core/protocol.js';
+import type { DayDate, SpaceId, WireBoard } from './core/protocol.js';
+import type { components, paths } from './generated/api.js';
 import { Refusal } from './refusal.js';
 
 /** How long a call may take. */
 const CALL_MS = 15_000;
 
+/** What the server's document names: `Schema<'OwnHold'>`. */
+export type Schema<Name extends keyof components['schemas']> = components['schemas'][Name];
+
 /** A registered space. */
-export interface SpaceListing extends SpaceId {
-  readonly name?: string | null;
-  readonly timezone: string;
-  readonly opens: string;
-  readonly closes: string;
-  readonly slotMinutes: number;
-  readonly holdMinutes?: number | null;
-}
+export type SpaceListing = Readonly<Schema<'ListedSpace'>>;
 
 /** An own booking. Instants are RFC 3339. */
-export interface Booking extends SpaceId {
-  readonly date: DayDate;
-  readonly slotId: number;
-  readonly orario: string;
-  readonly startsAt: string;
-  readonly endsAt: string;
-  readonly bookedAt?: string | null;
-  /** Until when it can be cancelled; `null`: never. */
-  readonly cancelUntil?: string | null;
-}
+export type Booking = Readonly<Schema<'OwnBooking'>>;
 
 /** What staff does to slots. */
 export interface SlotChange extends SpaceId {
   readonly date: DayDate;
   readonly slots: readonly number[];
-  readonly status: Exclude<Status, 'occupied' | 'past'>;
+  readonly status: 'available' | 'booked' | 'blocked';
   /** Kept with the slots, and shown to everybody. */
   readonly data?: Readonly<Record<string, unknown>>;
   /** With `booked`: for whom. */
   readonly user?: string | number;
 }
+
+/** How a call is made. */
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+
+/** The paths of the server's document that know a method. */
+export type Path<M extends Method> = {
+  [P in keyof paths]: paths[P] extends { [Name in Lowercase<M>]: { responses: { 200: object } } } ? P : never;
+}[keyof paths];
+
+type Operation<M extends Method, P extends Path<M>> = paths[P][Lowercase<M> & keyof paths[P]];
+
+type Parameters<O, Kind extends string> = O extends { parameters: { [K in Kind]: infer Given extends object } }
+  ? { readonly [K in Kind]: Given }
+  : O extends { parameters: { [K in Kind]?: infer Given } }
+    ? { readonly [K in Kind]?: Exclude<Given, undefined> }
+    : object;
+
+type Body<O> = O extends { requestBody: { content: { 'application/json': infer Given } } }
+  ? { readonly body: Given }
+  : O extends { requestBody?: { content: { 'application/json': infer Given } } }
+    ? { readonly body?: Given }
+    : object;
+
+/** What a call takes: what its path and its query name, its body, and the key under which a repeat gets the first answer. */
+export type Input<M extends Method, P extends Path<M>> = Parameters<Operation<M, P>, 'path'> &
+  Parameters<Operation<M, P>, 'query'> &
+  Body<Operation<M, P>> & { readonly idempotencyKey?: string };
+
+/** What a call gives: the `data` of its answer. */
+export type Output<M extends Method, P extends Path<M>> =
+  Operation<M, P> extends { responses: { 200: { content: { 'application/json': { data: infer Given } } } } } ? Given : unknown;
+
+/** Left out where nothing of it is required. */
+type Given<I> = object extends I ? [input?: I] : [input: I];
 
 /** The calls of one node. */
 export class Calls {
@@ -51,68 +73,83 @@ export class Calls {
   }
 
   /**
-   * Calls, and gives the answer's `data`.
+   * Calls, and gives the answer's `data`: `call('PUT', '/api/slots/{id}', { path: { id: 3 }, body: { … } })`.
    *
    * @throws {Refusal}
    */
-  async call<T>(method: string, path: string, body?: object): Promise<T> {
+  async call<M extends Method, P extends Path<M>>(method: M, path: P, ...[input]: Given<Input<M, P>>): Promise<Output<M, P>> {
+    const { path: names, query, body, idempotencyKey } = (input ?? {}) as AnyInput;
+    const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(names?.[name])));
+    const words = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== undefined));
     const token = await this.#token();
     const headers = {
       ...(token && { authorization: `Bearer ${token}` }),
       ...(body && { 'content-type': 'application/json' }),
+      ...(idempotencyKey && { 'idempotency-key': idempotencyKey }),
     };
     const request = { method, headers, signal: AbortSignal.timeout(CALL_MS), ...(body && { body: JSON.stringify(body) }) };
-    const response = await fetch(`${this.#base}${path}`, request).catch(() => {
+    const response = await fetch(`${this.#base}${filled}${query ? `?${words}` : ''}`, request).catch(() => {
       throw new Refusal('offline', 'No connection');
     });
-    const answer = Object(await response.json().catch(() => null)) as Answer<T>;
+    const answer = Object(await response.json().catch(() => null)) as Answer<Output<M, P>>;
     if (answer.success === true) return answer.data;
     throw new Refusal(answer.code ?? 'unavailable', answer.error ?? `HTTP ${response.status}`, answer.conflicts);
   }
 
-  board({ sedeId, spazioId }: SpaceId, date: DayDate): Promise<WireBoard> {
-    return this.call('GET', `/api/slots/${spazioId}/${date}?sedeId=${sedeId}`);
+  /** The board of a day. */
+  async board({ sedeId, spazioId: idSpazio }: SpaceId, date: DayDate): Promise<WireBoard> {
+    const board = await this.call('GET', '/api/slots/{idSpazio}/{date}', { path: { idSpazio, date }, query: { sedeId } });
+    // The document has text where the contract lists what the text can be.
+    return board as unknown as WireBoard;
   }
 
-  describe({ sedeId, spazioId }: SpaceId): Promise<WireDescription> {
-    return this.call('GET', `/api/spaces/${sedeId}/${spazioId}`);
+  /** What is known of a space. */
+  describe({ sedeId, spazioId: idSpazio }: SpaceId): Promise<Schema<'SpaceAnswer'>> {
+    return this.call('GET', '/api/spaces/{sedeId}/{idSpazio}', { path: { sedeId, idSpazio } });
   }
 
   /** The registered spaces, all pages of them. */
-  async spaces(sedeId?: number): Promise<SpaceListing[]> {
-    return this.#allOf('/api/spaces', sedeId === undefined ? {} : { sedeId: String(sedeId) }, 'spaces');
+  spaces(sedeId?: number): Promise<SpaceListing[]> {
+    return allPages(async (after) => {
+      const { spaces, next } = await this.call('GET', '/api/spaces', { query: { ...(sedeId && { sedeId }), ...after } });
+      return [spaces, next];
+    });
   }
 
   /** Own bookings, from today on or of some days. */
-  async bookings(days: { from?: DayDate; to?: DayDate } = {}): Promise<Booking[]> {
-    return this.#allOf('/api/bookings', days, 'bookings');
+  bookings(days: { from?: DayDate; to?: DayDate } = {}): Promise<Booking[]> {
+    return allPages(async (after) => {
+      const page = await this.call('GET', '/api/bookings', { query: { ...days, ...after } });
+      return ['bookings' in page ? page.bookings : [], page.next];
+    });
   }
 
-  /** Changes slots as staff, all or none; a server of 0.1 takes them one by one. */
+  /** Changes slots as staff, all or none. */
   async change({ sedeId, spazioId: idSpazio, date, slots, status, data, user }: SlotChange): Promise<void> {
-    const change = { idSpazio, sedeId, date, status, ...(data && { data }), ...(user !== undefined && { id_utente: user }) };
-    try {
-      await this.call('PUT', '/api/slots', { ...change, slots });
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.code !== 'not_found') throw error;
-      for (const slot of slots) await this.call('PUT', `/api/slots/${slot}`, change);
-    }
-  }
-
-  async #allOf<T>(path: string, query: Record<string, string>, name: string): Promise<T[]> {
-    const all: T[] = [];
-    let after: string | undefined;
-    do {
-      const words = new URLSearchParams({ ...query, ...(after && { after }) });
-      const page: Page<T> = await this.call('GET', `${path}${words.size > 0 ? `?${words}` : ''}`);
-      all.push(...(page[name] as T[]));
-      after = page.next as string | undefined;
-    } while (after);
-    return all;
+    const change = { idSpazio, sedeId, date, slots: [...slots], status };
+    const more = { ...(data && { data }), ...(user !== undefined && { id_utente: user }) };
+    await this.call('PUT', '/api/slots', { body: { ...change, ...more } });
   }
 }
 
-type Page<T> = Readonly<Record<string, T[] | string | undefined>>;
+/** Reads page after page; each answer says what the next one comes after. */
+async function allPages<T>(read: (after: { after?: string }) => Promise<[T[], string | null | undefined]>): Promise<T[]> {
+  const all: T[] = [];
+  let after: { after?: string } = {};
+  for (;;) {
+    const [page, next] = await read(after);
+    all.push(...page);
+    if (!next) return all;
+    after = { after: next };
+  }
+}
+
+interface AnyInput {
+  readonly path?: Readonly<Record<string, unknown>>;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: object;
+  readonly idempotencyKey?: string;
+}
 
 interface Answer<T> {
   readonly success?: boolean;

@@ -25,7 +25,7 @@ const ACT_TIME_MS = 30_000;
 /** How long a space is still followed when nobody looks at it any more, so that a page that is drawn anew finds it. */
 const LINGER_MS = 2_000;
 
-/** How long changes are gathered before staff, or the user of a server of 0.1, asks whose the slots are. */
+/** How long changes are gathered before staff asks whose the slots are. */
 const OWNERS_MS = 300;
 
 const EVENTS: Readonly<Record<Act, string>> = {
@@ -47,8 +47,8 @@ export interface Wire {
   board(space: SpaceId, date: DayDate): Promise<WireBoard>;
   /** @throws {Refusal} */
   describe(space: SpaceId): Promise<WireDescription>;
-  /** Whether only a board over HTTP says whose the slots are. */
-  asksForOwners(state: SpaceState): boolean;
+  /** Whether the viewer is staff: only a board over HTTP tells staff whose the slots are. */
+  asksForOwners(): boolean;
   keep(space: Space): void;
   forget(space: Space): void;
   schedule(): void;
@@ -69,6 +69,7 @@ export class Space {
   readonly #store: Store<SpaceState>;
   readonly #watchers = new Map<DayDate, number>();
   #isAsking = false;
+  #isDescribed = false;
   #lastAct = 0;
   #lingering: ReturnType<typeof setTimeout> | undefined;
   #owners: ReturnType<typeof setTimeout> | undefined;
@@ -129,7 +130,7 @@ export class Space {
   connected(): void {
     this.dispatch({ kind: 'connected' });
     void this.#describe();
-    if (this.#wire.asksForOwners(this.state)) this.#showOwners();
+    if (this.#wire.asksForOwners()) this.#showOwners();
     void this.#follow();
   }
 
@@ -141,14 +142,14 @@ export class Space {
   /** For the client: a `slot_update`. */
   updated(update: WireUpdate): void {
     this.dispatch({ kind: 'update', update, now: this.#wire.now() });
-    if (this.#watchers.has(update.data.date) && this.#wire.asksForOwners(this.state)) this.#showOwners();
+    if (this.#watchers.has(update.data.date) && this.#wire.asksForOwners()) this.#showOwners();
     void this.#follow();
   }
 
   /** For the client: a `slots_status_update`. */
   shown(snapshot: WireSnapshot): void {
     this.dispatch({ kind: 'snapshot', snapshot, now: this.#wire.now() });
-    if (this.#watchers.has(snapshot.date) && this.#wire.asksForOwners(this.state)) this.#showOwners();
+    if (this.#watchers.has(snapshot.date) && this.#wire.asksForOwners()) this.#showOwners();
     void this.#follow();
   }
 
@@ -168,11 +169,13 @@ export class Space {
     return nextClock(this.state);
   }
 
-  /** What the space is called, and how its days are divided: without it a board has no end times from a server of 0.1. */
+  /** What the space is called. */
   async #describe(): Promise<void> {
-    if (this.state.slotMinutes !== null || this.#watchers.size === 0) return;
+    if (this.#isDescribed || this.#watchers.size === 0) return;
     const description = await this.#wire.describe(this.id).catch(() => null);
-    if (description) this.dispatch({ kind: 'described', description });
+    if (!description) return;
+    this.#isDescribed = true;
+    this.dispatch({ kind: 'described', description });
   }
 
   /** A first picture, beside the socket. */

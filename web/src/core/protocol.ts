@@ -72,7 +72,6 @@ export interface WireBoard extends Position {
 export interface WireDescription {
   readonly name?: string | null;
   readonly timezone: string;
-  readonly slotMinutes: number;
 }
 
 /** `joined_space`. */

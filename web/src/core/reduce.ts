@@ -17,8 +17,8 @@ import type {
   WireSnapshot,
   WireUpdate,
 } from './protocol.js';
-import { claimedEntry, entryOf, nextChangeAfter, slotAt, updatedEntry, withInstants } from './slots.js';
-import type { Act, Claim, DayState, Ended, Entry, Pending, Slot, SpaceState } from './state.js';
+import { entryOf, nextChangeAfter, slotAt, updatedEntry } from './slots.js';
+import type { Act, DayState, Ended, Entry, Pending, Slot, SpaceState } from './state.js';
 
 /** How long an act may be unanswered before it is in doubt, in ms. */
 export const DOUBT_MS = 5_000;
@@ -138,7 +138,6 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
     ...state,
     position: at,
     ahead: isReached(state.ahead, at) ? null : state.ahead,
-    claims: claimsAfter(state.claims, update),
     now: latest(state, now),
   };
   const day = state.days.get(update.data.date);
@@ -184,7 +183,6 @@ function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): S
     // It stands at another version than the other days are known at.
     days: isSame ? state.days : mapDays(state.days, outOfSync),
     timeZone: snapshot.timeZone ?? state.timeZone,
-    marksOwn: marksOwn(state, snapshot.slotsStatus),
     now: latest(state, now),
   };
   const known = next.days.get(snapshot.date);
@@ -228,35 +226,24 @@ function takeBoard(state: SpaceState, board: WireBoard): SpaceState {
   const day = state.days.get(board.date);
   if (day === undefined) return state;
   const told = new Map(board.slots.map((entry) => [entry.id_slot, entryOf(entry)]));
-  const next = {
-    ...state,
-    timeZone: board.timeZone ?? state.timeZone,
-    marksOwn: marksOwn(state, board.slots),
-  };
+  const next = changed(state, { timeZone: board.timeZone ?? state.timeZone });
   return withDay(next, shownDay(day, day.isKnown ? withOwners(day.entries, told) : told, next));
 }
 
 /** The entries with the owners that others of the same state have, where they do not tell them. */
 function withOwners(entries: ReadonlyMap<number, Entry>, others: ReadonlyMap<number, Entry>): ReadonlyMap<number, Entry> {
-  const owned = new Map(entries);
+  let owned = entries;
   for (const [number, entry] of entries) {
     const other = others.get(number);
     if (other === undefined || other.status !== entry.status || other.heldUntil !== entry.heldUntil) continue;
     const [mine, user] = [entry.mine || other.mine, entry.user ?? other.user];
-    if (mine !== entry.mine || user !== entry.user) owned.set(number, { ...entry, mine, user });
+    if (mine !== entry.mine || user !== entry.user) owned = new Map(owned).set(number, { ...entry, mine, user });
   }
   return owned;
 }
 
-/** A server that tells when slots start marks the own ones, too. */
-function marksOwn(state: SpaceState, entries: readonly { readonly startsAt?: string }[]): boolean {
-  return state.marksOwn || entries.some(({ startsAt }) => startsAt !== undefined);
-}
-
-function takeDescription(state: SpaceState, { name, timezone, slotMinutes }: WireDescription): SpaceState {
-  const next = changed(state, { name: name ?? null, timeZone: timezone, slotMinutes });
-  if (next === state) return state;
-  return { ...next, days: mapDays(next.days, (day) => shownDay({ ...day }, day.entries, next, day.isKnown)) };
+function takeDescription(state: SpaceState, { name, timezone }: WireDescription): SpaceState {
+  return changed(state, { name: name ?? null, timeZone: timezone });
 }
 
 // Time
@@ -312,42 +299,9 @@ function pendingOf(asked: Extract<Event, { kind: 'asked' }>): Pending {
 
 function noteAnswer(state: SpaceState, id: number, answer: WireAnswer, now: number): SpaceState {
   const at = { epoch: answer.epoch, version: answer.version };
-  const asked = state.pending.find((one) => one.id === id);
-  if (asked === undefined) return state;
+  if (!state.pending.some((one) => one.id === id)) return state;
   const pending = state.pending.map((one) => (one.id === id ? { ...one, at, answeredAt: now, isDoubtful: false } : one));
-  return withClaims({ ...state, pending }, asked, answer);
-}
-
-/** What an answer says to be this user's; where the server marks own slots by itself, nothing needs it. */
-function withClaims(state: SpaceState, { act, date, slots }: Pending, answer: WireAnswer): SpaceState {
-  if (state.marksOwn) return state;
-  const claims = new Map(state.claims);
-  const until = answer.heldUntil === undefined ? null : Date.parse(answer.heldUntil);
-  for (const number of slots) {
-    const key = claimKey(date, number);
-    if (act === 'release') claims.delete(key);
-    else {
-      const status = act === 'book' ? 'booked' : 'occupied';
-      claims.set(key, { status, heldUntil: until, holdToken: answer.holdToken ?? null, version: answer.version });
-    }
-  }
-  const next = { ...state, claims };
-  const day = state.days.get(date);
-  return day === undefined ? next : withDay(next, shownDay(day, day.entries, next, day.isKnown));
-}
-
-/** A slot that was changed after an own act is what the change says. */
-function claimsAfter(claims: SpaceState['claims'], { version, data }: WireUpdate): SpaceState['claims'] {
-  const key = claimKey(data.date, data.id_slot);
-  const claim = claims.get(key);
-  if (claim === undefined || version <= claim.version) return claims;
-  const rest = new Map(claims);
-  rest.delete(key);
-  return rest;
-}
-
-function claimKey(date: DayDate, number: number): string {
-  return `${date} ${number}`;
+  return { ...state, pending };
 }
 
 function forgetPending(state: SpaceState, id: number): SpaceState {
@@ -378,7 +332,6 @@ function forgetUser(state: SpaceState): SpaceState {
     days: mapDays(state.days, forget),
     position: null,
     ahead: null,
-    claims: new Map(),
     pending: [],
     ended: [],
     isJoined: false,
@@ -396,12 +349,10 @@ function outOfSync(day: DayState): DayState {
 }
 
 /** The day with these entries, as they are now. */
-function shownDay(day: DayState, told: ReadonlyMap<number, Entry>, state: SpaceState, isKnown = true): DayState {
-  const entries = withInstants(told, day.date, state.timeZone, state.slotMinutes);
-  const next = { ...day, isKnown, entries };
-  const slots = slotsAt(next, state);
-  const isSame = day.isKnown === isKnown && day.entries === entries && day.slots === slots;
-  return isSame ? day : { ...next, slots };
+function shownDay(day: DayState, entries: ReadonlyMap<number, Entry>, state: SpaceState): DayState {
+  const slots = slotsAt({ ...day, entries }, state);
+  const isSame = day.isKnown && day.entries === entries && day.slots === slots;
+  return isSame ? day : { ...day, isKnown: true, entries, slots };
 }
 
 function mapDays(days: SpaceState['days'], map: (day: DayState) => DayState): SpaceState['days'] {
@@ -411,7 +362,7 @@ function mapDays(days: SpaceState['days'], map: (day: DayState) => DayState): Sp
 }
 
 function withDay(state: SpaceState, day: DayState): SpaceState {
-  return { ...state, days: new Map(state.days).set(day.date, day) };
+  return state.days.get(day.date) === day ? state : { ...state, days: new Map(state.days).set(day.date, day) };
 }
 
 function withoutDay(state: SpaceState, date: DayDate): SpaceState {
@@ -422,11 +373,10 @@ function withoutDay(state: SpaceState, date: DayDate): SpaceState {
 }
 
 /** The slots in order; those that did not change are the same objects as before, and so is the list where none did. */
-function slotsAt({ date, entries, slots: before }: DayState, { now, claims, marksOwn }: SpaceState): readonly Slot[] {
+function slotsAt({ entries, slots: before }: DayState, { now }: SpaceState): readonly Slot[] {
   const known = new Map(before.map((slot) => [slot.number, slot]));
-  const claimOf = (number: number): Claim | undefined => (marksOwn ? undefined : claims.get(claimKey(date, number)));
   const slots = [...entries.values()].map((entry) => {
-    const slot = slotAt(claimedEntry(entry, claimOf(entry.number)), now);
+    const slot = slotAt(entry, now);
     const same = known.get(slot.number);
     return same !== undefined && isSameSlot(same, slot) ? same : slot;
   });

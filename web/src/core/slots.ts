@@ -1,8 +1,7 @@
 /** From what the server told of a slot to what it is now. */
 
 import { PROTOCOL_KEYS, type Status, type WireEntry } from './protocol.js';
-import type { Claim, Entry, Slot } from './state.js';
-import { instantOf } from './zone.js';
+import type { Entry, Slot } from './state.js';
 
 /** How long before its end an own hold is said to be ending, in ms. */
 export const ENDING_MS = 60_000;
@@ -36,35 +35,6 @@ export function updatedEntry(before: Entry | undefined, wire: WireEntry): Entry 
     startsAt: before?.startsAt ?? after.startsAt,
     endsAt: before?.endsAt ?? after.endsAt,
   };
-}
-
-/** The entry as its claim says it, where the server does not say whose it is. */
-export function claimedEntry(entry: Entry, claim: Claim | undefined): Entry {
-  if (claim === undefined || claim.status !== entry.status) return entry;
-  if (entry.status === 'occupied' && claim.heldUntil !== entry.heldUntil) return entry;
-  return { ...entry, mine: true, holdToken: entry.holdToken ?? claim.holdToken };
-}
-
-/** Gives the entries of a day the instants that a server of 0.1 does not tell. */
-export function withInstants(
-  entries: ReadonlyMap<number, Entry>,
-  date: string,
-  timeZone: string | null,
-  slotMinutes: number | null,
-): ReadonlyMap<number, Entry> {
-  if (timeZone === null || slotMinutes === null) return entries;
-  if ([...entries.values()].every(({ startsAt, endsAt }) => startsAt !== null && endsAt !== null)) return entries;
-  const length = slotMinutes * 60_000;
-  const timed = new Map<number, Entry>();
-  let before = -Infinity;
-  for (const entry of [...entries.values()].sort((a, b) => a.number - b.number)) {
-    const told = instantOf(date, entry.orario, timeZone);
-    // The second 02:00 of a long night follows the first one.
-    const startsAt = entry.startsAt ?? (told > before ? told : before + length);
-    before = startsAt;
-    timed.set(entry.number, { ...entry, startsAt, endsAt: entry.endsAt ?? startsAt + length });
-  }
-  return timed;
 }
 
 /** An entry at an instant: a hold that ended is free, and what has started and is free is past. */

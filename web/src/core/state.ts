@@ -86,15 +86,6 @@ export interface Entry {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** A slot that an answer has said to be this user's. */
-export interface Claim {
-  readonly status: Status;
-  readonly heldUntil: number | null;
-  readonly holdToken: string | null;
-  /** The version of the act: a later change of a booking ends the claim. */
-  readonly version: number;
-}
-
 /** How the connection is. */
 export type Link = 'connecting' | 'online' | 'offline';
 
@@ -114,12 +105,6 @@ export interface SpaceState extends SpaceId {
   readonly timeZone: string | null;
   /** What the space is called; `null` where it has no name, or nobody has told it yet. */
   readonly name: string | null;
-  /** How long a slot lasts; `null` until it is told. */
-  readonly slotMinutes: number | null;
-  /** Whether the server marks own slots by itself; one of 0.1 does not, and then `claims` do. */
-  readonly marksOwn: boolean;
-  /** What the answers to own acts say, by `date number`. */
-  readonly claims: ReadonlyMap<string, Claim>;
   readonly days: ReadonlyMap<DayDate, DayState>;
   readonly pending: readonly Pending[];
   readonly ended: readonly Ended[];
@@ -142,9 +127,6 @@ export function initialState(space: SpaceId, now: number): SpaceState {
     pastEpochs: [],
     timeZone: null,
     name: null,
-    slotMinutes: null,
-    marksOwn: false,
-    claims: new Map(),
     days: new Map(),
     pending: [],
     ended: [],

@@ -2,18 +2,11 @@
 
 import type { Client } from '../client.js';
 import type { DayDate, SpaceId } from '../core/protocol.js';
-import type { Booking } from '../http.js';
+import type { Booking, Schema } from '../http.js';
 import { countdown } from '../element/times.js';
 import type { Where } from './address.js';
 import { element, make, setText } from './dom.js';
 import type { PageTexts } from './texts.js';
-
-/** One live hold, as `GET /api/holds` tells it. */
-interface Hold extends SpaceId {
-  readonly date: DayDate;
-  readonly slots: readonly number[];
-  readonly heldUntil: string;
-}
 
 /** The content of `stats`. */
 interface Stats {
@@ -31,7 +24,7 @@ export class Overview {
   readonly #texts: () => PageTexts;
   readonly #nameOf: (space: SpaceId) => string;
   readonly #go: (where: Where) => void;
-  #holds: readonly Hold[] = [];
+  #holds: readonly Schema<'OwnHold'>[] = [];
   #bookings: readonly Booking[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #user: string | null | undefined;
@@ -70,8 +63,7 @@ export class Overview {
     const user = this.#client.state.userId;
     if (!user) return;
     const [holds, bookings] = await Promise.all([
-      this.#client.calls.call<{ holds: Hold[] }>('GET', '/api/holds').catch(() => null),
-      // A server of 0.1 has no such list.
+      this.#client.calls.call('GET', '/api/holds').catch(() => null),
       this.#client.calls.bookings().catch(() => null),
     ]);
     if (user !== this.#client.state.userId) return;

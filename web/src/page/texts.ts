@@ -4,7 +4,6 @@
 export interface PageTexts {
   readonly title: string;
   readonly space: string;
-  readonly spaceNumber: string;
   readonly site: string;
   readonly day: string;
   readonly today: string;
@@ -43,7 +42,6 @@ export interface PageTexts {
 export const pageItalian: PageTexts = {
   title: 'slotcast · disponibilità in diretta',
   space: 'Spazio',
-  spaceNumber: 'Numero dello spazio',
   site: 'Sede',
   day: 'Giorno',
   today: 'Oggi',
@@ -82,7 +80,6 @@ export const pageItalian: PageTexts = {
 export const pageEnglish: PageTexts = {
   title: 'slotcast · live availability',
   space: 'Space',
-  spaceNumber: 'Number of the space',
   site: 'Site',
   day: 'Day',
   today: 'Today',

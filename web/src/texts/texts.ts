@@ -52,7 +52,6 @@ export interface Texts {
   readonly changed: (span: string) => string;
   readonly atMost: (count: number) => string;
   readonly userIs: (user: string) => string;
-  readonly reload: string;
   readonly refusedLink: string;
   readonly closedLink: string;
   readonly actsOnHold: (span: string) => string;
@@ -80,7 +79,6 @@ export interface Texts {
   readonly extended: (span: string) => string;
   readonly cancelled: (span: string) => string;
   readonly yourBookings: string;
-  readonly noBookings: string;
   readonly cancelUntil: (time: string) => string;
   readonly notCancellable: string;
   readonly live: string;

@@ -2,9 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import type { WireEntry } from '../../src/core/protocol.js';
 import { BEHIND_MS, daysToAsk, nextClock, reduce, type Event } from '../../src/core/reduce.js';
-import { entryOf, slotAt, withInstants } from '../../src/core/slots.js';
+import { entryOf, slotAt } from '../../src/core/slots.js';
 import { initialState, type SpaceState } from '../../src/core/state.js';
-import { instantOf } from '../../src/core/zone.js';
 
 const DATE = '2027-03-01';
 const NOW = Date.parse('2027-02-01T00:00:00Z');
@@ -71,24 +70,7 @@ describe('the end of an own hold', () => {
   });
 });
 
-describe('with a server of 0.1, which marks nothing', () => {
-  const asked: Event = { kind: 'asked', id: 1, act: 'hold', date: DATE, slots: [1], now: NOW };
-  const answered: Event = { kind: 'answered', id: 1, answer: { epoch: 'e', version: 5, heldUntil: UNTIL, holdToken: 't' }, now: NOW };
-  const held = update(5, entry(1, { status: 'occupied', held_until: UNTIL }));
-
-  test('what an answer gave is own, whichever comes first', () => {
-    for (const order of [[asked, answered, held], [asked, held, answered]]) {
-      const state = after(order, joined([entry(1), entry(2)]));
-      expect(slotOf(state, 1)).toMatchObject({ mine: true, holdToken: 't' });
-      expect(state.pending).toEqual([]);
-    }
-  });
-
-  test('what somebody else has since is not', () => {
-    const state = after([asked, answered, held, update(6, entry(1)), update(7, entry(1, { status: 'occupied', held_until: UNTIL }))], joined([entry(1)]));
-    expect(slotOf(state, 1)?.mine).toBe(false);
-  });
-
+describe('for staff, whom the events do not tell whose the slots are', () => {
   test('a board over HTTP says whose the slots are that are as it says', () => {
     const other = '2027-02-01T00:20:00.000Z';
     const state = joined([entry(1, { status: 'occupied', held_until: UNTIL }), entry(2, { status: 'occupied', held_until: other })]);
@@ -125,21 +107,5 @@ describe('an answer whose events are not heard', () => {
     const state = after([...events, update(5, entry(1, { status: 'occupied', held_until: UNTIL }))], joined([entry(1)]));
     expect(state.pending).toEqual([]);
     expect(daysToAsk(after([{ kind: 'clock', now: NOW + BEHIND_MS }], state))).toEqual([]);
-  });
-});
-
-describe('local times', () => {
-  test('are instants of their zone, on short and long days, too', () => {
-    expect(new Date(instantOf('2027-03-01', '09:00', 'Europe/Rome')).toISOString()).toBe('2027-03-01T08:00:00.000Z');
-    expect(new Date(instantOf('2027-03-28', '03:00', 'Europe/Rome')).toISOString()).toBe('2027-03-28T01:00:00.000Z');
-    expect(new Date(instantOf('2027-10-31', '01:00', 'Europe/Rome')).toISOString()).toBe('2027-10-30T23:00:00.000Z');
-    expect(new Date(instantOf('2027-10-31', '09:00', 'Europe/Rome')).toISOString()).toBe('2027-10-31T08:00:00.000Z');
-  });
-
-  test('tell both 02:00 of a long night apart', () => {
-    const wires = ['01:00', '02:00', '02:00', '03:00'].map((orario, index) => entryOf({ id_slot: index + 1, orario, status: 'available' }));
-    const timed = withInstants(new Map(wires.map((one) => [one.number, one])), '2027-10-31', 'Europe/Rome', 60);
-    const starts = [...timed.values()].map(({ startsAt }) => new Date(startsAt ?? 0).toISOString().slice(11, 16));
-    expect(starts).toEqual(['23:00', '00:00', '01:00', '02:00']);
   });
 });
