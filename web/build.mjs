@@ -12,13 +12,14 @@ rmSync('dist', { recursive: true, force: true });
 const shared = { bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning', legalComments: 'none' };
 const minified = { ...shared, minify: true, write: false };
 
-/** What no node sends: binary, and a transport of its own. By the end of the module's path. */
-const UNUSED = {
+/** What no page of a node needs, by the end of the module's path: binary, a transport of its own, old browsers' ways. */
+const REPLACED = {
   'engine.io-client/build/esm/transports/webtransport.js': 'export class WT {}',
+  'engine.io-client/build/esm/transports/websocket.js': readFileSync('bundle/websocket.js', 'utf8'),
+  'engine.io-client/build/esm/contrib/parseuri.js': readFileSync('bundle/parseuri.js', 'utf8'),
+  'engine.io-client/build/esm/transports/polling-xhr.js': readFileSync('bundle/polling.js', 'utf8'),
   'engine.io-parser/build/esm/contrib/base64-arraybuffer.js': 'export const encode = () => "", decode = () => new ArrayBuffer(0);',
-  'socket.io-parser/build/esm/is-binary.js': 'export const isBinary = () => false, hasBinary = isBinary;',
-  'socket.io-parser/build/esm/binary.js':
-    'export const deconstructPacket = (packet) => ({ packet, buffers: [] }), reconstructPacket = (packet) => packet;',
+  'socket.io-parser/build/esm/index.js': readFileSync('bundle/parser.js', 'utf8'),
 };
 
 /** What a page need not load: that, and line breaks and indents of lit's templates and styles. */
@@ -35,7 +36,7 @@ const shorter = {
       return { contents: text.replace(whole, () => `css\`${code.trim()}\``), loader: 'ts' };
     });
     onLoad({ filter: /[\\/](engine\.io-client|engine\.io-parser|socket\.io-parser)[\\/].*\.js$/ }, ({ path }) => {
-      const contents = Object.entries(UNUSED).find(([end]) => path.replaceAll('\\', '/').endsWith(end))?.[1];
+      const contents = Object.entries(REPLACED).find(([end]) => path.replaceAll('\\', '/').endsWith(end))?.[1];
       return contents === undefined ? undefined : { contents };
     });
   },

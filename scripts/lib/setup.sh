@@ -114,7 +114,7 @@ build_page() {
   require_node
   install_locked web
   local made_of stamp=web/node_modules/.page-made-of
-  made_of=$(node --version; find web/src web/page web/build.mjs web/*.json -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+  made_of=$(node --version; find web/src web/page web/bundle web/build.mjs web/*.json -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
   [ -e web/dist/node/index.html ] && [ "$(cat "$stamp" 2>/dev/null)" = "$made_of" ] && return
   npm run build --prefix web --silent || die "npm run build failed in web"
   printf '%s\n' "$made_of" >"$stamp"

@@ -1,0 +1,93 @@
+// The page where not everything is as usual: without websockets, and for guests. Skipped where there is no Chromium.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { choose, hold, isLive, launch, newPage, openAt, skip, slotIs, slotIsNotOwn, slotIsOwn } from './lib/board_page.mjs';
+import { day } from './lib/fixtures.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { staffToken, userToken } from './lib/tokens.mjs';
+
+const DATE = day(7);
+
+describe('the page in unusual conditions', { skip }, () => {
+  let slotcast;
+  let browser;
+
+  before(async () => {
+    slotcast = await startSlotcast({ settings: { SLOTCAST_GUESTS: 'watch' } });
+    const space = { name: 'Sala riunioni', timezone: 'Europe/Rome', opens: '09:00', closes: '18:00', slotMinutes: 60 };
+    for (const number of [1, 2]) assert.equal((await slotcast.caller(staffToken()).put(`/api/spaces/1/${number}`, space)).status, 200);
+    browser = await launch();
+  });
+
+  after(async () => {
+    await browser?.close();
+    await slotcast?.stop();
+  });
+
+  const heldBy = async (user, { spazio, date, slots }) => {
+    const body = { idSpazio: spazio, sedeId: 1, date, slots };
+    const answer = await slotcast.userCaller(user).post('/api/slots/hold', body);
+    assert.equal(answer.status, 200, answer.text);
+  };
+
+  const withoutWebsockets = {
+    'there are no websockets': () => delete window.WebSocket,
+    // As Safari 15 does where `'self'` of the policy does not cover `wss:`.
+    'the policy forbids websockets': () => {
+      window.WebSocket = class {
+        constructor() {
+          throw new DOMException('The operation is insecure.', 'SecurityError');
+        }
+      };
+    },
+    'no websocket passes': () => {
+      window.WebSocket = class extends WebSocket {
+        constructor() {
+          super(`ws://${location.host}/`);
+        }
+      };
+    },
+  };
+  for (const [index, [condition, spoil]] of Object.entries(withoutWebsockets).entries()) {
+    test(`where ${condition}, the page polls, and everything works`, async () => {
+      const page = await newPage(browser);
+      await page.addInitScript(spoil);
+      const polls = [];
+      page.on('request', (request) => request.url().includes('transport=polling') && polls.push(request.method()));
+      const date = day(8 + index);
+      await page.goto(`${slotcast.url}/#sede=1&spazio=1&giorno=${date}&token=${userToken(91)}`);
+      await isLive(page);
+      await hold(page, 2, 3);
+      await heldBy(92, { spazio: 1, date, slots: [5] });
+      await slotIsNotOwn(page, 5, 'occupied');
+      await page.click('.card button[data-press^="release "]');
+      await slotIs(page, 3, 'available');
+      assert.ok(polls.includes('GET') && polls.includes('POST'), polls.join());
+      assert.deepEqual(page.complaints.filter((text) => !text.includes('WebSocket connection to')), []);
+      await page.context().close();
+    });
+  }
+
+  test('a guest follows what happens, is asked to sign in where only users may act, and goes on as a user', async () => {
+    const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 2, giorno: DATE });
+    await isLive(page);
+    await page.waitForSelector('#who:text-is("ospite")');
+    await page.waitForSelector('#chosen:text-is("Accedi per bloccare uno slot")');
+    await heldBy(93, { spazio: 2, date: DATE, slots: [4] });
+    await slotIsNotOwn(page, 4, 'occupied');
+    assert.equal(await page.locator('[data-press=hold]').count(), 0);
+    await page.click('[data-press=signin]');
+    await page.fill('#token', userToken(93));
+    await page.click('#token-form button[type=submit]');
+    await page.waitForSelector('#who:text-is("utente 93")');
+    // What the guest saw as somebody's is the user's own.
+    await slotIsOwn(page, 4, 'occupied');
+    await choose(page, 6);
+    await page.click('[data-press=hold][aria-disabled=false]');
+    await slotIsOwn(page, 6, 'occupied');
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+});
