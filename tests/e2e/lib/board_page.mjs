@@ -15,9 +15,6 @@ export const skip = BROWSER ? false : 'no Chromium in PATH: install it, or name 
 
 export const launch = () => chromium.launch({ executablePath: BROWSER, args: ['--no-sandbox', '--disable-gpu'] });
 
-/** What a browser says of a call that a node of 0.1 does not know, or cannot answer at once; the page goes on without. */
-const UNANSWERED = /^Failed to load resource: the server responded with a status of (404|503)/;
-
 /** A page with its own storage, as another person's browser. What its console complains of is in `complaints`. */
 export async function newPage(browser, options = {}) {
   const context = await browser.newContext({
@@ -31,7 +28,7 @@ export async function newPage(browser, options = {}) {
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(error.message));
   page.on('console', (message) => {
-    if (message.type() === 'error' && !UNANSWERED.test(message.text())) page.complaints.push(message.text());
+    if (message.type() === 'error') page.complaints.push(`${message.text()} ${message.location().url}`);
   });
   return page;
 }
