@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { Agent, createServer as createHttpServer, request as httpRequest } from 'node:http';
 import { connect, createServer } from 'node:net';
+import { pipeline } from 'node:stream';
 
 const listen = async (server) => {
   server.listen(0, '127.0.0.1');
@@ -124,7 +125,8 @@ class HttpProxy {
     asked.on('response', (answer) => {
       this.#note(request, answer);
       response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
+      // A node that ends within its answer ends the client's, as with every proxy.
+      pipeline(answer, response, () => {});
     });
     asked.on('error', () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
     response.on('close', () => !response.writableFinished && asked.destroy());
@@ -143,7 +145,8 @@ class HttpProxy {
       near.write(headOf(answer));
       near.write(farHead);
       far.write(head);
-      near.pipe(far).pipe(near);
+      // Also a reset of one side ends the other, or a client would wait for a node that is gone.
+      pipeline(near, far, near, () => [near, far].forEach((socket) => socket.destroy()));
     });
     asked.on('response', (answer) => {
       this.#note(request, answer);
