@@ -17,8 +17,14 @@ use crate::net::connection::ConnectionHandle;
 /// How many events may wait before the connection is no longer read.
 const HIGH: usize = 64;
 
-/// How few must wait for the connection to be read again.
+/// How many bytes the waiting events may have before the connection is no longer read: the largest event has as many.
+const HIGH_BYTES: usize = 64 * 1024;
+
+/// How few events must wait for the connection to be read again.
 const LOW: usize = 16;
+
+/// How few bytes the waiting events must have for the connection to be read again.
+const LOW_BYTES: usize = 16 * 1024;
 
 /// How many events a socket may send at once before its rate counts.
 const BURST: u32 = 512;
@@ -29,6 +35,22 @@ pub(super) struct Incoming {
     pub value: Value,
     /// Which answer the client waits for, if any. Not the library's sender: that holds its socket, which holds this queue.
     pub ack_id: Option<i64>,
+}
+
+/// What can wait in the queue.
+pub(super) trait Weighed {
+    /// How many bytes it has.
+    fn bytes(&self) -> usize;
+}
+
+impl Weighed for Incoming {
+    fn bytes(&self) -> usize {
+        match &self.value {
+            // Attachments are refused before they get here.
+            Value::Str(text, _) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// What is not read while the queue is full.
@@ -60,21 +82,23 @@ pub(super) struct Inbox<T = Incoming, S: Source = ConnectionHandle> {
 
 struct Queue<T, S> {
     waiting: VecDeque<T>,
+    /// The bytes of all that wait.
+    bytes: usize,
     /// Events may come before the session is confirmed; they wait.
     is_open: bool,
     is_running: bool,
-    /// From [`HIGH`] until [`LOW`].
+    /// From [`HIGH`] or [`HIGH_BYTES`] until [`LOW`] and [`LOW_BYTES`].
     is_full: bool,
     /// The connection that is not read meanwhile.
     paused: Option<S>,
 }
 
-impl<T, S: Source> Inbox<T, S> {
+impl<T: Weighed, S: Source> Inbox<T, S> {
     pub(super) fn new(events_per_second: Option<NonZeroU32>) -> Self {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MAX);
         let rate =
             events_per_second.map(|rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.max(rate))));
-        let queue = Queue { waiting: VecDeque::new(), is_open: false, is_running: false, is_full: false, paused: None };
+        let queue = Queue { waiting: VecDeque::new(), bytes: 0, is_open: false, is_running: false, is_full: false, paused: None };
         Self { rate, has_room: Notify::new(), queue: Mutex::new(queue) }
     }
 
@@ -87,8 +111,9 @@ impl<T, S: Source> Inbox<T, S> {
     /// a worker.
     pub(super) fn push(&self, event: T, source: impl FnOnce() -> Option<S>) -> bool {
         let mut queue = self.lock();
+        queue.bytes += event.bytes();
         queue.waiting.push_back(event);
-        if queue.waiting.len() >= HIGH {
+        if queue.waiting.len() >= HIGH || queue.bytes >= HIGH_BYTES {
             queue.is_full = true;
             // The socket may have been upgraded, and so have got a source, since the queue is full.
             if queue.paused.is_none() {
@@ -111,11 +136,12 @@ impl<T, S: Source> Inbox<T, S> {
         let mut queue = self.lock();
         let next = queue.waiting.pop_front();
         queue.is_running = next.is_some();
-        if next.is_none() {
+        match &next {
+            Some(event) => queue.bytes -= event.bytes(),
             // Most sockets say nothing again for a long time.
-            queue.waiting = VecDeque::new();
+            None => queue.waiting = VecDeque::new(),
         }
-        if queue.is_full && queue.waiting.len() <= LOW {
+        if queue.is_full && queue.waiting.len() <= LOW && queue.bytes <= LOW_BYTES {
             queue.is_full = false;
             self.has_room.notify_waiters();
             queue.paused.take().iter().for_each(Source::resume);
@@ -184,6 +210,15 @@ mod tests {
 
     type TestInbox = Inbox<usize, Connection>;
 
+    /// The tests' events are small, and those from this one on have as many bytes.
+    const LARGE: usize = 1_000;
+
+    impl Weighed for usize {
+        fn bytes(&self) -> usize {
+            if *self < LARGE { 1 } else { *self }
+        }
+    }
+
     #[test]
     fn events_wait_until_the_queue_is_open_and_one_worker_handles_them_in_order() {
         let (inbox, connection) = (TestInbox::new(None), Connection::default());
@@ -224,6 +259,26 @@ mod tests {
             inbox.push(event, || Some(connection.clone()));
         }
         assert!(connection.is_paused());
+    }
+
+    #[test]
+    fn few_large_events_are_a_full_queue() {
+        let (inbox, connection) = (TestInbox::new(None), Connection::default());
+        inbox.open();
+        inbox.push(HIGH_BYTES - LOW_BYTES, || panic!("there is room"));
+        inbox.push(LOW_BYTES - LARGE, || panic!("there is room"));
+        inbox.push(LARGE, || Some(connection.clone()));
+        assert!(connection.is_paused());
+        inbox.push(LARGE, || panic!("it is paused already"));
+        inbox.pop();
+        assert!(connection.is_paused(), "{} bytes wait", LOW_BYTES + LARGE);
+        inbox.pop();
+        assert!(!connection.is_paused());
+        inbox.push(HIGH_BYTES, || Some(connection.clone()));
+        assert!(connection.is_paused(), "the largest event fills the queue");
+        while inbox.pop().is_some() {}
+        assert!(!connection.is_paused());
+        assert_eq!(inbox.lock().bytes, 0);
     }
 
     #[test]
