@@ -98,8 +98,7 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MAX);
         let rate =
             events_per_second.map(|rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.max(rate))));
-        let queue = Queue { waiting: VecDeque::new(), bytes: 0, is_open: false, is_running: false, is_full: false, paused: None };
-        Self { rate, has_room: Notify::new(), queue: Mutex::new(queue) }
+        Self { rate, has_room: Notify::new(), queue: Mutex::default() }
     }
 
     /// Whether the socket keeps within its rate with one more event.
@@ -167,6 +166,13 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue<T, S>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, S> Default for Queue<T, S> {
+    fn default() -> Self {
+        let waiting = VecDeque::new();
+        Self { waiting, bytes: 0, is_open: false, is_running: false, is_full: false, paused: None }
     }
 }
 
