@@ -149,7 +149,7 @@ describe('the live board', { skip }, () => {
     await page.evaluate(() => (window.stays = true));
     await page.context().setOffline(true);
     await page.evaluate(() => window.dispatchEvent(new Event('offline')));
-    await page.waitForSelector('.connection[data-stale]:has-text("senza connessione dalle")');
+    await page.waitForSelector('.connection[data-stale]:has-text("senza connessione: com’era alle")');
     const body = { idSpazio: space, sedeId: 1, date: DATE };
     const acts = await slotcast.userCaller(8).post('/api/slots/hold', { ...body, slots: [1, 2] });
     assert.equal(acts.status, 200, acts.text);

@@ -22,7 +22,7 @@ describe('the board for everybody', { skip }, () => {
   let lastUser = 2_000;
 
   before(async () => {
-    slotcast = await startSlotcast({ settings: { SLOT_MAX_HOLDS: '2' } });
+    slotcast = await startSlotcast({ settings: { SLOT_MAX_HOLDS: '2', SLOTCAST_GUESTS: 'watch' } });
     const hour = { name: 'Sala riunioni', timezone: 'Europe/Rome', opens: '09:00', closes: '18:00', slotMinutes: 60 };
     const staff = slotcast.caller(staffToken());
     for (let space = 2; space <= 12; space += 1) await staff.put(`/api/spaces/1/${space}`, hour);
@@ -156,16 +156,20 @@ describe('the board for everybody', { skip }, () => {
     }
   });
 
-  test('nothing scrolls sideways at 320 px, and every button is a finger wide', async () => {
+  test('at 320 px nothing scrolls sideways, every button is a finger wide, and axe finds nothing', async () => {
     await fill(7);
     for (const token of [userToken(freshUser()), staffToken(), undefined]) {
-      const page = await open({ spazio: 7, token, viewport: { width: 320, height: 640 }, hasTouch: true });
+      const page = await open({ spazio: 7, token, viewport: { width: 320, height: 640 }, hasTouch: true, bypassCSP: true });
       if (token) await choose(page, 1, 2);
       await hasNoSidewaysScroll(page);
       const small = await page.locator('slotcast-board button').evaluateAll((buttons) =>
         buttons.map((button) => button.getBoundingClientRect()).filter(({ width, height }) => width < 44 || height < 44).length,
       );
       assert.equal(small, 0);
+      await page.addScriptTag({ path: require.resolve('axe-core/axe.min.js') });
+      await page.emulateMedia({ reducedMotion: 'reduce' });
+      const { violations } = await page.evaluate(() => window.axe.run());
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`), []);
       await page.context().close();
     }
   });
@@ -240,7 +244,9 @@ describe('the board for everybody', { skip }, () => {
     const many = await open({ sede: 2, spazio: 3, user: freshUser() });
     await choose(many, 44, 47);
     await photograph(many, '96-slots');
+    // Nobody signs in at a wall: a guest follows what happens.
     const wall = await open({ spazio: 11, viewport: { width: 2_560, height: 1_440 } });
+    await isLive(wall);
     await photograph(wall, 'wall');
     for (const page of [light, many, wall]) await hasNoSidewaysScroll(page);
   });

@@ -19,7 +19,7 @@ import { bookings, heading } from './draw/heading.js';
 import { Keyboard } from './keyboard.js';
 import { Model, type BoardEventDetail, type Settings } from './model.js';
 import { PressGuard, type Box } from './press.js';
-import { styles } from './styles.js';
+import { styles } from './styles/index.js';
 
 export type { BoardEventDetail } from './model.js';
 

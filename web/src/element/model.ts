@@ -66,7 +66,7 @@ export class Model {
   #notice: Notice | null = null;
   #seen: readonly Slot[] = [];
   #seenEnded: SpaceState['ended'] = [];
-  #times: { readonly slots: readonly Slot[]; readonly texts: Texts; readonly zone: string | null; readonly value: Times } | undefined;
+  #times: { readonly texts: Texts; readonly zone: string | null; readonly value: Times } | undefined;
   #texts: { readonly key: unknown[]; readonly value: Texts } | undefined;
   /** Slots that are something else since the last picture, for the fade. */
   readonly changed = new Set<number>();
@@ -128,9 +128,9 @@ export class Model {
   get times(): Times {
     const [slots, texts, zone] = [this.slots, this.texts, this.space?.timeZone ?? null];
     const known = this.#times;
-    if (known?.slots === slots && known.texts === texts && known.zone === zone) return known.value;
+    if (known?.texts === texts && known.zone === zone && known.value.isOf(slots)) return known.value;
     const value = new Times(texts, zone, slots);
-    this.#times = { slots, texts, zone, value };
+    this.#times = { texts, zone, value };
     return value;
   }
 
@@ -248,11 +248,6 @@ export class Model {
 
   mayChoose(slot: Slot): boolean {
     return this.isStaff ? slot.status !== 'past' : isFree(slot);
-  }
-
-  isChosen(slot: Slot): boolean {
-    const choice = this.choice;
-    return choice !== null && isIn(choice, slot) && this.mayChoose(slot);
   }
 
   tap(slot: Slot): void {

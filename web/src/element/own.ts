@@ -21,19 +21,24 @@ export function holdsOf(slots: readonly Slot[]): OwnGroup[] {
   return [...byKey.values()].map((group) => ({ key: `hold ${group[0]?.number}`, slots: group }));
 }
 
-/** The own bookings of a day, neighbours with one deadline together. */
-export function bookingsOf(slots: readonly Slot[]): OwnGroup[] {
+/** The own bookings of a day: neighbours together that can be cancelled, and neighbours together that cannot. */
+export function bookingsOf(slots: readonly Slot[], now: number): OwnGroup[] {
   const own = slots.filter((slot) => slot.mine && slot.status === 'booked');
   const groups: Slot[][] = [];
   for (const run of neighbours(own)) {
     for (const slot of run) {
       const group = groups.at(-1);
-      const isSame = group !== undefined && run.includes(group[0] as Slot) && group[0]?.cancelUntil === slot.cancelUntil;
+      const isSame = group !== undefined && run.includes(group[0] as Slot) && mayCancel(group[0] as Slot, now) === mayCancel(slot, now);
       if (isSame) group.push(slot);
       else groups.push([slot]);
     }
   }
   return groups.map((group) => ({ key: `booking ${group[0]?.number}`, slots: group }));
+}
+
+/** Whether an own booking can be cancelled now. */
+export function mayCancel({ cancelUntil }: Slot, now: number): boolean {
+  return cancelUntil !== null && cancelUntil > now;
 }
 
 /** Whether an own hold may be made longer: its end may still move. */

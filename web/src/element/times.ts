@@ -9,16 +9,29 @@ export class Times {
   readonly #zone: string;
   readonly #clock: Intl.DateTimeFormat;
   readonly #named: Intl.DateTimeFormat;
+  readonly #own: Intl.DateTimeFormat | null;
   readonly #ambiguous: ReadonlySet<string>;
+  readonly #starts: readonly (number | null)[];
   readonly #told = new Map<number, string>();
+  readonly #ownTold = new Map<number, string>();
+  /** What slots are called with these times, for as long as they are the same objects. */
+  readonly names = new WeakMap<Slot, string>();
 
   /** `slots` are those of the day: a start that comes twice among them is told with the zone's short name. */
   constructor(texts: Texts, zone: string | null, slots: readonly Slot[]) {
     this.#texts = texts;
-    this.#zone = zone ?? ownZone();
+    const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    this.#zone = zone ?? own;
     this.#clock = clockOf(texts.language, this.#zone);
     this.#named = clockOf(texts.language, this.#zone, 'short');
+    this.#own = own === this.#zone ? null : clockOf(texts.language, own);
+    this.#starts = slots.map(({ startsAt }) => startsAt);
     this.#ambiguous = repeated(slots.map((slot) => (slot.startsAt === null ? slot.orario : this.#clock.format(slot.startsAt))));
+  }
+
+  /** Whether other slots of the day have the same times, so that all that was told of these holds. */
+  isOf(slots: readonly Slot[]): boolean {
+    return slots.length === this.#starts.length && slots.every(({ startsAt }, index) => startsAt === this.#starts[index]);
   }
 
   /** `10:00`, or `02:00 (CEST)` where 02:00 comes twice. */
@@ -51,10 +64,9 @@ export class Times {
 
   /** The same span on the viewer's own clock, where that shows another time; else `null`. */
   ownSpan(slot: Slot): string | null {
-    if (slot.startsAt === null || slot.endsAt === null) return null;
-    const own = clockOf(this.#texts.language, ownZone());
-    const isSame = own.format(slot.startsAt) === this.#clock.format(slot.startsAt);
-    return isSame ? null : this.#texts.span(own.format(slot.startsAt), own.format(slot.endsAt));
+    if (this.#own === null || slot.startsAt === null || slot.endsAt === null) return null;
+    const from = this.#ownAt(slot.startsAt, this.#own);
+    return from === this.clock(slot.startsAt) ? null : this.#texts.span(from, this.#ownAt(slot.endsAt, this.#own));
   }
 
   /** The zone's name where it differs from the viewer's at some slot of the day. */
@@ -65,6 +77,12 @@ export class Times {
   #at(instant: number): string {
     const told = this.#told.get(instant) ?? this.#clockOf(instant);
     this.#told.set(instant, told);
+    return told;
+  }
+
+  #ownAt(instant: number, own: Intl.DateTimeFormat): string {
+    const told = this.#ownTold.get(instant) ?? own.format(instant);
+    this.#ownTold.set(instant, told);
     return told;
   }
 
@@ -103,23 +121,22 @@ export function neighbours(slots: readonly Slot[]): Slot[][] {
 /** Made once: a format costs more than a hundred uses of it. */
 const FORMATS = new Map<string, Intl.DateTimeFormat>();
 
-function clockOf(language: string, timeZone: string, timeZoneName?: 'short'): Intl.DateTimeFormat {
-  const key = `${language} ${timeZone} ${timeZoneName}`;
-  const known = FORMATS.get(key);
-  if (known) return known;
-  const format = new Intl.DateTimeFormat(language, {
-    hour: '2-digit',
-    minute: '2-digit',
-    hourCycle: 'h23',
-    timeZone,
-    ...(timeZoneName && { timeZoneName }),
-  });
+function formatOf(language: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  const key = language + JSON.stringify(options);
+  const format = FORMATS.get(key) ?? new Intl.DateTimeFormat(language, options);
   FORMATS.set(key, format);
   return format;
 }
 
-function ownZone(): string {
-  return Intl.DateTimeFormat().resolvedOptions().timeZone;
+function clockOf(language: string, timeZone: string, timeZoneName?: 'short'): Intl.DateTimeFormat {
+  const named = timeZoneName && { timeZoneName };
+  return formatOf(language, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', timeZone, ...named });
+}
+
+/** A date in few words: `wed 2 Dec`. */
+export function dayName(date: string, language: string): string {
+  const format = { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' } as const;
+  return formatOf(language, format).format(new Date(`${date}T12:00:00Z`));
 }
 
 function repeated(texts: readonly string[]): ReadonlySet<string> {

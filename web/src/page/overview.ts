@@ -3,7 +3,7 @@
 import type { Client } from '../client.js';
 import type { DayDate, SpaceId } from '../core/protocol.js';
 import type { Booking, Schema } from '../http.js';
-import { countdown } from '../element/times.js';
+import { countdown, dayName } from '../element/times.js';
 import type { Where } from './address.js';
 import { element, make, setText } from './dom.js';
 import type { PageTexts } from './texts.js';
@@ -87,9 +87,7 @@ export class Overview {
   #row({ sedeId, spazioId, date }: Where & { date: DayDate }, time: string): HTMLLIElement {
     const button = make('button');
     button.type = 'button';
-    const day = new Date(`${date}T12:00:00Z`).toLocaleDateString(document.documentElement.lang, {
-      weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC',
-    });
+    const day = dayName(date, document.documentElement.lang);
     button.append(make('span', 'what', `${day} · ${this.#nameOf({ sedeId, spazioId })}`), make('span', 'time', time));
     button.addEventListener('click', () => this.#go({ sedeId, spazioId, date }));
     const item = make('li');

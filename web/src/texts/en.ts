@@ -4,7 +4,7 @@ const count = (number: number, one: string, other: string) => `${number} ${plura
 
 /** English. */
 export const english: Texts = {
-  language: 'en',
+  language: 'en-GB',
   status: { available: 'free', occupied: 'held', booked: 'booked', blocked: 'closed', past: 'past' },
   yours: 'yours',
   ownHold: 'held',
@@ -30,7 +30,7 @@ export const english: Texts = {
   changed: (span) => `Changed: ${span}`,
   atMost: (number) => `${number} slots at most at a time`,
   userIs: (user) => `user ${user}`,
-  refusedLink: 'not signed in: the board does not follow what happens',
+  refusedLink: 'not signed in: the board stands still',
   closedLink: 'the server ended the connection',
   actsOnHold: (span) => `Your hold of ${span}`,
   spaceName: (space, site) => `Space ${space}, site ${site}`,
@@ -62,7 +62,7 @@ export const english: Texts = {
   live: 'live',
   catchingUp: 'catching up…',
   connecting: 'connecting…',
-  offlineSince: (time) => `offline since ${time}: what you see is from then`,
+  offlineSince: (time) => `offline: this is how it was at ${time}`,
   signIn: 'Sign in',
   signInHint: 'Sign in to hold a slot',
   closedDay: 'Closed on this day',

@@ -7,6 +7,7 @@ import { repeat } from 'lit/directives/repeat.js';
 import type { Slot } from '../../core/state.js';
 import type { Texts } from '../../texts/index.js';
 import { blocksOf, noteOf, placesOf, type Place } from '../blocks.js';
+import { isIn } from '../choice.js';
 import type { Model } from '../model.js';
 import { countdown, type Times } from '../times.js';
 
@@ -27,8 +28,13 @@ export function column(model: Model, actions: ColumnActions): TemplateResult {
   const isKnown = day?.state?.isKnown === true;
   if (slots.length === 0) return html`<p class="empty">${emptyText(model, isKnown)}</p>`;
   const places = placesOf(blocksOf(slots));
-  const { times } = model;
-  const now = model.client.now();
+  const known = whatIsKnown(model);
+  // One listener for all rows: a day may have a hundred, and each would have three.
+  const onSlot = <E extends Event>(act: (slot: Slot, event: E) => void) => (event: E) => {
+    const row = (event.target as HTMLElement).closest<HTMLElement>('.slot');
+    const slot = slots.find(({ number }) => String(number) === row?.dataset['slot']);
+    if (slot) act(slot, event);
+  };
   return html`
     <div
       class="slots"
@@ -38,13 +44,16 @@ export function column(model: Model, actions: ColumnActions): TemplateResult {
       aria-labelledby="title"
       ?data-many=${slots.length > MANY_SLOTS}
       @keydown=${actions.keyPressed}
+      @animationend=${onSlot((slot) => model.changed.delete(slot.number))}
+      @pointerdown=${onSlot(actions.pointerDown)}
+      @click=${onSlot(actions.clicked)}
     >
       ${repeat(
         slots,
         ({ number }) => number,
         (slot, index) => {
-          const view = viewOf(model, slot, places.get(slot.number) ?? 'only', index === model.focused, times, now);
-          return guard([slot, texts, times, ...Object.values(view)], () => row(slot, view, model, actions));
+          const view = viewOf(known, slot, places.get(slot.number) ?? 'only', index === model.focused);
+          return guard([slot, texts, known.times, ...Object.values(view)], () => row(slot, view, known));
         },
       )}
     </div>
@@ -71,21 +80,33 @@ interface RowView {
   readonly left: string;
 }
 
-function viewOf(model: Model, slot: Slot, place: Place, isFocused: boolean, times: Times, now: number): RowView {
-  const { texts } = model;
+/** What all rows are drawn by: asked for once a drawing, since a day has many rows. */
+function whatIsKnown(model: Model) {
+  const { texts, times, choice, changed } = model;
+  const asked = new Set(model.pending.flatMap(({ slots }) => slots));
+  return { texts, times, choice, changed, asked, now: model.client.now(), mayChoose: (slot: Slot) => model.mayChoose(slot) };
+}
+
+type Known = ReturnType<typeof whatIsKnown>;
+
+function viewOf(known: Known, slot: Slot, place: Place, isFocused: boolean): RowView {
+  const { texts, times, choice } = known;
+  const mayChoose = known.mayChoose(slot);
+  const name = times.names.get(slot) ?? nameOf(slot, times, texts);
+  times.names.set(slot, name);
   return {
     place,
     isFocused,
-    isChosen: model.isChosen(slot),
-    mayChoose: model.mayChoose(slot) || slot.mine,
-    isAsked: model.isAsked(slot),
-    isChanged: model.changed.has(slot.number),
-    name: nameOf(slot, times, texts),
-    left: leftOf(slot, place, texts, now),
+    isChosen: mayChoose && choice !== null && isIn(choice, slot),
+    mayChoose: mayChoose || slot.mine,
+    isAsked: known.asked.has(slot.number),
+    isChanged: known.changed.has(slot.number),
+    name,
+    left: leftOf(slot, place, texts, known.now),
   };
 }
 
-function row(slot: Slot, view: RowView, model: Model, actions: ColumnActions): TemplateResult {
+function row(slot: Slot, view: RowView, { texts, times }: Known): TemplateResult {
   return html`
     <div
       class="slot"
@@ -103,13 +124,10 @@ function row(slot: Slot, view: RowView, model: Model, actions: ColumnActions): T
       ?data-ending=${slot.isEnding}
       ?data-pending=${view.isAsked}
       ?data-changed=${view.isChanged}
-      @animationend=${() => model.changed.delete(slot.number)}
-      @pointerdown=${(event: PointerEvent) => actions.pointerDown(slot, event)}
-      @click=${(event: MouseEvent) => actions.clicked(slot, event)}
     >
-      <span class="time" aria-hidden="true">${model.times.start(slot)}</span>
+      <span class="time" aria-hidden="true">${times.start(slot)}</span>
       <span class="what" part="block" aria-hidden="true"
-        ><span class="word">${wordOf(slot, view.place, model.texts)}</span><span class="left" data-left=${view.left}></span></span
+        ><span class="word">${wordOf(slot, view.place, texts)}</span><span class="left" data-left=${view.left}></span></span
       >
     </div>
   `;

@@ -5,7 +5,8 @@ import { repeat } from 'lit/directives/repeat.js';
 
 import type { Slot } from '../../core/state.js';
 import type { Model } from '../model.js';
-import { bookingsOf, type OwnGroup } from '../own.js';
+import { bookingsOf, mayCancel, type OwnGroup } from '../own.js';
+import { dayName } from '../times.js';
 import { button, type Press } from './dock.js';
 
 /** The day, with the ones before and after it. `go` shows another day, so many days on. */
@@ -28,9 +29,8 @@ export function heading(model: Model, name: string | undefined, press: Press, go
 
 function title({ place, space, texts }: Model, name: string | undefined): string {
   if (!place) return '';
-  const format = { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' } as const;
-  const day = new Date(`${place.date}T12:00:00Z`).toLocaleDateString(texts.language, format);
-  return texts.slotsOf(name ?? space?.name ?? texts.spaceName(place.spazioId, place.sedeId), day);
+  const known = name ?? space?.name ?? texts.spaceName(place.spazioId, place.sedeId);
+  return texts.slotsOf(known, dayName(place.date, texts.language));
 }
 
 function connectionText({ texts, client, space, day, times }: Model): string {
@@ -44,7 +44,7 @@ function connectionText({ texts, client, space, day, times }: Model): string {
 
 /** The own bookings of the day, with cancel where it is allowed, and why not where it is not. */
 export function bookings(model: Model, press: Press): TemplateResult | typeof nothing {
-  const own = bookingsOf(model.slots);
+  const own = bookingsOf(model.slots, model.client.now());
   if (own.length === 0) return nothing;
   return html`
     <section class="bookings" part="bookings" aria-labelledby="bookings">
@@ -62,15 +62,16 @@ export function bookings(model: Model, press: Press): TemplateResult | typeof no
 
 function booking(model: Model, { key, slots }: OwnGroup, press: Press): TemplateResult {
   const { texts, times } = model;
-  const until = (slots[0] as Slot).cancelUntil;
-  const mayCancel = until !== null && until > model.client.now();
+  // The first one's deadline comes first, and all are cancelled or none.
+  const until = Math.min(...slots.map(({ cancelUntil }) => cancelUntil ?? 0));
+  const isCancellable = mayCancel(slots[0] as Slot, model.client.now());
   const isOff = slots.some((slot) => model.isAsked(slot));
   const span = times.spans(slots);
   const label = `${texts.cancel}: ${span}`;
   return html`
     <li data-card=${key}>
-      <span><strong>${span}</strong> · ${mayCancel ? texts.cancelUntil(times.clock(until)) : texts.notCancellable}</span>
-      ${mayCancel ? button(press, `cancel ${key}`, texts.cancel, () => void model.act('release', slots), { isOff, label }) : nothing}
+      <span><strong>${span}</strong> · ${isCancellable ? texts.cancelUntil(times.clock(until)) : texts.notCancellable}</span>
+      ${isCancellable ? button(press, `cancel ${key}`, texts.cancel, () => void model.act('release', slots), { isOff, label }) : nothing}
     </li>
   `;
 }

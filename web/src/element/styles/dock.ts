@@ -1,0 +1,148 @@
+import { css } from 'lit';
+
+/** What stays below: cards of holds, notices, the bar of acts. */
+export const dock = css`
+  .dock {
+    flex: none;
+    display: grid;
+    gap: 0.5rem;
+    padding-block: 0.5rem;
+  }
+
+  .cards {
+    display: grid;
+    gap: 0.5rem;
+    max-height: 14rem;
+    overflow: auto;
+  }
+
+  .cards:empty,
+  .notices:empty {
+    display: none;
+  }
+
+  .notices {
+    display: grid;
+    gap: 0.5rem;
+  }
+
+  .card {
+    display: grid;
+    gap: 0.4rem;
+    padding: 0.5rem 0.5rem 0.5rem 0.75rem;
+    border: 1px solid var(--_accent);
+    border-radius: var(--_radius);
+    background: color-mix(in srgb, var(--_accent) 8%, var(--_paper));
+    font-variant-numeric: tabular-nums;
+  }
+
+  .acts,
+  .steps {
+    display: flex;
+    flex-wrap: wrap;
+    align-items: center;
+    gap: 0.25rem;
+  }
+
+  .acts button {
+    padding: 0 min(0.9rem, 2.5vw);
+  }
+
+  .hold-text {
+    text-wrap: balance;
+  }
+
+  .gap {
+    flex: 1;
+  }
+
+  progress {
+    appearance: none;
+    -webkit-appearance: none;
+    display: block;
+    width: 100%;
+    height: 5px;
+    border: 0;
+    border-radius: 3px;
+    background: var(--_line);
+    overflow: hidden;
+  }
+
+  progress::-webkit-progress-bar {
+    background: var(--_line);
+  }
+
+  progress::-webkit-progress-value {
+    background: var(--_accent);
+  }
+
+  progress::-moz-progress-bar {
+    background: var(--_accent);
+  }
+
+  progress[data-ending]::-webkit-progress-value {
+    background: var(--_warning);
+  }
+
+  .notice {
+    display: flex;
+    flex-wrap: wrap;
+    align-items: center;
+    justify-content: space-between;
+    gap: 0.25rem 0.5rem;
+    min-height: 44px;
+    padding: 0.25rem 0.25rem 0.25rem 0.75rem;
+    border: 1px solid var(--_warning);
+    border-radius: var(--_radius);
+    color: var(--_warning);
+  }
+
+  .notice span {
+    flex: 1 1 12rem;
+  }
+
+  .bar {
+    display: grid;
+    grid-template-columns: minmax(0, 1fr) auto;
+    align-items: center;
+    gap: 0.25rem 0.75rem;
+  }
+
+  .bar > p {
+    display: grid;
+    align-items: center;
+    min-height: 48px;
+    max-height: 4.05em;
+    overflow: auto;
+  }
+
+  .bar > p[data-lost] {
+    color: var(--_warning);
+    font-weight: 600;
+  }
+
+  .bar > button {
+    min-width: 7.5rem;
+    min-height: 48px;
+  }
+
+  /* Without gaps, so that both ends and the clearing are in one line at 320 px. */
+  .steps:not([data-staff]) {
+    gap: 0;
+  }
+
+  .steps {
+    grid-column: 1 / -1;
+    color: var(--_quiet);
+    font-size: 0.875rem;
+  }
+
+  .steps button.plain {
+    padding: 0 0.5rem;
+    font-size: 1rem;
+  }
+
+  .steps .end {
+    padding-inline: 0.25rem 0;
+  }
+`;

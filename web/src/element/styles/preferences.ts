@@ -1,0 +1,26 @@
+import { css } from 'lit';
+
+/** What a person has asked of the system: less motion, colours of their own. */
+export const preferences = css`
+  @media (prefers-reduced-motion: reduce) {
+    .slot .what {
+      animation: none !important;
+      transition: none !important;
+    }
+  }
+
+  @media (forced-colors: active) {
+    .slot:is([aria-selected='true'], [data-mine]) .what {
+      outline: 2px solid Highlight;
+      outline-offset: -2px;
+    }
+
+    .slot[data-status='booked'] .what {
+      border-inline-start: 6px solid CanvasText;
+    }
+
+    .slot[data-status='occupied'] .what {
+      border-inline-start: 6px dashed CanvasText;
+    }
+  }
+`;
