@@ -11,7 +11,7 @@ use super::parse_day;
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::event::{BoardEntry, Viewer, board};
-use crate::domain::{Code, Day, Refusal, SiteId, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime};
+use crate::domain::{Code, Day, Refusal, SiteId, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::refuse::unavailable;
 use crate::store::{BookedSlot, DayState};
 
@@ -84,19 +84,43 @@ pub async fn list_own(app: &App, caller: &Claims, query: &OwnQuery) -> Result<Bo
     let [first, last] = [ALWAYS.0, ALWAYS.1].map(parse_day);
     let is_from_today = from.is_none() && to.is_none();
     let now = app.clock.now();
-    // A local day is never more than one off.
-    let yesterday = Day::from(utc_day(now).date().yesterday().unwrap_or(utc_day(now).date()));
-    let from = if is_from_today { yesterday } else { from.unwrap_or(first?) };
+    let from = if is_from_today { day_before(now) } else { from.unwrap_or(first?) };
     let booked = app.store.bookings_of(&caller.user, from, to.unwrap_or(last?)).await;
     let mut booked = booked.map_err(|error| unavailable(&error))?;
     if is_from_today {
         keep_from_today(app, &mut booked, now).await?;
     }
+    Ok(page_of(app, booked, after))
+}
+
+/// All bookings of a user that are kept, a page of them.
+pub(super) async fn list_all(app: &App, user: &UserId, after: Option<&str>) -> Result<BookingsAnswer, Refusal> {
+    let after = after.map(Place::parse).transpose()?;
+    let booked = app.store.bookings_of(user, parse_day(ALWAYS.0)?, parse_day(ALWAYS.1)?).await;
+    Ok(page_of(app, booked.map_err(|error| unavailable(&error))?, after))
+}
+
+/// The bookings of a user that have not started.
+pub(super) async fn future_of(app: &App, user: &UserId) -> Result<Vec<BookedSlot>, Refusal> {
+    let now = app.clock.now();
+    let booked = app.store.bookings_of(user, day_before(now), parse_day(ALWAYS.1)?).await;
+    let mut booked = booked.map_err(|error| unavailable(&error))?;
+    booked.retain(|slot| slot.start > now);
+    Ok(booked)
+}
+
+fn page_of(app: &App, mut booked: Vec<BookedSlot>, after: Option<Place>) -> BookingsAnswer {
     booked.sort_by_key(Place::of);
     booked.retain(|slot| after.is_none_or(|after| Place::of(slot) > after));
     let next = (booked.len() > PAGE).then(|| Place::of(&booked[PAGE - 1]).to_string());
     booked.truncate(PAGE);
-    Ok(BookingsAnswer { bookings: booked.into_iter().map(|slot| own_booking(app, slot)).collect(), next })
+    BookingsAnswer { bookings: booked.into_iter().map(|slot| own_booking(app, slot)).collect(), next }
+}
+
+/// The day before today in UTC: a local day is never more than one off.
+fn day_before(now: StoreTime) -> Day {
+    let today = utc_day(now).date();
+    today.yesterday().unwrap_or(today).into()
 }
 
 fn utc_day(now: StoreTime) -> Day {

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::{Day, HoldToken, Refusal, SiteId, SlotNumber, SpaceId, StoreTime};
+use crate::domain::{Day, HoldToken, Refusal, SiteId, SlotNumber, SpaceId, StoreTime, UserId};
 use crate::store::HeldSlot;
 use crate::store::refuse::unavailable;
 
@@ -46,8 +46,13 @@ pub struct OwnHold {
 
 /// The caller's live holds, one entry a token.
 pub async fn list_holds(app: &App, caller: &Claims) -> Result<HoldsAnswer, Refusal> {
-    let held = app.store.holds_of(&caller.user).await.map_err(|error| unavailable(&error))?;
-    Ok(HoldsAnswer { holds: group_by_token(held) })
+    Ok(HoldsAnswer { holds: list_of(app, &caller.user).await? })
+}
+
+/// The live holds of a user, one entry a token.
+pub(super) async fn list_of(app: &App, user: &UserId) -> Result<Vec<OwnHold>, Refusal> {
+    let held = app.store.holds_of(user).await.map_err(|error| unavailable(&error))?;
+    Ok(group_by_token(held))
 }
 
 fn group_by_token(held: Vec<HeldSlot>) -> Vec<OwnHold> {

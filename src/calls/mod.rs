@@ -7,6 +7,7 @@
 //! - `act_log`: the one line and the one count of an act.
 //! - Reading: [`board`], [`holds`], [`bookings`], [`changes`], [`stats`], [`journal`].
 //! - Staff: [`spaces`], [`messages`].
+//! - What is kept of a user: [`privacy`] tells it, and [`erasure`] erases it.
 
 pub mod slots;
 pub mod hold;
@@ -22,6 +23,8 @@ pub mod stats;
 pub mod journal;
 pub mod spaces;
 pub mod messages;
+pub mod privacy;
+pub mod erasure;
 mod act_log;
 
 use serde::de::DeserializeOwned;

@@ -25,6 +25,8 @@ pub enum Code {
     HoldLimit,
     /// 409: what was booked starts too soon to be cancelled.
     TooLate,
+    /// 409: the user has booked slots that have not started.
+    HasBookings,
     /// 409: the change would move or remove a slot that somebody has.
     SpaceInUse,
     /// 410: a `holdToken` was sent that no live hold of the caller bears.
@@ -74,6 +76,7 @@ impl Code {
             SlotUnavailable => "slot_unavailable",
             HoldLimit => "hold_limit",
             TooLate => "too_late",
+            HasBookings => "has_bookings",
             SpaceInUse => "space_in_use",
             HoldExpired => "hold_expired",
             Gone => "gone",
@@ -101,7 +104,7 @@ impl Code {
             Unauthorized => 401,
             Forbidden => 403,
             NotFound | SpaceNotFound | NotHeld => 404,
-            SlotUnavailable | HoldLimit | TooLate | SpaceInUse => 409,
+            SlotUnavailable | HoldLimit | TooLate | HasBookings | SpaceInUse => 409,
             HoldExpired | Gone => 410,
             TooLarge => 413,
             SlotOutOfRange | BadDate | Past | BadHoldSeconds | ReservedEvent | UnknownEvent | IdempotencyMismatch => {
@@ -126,6 +129,7 @@ impl Code {
             SlotUnavailable => "Slot non disponibile",
             HoldLimit => "Durata massima del blocco superata",
             TooLate => "Troppo tardi per annullare la prenotazione",
+            HasBookings => "L'utente ha prenotazioni future",
             SpaceInUse => "Lo spazio ha slot occupati, prenotati o chiusi che cambierebbero",
             HoldExpired => "Il blocco dello slot è scaduto",
             Gone => "Le modifiche richieste non sono più conservate",

@@ -347,6 +347,16 @@ fn example_of(operation: &str) -> Option<Value> {
         "show_board" => json!({"date": date}),
         "notify_user" => json!({"event": "booking_confirmed", "data": {"date": date, "slots": [2, 3]}}),
         "broadcast" => json!({"event": "news", "data": {"text": "Domani chiuso"}}),
+        "export_user" => success(json!({
+            "id_utente": 7, "holds": [], "bookings": [{
+                "spazioId": 7, "sedeId": 1, "date": date, "slotId": 2, "orario": "10:00",
+                "startsAt": "2026-12-01T09:00:00.000Z", "endsAt": "2026-12-01T10:00:00.000Z", "bookedAt": ended,
+                "cancelUntil": null
+            }],
+            "notifications": [{"sequence": 1_796_112_000_000_u64, "event": "news", "data": {"text": "Domani chiuso"}}],
+            "sequences": {"lastSent": 1_796_112_000_000_u64, "lastReceived": 0}, "calls": [], "journal": []
+        })),
+        "erase_user" => success(json!({"released": 1, "cancelled": 0})),
         "disconnect_user" => success(json!({"id_utente": 7})),
         "sweep" => success(json!({"freed": 2, "spaces": 1, "oldestLateMs": 40, "tookMs": 12})),
         "read_openapi" => json!({"openapi": "3.1.0"}),

@@ -1,6 +1,6 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
-//! - [`slots`], [`spaces`], [`users`], [`journal`], [`operations`]: the handlers, by what the path begins with.
+//! - [`slots`], [`spaces`], [`users`], [`privacy`], [`journal`], [`operations`]: the handlers, by what the path begins with.
 //! - [`page`]: the live board, for a browser; `page_facts`: what the node tells its own page.
 //! - [`extract`]: what handlers take, and so who may call and what is malformed.
 //! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
@@ -14,6 +14,7 @@ pub mod spaces;
 pub mod users;
 pub mod operations;
 pub mod journal;
+pub mod privacy;
 pub mod page;
 mod page_facts;
 pub mod extract;
@@ -103,6 +104,7 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(spaces::show_board))
         .routes(routes!(users::notify_user))
         .routes(routes!(users::disconnect_user))
+        .routes(routes!(privacy::export_user, privacy::erase_user))
         .routes(routes!(operations::broadcast))
         .routes(routes!(operations::sweep))
         .routes(routes!(operations::read_stats))
@@ -130,7 +132,7 @@ fn probe_routes() -> OpenApiRouter<AppState> {
     tags(
         (name = "slots", description = "Boards, and acts on slots"),
         (name = "spaces", description = "Spaces and their schedules"),
-        (name = "users", description = "Own holds; messages to users"),
+        (name = "users", description = "Own holds; messages to users; what is kept of a user"),
         (name = "operations", description = "Statistics, messages to everyone, probes")
     )
 )]

@@ -146,6 +146,58 @@ pub struct JournalTaken {
     slots: Vec<u16>,
 }
 
+/// A portion of all that is kept under a user's id.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct UserData {
+    /// Whose: a number where the id is one, else text.
+    #[schema(rename = "id_utente", value_type = Value)]
+    id_utente: String,
+    /// Live holds, one entry a token; in the first portion.
+    holds: Vec<crate::calls::holds::OwnHold>,
+    /// Bookings in order of their start, past and future; 500 a portion.
+    bookings: Vec<crate::calls::bookings::OwnBooking>,
+    /// Notifications that are kept for the user, received or not; in the first portion.
+    notifications: Vec<KeptNotification>,
+    /// The sequence of the last notification that was sent to the user, and of the last that was received; in the first portion.
+    sequences: Option<KeptSequences>,
+    /// Calls that are remembered under an `Idempotency-Key`; in the first portion.
+    calls: Vec<KeptCallBody>,
+    /// Entries of the journal that name the user, in order within a space; other people's ids are `null`.
+    journal: Vec<JournalEntry>,
+    /// What `after` takes for the next portion; left out in the last one.
+    next: Option<String>,
+}
+
+/// A notification that is kept.
+#[derive(ToSchema)]
+pub struct KeptNotification {
+    sequence: u64,
+    event: String,
+    /// As it was sent.
+    #[schema(value_type = Value)]
+    data: String,
+}
+
+/// How far a user's notifications have come.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct KeptSequences {
+    last_sent: u64,
+    last_received: u64,
+}
+
+/// A call under an `Idempotency-Key`: the key and the call are kept as digests.
+#[derive(ToSchema)]
+pub struct KeptCallBody {
+    /// When it was answered.
+    #[schema(format = DateTime)]
+    at: String,
+    /// The position that it was answered.
+    epoch: String,
+    version: u64,
+}
+
 /// What `GET /api/bookings` answers: one's own, or what staff see of a site's day.
 #[derive(ToSchema)]
 #[serde(untagged)]

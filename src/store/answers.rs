@@ -31,6 +31,13 @@ pub struct DayState {
     pub records: BTreeMap<SlotNumber, SlotRecord>,
 }
 
+impl DayState {
+    /// Where the schedule last changed; `None` when it never did. Acts carry it.
+    pub fn revised_at(&self) -> Option<Position> {
+        (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
+    }
+}
+
 /// A space as the store has it.
 #[derive(Clone, Debug)]
 pub struct SpaceState {

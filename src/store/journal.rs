@@ -61,7 +61,6 @@ pub(super) const DAY_MILLIS: i64 = 86_400_000;
 
 /// How many days longer than the entries the people of a generation are kept: the month that it lasts, and another one for clocks
 /// that differ.
-#[cfg(any(feature = "server", test))]
 pub(super) const PEOPLE_DAYS_MORE: i64 = 62;
 
 /// An entry with its number in the journal of its bucket. Numbers are consecutive from 1 on; those that were trimmed are not

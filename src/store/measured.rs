@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
-    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
+    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use crate::clock;
 use crate::domain::schedule::ScheduleSpec;
@@ -39,6 +39,10 @@ const OPERATIONS: &[&str] = &[
     "read_journal",
     "journal_tails",
     "trim_journal",
+    "kept_of",
+    "begin_erasure",
+    "erase_in",
+    "end_erasure",
     "report_node",
     "nodes",
     "take_sweep_lease",
@@ -181,6 +185,22 @@ impl SlotStore for Measured {
 
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
         self.measure("trim_journal", self.store.trim_journal(bucket)).await
+    }
+
+    async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError> {
+        self.measure("kept_of", self.store.kept_of(user)).await
+    }
+
+    async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError> {
+        self.measure("begin_erasure", self.store.begin_erasure(user)).await
+    }
+
+    async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
+        self.measure("erase_in", self.store.erase_in(bucket, erasure)).await
+    }
+
+    async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
+        self.measure("end_erasure", self.store.end_erasure(user)).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

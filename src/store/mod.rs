@@ -20,6 +20,7 @@ mod log;
 #[cfg(feature = "server")]
 pub mod measured;
 mod messages;
+mod privacy;
 pub mod redis;
 #[cfg(feature = "server")]
 pub mod refuse;
@@ -36,6 +37,8 @@ pub use messages::{
     DisconnectUser, EveryoneMessage, FreedSlots, Message, MessageKind, Publication, ShowBoard, Signal, Topic,
     UserMessage,
 };
+
+pub use privacy::{Erasure, ErasureStep, KeptCall, KeptOfUser};
 
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{
@@ -169,6 +172,22 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Removes what of a bucket's journal is older than it is kept, but never the last entry: by that a reader knows that it
     /// is where it was.
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError>;
+
+    /// What is kept under a user's id besides holds, bookings, notifications and the journal.
+    async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError>;
+
+    /// Begins to erase a user, or goes on: answers the random id that takes the place of the user's everywhere, the same one
+    /// until [`Self::end_erasure`]. Fails while nodes of slotcast 0.1 live, which know no indexes.
+    async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError>;
+
+    /// A bounded step of erasing a user in one bucket. Gives bookings that have started, and what the journal tells of the user,
+    /// to the other id; forgets the user's calls and notifications, and what logs tell nodes of the user. That is not public,
+    /// takes no version and announces nothing. May be repeated, and run any number of times at once.
+    async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError>;
+
+    /// Ends an erasure, once [`Self::erase_in`] has answered [`ErasureStep::Done`] for all buckets: forgets which id has taken
+    /// the user's place.
+    async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError>;
 
     /// Tells the cluster what this node has; kept as a lease of `lease` from now.
     async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;

@@ -52,6 +52,8 @@ metrics! {
         events_out: IntCounterVec ["event"],
         /// Acts on slots, by act and outcome: ok, repeat, or the code of the refusal.
         acts: IntCounterVec ["act", "outcome"],
+        /// Calls to erase a user, by outcome: ok, or the code of the refusal.
+        erasures: IntCounterVec ["outcome"],
         /// Seconds from the end of a hold to its freeing.
         hold_lateness_seconds: Histogram in LATENESS,
         /// Holds that this node freed because they ended.
@@ -114,6 +116,9 @@ impl Metrics {
             for outcome in ["ok", "unavailable"] {
                 metrics.acts.with_label_values(&[act.as_str(), outcome]);
             }
+        }
+        for outcome in ["ok", "unavailable"] {
+            metrics.erasures.with_label_values(&[outcome]);
         }
         for trigger in ["deadline", "interval", "call"] {
             metrics.sweeps.with_label_values(&[trigger]);

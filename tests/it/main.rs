@@ -26,6 +26,8 @@ mod layering;
 mod library_faults;
 mod openapi;
 mod polling;
+mod privacy_calls;
+mod privacy_store;
 mod redis_agreement;
 mod redis_clock;
 mod redis_formats;

@@ -13,7 +13,7 @@ use crate::domain::journal::Done;
 use crate::domain::rule::{self, Change, Decision, hold_answer};
 use crate::domain::{Code, Refusal, SlotAct, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
 use crate::store::digest::digest_of;
-use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS};
+use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS, KeptCall};
 
 use redb::ReadableTable;
 
@@ -173,4 +173,44 @@ fn read_answer(batch: &Batch<'_>, caller: &UserId, key: &str) -> Result<Option<K
     let key = (caller.as_str(), key);
     let row = batch.tables().answers.get(key)?;
     row.map(|row| parse(row.value(), "answers", key)).transpose()
+}
+
+/// The calls that are remembered of a caller.
+pub(super) fn calls_of(
+    answers: &impl ReadableTable<(&'static str, &'static str), &'static str>,
+    caller: &UserId,
+) -> Result<Vec<KeptCall>, Failure> {
+    let mut calls: Vec<KeptCall> = answers_of(answers, caller)?.into_iter().map(|(_, kept)| kept.into()).collect();
+    calls.sort_by_key(|call| call.at);
+    Ok(calls)
+}
+
+/// Forgets all answers of a caller.
+pub(super) fn forget_answers_of(batch: &mut Batch<'_>, caller: &UserId) -> Result<(), Failure> {
+    for (digest, kept) in answers_of(&batch.tables().answers, caller)? {
+        forget_answer(batch, kept.ends.as_millis(), caller.as_str(), &digest)?;
+    }
+    Ok(())
+}
+
+fn answers_of(
+    answers: &impl ReadableTable<(&'static str, &'static str), &'static str>,
+    caller: &UserId,
+) -> Result<Vec<(String, KeptAnswer)>, Failure> {
+    let mut kept = Vec::new();
+    for row in answers.range((caller.as_str(), "")..)? {
+        let (key, answer) = row?;
+        let (of, digest) = key.value();
+        if of != caller.as_str() {
+            break;
+        }
+        kept.push((digest.to_owned(), parse(answer.value(), "answers", key.value())?));
+    }
+    Ok(kept)
+}
+
+impl From<KeptAnswer> for KeptCall {
+    fn from(kept: KeptAnswer) -> Self {
+        Self { at: kept.ends.plus_millis(-KEEP_MILLIS), position: kept.outcome.at }
+    }
 }

@@ -6,7 +6,8 @@
 //! - `folder`: whether a folder can hold it.
 //! - `tables`: every table, its key and its value.
 //! - `writer`: the one thread that writes; many acts share one fsync. `batch`: its transaction.
-//! - `acts`, `spaces`, `sweep`, `publish`, `journal`, `housekeeping`: what is done in a transaction.
+//! - `acts`, `spaces`, `sweep`, `publish`, `journal`, `privacy`, `housekeeping`: what is done in a transaction.
+//! - `rewrite`: writing the file anew, so that nothing is left in it of what was removed.
 //! - `reads`: snapshots of what is committed.
 //!
 //! The guarantees are stated on [`SlotStore`].
@@ -23,8 +24,10 @@ mod housekeeping;
 mod journal;
 mod mark;
 pub mod open;
+mod privacy;
 mod publish;
 mod reads;
+mod rewrite;
 mod spaces;
 mod sweep;
 mod tables;
@@ -42,20 +45,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use tokio::sync::oneshot;
 
 use self::clock::StoreClock;
 use self::failure::Failure;
 pub use self::folder::check_folder;
 pub use self::open::OpenError;
-use self::open::{Absent, Opened};
+use self::open::{Absent, Name, Opened};
 use self::reads::Snapshot;
 use self::writer::{Queue, Writer};
 use super::health::StoreHealth;
 use super::hub::{Hub, Watch};
+use super::privacy::stand_in;
 use super::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, JournalBounds, LogRead, Migration, NodeReport,
-    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions, SweepBatch, Topic,
-    UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, JournalBounds, KeptOfUser, LogRead,
+    Migration, NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions,
+    SweepBatch, Topic, UserBacklog,
 };
 use crate::clock as clock_of_process;
 use crate::domain::schedule::ScheduleSpec;
@@ -91,6 +96,8 @@ struct Shared {
     journal: JournalBounds,
     /// Since when a transaction runs that was not committed yet, in ms of the store's clock; `i64::MAX` when none does.
     writing_since: AtomicI64,
+    /// Who waits for the file to be written anew. Held for an access only, never across an await.
+    rewrites: Mutex<Vec<oneshot::Sender<Result<(), StoreError>>>>,
     /// Held to begin a transaction, and to close or reopen the file; never across an await.
     file: RwLock<FileState>,
 }
@@ -131,6 +138,7 @@ impl EmbeddedStore {
             commits: AtomicU64::new(commits),
             journal,
             writing_since: AtomicI64::new(i64::MAX),
+            rewrites: Mutex::default(),
             file: RwLock::new(FileState::Open { database, epoch }),
         });
         let (writer, queue) = Writer::new(shared.clone(), mark, name, commits);
@@ -170,6 +178,15 @@ impl EmbeddedStore {
             Some(queue) => queue.run(work).await,
             None => Err(StoreError("the embedded store is closed".into())),
         }
+    }
+
+    /// Has the writer write the file anew, and waits until it is in its place.
+    async fn write_file_anew(&self) -> Result<(), StoreError> {
+        let (asked, answer) = oneshot::channel();
+        self.shared.rewrites.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        // The writer looks between two jobs.
+        self.write(|_| Ok(())).await?;
+        answer.await.map_err(|error| StoreError::new("embedded store: writing the file anew", error))?
     }
 
     /// Reads on the calling task. For what touches a few pages, which are in redb's own cache: that takes about as long as
@@ -316,6 +333,29 @@ impl SlotStore for EmbeddedStore {
         self.write(move |batch| journal::trim(batch, bucket).map(drop)).await
     }
 
+    async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError> {
+        let user = user.clone();
+        self.read_long(move |snapshot| snapshot.kept_of(&user)).await
+    }
+
+    async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError> {
+        let user = user.clone();
+        let new = open::random_hex()?;
+        let new = stand_in(&new).ok_or_else(|| StoreError("embedded store: no id for an erased user".into()))?;
+        self.write(move |batch| privacy::begin(batch, &user, new)).await
+    }
+
+    async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
+        let erasure = erasure.clone();
+        self.write(move |batch| privacy::erase_in(batch, bucket, &erasure)).await
+    }
+
+    async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
+        let user = user.clone();
+        self.write(move |batch| privacy::end(batch, &user)).await?;
+        self.write_file_anew().await
+    }
+
     /// Kept in memory: this process is the only node.
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
@@ -364,6 +404,19 @@ impl Shared {
             FileState::Open { database, epoch } => Ok((database.begin_write()?, epoch.clone())),
             FileState::Closed(cause) => Err(Failure::Closed(cause.clone())),
         }
+    }
+
+    /// Writes the file anew, by a thread that is the only one to write. Readers go on with what they have begun.
+    fn write_anew(&self) -> Result<Name, Failure> {
+        let rewritten = match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+            FileState::Open { database, .. } => rewrite::write_anew(database, &self.folder)?,
+            FileState::Closed(cause) => return Err(Failure::Closed(cause.clone())),
+        };
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        if let FileState::Open { database, .. } = &mut *file {
+            *database = rewritten.database;
+        }
+        Ok(rewritten.name)
     }
 
     fn is_open(&self) -> bool {

@@ -118,7 +118,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    fn of(file: &Path) -> io::Result<Self> {
+    pub(super) fn of(file: &Path) -> io::Result<Self> {
         Ok(Self { file: file.into(), place: place_of(&fs::metadata(file)?) })
     }
 
@@ -160,11 +160,12 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
     // It is locked by now: between the opening and this look, nobody put another one there but by force.
     let name = Name::of(&file).map_err(|error| io_error(&file, error))?;
+    super::rewrite::forget_unfinished(folder);
     let Continued { epoch, commits, was_moved } = continued;
     Ok(Opened { database, epoch, commits, was_moved, mark: open_mark, name })
 }
 
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
@@ -202,7 +203,7 @@ fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes an empty file for this user's eyes only: who can read a hold's token can end the hold.
-fn create_private(file: &Path) -> io::Result<()> {
+pub(super) fn create_private(file: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -223,12 +224,12 @@ fn fill_file(file: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -438,7 +439,7 @@ pub(super) fn count_commit(transaction: &WriteTransaction, commits: u64) -> Resu
 
 /// What tells a file from a copy of it: its device and inode, and when it was born, because a freed inode is soon used
 /// again.
-fn identity_of(metadata: &Metadata) -> String {
+pub(super) fn identity_of(metadata: &Metadata) -> String {
     let born = metadata
         .created()
         .ok()
@@ -459,7 +460,7 @@ fn place_of(_metadata: &Metadata) -> String {
 }
 
 /// 16 random bytes as 32 hexadecimal digits.
-fn random_hex() -> Result<String, Failure> {
+pub(super) fn random_hex() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| StorageError::Io(io::Error::other(error)))?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))

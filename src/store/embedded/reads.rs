@@ -20,7 +20,8 @@ use crate::domain::{
 };
 use crate::store::health::StoreHealth;
 use crate::store::{
-    BookedSlot, DayState, HeldSlot, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic, UserBacklog,
+    BookedSlot, DayState, HeldSlot, KeptOfUser, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic,
+    UserBacklog,
 };
 
 /// One snapshot.
@@ -244,6 +245,10 @@ impl Snapshot {
 
     pub(super) fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, Failure> {
         super::journal::tails(&self.transaction, buckets)
+    }
+
+    pub(super) fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, Failure> {
+        super::privacy::kept_of(&self.transaction, user)
     }
 
     fn head(&self, topic: Topic) -> Result<Position, Failure> {

@@ -63,8 +63,8 @@ pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition:
 /// When an answer ends, and which.
 pub(super) const ANSWER_ENDS: TableDefinition<(i64, &str, &str), ()> = TableDefinition::new("answer_ends");
 
-/// User: the sequence of the last message, and up to which one a socket has received. Never deleted, so that no
-/// sequence is taken twice.
+/// User: the sequence of the last message, and up to which one a socket has received. Removed when the user is erased; no
+/// sequence is taken twice, since each is at least the time in ms.
 pub(super) const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users");
 
 /// Caller, the space's bucket, when the answer ends, and under which key's digest: in the order in which they were given.
@@ -84,6 +84,9 @@ pub(super) const PEOPLE: TableDefinition<(u32, u64), &str> = TableDefinition::ne
 
 /// Generation and user: the reference of the user.
 pub(super) const REFERENCES: TableDefinition<(u32, &str), u64> = TableDefinition::new("journal_references");
+
+/// User: while the user is being erased, the id that takes the place of the user's.
+pub(super) const ERASING: TableDefinition<&str, &str> = TableDefinition::new("erasing");
 
 /// A topic in keys: 0 and the bucket, or 1, the site and the space.
 pub(super) type TopicKey = (u8, u64, u64);
@@ -118,6 +121,7 @@ pub(super) struct Tables<'txn> {
     pub(super) journal: Table<'txn, (u8, u64), &'static str>,
     pub(super) people: Table<'txn, (u32, u64), &'static str>,
     pub(super) references: Table<'txn, (u32, &'static str), u64>,
+    pub(super) erasing: Table<'txn, &'static str, &'static str>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -143,6 +147,7 @@ impl<'txn> Tables<'txn> {
             journal: transaction.open_table(JOURNAL)?,
             people: transaction.open_table(PEOPLE)?,
             references: transaction.open_table(REFERENCES)?,
+            erasing: transaction.open_table(ERASING)?,
         })
     }
 }

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
@@ -168,6 +168,7 @@ impl Writer {
 
     /// What is to be done between batches.
     fn tend(&mut self) {
+        self.rewrite_if_asked();
         if !self.shared.is_open() {
             self.reopen();
         } else if !self.name.is_there() {
@@ -176,6 +177,36 @@ impl Writer {
             self.try_to_write();
         } else if self.next_clean <= clock::instant() {
             self.clean();
+        }
+    }
+
+    /// Writes the file anew for those who wait for it.
+    fn rewrite_if_asked(&mut self) {
+        let waiting = std::mem::take(&mut *self.shared.rewrites.lock().unwrap_or_else(PoisonError::into_inner));
+        if waiting.is_empty() {
+            return;
+        }
+        let started = clock::instant();
+        let written = match &self.refused {
+            Some(reason) => Err(Failure::Refused(reason.clone())),
+            None => self.shared.write_anew(),
+        };
+        let answer = match written {
+            Ok(name) => {
+                self.name = name;
+                let took = clock::instant().saturating_duration_since(started);
+                tracing::info!(took_ms = took.as_millis(), "the data file was written anew, without what was erased");
+                Ok(())
+            }
+            // The open file goes on: where the new one has its name already, that is found next, and the new one is opened.
+            Err(failure) => {
+                tracing::error!(error = %failure, "the data file could not be written anew");
+                Err(failure.into())
+            }
+        };
+        for caller in waiting {
+            // A caller that has gone away asks again, or does not care.
+            let _ = caller.send(answer.clone());
         }
     }
 

@@ -452,7 +452,7 @@ fn as_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn random_hex() -> Result<String, StoreError> {
+pub(super) fn random_hex() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::new("the system has no random bytes", error))?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))

@@ -51,8 +51,9 @@
 //! | `P:{bN}:spaces` | zset | score 0; member: space and site of a registered space, `X\|S` |
 //! | `P:{bN}:calls:U` | hash | the last 256 calls of caller U under an Idempotency-Key in the spaces of this bucket: `kn` how many there were, `ksR` the digest at place R of the ring, `k` and a key's digest the call: its number, its instant in ms, epoch, version, token, end and the digest of the call, a line each. In U's own bucket also `cn`, `csR` and `c` and a digest: those in whichever space, number, instant and digest of the call. 24 h after the last |
 //! | `P:{bN}:answer:L:U:K` | string | of format 1: what the call under the Idempotency-Key K of caller U (L bytes long) was answered: epoch, version, token, end, the call, a line each. 24 h |
-//! | `P:{bN}:user:U` | hash | `sent`, `received`: sequences of the user's messages. Never expires |
+//! | `P:{bN}:user:U` | hash | `sent`, `received`: sequences of the user's messages. Never expires; removed when the user is erased |
 //! | `P:{bN}:mail:U` | stream | the user's messages: entry `<sequence>-0` with `j` JSON and `ends` instant in ms. The last 100, for 24 h |
+//! | `P:{bN}:erasing:U` | string | while the user is being erased: the id that takes the place of the user's |
 //! | `P:{bN}:journal` | stream | who did what in the bucket's spaces: entry `0-<number>`, numbers consecutive from 1, with `j` the entry, lines as `store/journal.rs` says. The last 5,000 or a few more (`SLOTCAST_JOURNAL_MAX`), 90 days (`SLOTCAST_JOURNAL_DAYS`); the last entry stays. Only from format 2 on |
 //! | `P:{bN}:people:G` | hash | the people whom entries of a month name, G months since the year 0: `u` and a user the reference, `r` and a reference the user, `n` how many there were. Until the entries are gone |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
@@ -253,6 +254,11 @@ impl Keys {
 
     pub(super) fn user(&self, user: &UserId) -> String {
         self.of_bucket(user.bucket(), &format!("user:{user}"))
+    }
+
+    /// Which id takes the place of a user who is being erased.
+    pub(super) fn erasing(&self, user: &UserId) -> String {
+        self.of_bucket(user.bucket(), &format!("erasing:{user}"))
     }
 
     pub(super) fn mail(&self, user: &UserId) -> String {

@@ -7,7 +7,7 @@
 //! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
 //!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
 //! - `indexes`: filling the indexes that 0.1 did not keep.
-//! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `nodes`: the methods of [`SlotStore`], which states the
+//! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `privacy`, `nodes`: the methods of [`SlotStore`], which states the
 //!   guarantees.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
@@ -38,6 +38,7 @@ mod messages;
 mod migrate;
 mod nodes;
 pub mod positions;
+mod privacy;
 mod reads;
 mod record;
 mod repair;
@@ -68,8 +69,9 @@ pub use self::subscriptions::RedisSubscriptions;
 use super::health::StoreHealth;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, JournalBounds, LogRead, NodeReport, NumberedEntry,
-    Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, JournalBounds, KeptOfUser, LogRead,
+    NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic,
+    UserBacklog,
 };
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
@@ -259,6 +261,22 @@ impl SlotStore for RedisStore {
 
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
         journal::trim(self, bucket).await
+    }
+
+    async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError> {
+        privacy::kept_of(self, user).await
+    }
+
+    async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError> {
+        privacy::begin(self, user).await
+    }
+
+    async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
+        privacy::erase_in(self, bucket, erasure).await
+    }
+
+    async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
+        privacy::end(self, user).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ use crate::domain::ids::parse_id;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
+use crate::telemetry::users::logged;
 
 /// How often a day is read for what changed since it was read.
 const DAY_PASSES: usize = 32;
@@ -206,7 +207,7 @@ fn live_holds(reply: &Reply, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>
         match parse_hold(member) {
             Some(hold) if now < hold.until => holds.push(hold),
             Some(_) => {}
-            None => tracing::debug!(user.id = %user, "an entry of the index of holds cannot be read"),
+            None => tracing::debug!(user.id = %logged(user), "an entry of the index of holds cannot be read"),
         }
     }
     Ok(holds)

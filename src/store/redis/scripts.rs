@@ -89,6 +89,11 @@ scripts! {
     MARK_INDEXED = &[COMMON], "mark_indexed";
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
     MIGRATE_DAY = &[COMMON], "migrate_day";
+    BEGIN_ERASURE = &[COMMON], "begin_erasure";
+    ERASE_BOOKINGS = &[COMMON], "erase_bookings";
+    ERASE_USER = &[COMMON], "erase_user";
+    ERASE_LOG = &[COMMON], "erase_log";
+    END_ERASURE = &[COMMON], "end_erasure";
     REPAIR = &[COMMON], "repair";
     CHECK = &[], "check";
     OPEN_BUCKET = &[COMMON], "open_bucket";

@@ -67,6 +67,12 @@ const notified = take('notify_user', await house.POST('/api/users/{id}/notify', 
 const whom: number | string = notified.data.id_utente;
 if (whom !== 7) throw new Error(`user ${whom}`);
 take('disconnect_user', await house.POST('/api/users/{id}/disconnect', { params: { path: { id: '7' } } }));
+const kept = take('export_user', await own.GET('/api/users/{id}/data', { params: { path: { id: '7' } } }));
+const names: string[] = kept.data.notifications.map(({ event }) => event);
+if (!names.includes('news')) throw new Error(`notifications ${names}`);
+const erased = take('erase_user', await house.DELETE('/api/users/{id}/data', { params: { path: { id: '7' }, query: { force: true } } }));
+const cancelled: number = erased.data.cancelled;
+if (cancelled !== 0) throw new Error(`${cancelled} bookings`);
 take('broadcast', await house.POST('/api/broadcast', { body: { event: 'news', data: {} } }));
 take('sweep', await house.POST('/api/sweep'));
 take('read_journal', await house.GET('/api/journal', { params: { query: { sedeId: site, limit: 10 } } }));

@@ -103,6 +103,9 @@ def test_every_operation_is_called(slotcast, api):
     notified = call("staff", "notify_user", str(USER), body=models.MessageRequest(event="news", data=[1]))
     assert notified.data.id_utente == USER
     call("staff", "disconnect_user", str(USER))
+    kept = call("user", "export_user", str(USER)).data
+    assert [notification.event for notification in kept.notifications] == ["news"]
+    assert call("staff", "erase_user", str(USER), force=True).data.cancelled == 0
     call("staff", "broadcast", body=models.MessageRequest(event="news", data={"n": 1}))
     call("staff", "sweep")
     assert call("staff", "read_journal", sede_id=str(SITE), limit=10).data.entries

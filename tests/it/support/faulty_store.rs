@@ -8,8 +8,8 @@ use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
-    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
+    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 /// Passes everything on.
@@ -55,6 +55,10 @@ pass_on! {
     read_journal(bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError>;
     journal_tails(buckets: &[Bucket]) -> Result<Vec<u64>, StoreError>;
     trim_journal(bucket: Bucket) -> Result<(), StoreError>;
+    kept_of(user: &UserId) -> Result<KeptOfUser, StoreError>;
+    begin_erasure(user: &UserId) -> Result<UserId, StoreError>;
+    erase_in(bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError>;
+    end_erasure(user: &UserId) -> Result<(), StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;
     take_sweep_lease(holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;

@@ -25,8 +25,9 @@ use slotcast::domain::{Bucket, Day, HoldToken, Position, SiteId, SlotAct, SpaceI
 use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, NodeReport,
-    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LOG_PORTION, LogRead,
+    Message, MessageKind, NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError,
+    SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -625,6 +626,25 @@ impl SlotStore for MovingStore {
 
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
         self.ask("trim_journal", || self.store.trim_journal(bucket)).await
+    }
+
+    async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError> {
+        self.ask("kept_of", || self.store.kept_of(user)).await
+    }
+
+    async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError> {
+        self.use_bucket(user.bucket()).await;
+        self.ask("begin_erasure", || self.store.begin_erasure(user)).await
+    }
+
+    async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
+        self.use_bucket(bucket).await;
+        self.ask("erase_in", || self.store.erase_in(bucket, erasure)).await
+    }
+
+    async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
+        self.use_bucket(user.bucket()).await;
+        self.ask("end_erasure", || self.store.end_erasure(user)).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
-    ActOutcome, ApplyError, BookedSlot, DayState, HeldSlot, LogRead, NodeReport, NumberedEntry, Publication, SlotStore,
-    SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
+    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
 };
 use tokio::time::Instant;
 
@@ -111,6 +111,22 @@ where
 
     async fn trim_journal(&self, _: Bucket) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn kept_of(&self, _: &UserId) -> Result<KeptOfUser, StoreError> {
+        not_scripted()
+    }
+
+    async fn begin_erasure(&self, _: &UserId) -> Result<UserId, StoreError> {
+        not_scripted()
+    }
+
+    async fn erase_in(&self, _: Bucket, _: &Erasure) -> Result<ErasureStep, StoreError> {
+        not_scripted()
+    }
+
+    async fn end_erasure(&self, _: &UserId) -> Result<(), StoreError> {
+        not_scripted()
     }
 
     async fn report_node(&self, _: NodeReport, _: Duration) -> Result<(), StoreError> {

@@ -384,6 +384,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/users/{id}/data": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All that is kept under a user's id, for the user and for staff of all sites.
+         * @description It comes in portions: `after` takes `next` of the one before, and the last one has none.
+         */
+        get: operations["export_user"];
+        put?: never;
+        post?: never;
+        /**
+         * Erase a user.
+         * @description Releases what the user holds, forgets notifications and remembered calls, and gives past bookings and the journal's entries
+         *     to a random id. After a 503, repeat it: it goes on where it stopped.
+         */
+        delete: operations["erase_user"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/users/{id}/disconnect": {
         parameters: {
             query?: never;
@@ -691,6 +716,13 @@ export interface components {
             /** @description Whose. */
             id_utente: number | string;
         };
+        /** @description What was released before the user was erased, by this call. */
+        ErasedAnswer: {
+            /** @description Slots that the user had booked, and that had not started. */
+            cancelled: number;
+            /** @description Slots that the user held. */
+            released: number;
+        };
         /** @description The body of every failure. */
         ErrorBody: {
             /**
@@ -774,6 +806,33 @@ export interface components {
             /** @description A number where the id is one, else text; `null` where it is not known any more. */
             id_utente: number | string;
             slots: number[];
+        };
+        /** @description A call under an `Idempotency-Key`: the key and the call are kept as digests. */
+        KeptCallBody: {
+            /**
+             * Format: date-time
+             * @description When it was answered.
+             */
+            at: string;
+            /** @description The position that it was answered. */
+            epoch: string;
+            /** Format: int64 */
+            version: number;
+        };
+        /** @description A notification that is kept. */
+        KeptNotification: {
+            /** @description As it was sent. */
+            data: unknown;
+            event: string;
+            /** Format: int64 */
+            sequence: number;
+        };
+        /** @description How far a user's notifications have come. */
+        KeptSequences: {
+            /** Format: int64 */
+            lastReceived: number;
+            /** Format: int64 */
+            lastSent: number;
         };
         /** @description A registered space. */
         ListedSpace: {
@@ -1167,6 +1226,12 @@ export interface components {
             success: boolean;
         };
         /** @description `200 OK` with `{success: true, data}`. */
+        Success_ErasedAnswer: {
+            data: components["schemas"]["ErasedAnswer"];
+            /** @description Always `true`. */
+            success: boolean;
+        };
+        /** @description `200 OK` with `{success: true, data}`. */
         Success_HoldsAnswer: {
             data: components["schemas"]["HoldsAnswer"];
             /** @description Always `true`. */
@@ -1211,6 +1276,12 @@ export interface components {
         /** @description `200 OK` with `{success: true, data}`. */
         Success_SweepReport: {
             data: components["schemas"]["SweepReport"];
+            /** @description Always `true`. */
+            success: boolean;
+        };
+        /** @description `200 OK` with `{success: true, data}`. */
+        Success_UserData: {
+            data: components["schemas"]["UserData"];
             /** @description Always `true`. */
             success: boolean;
         };
@@ -1278,6 +1349,24 @@ export interface components {
             slots: number[];
             /** @description `available`, `booked` or `blocked`. */
             status: string;
+        };
+        /** @description A portion of all that is kept under a user's id. */
+        UserData: {
+            /** @description Bookings in order of their start, past and future; 500 a portion. */
+            bookings: components["schemas"]["OwnBooking"][];
+            /** @description Calls that are remembered under an `Idempotency-Key`; in the first portion. */
+            calls: components["schemas"]["KeptCallBody"][];
+            /** @description Live holds, one entry a token; in the first portion. */
+            holds: components["schemas"]["OwnHold"][];
+            /** @description Whose: a number where the id is one, else text. */
+            id_utente: number | string;
+            /** @description Entries of the journal that name the user, in order within a space; other people's ids are `null`. */
+            journal: components["schemas"]["JournalEntry"][];
+            /** @description What `after` takes for the next portion; left out in the last one. */
+            next?: string | null;
+            /** @description Notifications that are kept for the user, received or not; in the first portion. */
+            notifications: components["schemas"]["KeptNotification"][];
+            sequences?: components["schemas"]["KeptSequences"] | null;
         };
     };
     responses: never;
@@ -1945,6 +2034,58 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Success_SweepReport"];
+                };
+            };
+        };
+    };
+    export_user: {
+        parameters: {
+            query?: {
+                /** @description `next` of the portion before. */
+                after?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The user */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Success_UserData"];
+                };
+            };
+        };
+    };
+    erase_user: {
+        parameters: {
+            query?: {
+                /** @description Cancel bookings that have not started. */
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The user */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Success_ErasedAnswer"];
                 };
             };
         };

@@ -1,0 +1,122 @@
+//! Writing the data file anew. A page that is free keeps what it had until it is used again, and a page in use may keep what
+//! was removed from it: only a new file has nothing but what its rows say.
+
+use std::fs;
+use std::path::Path;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
+use redb::{TableHandle, WriteTransaction};
+
+use super::failure::Failure;
+use super::open::{FILE_NAME, Name, builder, create_private, identity_of, sync_folder};
+use super::tables::{
+    ANSWER_ENDS, ANSWER_ORDER, ANSWERS, COMMITS, DAYS, ERASING, HEADS, HOLD_ENDS, JOURNAL, LOG, LOG_ENDS, META, PEOPLE,
+    REFERENCES, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USER_LOG_ENDS, USERS,
+};
+
+/// The name of the new file while it is not complete.
+const UNFINISHED_NAME: &str = "slotcast.redb.anew";
+
+/// A new file in the place of the old one.
+pub(super) struct Rewritten {
+    pub(super) database: Database,
+    pub(super) name: Name,
+}
+
+/// Copies all that is committed into a new file, which then takes the old one's name. The caller is the only one who writes.
+/// Where it fails, the old file is in its place; or the new one, which goes on with the same commits, so that opening the file
+/// again is enough.
+pub(super) fn write_anew(old: &Database, folder: &Path) -> Result<Rewritten, Failure> {
+    let (file, unfinished) = (folder.join(FILE_NAME), folder.join(UNFINISHED_NAME));
+    forget_unfinished(folder);
+    let written = fill(old, &unfinished).and_then(|database| {
+        // As the operator has set them.
+        let rights = fs::metadata(&file).map_err(StorageError::Io)?.permissions();
+        fs::set_permissions(&unfinished, rights).map_err(StorageError::Io)?;
+        fs::rename(&unfinished, &file).map_err(StorageError::Io)?;
+        sync_folder(folder).map_err(StorageError::Io)?;
+        Ok(Rewritten { database, name: Name::of(&file).map_err(StorageError::Io)? })
+    });
+    if written.is_err() {
+        forget_unfinished(folder);
+    }
+    written
+}
+
+/// Removes what a process that was killed has left of a new file. Only whoever has the file in use may do so.
+pub(super) fn forget_unfinished(folder: &Path) {
+    // Mostly there is none.
+    let _ = fs::remove_file(folder.join(UNFINISHED_NAME));
+}
+
+fn fill(old: &Database, unfinished: &Path) -> Result<Database, Failure> {
+    create_private(unfinished).map_err(StorageError::Io)?;
+    let database = builder().create(unfinished)?;
+    let identity = identity_of(&fs::metadata(unfinished).map_err(StorageError::Io)?);
+    let (from, into) = (old.begin_read()?, database.begin_write()?);
+    copy_all(&from, &into)?;
+    into.open_table(META)?.insert("identity", identity.as_str())?;
+    into.commit()?;
+    Ok(database)
+}
+
+/// Copies the named tables, and fails where there is another one.
+macro_rules! copy_tables {
+    ($from:expr, $into:expr, $($table:ident),*) => {{
+        let known = [$($table.name()),*];
+        for table in $from.list_tables()? {
+            if !known.contains(&table.name()) {
+                return Err(Failure::BadRow(format!("table {} is not known", table.name())));
+            }
+        }
+        $(copy($from, $into, $table)?;)*
+    }};
+}
+
+fn copy_all(from: &ReadTransaction, into: &WriteTransaction) -> Result<(), Failure> {
+    copy_tables!(
+        from,
+        into,
+        META,
+        COMMITS,
+        HEADS,
+        LOG,
+        LOG_ENDS,
+        SPACES,
+        REGISTERED,
+        SLOTS,
+        DAYS,
+        HOLD_ENDS,
+        USER_HOLDS,
+        USER_BOOKINGS,
+        ANSWERS,
+        ANSWER_ENDS,
+        ANSWER_ORDER,
+        USERS,
+        USER_LOG,
+        USER_LOG_ENDS,
+        JOURNAL,
+        PEOPLE,
+        REFERENCES,
+        ERASING
+    );
+    Ok(())
+}
+
+fn copy<K: redb::Key + 'static, V: redb::Value + 'static>(
+    from: &ReadTransaction,
+    into: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), Failure> {
+    let rows = match from.open_table(table) {
+        Ok(rows) => rows,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut copy = into.open_table(table)?;
+    for row in rows.iter()? {
+        let (key, value) = row?;
+        copy.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! What is kept under a user's id, and what takes its place when the user is erased.
+
+use crate::domain::{Position, StoreTime, UserId};
+
+/// What a store keeps under a user's id besides holds, bookings, notifications and entries of the journal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeptOfUser {
+    /// The calls that are remembered under an `Idempotency-Key`, the oldest first.
+    pub calls: Vec<KeptCall>,
+    /// The sequence of the last notification that was sent to the user; 0 where there was none.
+    pub last_sent: u64,
+    /// The sequence of the last notification that the user has received; 0 where there was none.
+    pub last_received: u64,
+}
+
+/// A call that is remembered under an `Idempotency-Key`. The key and the call are kept as digests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptCall {
+    /// When it was answered.
+    pub at: StoreTime,
+    /// The position that it was answered.
+    pub position: Position,
+}
+
+/// Who is erased, and whose id takes the place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Erasure {
+    /// The user.
+    pub user: UserId,
+    /// A random id, the same in all buckets: see [`super::SlotStore::begin_erasure`].
+    pub stand_in: UserId,
+}
+
+/// What one step of an erasure came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasureStep {
+    /// The bucket keeps nothing under the user's id any more.
+    Done,
+    /// There is more to erase in the bucket.
+    More,
+    /// The user holds slots of the bucket, or has booked some that have not started: these are to be released first.
+    Taken,
+}
+
+/// How many bookings one step gives another id.
+pub(super) const BOOKINGS_A_STEP: usize = 200;
+
+/// What ids begin with that take the place of erased users.
+const STAND_IN: &str = "erased-";
+
+/// The id of 32 random hexadecimal digits that takes the place of a user's.
+pub(super) fn stand_in(random: &str) -> Option<UserId> {
+    UserId::new(&format!("{STAND_IN}{random}"))
+}

@@ -1,0 +1,11 @@
+#!lua
+-- Forgets which id has taken the place of an erased user's, once nothing is kept under the user's.
+--
+-- KEYS[1]  the bucket's fence
+-- KEYS[2]  the id that takes the place of the user's
+--
+-- Reply: an array of one text: 'done'.
+
+fence(KEYS[1])
+redis.call('DEL', KEYS[2])
+return { 'done' }
