@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { choose, hold, isLive, launch, newPage, openAt, skip, slotIs, slotIsNotOwn, slotIsOwn } from './lib/board_page.mjs';
+import { choose, chosen, hold, isLive, launch, newPage, openAt, skip, slotIs, slotIsNotOwn, slotIsOwn } from './lib/board_page.mjs';
 import { day } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { staffToken, userToken } from './lib/tokens.mjs';
@@ -69,6 +69,30 @@ describe('the page in unusual conditions', { skip }, () => {
       await page.context().close();
     });
   }
+
+  test('who scrolls the page between two taps at one place chooses what is there now', async () => {
+    const place = { sede: 1, spazio: 1, giorno: day(12), token: userToken(94) };
+    const page = await openAt(browser, slotcast.url, place, { viewport: { width: 390, height: 560 } });
+    await isLive(page);
+    const { x, y, width, height } = await page.locator('[data-slot="2"]').boundingBox();
+    const [left, top] = [x + width / 2, y + height / 2];
+    await page.mouse.click(left, top);
+    await page.waitForSelector('[data-slot="2"][aria-selected=true]');
+    await page.evaluate(async (by) => {
+      document.querySelector('main').scrollBy(0, by);
+      for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+    }, height);
+    await page.mouse.click(left, top);
+    await page.waitForSelector('[data-slot="3"][aria-selected=true]');
+    assert.deepEqual(await chosen(page), [2, 3]);
+    await page.context().close();
+  });
+
+  test('a day too far ahead says what to do next', async () => {
+    const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 1, giorno: day(500), token: userToken(95) });
+    await page.waitForSelector('.empty:text-is("Questo giorno non si può prenotare: scegline un altro")');
+    await page.context().close();
+  });
 
   test('a guest follows what happens, is asked to sign in where only users may act, and goes on as a user', async () => {
     const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 2, giorno: DATE });

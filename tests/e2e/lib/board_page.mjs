@@ -60,8 +60,15 @@ export async function choose(page, first, last = first) {
   await page.click(`[data-slot="${first}"]`);
   await page.waitForSelector(`[data-slot="${first}"][aria-selected=true]`);
   if (last === first) return;
+  await scrollTo(page, last);
   await page.click(`[data-slot="${last}"]`, { modifiers: ['Shift'] });
   await page.waitForSelector(`[data-slot="${last}"][aria-selected=true]`);
+}
+
+/** Scrolls to a slot as a person does: the board hears of it before the next press, and a frame later is soon enough. */
+async function scrollTo(page, slot) {
+  await page.locator(`[data-slot="${slot}"]`).scrollIntoViewIfNeeded();
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
 }
 
 /** The numbers of the slots that are chosen. */

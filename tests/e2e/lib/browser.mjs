@@ -3,13 +3,19 @@
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-const NAMES = ['chromium', 'chromium-browser', 'google-chrome'];
-
 /** The path of a Chromium: that in CHROMIUM, or the first in PATH; `undefined` where there is none. */
 export function findBrowser() {
+  return process.env.CHROMIUM ?? inPath(['chromium', 'chromium-browser', 'google-chrome']);
+}
+
+/** The path of a Firefox: that in FIREFOX, or the first in PATH; `undefined` where there is none. */
+export function findFirefox() {
+  return process.env.FIREFOX ?? inPath(['firefox-esr', 'firefox']);
+}
+
+function inPath(names) {
   const folders = (process.env.PATH ?? '').split(delimiter);
-  const candidates = NAMES.flatMap((name) => folders.map((folder) => join(folder, name)));
-  return process.env.CHROMIUM ?? candidates.find(isExecutable);
+  return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(isExecutable);
 }
 
 function isExecutable(file) {

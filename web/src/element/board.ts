@@ -61,8 +61,8 @@ export class SlotcastBoard extends LitElement {
   #ticking: ReturnType<typeof setInterval> | undefined;
   #isDragging = false;
   #isToScroll = false;
-  /** How high the column was at the last press. */
-  #pressedHeight: number | undefined;
+  /** How far everything around the rows could be scrolled at the last press. */
+  #scrollable = new Map<Element, number>();
   #focusedBefore: Element | null = null;
 
   constructor() {
@@ -86,12 +86,14 @@ export class SlotcastBoard extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     this.#ticking = setInterval(() => this.requestUpdate(), 1_000);
+    addEventListener('scroll', this.#scrolledAround, { capture: true, passive: true });
     if (this.hasUpdated) this.#model.open();
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     clearInterval(this.#ticking);
+    removeEventListener('scroll', this.#scrolledAround, { capture: true });
     this.#model.end();
   }
 
@@ -135,7 +137,7 @@ export class SlotcastBoard extends LitElement {
     if (!model.day) return html`${nothing}`;
     return html`
       ${heading(model, this.name || undefined, press, (days) => this.go(days))}
-      <div class="frame" part="board" @scroll=${() => this.#scrolled()}><div class="day">${column(model, this.#actions)}</div></div>
+      <div class="frame" part="board" @scroll=${(event: Event) => this.#scrolled(event.target as Element)}><div class="day">${column(model, this.#actions)}</div></div>
       ${bookings(model, press)} ${dock(model, press)}
       <p id="live" class="unseen" role="status" aria-live="polite"></p>
     `;
@@ -148,7 +150,7 @@ export class SlotcastBoard extends LitElement {
     if (this.#isToScroll) this.#showNext();
   }
 
-  /** Who had the focus on what is gone is not thrown to the top of the page. */
+  /** When the focused control is gone, the focus goes to the day: a browser would move it to the top of the page. */
   #keepFocus(): void {
     const before = this.#focusedBefore;
     this.#focusedBefore = null;
@@ -213,14 +215,30 @@ export class SlotcastBoard extends LitElement {
     for (const button of this.renderRoot.querySelectorAll<HTMLElement>('[data-press]')) {
       boxes.set(button.dataset['press'] ?? '', button.getBoundingClientRect());
     }
-    this.#pressedHeight = this.renderRoot.querySelector('.frame')?.clientHeight;
+    this.#scrollable = new Map(this.#around().map((scroller) => [scroller, rangeOf(scroller)]));
     for (const row of this.#rows()) boxes.set(this.#nameOf(row.dataset['slot']), row.getBoundingClientRect());
     return boxes;
   }
 
-  /** Who scrolls moves the rows knowingly. Rows that move because the frame has another height are not scrolled. */
-  #scrolled(): void {
-    if (this.#pressedHeight === this.renderRoot.querySelector('.frame')?.clientHeight) this.#guard.forget();
+  /** A person who scrolls moves the rows knowingly. Where the room to scroll has another size, the rows moved by themselves. */
+  #scrolled(scroller: Element): void {
+    if (this.#scrollable.get(scroller) === rangeOf(scroller)) this.#guard.forget();
+  }
+
+  /** Scroll events do not bubble: those of the page and of what is around the board are caught on their way down. */
+  readonly #scrolledAround = ({ target }: Event): void =>
+    this.#scrolled(target === document ? (document.scrollingElement as Element) : (target as Element));
+
+  /** The frame of the rows, and everything that it is in. */
+  #around(): Element[] {
+    const around: Element[] = [];
+    let next: Element | null = this.renderRoot.querySelector('.frame');
+    while (next) {
+      around.push(next);
+      const parent: Node | null = next.parentNode;
+      next = parent instanceof ShadowRoot ? parent.host : next.parentElement;
+    }
+    return around;
   }
 
   #nameOf(slot: string | undefined): string {
@@ -309,6 +327,11 @@ export class SlotcastBoard extends LitElement {
     const live = this.renderRoot?.querySelector('#live');
     if (live) live.textContent = sentence;
   }
+}
+
+/** How far an element can be scrolled, in pixels. */
+function rangeOf({ scrollHeight, clientHeight }: Element): number {
+  return scrollHeight - clientHeight;
 }
 
 function shifted(date: DayDate, days: number): DayDate {

@@ -91,6 +91,7 @@ export const english: Texts = {
     unauthorized: () => 'Sign in to do this',
     forbidden: () => 'This space is not for you: choose another one',
     space_not_found: () => 'There is no such space: choose another one',
+    bad_date: () => 'This day cannot be booked: choose another one',
     timeout: () => 'No answer came: try again, it is safe',
     offline: () => 'No connection: it will be tried when it is back',
     other: ({ code }) => `It could not be done (${code}): try again`,

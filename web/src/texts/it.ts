@@ -97,6 +97,7 @@ export const italian: Texts = {
     unauthorized: () => 'Accedi per farlo',
     forbidden: () => 'Questo spazio non è per te: scegline un altro',
     space_not_found: () => 'Questo spazio non esiste: scegline un altro',
+    bad_date: () => 'Questo giorno non si può prenotare: scegline un altro',
     timeout: () => 'Nessuna risposta: riprova, non c’è rischio',
     offline: () => 'Manca la connessione: si riprova quando torna',
     other: ({ code }) => `Non è stato possibile (${code}): riprova`,

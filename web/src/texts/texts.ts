@@ -19,6 +19,7 @@ export type RefusalCode =
   | 'unauthorized'
   | 'forbidden'
   | 'space_not_found'
+  | 'bad_date'
   | 'timeout'
   | 'offline'
   | 'other';
