@@ -283,7 +283,7 @@ describe('the live board', { skip }, () => {
     });
   }
 
-  // 20. Nobody is changed without being asked.
+  // 20. The user changes only when the person says so.
   test('a link with another user’s token changes the user only when the person says so', async () => {
     const space = freshNumber();
     const page = await openBoard(space, userToken(7));

@@ -1,4 +1,4 @@
-// The page for who has a keyboard only, a screen reader, a small screen or another language; and its pictures.
+// The page by keyboard alone, for a screen reader, on a small screen and in another language; and its pictures.
 // SCREENSHOTS=docs/screenshots takes those of the documentation anew.
 
 import assert from 'node:assert/strict';

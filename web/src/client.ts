@@ -40,11 +40,11 @@ export interface ClientState {
   readonly link: 'connecting' | 'online' | 'offline' | 'refused' | 'closed';
   /** Why, in the server's or the socket's words. */
   readonly reason: string;
-  /** `null` for a guest, `undefined` while nobody has confirmed the connection. */
+  /** `null` for a guest, `undefined` until the server has confirmed the connection. */
   readonly userId: string | null | undefined;
   /** When the token ends, in ms since 1970 UTC. */
   readonly expiresAt: number | null;
-  /** Whether the token says that it is staff's: for showing only, since the server is the one that checks it. */
+  /** Whether the token says that it is staff's. This is for showing only: the server checks the token. */
   readonly isStaff: boolean;
 }
 
@@ -218,7 +218,7 @@ export class Client {
       return;
     }
     this.#change({ link: 'refused', reason: error.message });
-    // Once between two connections, or a server that refuses every token would be asked for ever.
+    // Only once between two connections: a server that refuses every token would be asked for ever.
     if (this.#wasRefused || typeof this.#token !== 'function') return;
     this.#wasRefused = true;
     this.#socket.connect();

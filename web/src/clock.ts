@@ -7,7 +7,7 @@ export class ServerClock {
     return Date.now() + (this.#skew ?? 0);
   }
 
-  /** An event is never younger than its timestamp: the one that came the fastest tells the clock best. */
+  /** An event arrives after its timestamp. The event that took the least time tells the clock best. */
   learn(timestamp: unknown): void {
     const skew = typeof timestamp === 'string' ? Date.parse(timestamp) - Date.now() : Number.NaN;
     if (!Number.isNaN(skew)) this.#skew = Math.max(this.#skew ?? -Infinity, skew);

@@ -22,7 +22,7 @@ const RETRY_LONGEST_MS = 15_000;
 /** How long an act is repeated before it counts as unanswered. */
 const ACT_TIME_MS = 30_000;
 
-/** How long a space is still followed when nobody looks at it any more, so that a page that is drawn anew finds it. */
+/** How long a space is still followed after its last day was closed: a page that is drawn anew finds it. */
 const LINGER_MS = 2_000;
 
 /** How long changes are gathered before staff asks whose the slots are. */
@@ -58,7 +58,7 @@ export interface Wire {
 export interface ActOptions {
   /** For `hold` and `extend`, in seconds. */
   readonly holdSeconds?: number;
-  /** Of the hold that is meant; by itself the one that is known. */
+  /** The token of the hold. Without it the known token is sent. */
   readonly holdToken?: string;
 }
 
@@ -191,7 +191,7 @@ export class Space {
     }, OWNERS_MS);
   }
 
-  /** A repeat names the hold that is meant, so that it never touches another one. */
+  /** A repeat names its hold by the token: it never touches another hold. */
   #tokenOf(act: Act, date: DayDate, slots: readonly number[]): ActOptions {
     if (act === 'hold') return {};
     const own = this.state.days.get(date)?.slots.filter(({ number }) => slots.includes(number)) ?? [];
@@ -209,7 +209,7 @@ export class Space {
         return (await this.#wire.request(EVENTS[act], payload)) as unknown as WireAnswer;
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
-        // Whoever released is told that nothing is held any more.
+        // A repeated release is told that nothing is held any more.
         const isDone = wasSent && act === 'release' && ['not_held', 'hold_expired'].includes(error.code);
         if (isDone && this.state.position) return this.state.position;
         wasSent ||= error.code === 'timeout' || error.code === 'unavailable';

@@ -164,7 +164,7 @@ function noteAhead(state: SpaceState, heard: Position): SpaceState {
   return changed(state, { ahead: isFurther ? heard : ahead, days: mapDays(state.days, outOfSync) });
 }
 
-/** Of two epochs nobody but the server can say which is over: what it shows next is where to start. */
+/** Only the server can say which of two epochs is over. Its next snapshot is where to start. */
 function askAnew(state: SpaceState): SpaceState {
   return { ...state, position: null, ahead: null, pastEpochs: [], days: mapDays(state.days, outOfSync) };
 }

@@ -25,7 +25,7 @@ export interface Slot {
   readonly cancelUntil: number | null;
   /** An own hold that ends within a minute. */
   readonly isEnding: boolean;
-  /** Staff is told who has it. */
+  /** The user who has it. Only staff are told. */
   readonly user: string | null;
   /** Staff's own fields. */
   readonly data: Readonly<Record<string, unknown>>;
@@ -103,7 +103,7 @@ export interface SpaceState extends SpaceId {
   /** Epochs that seem to be over, the last ones: a message of one means that it is unknown which epoch is. */
   readonly pastEpochs: readonly string[];
   readonly timeZone: string | null;
-  /** What the space is called; `null` where it has no name, or nobody has told it yet. */
+  /** What the space is called; `null` where it has no name, and until the server has told it. */
   readonly name: string | null;
   readonly days: ReadonlyMap<DayDate, DayState>;
   readonly pending: readonly Pending[];
@@ -114,7 +114,7 @@ export interface SpaceState extends SpaceId {
   readonly refusal: { readonly code: string; readonly message: string } | null;
 }
 
-/** A space of which nothing is known. */
+/** A space before the first event. */
 export function initialState(space: SpaceId, now: number): SpaceState {
   return {
     sedeId: space.sedeId,

@@ -1,12 +1,12 @@
 /**
- * What a person has chosen: a span of time of one space and day. It is kept as instants, so that it means the same when
- * slots get other numbers, and it is empty for any other space or day. Pure, so that a recorded list of taps replays.
+ * A person's choice: a span of time of one space and day. It is kept as instants, which mean the same when slots get other
+ * numbers. For any other space or day it is empty. All of it is pure: a recorded list of taps replays.
  */
 
 import type { DayDate, SpaceId } from '../core/protocol.js';
 import type { Slot } from '../core/state.js';
 
-/** The most slots that one act may name. */
+/** An act names at most so many slots. */
 export const MOST_SLOTS = 32;
 
 /** Which slots may be chosen: the free ones, and by staff all that are not past. */

@@ -114,12 +114,12 @@ export class Model {
     return place && this.#day ? { ...place, date: this.#day.date } : undefined;
   }
 
-  /** Whether the viewer may change every slot; the server is the one that checks it. */
+  /** Whether the viewer may change every slot. The server checks it. */
   get isStaff(): boolean {
     return this.client.state.isStaff;
   }
 
-  /** Whether nobody has signed in, or the server does not take who did. */
+  /** Whether no user has signed in, or the server refuses the user's token. */
   get isGuest(): boolean {
     const { userId, link } = this.client.state;
     return userId === null || link === 'refused';
@@ -290,7 +290,7 @@ export class Model {
     this.#host.changed();
   }
 
-  /** What is left of a choice of which somebody took a part. */
+  /** The part of a choice that is still free when somebody has taken the other part. */
   get rest(): Choice | null {
     const choice = this.choice;
     return choice ? restOf(choice, this.slots) : null;

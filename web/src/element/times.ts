@@ -29,7 +29,7 @@ export class Times {
     this.#ambiguous = repeated(slots.map((slot) => (slot.startsAt === null ? slot.orario : this.#clock.format(slot.startsAt))));
   }
 
-  /** Whether other slots of the day have the same times, so that all that was told of these holds. */
+  /** Whether slots have the same times as those that this was made for. */
   isOf(slots: readonly Slot[]): boolean {
     return slots.length === this.#starts.length && slots.every(({ startsAt }, index) => startsAt === this.#starts[index]);
   }
@@ -39,7 +39,7 @@ export class Times {
     return slot.startsAt === null ? slot.orario : this.#at(slot.startsAt);
   }
 
-  /** When a slot ends; `null` where nobody has told it. */
+  /** The end of a slot; `null` where it is unknown. */
   end({ endsAt }: Slot): string | null {
     return endsAt === null ? null : this.#at(endsAt);
   }

@@ -1,4 +1,4 @@
-/** The page that a node serves: the board, with spaces to choose from, and who is here. It is a client like any other. */
+/** The page that a node serves: the board, the spaces to choose from, and the user. It is a client like any other. */
 
 import { connect } from '../client.js';
 import type { SpaceId } from '../core/protocol.js';

@@ -1,4 +1,4 @@
-/** Beside the board: own holds and bookings of all spaces, and for staff who is connected. */
+/** Beside the board: the user's holds and bookings in all spaces. Staff also see how many people are connected. */
 
 import type { Client } from '../client.js';
 import type { DayDate, SpaceId } from '../core/protocol.js';
@@ -110,7 +110,7 @@ export class Overview {
   }
 }
 
-/** Draws a list anew only where it names other things, so that a row keeps the focus while it counts down. */
+/** Draws a list anew only where it names other things: a row keeps the focus while it counts down. */
 function fill<T>(list: HTMLElement, things: readonly T[], rowOf: (thing: T) => HTMLLIElement): void {
   const rows = things.map(rowOf);
   const partOf = (row: Element, name: string) => row.querySelector(`.${name}`) as Element;

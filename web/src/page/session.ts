@@ -1,4 +1,4 @@
-/** Who is here: the token of the tab, of a link, or of an example user; changed only when the person says so. */
+/** The user of this tab: by the tab's token, a link's, or an example user's. It changes only when the person says so. */
 
 import type { Client } from '../client.js';
 import { element, make, setText } from './dom.js';
@@ -33,7 +33,7 @@ export class Session {
     this.#listen();
   }
 
-  /** Takes the token of a link: at once for nobody or the same user, else when the person says so. */
+  /** Takes a link's token: at once where it is of the same user or there is no user, else when the person says so. */
   offer(linked: string): void {
     if (!this.token || userOf(linked) === userOf(this.token)) {
       this.use(linked);
@@ -67,7 +67,7 @@ export class Session {
       if (link === 'online') element<HTMLDialogElement>('token-dialog').close();
       return;
     }
-    // Who has no token may look.
+    // A person without a token may look.
     if (this.#isAsked || !this.#facts.isDevelopment || !this.token) return;
     this.#isAsked = true;
     const { invalid, closed } = this.#texts();
@@ -146,7 +146,7 @@ function asText(button: Element): string {
   return `${button.textContent} ${button.getAttribute('aria-pressed')}`;
 }
 
-/** Whom a token is for, for showing only: the server is the one that checks it. */
+/** The user that a token names. It is for showing only: the server checks the token. */
 function userOf(token: string | undefined): string {
   try {
     const payload = (token ?? '').split('.')[1]?.replaceAll('-', '+').replaceAll('_', '/') ?? '';

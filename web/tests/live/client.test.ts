@@ -68,7 +68,7 @@ describe('the client', () => {
     const acting = actors.map((actor) => DATES.map((date) => actor.space(space).day(date)));
     const isTried = () => Math.min(proxy.counts.dropped, proxy.counts.repeated, proxy.counts.delayed) > 0;
     for (let step = 0; step < 100 || (!isTried() && step < 1_000); step += 1) {
-      // So that most of what happens is there for it to miss.
+      // The observer is to miss as much as possible: it has to be connected.
       await eventually(() => observer.state.link === 'online', 'the observer is back');
       const one = acting[Math.floor(random() * 2)]?.[Math.floor(random() * 2)] as Day;
       const slots = [1 + Math.floor(random() * 8)];
