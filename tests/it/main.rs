@@ -31,6 +31,7 @@ mod privacy_store;
 mod redis_agreement;
 mod redis_clock;
 mod redis_formats;
+mod redis_half_told;
 mod redis_halves;
 mod redis_moving_slots;
 mod redis_repeats;

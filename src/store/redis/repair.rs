@@ -1,8 +1,9 @@
 //! What is done when the server refuses a command in the middle of a script.
 //!
 //! Redis keeps what a script did before it failed. Each script that writes marks its topic with its first effect, and takes
-//! the mark away with its last: where the next one finds it, the topic is repaired, under a new epoch, before anything else is
-//! written to it. A repair is tried only when the server allows every command that it takes.
+//! the mark away with its last: where the next one finds it, the topic is repaired before anything else is written to it. What
+//! the mark tells of and was done is finished: its events, and its answer. What was not begins a new epoch. A repair is
+//! tried only when the server allows every command that it takes.
 
 use redis::Value;
 
@@ -13,6 +14,9 @@ use super::{acts, scripts};
 use crate::domain::Bucket;
 use crate::store::health::StoreFault;
 use crate::store::{StoreError, Topic};
+
+/// The line of a mark, from 0 on, that has the key of the caller's calls.
+const CALLS_LINE: usize = 7;
 
 impl Runner {
     /// Mends a topic that was found half done, unless another caller was quicker. An error when the server still refuses what
@@ -25,11 +29,7 @@ impl Runner {
         }
         let reply = self.repeatable(&self.repair_call(topic, mark), budget).await?;
         if reply.text_at(0)? == "done" {
-            tracing::warn!(
-                ?topic,
-                mark,
-                "a change that the server refused in its middle was mended, under a new epoch"
-            );
+            tracing::warn!(?topic, days = days_of(mark), "a change that the server refused in its middle was mended");
         }
         Ok(())
     }
@@ -46,12 +46,17 @@ impl Runner {
             .key(keys.holds(bucket))
             .key(keys.spaces(bucket))
             .key(keys.journal(bucket))
-            .arg(mark);
+            .arg(mark)
+            .arg(keys.channel(topic))
+            .arg(keys.channel(Topic::Bucket(bucket)));
         if let Topic::Space(space) = topic {
             call = call.key(keys.days(space)).key(keys.bookings(bucket)).key(keys.places(bucket));
             call = call.arg(space.site).arg(space.space);
-            for day in mark.split(',').filter_map(parse_compact) {
+            for day in days_of(mark).split(',').filter_map(parse_compact) {
                 call = call.key(keys.day(space, day)).arg(day).arg(acts::forgotten_at_seconds(day));
+            }
+            if let Some(calls) = mark.split('\n').nth(CALLS_LINE).filter(|key| keys.is_calls(bucket, key)) {
+                call = call.key(calls.to_owned());
             }
         }
         call
@@ -89,6 +94,11 @@ impl Runner {
         let missing = refused.into_iter().find(|(command, _)| command != "INFO" || self.fence() == Fence::Up);
         Ok(missing.map(|(command, words)| format!("scripts of this user may not use {command}: {words}")))
     }
+}
+
+/// The first line of a mark: the days that it names. The others have a hold's token and a user.
+fn days_of(mark: &str) -> &str {
+    mark.split('\n').next().unwrap_or_default()
 }
 
 fn read_refused(reply: Value) -> Result<Vec<(String, String)>, StoreError> {

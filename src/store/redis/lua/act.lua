@@ -44,6 +44,7 @@
 local act_id = ARGV[4]
 local revision, known_position = string.match(ARGV[7], '^([^\n]*)\n([^\n]*)$')
 local place = { site = ARGV[10], space = ARGV[11], day = ARGV[12] }
+local key_digest, call_digest, old_fingerprint = string.match(ARGV[14], '^([^\n]*)\n([^\n]*)\n(.*)$')
 local slots = {}
 for i = 20, #ARGV, 4 do
   slots[#slots + 1] =
@@ -138,16 +139,21 @@ local function index_bookings(records)
   if has_new then trim_bookings() end
 end
 
+-- Whether a slot that becomes this has a record; else it has none.
+local function leaves_record(record)
+  return record.state ~= 'a' or (record.data or '') ~= ''
+end
+
 -- Writes what the slots become, in the place of what they were: all by one command, so that no half of it is ever there. An
 -- act leaves either a record for each of its slots, or for none.
 local function store(records)
   local pairs_to_set, to_remove = {}, {}
   for i, slot in ipairs(slots) do
-    if records[i].state == 'a' and (records[i].data or '') == '' then
-      to_remove[#to_remove + 1] = slot.number
-    else
+    if leaves_record(records[i]) then
       pairs_to_set[#pairs_to_set + 1] = slot.number
       pairs_to_set[#pairs_to_set + 1] = record_text(records[i])
+    else
+      to_remove[#to_remove + 1] = slot.number
     end
   end
   if #pairs_to_set > 0 then
@@ -218,6 +224,17 @@ local function note_act(records, before, last)
   note_entry(entry)
 end
 
+-- What the mark of the act says, so that `repair.lua` can finish it.
+local function mark_of_act(epoch, before, bucket_version, changes, answer)
+  local lines = {}
+  for i, change in ipairs(changes) do lines[i] = planned(change.kind, 1, change.number, change.record) end
+  local has_key = KEYS[14] and format >= 2
+  local about = { id = act_id, answer = answer, calls = has_key and KEYS[14] or '',
+    digests = has_key and key_digest .. ' ' .. call_digest or '' }
+  local day = string.gsub(place.day, '-', '')
+  return mark_of({ day }, epoch, before, { bucket_version and text(bucket_version) or '' }, lines, about)
+end
+
 -- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
 -- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves. The caller calls
 -- `finish` when it has added its own effects.
@@ -227,7 +244,7 @@ local function write(epoch, last_version, becomes, with_hold)
     if is_ended(slot.record) then
       version = version + 1
       local record = { state = 'a', start = slot.start, label = slot.label }
-      changes[#changes + 1] = { number = slot.number, record = record, version = version }
+      changes[#changes + 1] = { kind = 'e', number = slot.number, record = record, version = version }
       freed[#freed + 1] = slot.number
     end
   end
@@ -246,24 +263,22 @@ local function write(epoch, last_version, becomes, with_hold)
     if record.state == 'h' and with_hold and (not ends or record.ends < ends) then
       token, ends = record.token, record.ends
     end
-    changes[#changes + 1] = { number = slot.number, record = record, version = version }
+    local kind = leaves_record(record) and 'u' or slot.record and 'a' or 'n'
+    changes[#changes + 1] = { kind = kind, number = slot.number, record = record, version = version }
     records[i] = record
   end
+  local answer = token .. '\n' .. (ends and text(ends) or '')
 
   note_act(records, last_version, version)
   look_up_people()
 
-  begin(KEYS[2], version, (string.gsub(place.day, '-', '')))
+  begin(KEYS[2], version, mark_of_act(epoch, last_version, bucket_version, changes, answer))
   write_journal(epoch, true)
-  if bucket_version then
-    redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + #freed))
-  end
   index_holds(records)
   index_bookings(records)
   if not is_known_day then remember_day() end
   store(records)
 
-  local answer = token .. '\n' .. (ends and text(ends) or '')
   for i, change in ipairs(changes) do
     local json = slot_update(place, change.number, change.record, epoch, change.version)
     append(KEYS[3], ARGV[8], epoch, change.version, 'slot_update', json, owned_of(change.record),
@@ -271,8 +286,7 @@ local function write(epoch, last_version, becomes, with_hold)
   end
   keep(KEYS[3])
   if bucket_version then
-    append(KEYS[9], ARGV[9], epoch, bucket_version, 'freed', freed_slots(place, freed))
-    keep(KEYS[9])
+    announce_freed(KEYS[8], KEYS[9], ARGV[9], epoch, bucket_version, freed_slots(place, freed), #freed)
   end
   forget_all('ZREM', KEYS[6])
   forget_all('ZREM', KEYS[7])
@@ -283,8 +297,6 @@ end
 local function done(epoch, version, answer)
   return { 'done', text(now), epoch, version, string.match(answer, '^([^\n]*)\n([^\n]*)$') }
 end
-
-local key_digest, call_digest, old_fingerprint = string.match(ARGV[14], '^([^\n]*)\n([^\n]*)\n(.*)$')
 
 local function repeated(epoch, version, answer)
   local reply = done(epoch, version, answer)

@@ -123,10 +123,33 @@ local function standing(version, log, fence_key, epoch, known)
 end
 
 -- Takes versions of a topic, as the first effect of a script. From here on the topic is half done, until `finish`: a script
--- that errs in between leaves the mark, which names the days that it touched (YYYYMMDD, a comma between), or is '-'. A
+-- that errs in between leaves the mark, which tells `repair.lua` what it was about: what `mark_of` makes, or '-'. A
 -- version that was taken is never issued again, and nothing is written to the topic before `repair.lua` has run.
 local function begin(head, version, mark, ...)
   redis.call('HSET', head, 'v', text(version), 'half', mark, ...)
+end
+
+-- A change of one slot as a mark has it: its kind, the place of its day among the days of the mark, the slot's number, and,
+-- where no record is left to tell, its start in ms and its label, a blank between. The kinds:
+--   'u'  the slot has a record of this version
+--   'e'  a hold that had ended is freed
+--   'a'  the slot's record is removed
+--   'n'  the slot had no record, and has none
+local function planned(kind, day, number, slot)
+  local line = kind .. ' ' .. day .. ' ' .. number
+  return kind == 'u' and line or line .. ' ' .. text(slot.start) .. ' ' .. slot.label
+end
+
+-- The mark of a script that changes a space, with which `repair.lua` finishes what was done of it. A line each: the days that
+-- it touches (YYYYMMDD, a comma between), or '-'; the epoch and the version before the first change, a colon between; now in
+-- ms; of each day the version of the bucket that tells what was freed, or '' (a comma between); of an act its id, its answer
+-- (token and end, a line each), and under an Idempotency-Key the key of the caller's calls and the digests of the
+-- Idempotency-Key and of the call, a blank between; else ''. Then the changes, one a version: lines of `planned`, or 's' for
+-- the schedule.
+local function mark_of(days, epoch, before, freed_at, changes, act)
+  act = act or { id = '', answer = '\n', calls = '', digests = '' }
+  return table.concat({ #days > 0 and table.concat(days, ',') or '-', epoch .. ':' .. text(before), text(now),
+    table.concat(freed_at, ','), act.id, act.answer, act.calls, act.digests, table.concat(changes, '\n') }, '\n')
 end
 
 -- Says that all effects of the script are there.
@@ -176,6 +199,14 @@ end
 
 local function keep(log)
   redis.call('PEXPIRE', log, KEEP_MILLIS)
+end
+
+-- Tells in the bucket which slots of a day were freed: takes the version, counts them, and announces them. The last of a
+-- script's effects that may be refused, so that the bucket never lacks what it has counted.
+local function announce_freed(head, log, channel, epoch, version, payload, count)
+  redis.call('HSET', head, 'v', text(version), 'f', text(freed_of(head) + count))
+  append(log, channel, epoch, version, 'freed', payload)
+  keep(log)
 end
 
 local function fields_of(entry)

@@ -52,9 +52,10 @@ local function first_end()
   return ''
 end
 
-local function announce(place, number, record)
+local function announce(place, number, record, kind)
   local head = heads[place.head]
   head.version = head.version + 1
+  head.changes[#head.changes + 1] = planned(kind, place.day_place, number, record)
   announcements[#announcements + 1] = { place.log, place.channel, head.version, 'slot_update',
     function(version) return slot_update(place, number, record, epoch, version) end, owned_of(record) }
 end
@@ -84,14 +85,14 @@ local function look_at(place, members)
       forget_hold(KEYS[2], KEYS[3], place, number, record)
       forget(place.day_key, number)
       place.freed[#place.freed + 1] = number
-      announce(place, number, { state = 'a', start = record.start, label = record.label })
+      announce(place, number, { state = 'a', start = record.start, label = record.label }, 'e')
       note_freed(place, number, record.user, heads[place.head].version)
     elseif is_live(record) and record.ends < record.index_ends then
       forget_hold(KEYS[2], KEYS[3], place, number, record)
       record.index_ends, record.length = record.ends, record.ends - now
       record.version = text(heads[place.head].version + 1)
       renewed[#renewed + 1] = { place = place, number = number, record = record }
-      announce(place, number, record)
+      announce(place, number, record, 'u')
     else
       forget_entry(member, place, number)
     end
@@ -115,36 +116,34 @@ for i, place in ipairs(places) do
   if not known then
     local head = redis.call('HMGET', place.head, 'v', 'half')
     if head[2] then return { 'half', text(now), text(i - 1), head[2] } end
-    known = { days = {} }
+    known = { days = {}, freed_at = {}, changes = {} }
     known.version, epoch = standing(head[1], place.log, KEYS[1], epoch, place.known_position)
     known.before = known.version
     heads[place.head] = known
   end
-  known.days[#known.days + 1] = (string.gsub(place.day, '-', ''))
+  place.day_place = #known.days + 1
+  known.days[place.day_place], known.freed_at[place.day_place] = (string.gsub(place.day, '-', '')), ''
 end
 local bucket_version
 bucket_version, epoch = standing(redis.call('HGET', KEYS[4], 'v'), KEYS[5], KEYS[1], epoch)
-local reply, was = { text(now), '', '' }, bucket_version
+local reply, freed = { text(now), '', '' }, {}
 for _, place in ipairs(places) do
   look_at(place, place.members)
   reply[#reply + 1] = text(#place.freed)
   if #place.freed > 0 then
     bucket_version = bucket_version + 1
-    announcements[#announcements + 1] = { KEYS[5], ARGV[4], bucket_version, 'freed',
-      function() return freed_slots(place, place.freed) end }
+    freed[#freed + 1] = { place = place, version = bucket_version }
+    heads[place.head].freed_at[place.day_place] = text(bucket_version)
   end
 end
 
 look_up_people()
 for name, head in pairs(heads) do
-  if head.version > head.before then begin(name, head.version, table.concat(head.days, ',')) end
+  if head.version > head.before then
+    begin(name, head.version, mark_of(head.days, epoch, head.before, head.freed_at, head.changes))
+  end
 end
 write_journal(epoch, false)
-if bucket_version > was then
-  local freed_count = 0
-  for _, place in ipairs(places) do freed_count = freed_count + #place.freed end
-  redis.call('HSET', KEYS[4], 'v', text(bucket_version), 'f', text(freed_of(KEYS[4]) + freed_count))
-end
 for _, renewal in ipairs(renewed) do
   remember_hold(KEYS[2], KEYS[3], renewal.place, renewal.number, renewal.record)
   redis.call('HSET', renewal.place.day_key, renewal.number, record_text(renewal.record))
@@ -157,6 +156,10 @@ for _, announcement in ipairs(announcements) do
   logs[log] = true
 end
 for log in pairs(logs) do keep(log) end
+for _, one in ipairs(freed) do
+  local slots = one.place.freed
+  announce_freed(KEYS[4], KEYS[5], ARGV[4], epoch, one.version, freed_slots(one.place, slots), #slots)
+end
 reply[2], reply[3] = first_end(), text(oldest_late)
 forget_all('ZREM', KEYS[2])
 forget_all('ZREM', KEYS[3])

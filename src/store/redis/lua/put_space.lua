@@ -130,12 +130,15 @@ end
 if #in_use > 2 then return in_use end
 
 -- Nothing is refused from here on. What is to be written and announced is put together first.
-local version, bucket_version, freed_count, touched = nil, nil, 0, {}
+local version, bucket_version, before = nil, nil, nil
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+before = version
 if next(ended) then
   bucket_version, epoch = standing(redis.call('HGET', KEYS[8], 'v'), KEYS[9], KEYS[1], epoch)
 end
-local announcements = {}
+local announcements, freed_days, changes = {}, {}, {}
+-- The days of the mark, and of each its place among them.
+local marked, place_in_mark = {}, {}
 open_journal(KEYS[10], KEYS[11], ARGV[15])
 
 -- Notes a slot that is freed, in one entry a user and day: `entries` has those of the day.
@@ -150,9 +153,16 @@ local function note_freed(entries, place, number, user)
   entry.slots[#entry.slots + 1], entry.version = number, version
 end
 
+local function mark_day(day)
+  if place_in_mark[day] then return end
+  marked[#marked + 1] = day
+  place_in_mark[day] = #marked
+end
+
 -- Frees what has ended of one day.
 local function free(day, numbers)
   local place, ascending, freed, entries = place_of(day), {}, {}, {}
+  mark_day(day)
   for number in pairs(numbers) do ascending[#ascending + 1] = tonumber(number) end
   table.sort(ascending)
   for _, number in ipairs(ascending) do
@@ -165,35 +175,34 @@ local function free(day, numbers)
       freed[#freed + 1] = number
       version = version + 1
       note_freed(entries, place, number, record.user)
-      announcements[#announcements + 1] = { KEYS[3], ARGV[7], epoch, version, 'slot_update',
-        slot_update(place, number, { state = 'a', start = record.start, label = record.label }, epoch, version) }
+      changes[#changes + 1] = planned('e', place_in_mark[day], number, record)
+      announcements[#announcements + 1] = { version = version,
+        json = slot_update(place, number, { state = 'a', start = record.start, label = record.label }, epoch, version) }
     end
   end
   if #freed == 0 then return end
-  freed_count = freed_count + #freed
   bucket_version = bucket_version + 1
-  touched[day] = true
-  announcements[#announcements + 1] = { KEYS[9], ARGV[8], epoch, bucket_version, 'freed', freed_slots(place, freed) }
+  freed_days[#freed_days + 1] =
+    { day = day, version = bucket_version, count = #freed, json = freed_slots(place, freed) }
 end
 
 for day, numbers in pairs(ended) do free(day, numbers) end
 version = version + 1
-for _, one in ipairs(renamed) do touched[one.day] = true end
-local mark = {}
-for day in pairs(touched) do mark[#mark + 1] = day end
+changes[#changes + 1] = 's'
+for _, one in ipairs(renamed) do mark_day(one.day) end
+local freed_at = {}
+for i in ipairs(marked) do freed_at[i] = '' end
+for _, freed in ipairs(freed_days) do freed_at[place_in_mark[freed.day]] = text(freed.version) end
 
 if journal then
   local place = { site = ARGV[9], space = ARGV[10] }
   note_entry({ act = 'space', place = place, slots = {}, version = version, by_actor = true })
 end
 look_up_people()
-begin(KEYS[2], version, #mark > 0 and table.concat(mark, ',') or '-')
+begin(KEYS[2], version, mark_of(marked, epoch, before, freed_at, changes))
 write_journal(epoch, true)
-redis.call('HSET', KEYS[2], 'r', text(version), 'j', ARGV[12])
-if freed_count > 0 then
-  redis.call('HSET', KEYS[8], 'v', text(bucket_version), 'f', text(freed_of(KEYS[8]) + freed_count))
-end
-if ARGV[12] ~= '' then redis.call('ZADD', KEYS[4], 0, ARGV[13]) end
+-- Until the schedule is written nothing may be left of the change but indexes, which `repair.lua` sets right.
+local records = {}
 for _, one in ipairs(renamed) do
   local place, record = place_of(one.day), one.record
   local is_held = record.state == 'h'
@@ -203,13 +212,18 @@ for _, one in ipairs(renamed) do
   record.label, record.version, record.index_ends = one.label, text(version), record.ends
   if is_held then remember_hold(KEYS[6], KEYS[7], place, one.number, record) end
   if is_booked then redis.call('ZADD', KEYS[12], 0, booking_member(place, one.number, record)) end
-  redis.call('HSET', known[one.day], one.number, record_text(record))
+  records[#records + 1] = { known[one.day], one.number, record_text(record) }
 end
+for _, record in ipairs(records) do redis.call('HSET', unpack(record)) end
 for day in pairs(ended) do forget_all('HDEL', known[day]) end
-for _, announcement in ipairs(announcements) do append(unpack(announcement)) end
+redis.call('HSET', KEYS[2], 'r', text(version), 'j', ARGV[12])
+if ARGV[12] ~= '' then redis.call('ZADD', KEYS[4], 0, ARGV[13]) end
+for _, one in ipairs(announcements) do append(KEYS[3], ARGV[7], epoch, one.version, 'slot_update', one.json) end
 append(KEYS[3], ARGV[7], epoch, version, 'space_changed', 'null', nil, ARGV[4], '')
 keep(KEYS[3])
-if freed_count > 0 then keep(KEYS[9]) end
+for _, freed in ipairs(freed_days) do
+  announce_freed(KEYS[8], KEYS[9], ARGV[8], epoch, freed.version, freed.json, freed.count)
+end
 forget_all('ZREM', KEYS[6])
 forget_all('ZREM', KEYS[7])
 forget_all('ZREM', KEYS[12])

@@ -1,6 +1,8 @@
 #!lua
--- Mends a topic that a script left half done, because the server refused a command in its middle: a new epoch, versions
--- above the log, and indexes that fit the records. What the records say stays: an act has all of its slots in them, or none.
+-- Mends a topic that a script left half done, because the server refused a command in its middle. What the script had made of
+-- slots and schedule is finished as it would have been: its events, under the epoch and the versions that they were to have,
+-- what it freed, and its answer. Where it had not come to that, its versions name nothing, and a new epoch begins. Indexes
+-- are made to fit the records.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head
@@ -14,24 +16,112 @@
 -- KEYS[10] the space's days; with it and the following only for a space
 -- KEYS[11] the bucket's bookings by their user
 -- KEYS[12] the bucket's spaces by day
--- KEYS[13] and on: the slots of the days that the mark names
--- ARGV[4]  the mark
--- ARGV[5]  the site
--- ARGV[6]  the space
--- ARGV[7] and on, two a day that the mark names: YYYY-MM-DD, and when its slots are forgotten, in s since 1970
+-- KEYS[13] and on: the slots of the days that the mark names, then the calls of its caller if it names them
+-- ARGV[4]  the mark, as of `mark_of`
+-- ARGV[5]  the topic's channel
+-- ARGV[6]  the bucket's channel
+-- ARGV[7]  the site
+-- ARGV[8]  the space
+-- ARGV[9] and on, two a day that the mark names: YYYY-MM-DD, and when its slots are forgotten, in s since 1970
 --
 -- Reply: an array of one text: 'done', or 'other' when the topic is not marked like this any more.
 
-fence(KEYS[1])
+local epoch = fence(KEYS[1])
 if redis.call('HGET', KEYS[2], 'half') ~= ARGV[4] then return { 'other' } end
--- First, so that whatever of this happens twice, or not to its end, is not taken for what clients have seen.
-renew_epoch(KEYS[1])
 
 -- Makes the next version one that the log takes.
 local function lift(head, log)
   local last = last_of_log(log)
   if last > version_of(head) then redis.call('HSET', head, 'v', text(last)) end
 end
+
+-- The days of the mark: place and key of each.
+local days = {}
+for arg = 9, #ARGV, 2 do
+  local i = #days + 1
+  days[i] = { key = KEYS[12 + i], forgotten_at = ARGV[arg + 1],
+    place = { site = ARGV[7], space = ARGV[8], day = ARGV[arg] } }
+end
+
+-- What the mark of a change of a space tells; nil of any other mark.
+local function parse_mark(mark)
+  local names = '^[^\n]*\n([^\n]*):(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
+  local plan, freed_at, lines = { changes = {} }, nil, nil
+  plan.epoch, plan.before, plan.now, freed_at, plan.act, plan.answer, plan.calls, plan.digests, lines =
+    string.match(mark, names)
+  if not lines then return end
+  plan.before, plan.now = tonumber(plan.before), tonumber(plan.now)
+  local i = 0
+  for version in string.gmatch(freed_at .. ',', '([^,]*),') do
+    i = i + 1
+    if days[i] then days[i].freed_at = tonumber(version) end
+  end
+  for line in string.gmatch(lines, '[^\n]+') do
+    local kind, day, number, start, label = string.match(line, '^(%a) ?(%d*) ?(%d*) ?(%d*) ?(.*)$')
+    local change = { kind = kind, day = days[tonumber(day)], number = number, start = tonumber(start), label = label }
+    change.version = plan.before + #plan.changes + 1
+    plan.changes[#plan.changes + 1] = change
+  end
+  return plan
+end
+
+local plan = parse_mark(ARGV[4])
+local logged = last_of_log(KEYS[3])
+
+-- Does something as at the instant of the script, so that records read and events say what it would have made of them.
+local function as_of_then(work)
+  local present = now
+  now = plan.now
+  work()
+  now = present
+end
+
+-- Notes with each change the record that its slot has, and the last change of that slot.
+local function look_at_slots()
+  local last = {}
+  for _, change in ipairs(plan.changes) do
+    if change.day then
+      local slot = change.day.key .. ' ' .. change.number
+      local value = redis.call('HGET', change.day.key, change.number)
+      change.record, change.slot, last[slot] = value and parse_record(value), slot, change
+    end
+  end
+  for _, change in ipairs(plan.changes) do change.last = last[change.slot] end
+end
+
+-- Whether a change was made, as far as it shows: an event follows what it tells of, and a script makes the slots of an act
+-- together.
+local function shows(change)
+  if change.version <= logged then return true end
+  if change.kind == 's' then return tonumber(redis.call('HGET', KEYS[2], 'r') or '0') >= change.version end
+  local last, record = change.last, change.record
+  if not last then return false end
+  if last.kind == 'u' then return record and record.state ~= 'unreadable' and tonumber(record.version) >= last.version end
+  return last.kind ~= 'n' and not record
+end
+
+-- The last version of those that were done, without a gap before it.
+local function find_done()
+  if not plan then return logged end
+  as_of_then(look_at_slots)
+  local any = false
+  for _, change in ipairs(plan.changes) do
+    change.is_done = shows(change)
+    any = any or change.is_done
+  end
+  local version = plan.before
+  for _, change in ipairs(plan.changes) do
+    -- A slot that had no record and has none was treated as the others of its act.
+    if not (change.is_done or any and change.last and change.last.kind == 'n') then break end
+    version = change.version
+  end
+  return version
+end
+
+local done = find_done()
+-- Before anything is written, so that whatever of this happens twice, or not to its end, is not taken for what clients have
+-- seen.
+if done < version_of(KEYS[2]) then epoch = renew_epoch(KEYS[1]) end
 
 -- Makes an index have these members of one day, and no others; `is_of_day` tells which they are.
 local function set_members(key, wanted, is_of_day)
@@ -51,33 +141,22 @@ end
 -- The most entries that one script writes into the journal.
 local MOST_ENTRIES = 1100
 
--- Whether what an entry tells of was done: the last of its slots has it, or something later.
-local function is_done(act, day_key, slots, status, version)
-  if act == 'space' then return tonumber(redis.call('HGET', KEYS[2], 'r') or '0') >= version end
-  local value = day_key and redis.call('HGET', day_key, string.match(slots, '%d+$'))
-  local record = value and parse_record(value)
-  if not record then return not day_key or status == 'a' end
-  return record.state == 'unreadable' or tonumber(record.version) >= version
-end
-
 -- Takes back the entries that the script wrote before it failed, where it did not come to what they tell of. They are the last
--- of the space, and the space's log has not come to their versions.
+-- of the space.
 local function take_back_entries()
-  if not KEYS[10] then return end
-  local day_keys, logged = {}, last_of_log(KEYS[3])
-  for i = 13, #KEYS do day_keys[ARGV[7 + (i - 13) * 2]] = KEYS[i] end
   for _, stored in ipairs(redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', MOST_ENTRIES)) do
-    local act, site, space, day, slots, status, version = string.match(fields_of(stored).j or '',
-      '^[^\n]*\n([^\n]*)\n[^\n]*\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(%d+)\n')
-    version = tonumber(version)
-    if site == ARGV[5] and space == ARGV[6] then
-      if version <= logged then return end
-      if not is_done(act, day_keys[day], slots, status, version) then redis.call('XDEL', KEYS[9], stored[1]) end
+    local site, space, version = string.match(fields_of(stored).j or '',
+      '^[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n[^\n]*\n[^\n]*\n[^\n]*\n(%d+)\n')
+    if site == ARGV[7] and space == ARGV[8] then
+      if tonumber(version) <= done then return end
+      redis.call('XDEL', KEYS[9], stored[1])
     end
   end
 end
 
-local function reconcile(place, day_key, forgotten_at)
+-- Makes the indexes fit the records of a day.
+local function reconcile(day)
+  local place, day_key = day.place, day.key
   local ends, holds, bookings, slots = {}, {}, {}, redis.call('HGETALL', day_key)
   for i = 1, #slots, 2 do
     local record = parse_record(slots[i + 1])
@@ -89,7 +168,7 @@ local function reconcile(place, day_key, forgotten_at)
     end
   end
   if #slots > 0 then
-    redis.call('EXPIREAT', day_key, forgotten_at)
+    redis.call('EXPIREAT', day_key, day.forgotten_at)
     local number = string.gsub(place.day, '-', '')
     redis.call('ZADD', KEYS[10], number, number)
     if format >= 2 then remember_place(KEYS[12], place) end
@@ -107,21 +186,86 @@ local function reconcile(place, day_key, forgotten_at)
   end)
 end
 
-take_back_entries()
-lift(KEYS[2], KEYS[3])
-lift(KEYS[4], KEYS[5])
-if KEYS[10] then
-  for i = 13, #KEYS do
-    local arg = 7 + (i - 13) * 2
-    reconcile({ site = ARGV[5], space = ARGV[6], day = ARGV[arg] }, KEYS[i], ARGV[arg + 1])
+-- Announces what the log has, since perhaps it never was.
+local function publish_logged(version)
+  local id = text(version) .. '-0'
+  local entry = redis.call('XRANGE', KEYS[3], id, id)[1]
+  local fields = entry and fields_of(entry)
+  if fields then publish(ARGV[5], fields.e, version, fields.k, fields.p, fields.o) end
+end
+
+-- Gives the log the events that it lacks, and announces all of them.
+local function announce_changes()
+  for i, change in ipairs(plan.changes) do
+    if change.version > done then break end
+    if change.version <= logged then
+      publish_logged(change.version)
+    else
+      local kind, json, owned = 'space_changed', 'null', nil
+      if change.kind ~= 's' then
+        local is_kept = change.kind == 'u'
+        local record = is_kept and change.record or { state = 'a', start = change.start, label = change.label }
+        kind, owned = 'slot_update', owned_of(record)
+        json = slot_update(change.day.place, change.number, record, plan.epoch, change.version)
+      end
+      local act = i == #plan.changes and plan.act ~= '' and plan.act or nil
+      append(KEYS[3], ARGV[5], plan.epoch, change.version, kind, json, owned, act, plan.answer)
+    end
   end
-  local registered = ARGV[6] .. '|' .. ARGV[5]
+end
+
+-- Whether the bucket's log has told what a day freed.
+local function was_told(day, payload)
+  local id = text(day.freed_at) .. '-0'
+  local entry = redis.call('XRANGE', KEYS[5], id, id)[1]
+  local fields = entry and fields_of(entry)
+  return fields and fields.e == plan.epoch and fields.p == payload
+end
+
+-- Tells in the bucket what was freed. Others may have told more there since: it gets the next version.
+local function announce_freed_days()
+  for _, day in ipairs(days) do
+    local numbers = {}
+    for _, change in ipairs(plan.changes) do
+      local is_freed = change.kind == 'e' and change.day == day and change.version <= done
+      if is_freed then numbers[#numbers + 1] = change.number end
+    end
+    local payload = freed_slots(day.place, numbers)
+    if day.freed_at and #numbers > 0 and not was_told(day, payload) then
+      local version
+      version, epoch = standing(redis.call('HGET', KEYS[4], 'v'), KEYS[5], KEYS[1], epoch)
+      announce_freed(KEYS[4], KEYS[5], ARGV[6], epoch, version + 1, payload, #numbers)
+    end
+  end
+end
+
+-- Keeps the answer of an act under its Idempotency-Key.
+local function keep_answer()
+  local key, call = string.match(plan.digests, '^(%S+) (%S+)$')
+  local calls = KEYS[12 + #days + 1]
+  if not key or not calls or plan.calls ~= calls or recall(calls, 'k', key) then return end
+  remember_call(calls, 'k', key, table.concat({ plan.epoch, text(done), plan.answer, call }, '\n'))
+end
+
+if KEYS[10] then
+  take_back_entries()
+  for _, day in ipairs(days) do reconcile(day) end
+  local registered = ARGV[8] .. '|' .. ARGV[7]
   if (redis.call('HGET', KEYS[2], 'j') or '') ~= '' then
     redis.call('ZADD', KEYS[8], 0, registered)
   else
     redis.call('ZREM', KEYS[8], registered)
   end
 end
+if not plan then publish_logged(done) end
+if plan and done > plan.before then
+  as_of_then(announce_changes)
+  if done == plan.before + #plan.changes then keep_answer() end
+end
+lift(KEYS[2], KEYS[3])
+lift(KEYS[4], KEYS[5])
 keep(KEYS[3])
+-- Last, so that nothing is told there twice.
+if plan and done > plan.before then announce_freed_days() end
 finish(KEYS[2])
 return { 'done' }
