@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{
-    Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
+    Bucket, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
-use slotcast::store::{Signal, SlotStore, Subscriptions, Topic};
+use slotcast::store::{EveryoneMessage, Publication, Signal, SlotStore, SpaceChange, Subscriptions, Topic};
 
 use crate::support::redis::RedisServer;
 
@@ -100,4 +101,47 @@ async fn a_sweep_after_it_begins_an_epoch() {
     }
     let at = store.heads(&[Topic::Space(space())]).await.unwrap().remove(0);
     assert!(lost.epoch == first.epoch && at.epoch != lost.epoch && at.version == 2, "{at:?} after {lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_is_changed_after_it_begins_an_epoch() {
+    let server = RedisServer::start();
+    let store = server.store();
+    let put = async |name: &str| {
+        let spec = ScheduleSpec { name: Some(name.into()), ..ScheduleSpec::default() };
+        let revised_at = store.read_space(space()).await.unwrap().revised_at();
+        store.put_space(SpaceChange::new(space(), Some(spec), revised_at).unwrap()).await.unwrap()
+    };
+    let first = put("one").await;
+    back_up(&server);
+    let lost = put("two").await;
+    restore(&server);
+    let next = put("three").await;
+    assert!(lost.epoch == first.epoch && next.epoch != lost.epoch && next.version == 2, "{next:?} after {lost:?}");
+    assert_eq!(put("four").await.epoch, next.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_after_it_begins_an_epoch() {
+    let data = || serde_json::value::RawValue::from_string("1".into()).unwrap();
+    let to_user = || Publication::ToUser { user: UserId::new("ada").unwrap(), event: "e".into(), data: data() };
+    let to_all = || Publication::ToEveryone(EveryoneMessage { event: "e".into(), data: data() });
+    let kinds: [(Bucket, &dyn Fn() -> Publication); 2] =
+        [(UserId::new("ada").unwrap().bucket(), &to_user), (Bucket::EVERYONE, &to_all)];
+    for (bucket, message) in kinds {
+        let server = RedisServer::start();
+        let store = server.store();
+        let head = async || store.heads(&[Topic::Bucket(bucket)]).await.unwrap().remove(0);
+        store.publish(message()).await.unwrap();
+        let first = head().await;
+        back_up(&server);
+        store.publish(message()).await.unwrap();
+        let lost = head().await;
+        restore(&server);
+        store.publish(message()).await.unwrap();
+        let next = head().await;
+        assert!(lost.epoch == first.epoch && next.epoch != lost.epoch && next.version == 2, "{next:?} after {lost:?}");
+        store.publish(message()).await.unwrap();
+        assert_eq!(head().await.epoch, next.epoch);
+    }
 }

@@ -66,7 +66,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
         ));
     }
     call = call
-        .arg(format_args!("{revision}\n{}", store.positions.arg(space)))
+        .arg(format_args!("{revision}\n{}", store.positions.arg(of_space)))
         .arg(keys.channel(of_space))
         .arg(keys.channel(of_bucket))
         .arg(space.site)

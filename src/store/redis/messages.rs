@@ -20,9 +20,10 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .key(keys.mail(&user))
                 .arg(keys.channel(topic))
                 .arg(USER_LOG_LENGTH)
+                .arg(store.positions.arg(topic))
                 .arg(format_args!("{{\"user\":{},\"sequence\":", to_json(&user)))
                 .arg(format_args!(",\"event\":{},\"data\":{}}}", to_json(&event), data.get()));
-            once(store, &call).await
+            once(store, topic, &call).await
         }
         Publication::ToEveryone(message) => {
             let topic = Topic::Bucket(Bucket::EVERYONE);
@@ -31,9 +32,10 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .key(store.keys.log(topic))
                 .key(store.keys.everyone())
                 .arg(store.keys.channel(topic))
+                .arg(store.positions.arg(topic))
                 .arg(MessageKind::Everyone.name())
                 .arg(to_json(&message));
-            once(store, &call).await
+            once(store, topic, &call).await
         }
         Publication::DisconnectUser(user) => {
             let payload = format!("{{\"user\":{},\"before\":", to_json(&user));
@@ -58,9 +60,13 @@ fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &s
         .arg(payload)
 }
 
-async fn once(store: &RedisStore, call: &Call) -> Result<(), StoreError> {
+async fn once(store: &RedisStore, topic: Topic, call: &Call) -> Result<(), StoreError> {
     let reply = store.runner.once(call, Budget::of_a_call()).await?;
-    if reply.text_at(0)? == "done" { Ok(()) } else { Err(reply.unexpected(0)) }
+    if reply.text_at(0)? != "done" {
+        return Err(reply.unexpected(0));
+    }
+    store.positions.learn(topic, &reply.position_at(2)?);
+    Ok(())
 }
 
 pub(super) async fn mark_received(store: &RedisStore, user: &UserId, sequence: u64) -> Result<(), StoreError> {

@@ -28,7 +28,11 @@ pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Resul
     loop {
         let reply = store.runner.once(&call_of(store, change, &days), budget).await?;
         match reply.text_at(0)? {
-            "done" => return Ok(reply.position_at(2)?),
+            "done" => {
+                let at = reply.position_at(2)?;
+                store.positions.learn(Topic::Space(change.space), &at);
+                return Ok(at);
+            }
             "stale" => return Err(ApplyError::Stale),
             "in_use" => return Err(ApplyError::InUse(read_slots(store, change, &reply)?)),
             "days" => days = read_days(store, change, &reply)?,
@@ -41,6 +45,7 @@ pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Resul
 fn call_of(store: &RedisStore, change: &SpaceChange, days: &[Day]) -> Call {
     let (keys, space, bucket) = (&store.keys, change.space, change.space.bucket());
     let (of_space, of_bucket) = (Topic::Space(space), Topic::Bucket(bucket));
+    let revision = change.revised_at.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version));
     let mut call = Call::writing(&scripts::PUT_SPACE, of_space)
         .key(keys.head(of_space))
         .key(keys.log(of_space))
@@ -57,7 +62,7 @@ fn call_of(store: &RedisStore, change: &SpaceChange, days: &[Day]) -> Call {
         .arg(keys.channel(of_bucket))
         .arg(space.site)
         .arg(space.space)
-        .arg(change.revised_at.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version)))
+        .arg(format_args!("{revision}\n{}", store.positions.arg(of_space)))
         .arg(change.spec.as_ref().map_or_else(String::new, to_json))
         .arg(format_args!("{}|{}", space.space, space.site))
         .arg(MOST)

@@ -11,17 +11,18 @@
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
 -- ARGV[7]  the bucket's channel
 -- ARGV[8]  how many messages are kept
--- ARGV[9]  the message as JSON, up to its sequence
--- ARGV[10] the rest of it
+-- ARGV[9]  how far the caller has seen the bucket (as of `standing`)
+-- ARGV[10] the message as JSON, up to its sequence
+-- ARGV[11] the rest of it
 --
--- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, or 'half', now and a mark,
+-- Reply: an array of texts: 'done', now in ms, epoch, version; or 'late' or 'unknown' and now, or 'half', now and a mark,
 -- as of `act.lua`.
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
 if ARGV[6] == '1' then
-  local of_epoch, _, _, unknown = find_act(KEYS[3], ARGV[4])
-  if of_epoch then return { 'done', text(now) } end
+  local of_epoch, of_version, _, unknown = find_act(KEYS[3], ARGV[4])
+  if of_epoch then return { 'done', text(now), of_epoch, of_version } end
   if unknown then return { 'unknown', text(now) } end
 end
 local head = redis.call('HMGET', KEYS[2], 'v', 'half')
@@ -30,9 +31,9 @@ if head[2] then return { 'half', text(now), head[2] } end
 -- would take a new message for one that it has had. Above the last message that is kept, too: the stream refuses another.
 local sent = tonumber(redis.call('HGET', KEYS[4], 'sent') or '0')
 local sequence = math.max(sent + 1, last_of_log(KEYS[5]) + 1, now)
-local json = ARGV[9] .. text(sequence) .. ARGV[10]
+local json = ARGV[10] .. text(sequence) .. ARGV[11]
 local version
-version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, ARGV[9])
 version = version + 1
 begin(KEYS[2], version, '-')
 redis.call('HSET', KEYS[4], 'sent', text(sequence))
@@ -41,4 +42,4 @@ keep(KEYS[5])
 append(KEYS[3], ARGV[7], epoch, version, 'user', json, nil, ARGV[4], '')
 keep(KEYS[3])
 finish(KEYS[2])
-return { 'done', text(now) }
+return { 'done', text(now), epoch, text(version) }

@@ -10,31 +10,32 @@
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  '1' when it was sent before and may have been done, else '0'
 -- ARGV[7]  the bucket's channel
--- ARGV[8]  the message's kind
--- ARGV[9]  its payload as JSON
+-- ARGV[8]  how far the caller has seen the bucket (as of `standing`)
+-- ARGV[9]  the message's kind
+-- ARGV[10] its payload as JSON
 --
--- Reply: an array of texts: 'done', now in ms; or 'late' or 'unknown' and now, or 'half', now and a mark,
+-- Reply: an array of texts: 'done', now in ms, epoch, version; or 'late' or 'unknown' and now, or 'half', now and a mark,
 -- as of `act.lua`.
 
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
 if ARGV[6] == '1' then
-  local of_epoch, _, _, unknown = find_act(KEYS[3], ARGV[4])
-  if of_epoch then return { 'done', text(now) } end
+  local of_epoch, of_version, _, unknown = find_act(KEYS[3], ARGV[4])
+  if of_epoch then return { 'done', text(now), of_epoch, of_version } end
   if unknown then return { 'unknown', text(now) } end
 end
 local head = redis.call('HMGET', KEYS[2], 'v', 'half')
 if head[2] then return { 'half', text(now), head[2] } end
 local version
-version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, ARGV[8])
 version = version + 1
 begin(KEYS[2], version, '-')
-append(KEYS[3], ARGV[7], epoch, version, ARGV[8], ARGV[9], nil, ARGV[4], '')
+append(KEYS[3], ARGV[7], epoch, version, ARGV[9], ARGV[10], nil, ARGV[4], '')
 keep(KEYS[3])
 -- Not an error where it is refused: the message is kept and published by now, and only a node that is very far behind
 -- would read it here.
 redis.pcall('XADD', KEYS[4], 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0',
-  'e', epoch, 'k', ARGV[8], 'p', ARGV[9], 't', text(now))
+  'e', epoch, 'k', ARGV[9], 'p', ARGV[10], 't', text(now))
 keep(KEYS[4])
 finish(KEYS[2])
-return { 'done', text(now) }
+return { 'done', text(now), epoch, text(version) }

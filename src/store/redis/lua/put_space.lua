@@ -23,7 +23,7 @@
 -- ARGV[8]  the bucket's channel
 -- ARGV[9]  the site
 -- ARGV[10] the space
--- ARGV[11] the revision of the schedule that the caller read, as of `act.lua`
+-- ARGV[11] the revision of the schedule that the caller read, and how far the caller has seen the space, as of `act.lua`
 -- ARGV[12] the schedule as JSON, '' to remove the space
 -- ARGV[13] the space's member of the registered spaces
 -- ARGV[14] how many ended holds one script frees at most
@@ -47,9 +47,10 @@ if ARGV[6] == '1' then
   if of_epoch then return { 'done', text(now), of_epoch, version } end
   if unknown then return { 'unknown', text(now) } end
 end
+local revision, known_position = string.match(ARGV[11], '^([^\n]*)\n([^\n]*)$')
 local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
 if head[3] then return { 'half', text(now), head[3] } end
-if (head[2] and epoch .. ':' .. head[2] or '') ~= ARGV[11] then return { 'stale', text(now) } end
+if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', text(now) } end
 
 local known, slots_of = {}, {}
 for i = 16, #ARGV, 2 do
@@ -131,7 +132,7 @@ if #in_use > 2 then return in_use end
 
 -- Nothing is refused from here on. What is to be written and announced is put together first.
 local version, bucket_version, before = nil, nil, nil
-version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch)
+version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)
 before = version
 if next(ended) then
   bucket_version, epoch = standing(redis.call('HGET', KEYS[8], 'v'), KEYS[9], KEYS[1], epoch)
