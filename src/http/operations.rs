@@ -92,7 +92,7 @@ pub struct ProbeBody {
     #[schema(example = "ok")]
     status: &'static str,
     /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `store_rights_missing`,
-    /// `store_cannot_subscribe`, `store_refuses_writes`, `data_file_gone`, `keys_unavailable`, `draining`.
+    /// `store_cannot_subscribe`, `store_refuses_writes`, `store_server_away`, `data_file_gone`, `keys_unavailable`, `draining`.
     obstacles: Vec<&'static str>,
     /// Why, in words for the operator, where the store said so.
     #[serde(skip_serializing_if = "Vec::is_empty")]

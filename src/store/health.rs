@@ -15,6 +15,8 @@ pub enum StoreFault {
     CannotSubscribe,
     /// All writes are refused: the disk or the memory is full, or replicas are missing. Reads go on.
     WritesRefused,
+    /// A server that has a part of the data cannot be reached. What the others have goes on.
+    ServerAway,
     /// The data file was removed, or another one is in its place.
     FileGone,
 }
@@ -26,6 +28,7 @@ impl StoreFault {
             StoreFault::RightsMissing => "store_rights_missing",
             StoreFault::CannotSubscribe => "store_cannot_subscribe",
             StoreFault::WritesRefused => "store_refuses_writes",
+            StoreFault::ServerAway => "store_server_away",
             StoreFault::FileGone => "data_file_gone",
         }
     }

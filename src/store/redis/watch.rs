@@ -1,5 +1,5 @@
 //! Looks, while a node runs, whether Redis still lets it do all that it must, and tells [`StoreHealth`]: on each server of a
-//! Cluster, every few seconds, and at once when a call was refused.
+//! Cluster, every few seconds, and at once when a call was refused. It also tells when one of these servers is away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,12 @@ impl Watch {
     }
 
     /// Looks for as long as the process lives.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let telling = tell_of_servers(self.commands.clone(), self.health.clone());
+        tokio::join!(telling, self.look_for_ever());
+    }
+
+    async fn look_for_ever(mut self) {
         loop {
             tokio::time::sleep(PAUSE).await;
             let health = self.health.clone();
@@ -129,5 +134,17 @@ impl Watch {
         let writes = writes.map(|(server, words)| format!("{server} takes no writes: {words}"));
         self.health.replace(StoreFault::WritesRefused, writes);
         self.health.replace(StoreFault::CannotSubscribe, self.deaf.values().flatten().next().cloned());
+    }
+}
+
+/// Tells which primary of a Cluster is away. A look at all servers would take too long: it waits for each of them.
+async fn tell_of_servers(commands: Commands, health: Arc<StoreHealth>) {
+    let Some(mut away) = commands.away() else { return };
+    loop {
+        let reason = away.borrow_and_update().clone();
+        health.replace(StoreFault::ServerAway, reason.map(|reason| reason.to_string()));
+        if away.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -997,7 +997,7 @@ export interface components {
             notes?: string[];
             /**
              * @description What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `store_rights_missing`,
-             *     `store_cannot_subscribe`, `store_refuses_writes`, `data_file_gone`, `keys_unavailable`, `draining`.
+             *     `store_cannot_subscribe`, `store_refuses_writes`, `store_server_away`, `data_file_gone`, `keys_unavailable`, `draining`.
              */
             obstacles: string[];
             /** @description Why, in words for the operator, where the store said so. */

@@ -28,6 +28,9 @@ const ASK_OFTEN: Duration = Duration::from_millis(100);
 /// For how long a cluster that is not well is asked often: most failovers are over by then.
 const SOON_WELL: Duration = Duration::from_secs(60);
 
+/// How long a server is away, or a slot nobody's, before that is told: less is a connection that is made again.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a server may take to tell its slots.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
@@ -40,6 +43,8 @@ pub(super) struct Cluster {
     connector: Arc<Connector>,
     map: watch::Receiver<Map>,
     wishes: mpsc::UnboundedSender<Wish>,
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only what tells of readiness asks for it"))]
+    away: watch::Receiver<Option<Arc<str>>>,
     /// Rung when a server could not be reached, or does not know what is whose.
     doubts: Arc<Notify>,
 }
@@ -67,6 +72,7 @@ impl Cluster {
     pub(super) fn start(connector: Arc<Connector>) -> Self {
         let (map_sender, map) = watch::channel(Map::default());
         let (wishes, wish_receiver) = mpsc::unbounded_channel();
+        let (away_sender, away) = watch::channel(None);
         let doubts = Arc::new(Notify::new());
         let task = Task {
             connector: connector.clone(),
@@ -74,12 +80,19 @@ impl Cluster {
             judge: Arc::new(Others { wishes: wishes.clone() }),
             wishes: wish_receiver,
             doubts: doubts.clone(),
-            unwell_since: None,
+            away: away_sender,
+            unwell: Unwell::default(),
             lines: HashMap::new(),
             replicas: Vec::new(),
         };
         tokio::spawn(task.run());
-        Self { connector, map, wishes, doubts }
+        Self { connector, map, wishes, away, doubts }
+    }
+
+    /// What cannot be reached, and has not been for a while, in words; `None` while every slot is somebody's who can be.
+    #[cfg(feature = "server")]
+    pub(super) fn away(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.away.clone()
     }
 
     /// The server that has a slot, or any server; waited for until the deadline while the first attempt to connect to it is
@@ -192,7 +205,8 @@ struct Task {
     judge: Arc<Others>,
     wishes: mpsc::UnboundedReceiver<Wish>,
     doubts: Arc<Notify>,
-    unwell_since: Option<Instant>,
+    away: watch::Sender<Option<Arc<str>>>,
+    unwell: Unwell,
     /// With what tells their keepers the address; it never changes.
     lines: HashMap<Node, (Line, watch::Sender<Aim>)>,
     /// As last told: asked where no primary answers.
@@ -333,22 +347,46 @@ impl Task {
         self.lines.entry(node.clone()).or_insert_with(make).0.clone()
     }
 
-    /// How long to wait before the servers are asked again.
+    /// Tells what cannot be reached, and how long to wait before the servers are asked again.
     fn pause(&mut self) -> Duration {
-        if self.is_well() {
-            self.unwell_since = None;
-            return ASK_EVERY;
+        let missing = self.missing();
+        let unwell_for = self.unwell.look(missing.is_none(), Instant::now());
+        let away = missing.filter(|_| unwell_for.is_some_and(|time| time >= AWAY_AFTER));
+        self.away.send_if_modified(|told| {
+            let is_new = *told != away;
+            *told = away;
+            is_new
+        });
+        match unwell_for {
+            None => ASK_EVERY,
+            Some(time) if time < SOON_WELL => ASK_OFTEN,
+            Some(_) => ASK_EVERY / 4,
         }
-        let since = *self.unwell_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < SOON_WELL { ASK_OFTEN } else { ASK_EVERY / 4 }
     }
 
-    fn is_well(&self) -> bool {
+    /// What cannot be reached now, in words.
+    fn missing(&self) -> Option<Arc<str>> {
         let map = self.map.borrow();
-        map.failure.is_none()
-            && !map.lines.is_empty()
-            && map.owners.iter().all(Option::is_some)
-            && map.lines.iter().all(|(_, line)| line.connected().is_some())
+        if let Some(failure) = &map.failure {
+            return Some(failure.clone());
+        }
+        if let Some((node, _)) = map.lines.iter().find(|(_, line)| line.connected().is_none()) {
+            return Some(format!("there is no connection to {node}, a primary of the cluster").into());
+        }
+        let has_all = !map.lines.is_empty() && map.owners.iter().all(Option::is_some);
+        (!has_all).then(|| "a slot of the cluster is no server's".into())
+    }
+}
+
+/// Since when a cluster is not well.
+#[derive(Default)]
+struct Unwell(Option<Instant>);
+
+impl Unwell {
+    /// For how long it has not been well by now, or `None` when it is.
+    fn look(&mut self, is_well: bool, now: Instant) -> Option<Duration> {
+        self.0 = if is_well { None } else { self.0.or(Some(now)) };
+        self.0.map(|since| now.saturating_duration_since(since))
     }
 }
 
@@ -367,4 +405,22 @@ fn is_primary_by_others(views: &[(Node, View)], node: &Node) -> bool {
         return views.iter().any(|(_, view)| says_so(view));
     }
     others.iter().filter(|yes| **yes).count() * 2 > others.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_unwell_since_it_was_last_well() {
+        let (mut unwell, begin) = (Unwell::default(), Instant::now());
+        let mut look = |is_well, millis| unwell.look(is_well, begin + Duration::from_millis(millis));
+        assert_eq!(look(true, 0), None);
+        assert_eq!(look(false, 10), Some(Duration::ZERO));
+        assert_eq!(look(false, 900), Some(Duration::from_millis(890)));
+        // A connection that was made again in time is never told of.
+        assert_eq!(look(true, 950), None);
+        assert_eq!(look(false, 1_500), Some(Duration::ZERO));
+        assert_eq!(look(false, 2_500), Some(AWAY_AFTER));
+    }
 }

@@ -104,6 +104,16 @@ impl Commands {
         self.aim.clone()
     }
 
+    /// What of a cluster cannot be reached, and has not been for a while, as it changes; `None` where there is one server, of
+    /// which each command tells.
+    #[cfg(feature = "server")]
+    pub(in crate::store::redis) fn away(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
+        match &self.way {
+            Way::Single(_) => None,
+            Way::Cluster(cluster) => Some(cluster.away()),
+        }
+    }
+
     /// Sends a command to the server, or to each primary of a cluster; the answers with their addresses.
     ///
     /// # Errors
