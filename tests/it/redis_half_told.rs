@@ -341,3 +341,16 @@ async fn what_a_change_of_a_schedule_freed_is_told_and_counted_once() {
         assert_eq!(changes.next_back().unwrap().0, revision, "without {right}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_trimmed_before_the_repair_does_not_stop_it() {
+    let scene = Scene::new("pexpire").await;
+    scene.must("a block", act(&[1], set(StaffStatus::Blocked))).await;
+    scene.set_right("-");
+    scene.limited().apply(act(&[2, 3], set(StaffStatus::Blocked))).await.unwrap_err();
+    scene.set_right("+");
+    // As when a user is erased whom all entries name.
+    scene.server.cli(&["XTRIM", &format!("slotcast:{{b{}}}:log:1:1", space().bucket().get()), "MAXLEN", "=", "0"]);
+    scene.must("the next act", act(&[4], set(StaffStatus::Blocked))).await;
+    assert_eq!(scene.statuses().await.len(), 4);
+}
