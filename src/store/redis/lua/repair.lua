@@ -211,7 +211,7 @@ local function announce_changes()
       local act = i == #plan.changes and plan.act ~= '' and plan.act or nil
       local is_told, failure = pcall(append, KEYS[3], ARGV[5], plan.epoch, change.version, kind, json, owned, act, plan.answer)
       -- Who erases a user may have removed the entry since: then everybody is behind the log, and gets a snapshot.
-      local words = type(failure) == 'table' and failure.err or tostring(failure)
+      local words = type(failure) == 'table' and failure.err or failure
       if not is_told and not string.find(words, 'equal or smaller', 1, true) then error(failure) end
     end
   end
