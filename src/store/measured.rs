@@ -43,6 +43,9 @@ const OPERATIONS: &[&str] = &[
     "begin_erasure",
     "erase_in",
     "end_erasure",
+    "reader_places",
+    "move_reader",
+    "take_reader_lease",
     "report_node",
     "nodes",
     "take_sweep_lease",
@@ -201,6 +204,29 @@ impl SlotStore for Measured {
 
     async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
         self.measure("end_erasure", self.store.end_erasure(user)).await
+    }
+
+    async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {
+        self.measure("reader_places", self.store.reader_places(reader, buckets)).await
+    }
+
+    async fn move_reader(
+        &self,
+        reader: &str,
+        bucket: Bucket,
+        known: Option<&str>,
+        place: &str,
+    ) -> Result<bool, StoreError> {
+        self.measure("move_reader", self.store.move_reader(reader, bucket, known, place)).await
+    }
+
+    async fn take_reader_lease(
+        &self,
+        reader: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.measure("take_reader_lease", self.store.take_reader_lease(reader, holder, lease)).await
     }
 
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {

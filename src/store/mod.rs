@@ -189,6 +189,28 @@ pub trait SlotStore: Send + Sync + 'static {
     /// the user's place.
     async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError>;
 
+    /// What a reader of the journal has written of where it is in each of these buckets, in their order; `None` where it has
+    /// written nothing.
+    async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// Writes where a reader is in a bucket, unless what is written there is no longer `known`: then another node has moved
+    /// the reader meanwhile. Tells whether it was written. Both are lost and kept together with the bucket's journal.
+    async fn move_reader(
+        &self,
+        reader: &str,
+        bucket: Bucket,
+        known: Option<&str>,
+        place: &str,
+    ) -> Result<bool, StoreError>;
+
+    /// Takes or renews, for `lease`, the right to read the journal as a reader. When another holder has it: how long still.
+    async fn take_reader_lease(
+        &self,
+        reader: &str,
+        holder: &str,
+        lease: std::time::Duration,
+    ) -> Result<Option<std::time::Duration>, StoreError>;
+
     /// Tells the cluster what this node has; kept as a lease of `lease` from now.
     async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;
 

@@ -43,3 +43,4 @@ mod store_conformance;
 mod support;
 mod sweeper;
 mod terraform;
+mod webhook_places;

@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
 
 use super::batch::Batch;
 use super::failure::Failure;
-use super::tables::{JOURNAL, PEOPLE};
+use super::tables::{JOURNAL, PEOPLE, READERS};
 use crate::domain::{Bucket, JournalEntry, UserId};
 use crate::store::NumberedEntry;
 use crate::store::journal::{DAY_MILLIS, PEOPLE_DAYS_MORE, StoredEntry, generation_at};
@@ -146,6 +146,33 @@ pub(super) fn read(
 pub(super) fn tails(transaction: &ReadTransaction, buckets: &[Bucket]) -> Result<Vec<u64>, Failure> {
     let Some(journal) = open(transaction, JOURNAL)? else { return Ok(vec![0; buckets.len()]) };
     buckets.iter().map(|bucket| last_number(&journal, *bucket)).collect()
+}
+
+/// Where a reader is in each bucket, as it has written.
+pub(super) fn reader_places(
+    transaction: &ReadTransaction,
+    reader: &str,
+    buckets: &[Bucket],
+) -> Result<Vec<Option<String>>, Failure> {
+    let Some(readers) = open(transaction, READERS)? else { return Ok(vec![None; buckets.len()]) };
+    let place = |bucket: &Bucket| Ok(readers.get((reader, bucket.get()))?.map(|place| place.value().to_owned()));
+    buckets.iter().map(place).collect()
+}
+
+/// Writes where a reader is in a bucket, unless somebody else has.
+pub(super) fn move_reader(
+    batch: &mut Batch<'_>,
+    reader: &str,
+    bucket: Bucket,
+    known: Option<&str>,
+    place: &str,
+) -> Result<bool, Failure> {
+    let key = (reader, bucket.get());
+    let is_known = batch.tables().readers.get(key)?.as_ref().map(|place| place.value()) == known;
+    if is_known {
+        batch.write().readers.insert(key, place)?;
+    }
+    Ok(is_known)
 }
 
 /// A table that the file may not have yet.

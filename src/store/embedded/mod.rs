@@ -356,6 +356,31 @@ impl SlotStore for EmbeddedStore {
         self.write_file_anew().await
     }
 
+    async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {
+        self.read(|snapshot| snapshot.reader_places(reader, buckets)).await
+    }
+
+    async fn move_reader(
+        &self,
+        reader: &str,
+        bucket: Bucket,
+        known: Option<&str>,
+        place: &str,
+    ) -> Result<bool, StoreError> {
+        let (reader, known, place) = (reader.to_owned(), known.map(str::to_owned), place.to_owned());
+        self.write(move |batch| journal::move_reader(batch, &reader, bucket, known.as_deref(), &place)).await
+    }
+
+    /// Always granted: there is no other node.
+    async fn take_reader_lease(
+        &self,
+        _reader: &str,
+        _holder: &str,
+        _lease: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        Ok(None)
+    }
+
     /// Kept in memory: this process is the only node.
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));

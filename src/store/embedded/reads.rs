@@ -243,6 +243,10 @@ impl Snapshot {
         super::journal::read(&self.transaction, bucket, from, limit)
     }
 
+    pub(super) fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, Failure> {
+        super::journal::reader_places(&self.transaction, reader, buckets)
+    }
+
     pub(super) fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, Failure> {
         super::journal::tails(&self.transaction, buckets)
     }

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::open::{FILE_NAME, Name, builder, create_private, identity_of, sync_folder};
 use super::tables::{
     ANSWER_ENDS, ANSWER_ORDER, ANSWERS, COMMITS, DAYS, ERASING, HEADS, HOLD_ENDS, JOURNAL, LOG, LOG_ENDS, META, PEOPLE,
-    REFERENCES, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USER_LOG_ENDS, USERS,
+    READERS, REFERENCES, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USER_LOG_ENDS, USERS,
 };
 
 /// The name of the new file while it is not complete.
@@ -99,6 +99,7 @@ fn copy_all(from: &ReadTransaction, into: &WriteTransaction) -> Result<(), Failu
         JOURNAL,
         PEOPLE,
         REFERENCES,
+        READERS,
         ERASING
     );
     Ok(())

@@ -88,6 +88,9 @@ pub(super) const REFERENCES: TableDefinition<(u32, &str), u64> = TableDefinition
 /// User: while the user is being erased, the id that takes the place of the user's.
 pub(super) const ERASING: TableDefinition<&str, &str> = TableDefinition::new("erasing");
 
+/// Reader of the journal and bucket: where it is, as it wrote it.
+pub(super) const READERS: TableDefinition<(&str, u8), &str> = TableDefinition::new("journal_readers");
+
 /// A topic in keys: 0 and the bucket, or 1, the site and the space.
 pub(super) type TopicKey = (u8, u64, u64);
 
@@ -122,6 +125,7 @@ pub(super) struct Tables<'txn> {
     pub(super) people: Table<'txn, (u32, u64), &'static str>,
     pub(super) references: Table<'txn, (u32, &'static str), u64>,
     pub(super) erasing: Table<'txn, &'static str, &'static str>,
+    pub(super) readers: Table<'txn, (&'static str, u8), &'static str>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -148,6 +152,7 @@ impl<'txn> Tables<'txn> {
             people: transaction.open_table(PEOPLE)?,
             references: transaction.open_table(REFERENCES)?,
             erasing: transaction.open_table(ERASING)?,
+            readers: transaction.open_table(READERS)?,
         })
     }
 }

@@ -109,6 +109,36 @@ pub(super) async fn tails(store: &RedisStore, buckets: &[Bucket]) -> Result<Vec<
     try_join_all(tails).await
 }
 
+/// Where a reader is in each bucket, as it has written: one command each, sent at once.
+pub(super) async fn reader_places(
+    store: &RedisStore,
+    reader: &str,
+    buckets: &[Bucket],
+) -> Result<Vec<Option<String>>, StoreError> {
+    let budget = Budget::of_a_call();
+    let places = buckets.iter().map(|bucket| async move {
+        let key = store.keys.readers(*bucket);
+        let mut get = redis::cmd("HGET");
+        get.arg(&key).arg(reader);
+        let place = store.runner.command("hget", &get, budget).await?;
+        redis::from_redis_value(place).map_err(|_| bad_value(&key))
+    });
+    try_join_all(places).await
+}
+
+/// Writes where a reader is in a bucket, unless another node has.
+pub(super) async fn move_reader(
+    store: &RedisStore,
+    reader: &str,
+    bucket: Bucket,
+    known: Option<&str>,
+    place: &str,
+) -> Result<bool, StoreError> {
+    let call = Call::new(&scripts::MOVE_READER).key(store.keys.readers(bucket));
+    let call = call.arg(reader).arg(known.unwrap_or_default()).arg(place);
+    Ok(store.runner.repeatable(&call, Budget::of_a_call()).await?.text_at(0)? == "1")
+}
+
 /// Removes what of a bucket's journal is too old, but for its last entry. Any number of nodes may do so at once.
 pub(super) async fn trim(store: &RedisStore, bucket: Bucket) -> Result<(), StoreError> {
     let call = Call::new(&scripts::TRIM_JOURNAL).key(store.keys.journal(bucket)).arg(store.journal.days);

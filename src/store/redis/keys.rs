@@ -56,10 +56,12 @@
 //! | `P:{bN}:erasing:U` | string | while the user is being erased: the id that takes the place of the user's |
 //! | `P:{bN}:journal` | stream | who did what in the bucket's spaces: entry `0-<number>`, numbers consecutive from 1, with `j` the entry, lines as `store/journal.rs` says. The last 5,000 or a few more (`SLOTCAST_JOURNAL_MAX`), 90 days (`SLOTCAST_JOURNAL_DAYS`); the last entry stays. Only from format 2 on |
 //! | `P:{bN}:people:G` | hash | the people whom entries of a month name, G months since the year 0: `u` and a user the reference, `r` and a reference the user, `n` how many there were. Until the entries are gone |
+//! | `P:{bN}:readers` | hash | where readers of the bucket's journal are, a field each: `webhook:NAME`, lines as `webhooks/place.rs` says. Never expires |
 //! | `P:{nodes}:leases` | zset | score: a node's lease's end in ms; member: its id |
 //! | `P:{nodes}:knows:2` | zset | as `leases`: of the nodes that know format 2 |
 //! | `P:{nodes}:node:ID` | hash | its report, a field each, `room:NAME` the members of a room, `proof` the node's signature of its address, `lease` how long a lease lasts in ms; and `stamp`, new with each change |
 //! | `P:{nodes}:indexer` | string | as `sweeper`: who fills `bookings` and `places` with what 0.1 stored |
+//! | `P:{nodes}:reader:NAME` | string | as `sweeper`: who may read the journal as this reader |
 //! | `P:{nodes}:sweeper` | string | who may walk all buckets, for how long, and until when, in ms, a line each; expires then |
 //!
 //! A record of format 2 is an object of JSON that begins with `{`; its members are texts, and those that do not apply are left
@@ -237,6 +239,11 @@ impl Keys {
         self.of_bucket(bucket, "journal")
     }
 
+    /// Where the readers of the journal are.
+    pub(super) fn readers(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "readers")
+    }
+
     /// The people whom the journal's entries of a generation name.
     pub(super) fn people(&self, bucket: Bucket, generation: u32) -> String {
         self.of_bucket(bucket, &format!("people:{generation}"))
@@ -309,6 +316,11 @@ impl Keys {
     /// Who fills the indexes of what 0.1 stored.
     pub(super) fn indexer(&self) -> String {
         format!("{}:{{nodes}}:indexer", self.prefix)
+    }
+
+    /// Who may read the journal as a reader.
+    pub(super) fn reader_lease(&self, reader: &str) -> String {
+        format!("{}:{{nodes}}:reader:{reader}", self.prefix)
     }
 
     pub(super) fn sweeper(&self) -> String {

@@ -279,6 +279,29 @@ impl SlotStore for RedisStore {
         privacy::end(self, user).await
     }
 
+    async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {
+        journal::reader_places(self, reader, buckets).await
+    }
+
+    async fn move_reader(
+        &self,
+        reader: &str,
+        bucket: Bucket,
+        known: Option<&str>,
+        place: &str,
+    ) -> Result<bool, StoreError> {
+        journal::move_reader(self, reader, bucket, known, place).await
+    }
+
+    async fn take_reader_lease(
+        &self,
+        reader: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        nodes::take_lease(self, self.keys.reader_lease(reader), holder, lease).await
+    }
+
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         nodes::report_node(self, report, lease).await
     }
@@ -288,7 +311,7 @@ impl SlotStore for RedisStore {
     }
 
     async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
-        nodes::take_sweep_lease(self, holder, lease).await
+        nodes::take_lease(self, self.keys.sweeper(), holder, lease).await
     }
 
     /// Runs a script that may write, so that it fails where acts would.

@@ -156,13 +156,15 @@ fn lease_may_end(fields: &BTreeMap<String, String>, now: StoreTime, ends: StoreT
     now.until(ends) <= Duration::from_millis(lasts)
 }
 
-pub(super) async fn take_sweep_lease(
+/// Takes or renews a lease, which is a key of its own.
+pub(super) async fn take_lease(
     store: &RedisStore,
+    key: String,
     holder: &str,
     lease: Duration,
 ) -> Result<Option<Duration>, StoreError> {
     let millis = lease.as_millis().max(1);
-    let call = Call::new(&scripts::LEASE).key(store.keys.sweeper()).arg(holder).arg(millis);
+    let call = Call::new(&scripts::LEASE).key(key).arg(holder).arg(millis);
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
     Ok(reply.optional_number_at(0)?.map(Duration::from_millis))
 }

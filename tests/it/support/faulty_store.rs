@@ -59,6 +59,9 @@ pass_on! {
     begin_erasure(user: &UserId) -> Result<UserId, StoreError>;
     erase_in(bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError>;
     end_erasure(user: &UserId) -> Result<(), StoreError>;
+    reader_places(reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError>;
+    move_reader(reader: &str, bucket: Bucket, known: Option<&str>, place: &str) -> Result<bool, StoreError>;
+    take_reader_lease(reader: &str, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;
     take_sweep_lease(holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;

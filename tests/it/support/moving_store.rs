@@ -647,6 +647,30 @@ impl SlotStore for MovingStore {
         self.ask("end_erasure", || self.store.end_erasure(user)).await
     }
 
+    async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {
+        self.ask("reader_places", || self.store.reader_places(reader, buckets)).await
+    }
+
+    async fn move_reader(
+        &self,
+        reader: &str,
+        bucket: Bucket,
+        known: Option<&str>,
+        place: &str,
+    ) -> Result<bool, StoreError> {
+        self.use_bucket(bucket).await;
+        self.ask("move_reader", || self.store.move_reader(reader, bucket, known, place)).await
+    }
+
+    async fn take_reader_lease(
+        &self,
+        reader: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.ask("take_reader_lease", || self.store.take_reader_lease(reader, holder, lease)).await
+    }
+
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         self.use_nodes().await;
         self.ask("report_node", || self.store.report_node(report.clone(), lease)).await

@@ -129,6 +129,18 @@ where
         not_scripted()
     }
 
+    async fn reader_places(&self, _: &str, _: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {
+        not_scripted()
+    }
+
+    async fn move_reader(&self, _: &str, _: Bucket, _: Option<&str>, _: &str) -> Result<bool, StoreError> {
+        not_scripted()
+    }
+
+    async fn take_reader_lease(&self, _: &str, _: &str, _: Duration) -> Result<Option<Duration>, StoreError> {
+        not_scripted()
+    }
+
     async fn report_node(&self, _: NodeReport, _: Duration) -> Result<(), StoreError> {
         not_scripted()
     }

@@ -1,0 +1,16 @@
+#!lua
+-- Writes where a reader is in a bucket's journal, unless another node has written it since.
+--
+-- KEYS[1]  where the readers of the bucket's journal are
+-- ARGV[4]  the reader
+-- ARGV[5]  what is written of it, as the caller knows it; '' for nothing
+-- ARGV[6]  what is to be written
+--
+-- Reply: an array of one text: '1' when it is written, else '0'.
+
+local written = redis.call('HGET', KEYS[1], ARGV[4]) or ''
+-- Already there when the reply to the caller's first try was lost.
+if written == ARGV[6] then return { '1' } end
+if written ~= ARGV[5] then return { '0' } end
+redis.call('HSET', KEYS[1], ARGV[4], ARGV[6])
+return { '1' }
