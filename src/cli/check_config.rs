@@ -187,10 +187,10 @@ mod tests {
         let secret = "a-secret-of-more-than-thirty-two-bytes";
         let (code, text) = check(&[("JWT_SECRET", secret), ("PORT", "8080"), ("SLOTCAST_PORT", "1")], &[]);
         assert_eq!(code, 0);
-        assert!(text.contains("\nPORT                       \"8080\"  (environment)\n"), "{text}");
-        assert!(text.contains("\nJWT_SECRET                 (hidden)  (environment)\n"), "{text}");
-        assert!(text.contains("\nSLOT_HOLD_MAX              \"60\"  (default)\n"), "{text}");
-        assert!(text.contains("\nREDIS_URL                  not set\n"), "{text}");
+        assert!(text.contains("\nPORT                          \"8080\"  (environment)\n"), "{text}");
+        assert!(text.contains("\nJWT_SECRET                    (hidden)  (environment)\n"), "{text}");
+        assert!(text.contains("\nSLOT_HOLD_MAX                 \"60\"  (default)\n"), "{text}");
+        assert!(text.contains("\nREDIS_URL                     not set\n"), "{text}");
         assert!(text.contains("\nwarning: SLOTCAST_PORT (environment) is not a setting"), "{text}");
         assert!(text.ends_with("\nthe configuration is good\n"), "{text}");
         assert!(!text.contains(secret), "{text}");

@@ -58,7 +58,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dy
 async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
-            let store = Arc::new(EmbeddedStore::open_with(folder, config.journal)?);
+            let store = Arc::new(EmbeddedStore::open_with(folder, config.stored_journal())?);
             let health = store.health();
             Ok(Stores { store: store.clone(), subscriptions: store, is_shared: false, health })
         }
@@ -73,10 +73,13 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
 /// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
 pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
     match &config.store.kind {
-        StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open_with(folder, config.journal)?)),
+        StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open_with(folder, config.stored_journal())?)),
         StoreKind::Redis(url) => {
-            let options =
-                RedisOptions { fence: Fence::WhereAllowed, journal: config.journal, ..RedisOptions::default() };
+            let options = RedisOptions {
+                fence: Fence::WhereAllowed,
+                journal: config.stored_journal(),
+                ..RedisOptions::default()
+            };
             Ok(Arc::new(RedisStore::open(url, &config.store.redis_prefix, options)?))
         }
     }
@@ -90,7 +93,7 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     let checked = check_until_answered(&commands, &endpoint, prefix).await;
     checked.findings.iter().for_each(log_finding);
     refuse_what_is_unsafe(&checked, config.environment)?;
-    let options = RedisOptions { journal: config.journal, ..RedisOptions::default() };
+    let options = RedisOptions { journal: config.stored_journal(), ..RedisOptions::default() };
     let store = RedisStore::new(commands.clone(), prefix, options)?;
     store.health().set_fenced(checked.is_fenced);
     let mut watch = Watch::new(commands.clone(), prefix, store.health());

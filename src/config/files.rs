@@ -10,6 +10,7 @@ pub(super) const FILED: &[(&str, &str)] = &[
     ("JWT_SECRET", "JWT_SECRET_FILE"),
     ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE"),
     ("REDIS_URL", "REDIS_URL_FILE"),
+    ("SLOTCAST_WEBHOOK_SECRET", "SLOTCAST_WEBHOOK_SECRET_FILE"),
 ];
 
 /// The longest value that a file may have, in bytes.

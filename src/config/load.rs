@@ -11,6 +11,7 @@ use super::redis::MAX_JOURNAL_DAYS;
 use super::slips::surroundings;
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
 use super::strings::Strings;
+use super::webhooks::read_webhooks;
 use super::{
     CatalogConfig, Config, Environment, ForwardedHeader, FreedTo, HoldConfig, LimitConfig, ListenConfig, StoreConfig,
     StoreKind,
@@ -146,6 +147,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
     let catalog = read_catalog(reader);
     let limits = read_limits(reader);
     let journal = read_journal(reader);
+    let webhooks = read_webhooks(reader);
     let log_filter = reader.read("SLOTCAST_LOG", parse::log_filter);
     let log_users = reader.read_optional("SLOTCAST_LOG_USERS", parse::word(LOG_USERS));
     Some(Config {
@@ -157,6 +159,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
         catalog: catalog?,
         limits: limits?,
         journal: journal?,
+        webhooks: webhooks?,
         log_filter: log_filter?,
         log_users: log_users?.unwrap_or_default(),
     })
@@ -341,7 +344,7 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
 
 /// Takes values out of the layers, and notes what is wrong with them.
 pub(super) struct Reader {
-    layers: Layers,
+    pub(super) layers: Layers,
     pub(super) needs: Needs,
 }
 
@@ -429,8 +432,10 @@ impl Reader {
 
 /// A value as it may be shown: never a secret, nor a URL with a user's name in it.
 fn show(name: &str, text: &str) -> String {
-    let is_secret = matches!(name, "JWT_SECRET" | "JWT_SECRET_PREVIOUS" | "REDIS_URL");
-    if is_secret || (text.contains("://") && text.contains('@')) {
+    let is_secret = matches!(name, "JWT_SECRET" | "JWT_SECRET_PREVIOUS" | "REDIS_URL" | "SLOTCAST_WEBHOOK_SECRET");
+    // What a webhook's address has before an `@` or after a `?` may be what lets slotcast in there.
+    let lets_in = name == "SLOTCAST_WEBHOOK_URL" && text.contains(['@', '?']);
+    if is_secret || lets_in || (text.contains("://") && text.contains('@')) {
         return "(hidden)".into();
     }
     let start: String = text.chars().take(SHOWN_LENGTH).collect();

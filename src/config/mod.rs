@@ -7,6 +7,7 @@
 //! - `files`: secrets that come from a file of their own.
 //! - [`function`]: the few variables that the scheduled function reads, from the environment alone.
 //! - `slips`: newlines, quotes and placeholders in a value.
+//! - [`webhooks`]: the endpoints that hear of acts.
 //! - [`error`]: what is wrong, all at once.
 
 #[cfg(feature = "server")]
@@ -28,6 +29,8 @@ mod proxies;
 mod redis;
 #[cfg(feature = "server")]
 mod slips;
+#[cfg(feature = "server")]
+pub mod webhooks;
 #[cfg(all(test, feature = "server"))]
 mod tests;
 
@@ -41,3 +44,5 @@ pub use proxies::{ForwardedHeader, Network};
 #[cfg(feature = "server")]
 pub use source::Source;
 pub use strings::{ProcessEnvironment, Strings};
+#[cfg(feature = "server")]
+pub use webhooks::Webhook;

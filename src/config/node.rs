@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::proxies::{ForwardedHeader, Network};
+use super::webhooks::Webhook;
 use crate::domain::OwnTerms;
 use crate::store::JournalBounds;
 use crate::telemetry::log;
@@ -29,10 +30,24 @@ pub struct Config {
     pub limits: LimitConfig,
     /// `SLOTCAST_JOURNAL_DAYS` (90) and `SLOTCAST_JOURNAL_MAX` (5000): how much of the journal is kept.
     pub journal: JournalBounds,
+    /// `SLOTCAST_WEBHOOK_URL` and the variables beside it, and `[[webhooks]]` of the file. Default none.
+    pub webhooks: Vec<Webhook>,
     /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
     pub log_filter: String,
     /// `SLOTCAST_LOG_USERS`. Default: ids that are numbers plain, others as a digest.
     pub log_users: LogUsers,
+}
+
+/// For how many days the journal is kept at least where webhooks read it: longer than a delivery is tried.
+const DAYS_FOR_WEBHOOKS: u32 = 4;
+
+impl Config {
+    /// How much of the journal the store keeps. With webhooks these are the entries of some days, also where it is not to be
+    /// shown, or shown for a shorter time.
+    pub fn stored_journal(&self) -> JournalBounds {
+        let days = if self.webhooks.is_empty() { 0 } else { DAYS_FOR_WEBHOOKS };
+        JournalBounds { days: self.journal.days.max(days), ..self.journal }
+    }
 }
 
 /// `SLOTCAST_ENV`. Default `development`; `production` refuses what is unsafe.

@@ -21,6 +21,9 @@ const USUAL_FILE: &str = "slotcast.toml";
 /// The variable that names the file; the only one that a file cannot hold.
 const CONFIG: &str = "SLOTCAST_CONFIG";
 
+/// The list of tables in a file that no variable can hold.
+pub(super) const WEBHOOKS: &str = "webhooks";
+
 /// What most of our variables begin with.
 const PREFIX: &str = "SLOTCAST_";
 
@@ -77,6 +80,11 @@ pub(super) const VARIABLES: &[&str] = &[
     "SLOTCAST_MAX_GUESTS",
     "SLOTCAST_JOURNAL_DAYS",
     "SLOTCAST_JOURNAL_MAX",
+    "SLOTCAST_WEBHOOK_URL",
+    "SLOTCAST_WEBHOOK_SECRET",
+    "SLOTCAST_WEBHOOK_SECRET_FILE",
+    "SLOTCAST_WEBHOOK_TYPES",
+    "SLOTCAST_WEBHOOK_SITES",
     "SLOTCAST_LOG",
     "SLOTCAST_LOG_USERS",
 ];
@@ -138,6 +146,8 @@ pub(super) fn read_operator_file(env: &dyn Strings) -> Result<Option<OperatorFil
 /// The values in force, with what was found wrong on the way to them.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<&'static str, Value>,
+    /// What the file has under [`WEBHOOKS`], and the file.
+    pub(super) webhooks: Option<(toml::Value, Source)>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
 }
@@ -147,7 +157,7 @@ impl Layers {
     pub(super) fn collect(env: &dyn Strings, file: Option<OperatorFile>) -> Layers {
         let mut problems = Vec::new();
         let warnings = unknown_names(env);
-        let mut set = file.map(|file| parse_operator_file(&file, &mut problems)).unwrap_or_default();
+        let (mut set, webhooks) = file.map(|file| parse_operator_file(&file, &mut problems)).unwrap_or_default();
         for name in VARIABLES {
             if let Some(text) = env.get(name).filter(|text| !text.is_empty()) {
                 set.insert(name, Value { text, source: Source::Environment });
@@ -157,7 +167,7 @@ impl Layers {
         let is_production = set.get("SLOTCAST_ENV").is_some_and(|value| value.text == PRODUCTION);
         let mut values = defaults(is_production, &mut problems);
         values.extend(set);
-        Layers { values, problems, warnings }
+        Layers { values, webhooks, problems, warnings }
     }
 }
 
@@ -190,11 +200,16 @@ fn defaults(is_production: bool, problems: &mut Vec<Problem>) -> BTreeMap<&'stat
     values
 }
 
-fn parse_operator_file(file: &OperatorFile, problems: &mut Vec<Problem>) -> BTreeMap<&'static str, Value> {
-    let table = parse_table(&file.content, &file.path.display().to_string(), problems);
-    let mut values = texts_of(table, &Source::File(file.path.as_path().into()), problems);
+/// The values of a file, and what it has under [`WEBHOOKS`].
+type OfFile = (BTreeMap<&'static str, Value>, Option<(toml::Value, Source)>);
+
+fn parse_operator_file(file: &OperatorFile, problems: &mut Vec<Problem>) -> OfFile {
+    let mut table = parse_table(&file.content, &file.path.display().to_string(), problems);
+    let source = Source::File(file.path.as_path().into());
+    let webhooks = table.remove(WEBHOOKS).map(|webhooks| (webhooks, source.clone()));
+    let mut values = texts_of(table, &source, problems);
     values.retain(|_, value| !value.text.is_empty());
-    values
+    (values, webhooks)
 }
 
 fn parse_table(content: &str, place: &str, problems: &mut Vec<Problem>) -> toml::Table {
@@ -256,7 +271,9 @@ fn unknown_key(key: &str, value: &toml::Value, source: &Source) -> String {
         return format!("{key} ({source}) can only be set in the environment");
     }
     if value.is_table() {
-        return format!("[{key}] ({source}) is a table, but the file has flat keys alone, with the variables' names");
+        return format!(
+            "[{key}] ({source}) is a table, but the file has flat keys alone, with the variables' names, and [[webhooks]]"
+        );
     }
     match nearest(key, VARIABLES) {
         Some(name) => format!("{key} ({source}) is not a setting; did you mean {name}?"),

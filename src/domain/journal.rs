@@ -70,6 +70,20 @@ impl JournalAct {
         }
     }
 
+    /// The type of the event that backends get of it.
+    pub const fn event_type(self) -> &'static str {
+        match self {
+            JournalAct::Hold => "slot.held",
+            JournalAct::Book => "slot.booked",
+            JournalAct::Release => "slot.released",
+            JournalAct::Extend => "slot.extended",
+            JournalAct::Expire => "slot.expired",
+            JournalAct::Update => "slot.updated",
+            JournalAct::Cancel => "slot.cancelled",
+            JournalAct::Space => "space.changed",
+        }
+    }
+
     /// The act of a name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|act| act.as_str() == name)

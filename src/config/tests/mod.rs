@@ -2,6 +2,7 @@
 
 mod slips;
 mod values;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -224,7 +225,7 @@ fn an_unknown_key_of_the_file_is_an_error_with_the_nearest_name() {
         [
             "SLOTCAST_CONFIG (file my.toml) can only be set in the environment",
             "SLOT_HOLD_DURATON (file my.toml) is not a setting; did you mean SLOT_HOLD_DURATION?",
-            "[server] (file my.toml) is a table, but the file has flat keys alone, with the variables' names",
+            "[server] (file my.toml) is a table, but the file has flat keys alone, with the variables' names, and [[webhooks]]",
             "foo (file my.toml) is not a setting; `slotcast check-config` lists all",
             "port (file my.toml) is not a setting; did you mean PORT?",
         ]
