@@ -16,6 +16,7 @@ use crate::store::{NodeReport, SlotStore};
 use crate::sweeper::deadlines::{Deadlines, Told};
 use crate::sweeper::timer::Tools;
 use crate::telemetry::metrics::Metrics;
+use crate::webhooks::{self, patience::Patience};
 
 /// The parts of a node.
 pub struct App {
@@ -107,6 +108,17 @@ impl App {
     /// What a sweeper of this node works with.
     pub fn sweeper_tools(&self) -> Tools {
         Tools { store: self.store.clone(), clock: self.clock.clone(), metrics: self.metrics.clone() }
+    }
+
+    /// What webhooks of this node work with.
+    pub fn webhook_tools(&self) -> webhooks::Tools {
+        webhooks::Tools {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            tails: self.journal.clone(),
+            patience: Patience::default(),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ pub mod feed;
 #[cfg(feature = "server")]
 pub mod journal;
 #[cfg(feature = "server")]
+pub mod webhooks;
+#[cfg(feature = "server")]
 pub mod calls;
 #[cfg(feature = "server")]
 pub mod realtime;

@@ -24,7 +24,7 @@ use crate::store::measured::Measured;
 use crate::store::{SlotStore, Subscriptions};
 use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
-use crate::{app, http, net, telemetry};
+use crate::{app, http, net, telemetry, webhooks};
 
 /// What part of the drain time the closing of sockets may take; the rest is for requests and the store.
 const CLOSING_SHARE: f64 = 0.6;
@@ -70,7 +70,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let (drain_time, drain_grace) = (config.listen.drain_time, config.listen.drain_grace);
     let mut background = JoinSet::new();
-    let parts = Parts::wire(config, stores, &listeners, &mut background)?;
+    let parts = Parts::wire(config, stores, &listeners, &shutdown, &mut background)?;
     let stopped = CancellationToken::new();
     if let Some(admin) = listeners.admin {
         let routes = telemetry::admin::router(parts.app.metrics.clone(), parts.connections.clone());
@@ -109,6 +109,7 @@ impl Parts {
         config: Config,
         stores: Stores,
         listeners: &Listeners,
+        shutdown: &CancellationToken,
         background: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
         let auth =
@@ -148,6 +149,10 @@ impl Parts {
         tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });
         background.spawn(feed.compare_heads());
         background.spawn(presence::run(app.clone()));
+        if !app.config.webhooks.is_empty() {
+            let (endpoints, leaving) = (app.config.webhooks.clone(), shutdown.clone());
+            background.spawn(webhooks::run(app.webhook_tools(), endpoints, node_id.clone(), leaving));
+        }
         // Without an interval the receiver is dropped here: this node frees nothing by itself.
         if let Some(interval) = app.config.holds.timer_interval {
             background.spawn(timer::run(app.sweeper_tools(), told, interval, node_id));

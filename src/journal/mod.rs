@@ -14,6 +14,6 @@ pub mod filter;
 pub mod reader;
 pub mod tails;
 
-pub use cursor::Cursor;
-pub use reader::{Begins, JournalRead, ReadError, read};
+pub use cursor::{Cursor, Place};
+pub use reader::{Begins, JournalRead, PlacedEntries, ReadError, read, read_placed};
 pub use tails::Tails;

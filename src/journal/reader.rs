@@ -90,6 +90,50 @@ pub async fn read(
     Ok(JournalRead { entries, next, more })
 }
 
+/// Entries of one bucket, each with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacedEntries {
+    /// After which place they come: not the one asked for where the store has lost entries, or no longer keeps them.
+    pub from: Place,
+    /// Ascending; `None` of an entry that cannot be read.
+    pub entries: Vec<(Place, Option<JournalEntry>)>,
+    /// How many entries after the place asked for are no longer kept; at least that many.
+    pub gone: u64,
+}
+
+/// Reads a bucket's journal after a place: up to `limit` entries of any kind. Where entries after the place are no longer
+/// kept, it goes on with the first that is.
+///
+/// # Errors
+///
+/// The store fails.
+pub async fn read_placed(
+    store: &dyn SlotStore,
+    bucket: Bucket,
+    after: Place,
+    limit: usize,
+) -> Result<PlacedEntries, StoreError> {
+    let mut cursor = Cursor::default();
+    cursor.set(bucket, after);
+    let (mut tail, is_gone) = match Tail::begin(store, bucket, Some(&cursor), limit).await? {
+        Some(tail) => (tail, false),
+        None => {
+            let mut tail = Tail { bucket, seen: Place::default(), buffer: VecDeque::new(), is_at_end: false };
+            tail.fill_from(store, 0, limit).await?;
+            tail.see_before_first();
+            (tail, true)
+        }
+    };
+    let from = tail.seen;
+    let gone = if is_gone { from.number.saturating_sub(after.number).max(1) } else { 0 };
+    let mut entries = Vec::with_capacity(tail.buffer.len());
+    while !tail.buffer.is_empty() {
+        let entry = tail.take();
+        entries.push((tail.seen, entry));
+    }
+    Ok(PlacedEntries { from, entries, gone })
+}
+
 /// What is left to read of one bucket.
 struct Tail {
     bucket: Bucket,

@@ -29,7 +29,7 @@ pub struct Tails {
 /// Somebody who waits.
 pub struct Waiting {
     known: watch::Receiver<Known>,
-    _seat: OwnedSemaphorePermit,
+    _seat: Option<OwnedSemaphorePermit>,
 }
 
 impl Tails {
@@ -42,13 +42,22 @@ impl Tails {
     /// Begins to wait; `None` where as many do already as may.
     pub fn wait(self: &Arc<Self>) -> Option<Waiting> {
         let seat = self.seats.clone().try_acquire_owned().ok()?;
+        Some(self.listen(Some(seat)))
+    }
+
+    /// Begins to wait as a part of the node, which needs no seat.
+    pub fn follow(self: &Arc<Self>) -> Waiting {
+        self.listen(None)
+    }
+
+    fn listen(self: &Arc<Self>, seat: Option<OwnedSemaphorePermit>) -> Waiting {
         let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.known.subscribe();
         if !*is_asking {
             *is_asking = true;
             tokio::spawn(self.clone().ask());
         }
-        Some(Waiting { known, _seat: seat })
+        Waiting { known, _seat: seat }
     }
 
     /// Asks until nobody waits any more.

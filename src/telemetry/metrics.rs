@@ -76,6 +76,17 @@ metrics! {
         slow_clients_closed: IntCounter,
         /// Messages of emitters of other programs, by outcome: sent, too_large, malformed, binary, foreign, reserved, request.
         emitter_messages: IntCounterVec ["outcome"],
+        /// Messages to endpoints of webhooks, by endpoint and outcome: delivered, refused (a status that is none of 2xx), timeout,
+        /// unreachable; skipped when one was tried for three days.
+        webhook_deliveries: IntCounterVec ["endpoint", "outcome"],
+        /// Entries of the journal that were no longer kept, by endpoint, before they were delivered or looked at.
+        webhook_lost: IntCounterVec ["endpoint"],
+        /// Seconds from an act to its delivery, by endpoint.
+        webhook_lag_seconds: HistogramVec ["endpoint"] in LATENESS,
+        /// Spaces of which an entry is to be delivered, by endpoint; 0 on nodes that send no webhooks now.
+        webhook_waiting: IntGaugeVec ["endpoint"],
+        /// Seconds since the oldest entry that is to be delivered was written, by endpoint; 0 on nodes that send no webhooks now.
+        webhook_oldest_seconds: IntGaugeVec ["endpoint"],
         /// Seconds that the store took to answer, by operation.
         store_seconds: HistogramVec ["operation"] in SHORT,
         /// Operations of the store that failed, refusals not counted.

@@ -43,4 +43,5 @@ mod store_conformance;
 mod support;
 mod sweeper;
 mod terraform;
+mod webhook_delivery;
 mod webhook_places;

@@ -35,7 +35,7 @@ def sign_token(user, **claims):
 class Slotcast:
     """A running node, and HTTP calls to it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, settings=None):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "slotcast.log"
@@ -54,6 +54,7 @@ class Slotcast:
                     "SLOTCAST_ADMIN_ADDR": "127.0.0.1:0",
                     "SLOTCAST_DATA_DIR": str(folder / "data"),
                     "SLOTCAST_DRAIN_TIME": "5",
+                    **(settings or {}),
                 },
             )
 

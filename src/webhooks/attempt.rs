@@ -1,0 +1,97 @@
+//! One attempt to send the next entry of a space: it is read from the journal, and sent.
+
+use std::sync::Arc;
+
+use super::delivery::{Outcome, deliver};
+use crate::config::Webhook;
+use crate::domain::{JournalEntry, SpaceKey, StoreTime};
+use crate::store::{SlotStore, StoreError};
+
+/// How many entries are read at a time on the way to the next one of the space.
+const PORTION: usize = 32;
+
+/// What is to be attempted.
+#[derive(Clone)]
+pub struct Task {
+    /// The space.
+    pub space: SpaceKey,
+    /// Which life of its bucket's place this is for: when the place is replaced meanwhile, the result is of no use.
+    pub life: u64,
+    /// The number up to which the space is settled.
+    pub settled: u64,
+    /// The number up to which entries may be looked at.
+    pub upto: u64,
+}
+
+/// What came of an attempt.
+pub struct Done {
+    /// What was attempted.
+    pub task: Task,
+    /// Whether entries after the settled one are no longer kept.
+    pub is_gone: bool,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What an attempt found.
+pub enum Found {
+    /// An entry, which was sent.
+    Sent {
+        /// Its number.
+        number: u64,
+        /// Its name.
+        id: String,
+        /// When it was written.
+        at: StoreTime,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// No entry for the endpoint up to where the attempt may look.
+    Nothing,
+    /// The journal ends before that: the store has lost entries.
+    Lost,
+    /// The store failed.
+    Failed(StoreError),
+}
+
+/// Whether an endpoint is to hear of an entry.
+pub fn is_wanted(webhook: &Webhook, entry: &JournalEntry) -> bool {
+    webhook.acts.contains(&entry.act) && webhook.sites.as_ref().is_none_or(|sites| sites.contains(&entry.space.site))
+}
+
+/// Sends the first entry of the space that is not settled.
+pub async fn attempt(store: Arc<dyn SlotStore>, client: reqwest::Client, webhook: Arc<Webhook>, task: Task) -> Done {
+    let mut is_gone = false;
+    let found = match find(store.as_ref(), &webhook, &task, &mut is_gone).await {
+        Ok(Next::Entry(number, entry)) => {
+            let outcome = deliver(&client, &webhook, &entry).await;
+            Found::Sent { number, id: entry.id(), at: entry.at, outcome }
+        }
+        Ok(Next::None) => Found::Nothing,
+        Ok(Next::Lost) => Found::Lost,
+        Err(error) => Found::Failed(error),
+    };
+    Done { task, is_gone, found }
+}
+
+enum Next {
+    Entry(u64, Box<JournalEntry>),
+    None,
+    Lost,
+}
+
+async fn find(store: &dyn SlotStore, webhook: &Webhook, task: &Task, is_gone: &mut bool) -> Result<Next, StoreError> {
+    let mut from = task.settled + 1;
+    while from <= task.upto {
+        let read = store.read_journal(task.space.bucket(), from, PORTION).await?;
+        let Some(last) = read.last().map(|last| last.number) else { return Ok(Next::Lost) };
+        *is_gone |= read.first().is_some_and(|first| first.number > from);
+        for numbered in read.into_iter().take_while(|numbered| numbered.number <= task.upto) {
+            if let Some(entry) = numbered.entry.filter(|entry| entry.space == task.space && is_wanted(webhook, entry)) {
+                return Ok(Next::Entry(numbered.number, Box::new(entry)));
+            }
+        }
+        from = last + 1;
+    }
+    Ok(Next::None)
+}

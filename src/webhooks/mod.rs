@@ -1,0 +1,188 @@
+//! Tells backends of acts, after [Standard Webhooks](https://www.standardwebhooks.com): a reader of the journal.
+//!
+//! - [`signing`]: the signature of a message. [`delivery`]: one request, and what its answer means.
+//! - [`place`]: where an endpoint is in a bucket's journal; `start`: where it begins.
+//! - [`attempt`]: one entry, read and sent. [`queue`]: which space is next. [`patience`]: when it is tried again.
+//! - `sender`: all of that for one endpoint, on the one node that has the right to.
+//!
+//! **Invariant:** an entry is sent again until the endpoint has it, and after it only later ones of its space. A place is written
+//! after what it says has happened, by whoever knows the one before: a node that dies, two nodes at once, or a store that has
+//! lost entries repeat, and never skip.
+//!
+//! Memory is bounded while an endpoint is away: numbers are kept of what waits, and the journal has the rest.
+
+pub mod attempt;
+pub mod delivery;
+pub mod patience;
+pub mod place;
+pub mod queue;
+mod sender;
+pub mod signing;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::patience::Patience;
+use self::sender::Sender;
+use crate::clock::StoreClock;
+use crate::config::Webhook;
+use crate::domain::StoreTime;
+use crate::journal::Tails;
+use crate::store::SlotStore;
+use crate::telemetry::metrics::Metrics;
+
+/// What the store calls the right to send.
+const READER: &str = "webhooks";
+
+/// How long the right to send lasts: when a node dies, another one goes on after that.
+const LEASE: Duration = Duration::from_millis(1_500);
+
+/// How often the node that has it renews it.
+const RENEW_EVERY: Duration = Duration::from_millis(500);
+
+/// How much earlier than it was started a node takes itself to be: what was done a moment before is sent rather than missed.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The pause after something failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What webhooks work with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The store with the journal, and with the places.
+    pub store: Arc<dyn SlotStore>,
+    /// Tells about the store's time.
+    pub clock: Arc<StoreClock>,
+    /// Count what is sent.
+    pub metrics: Metrics,
+    /// Tells when the journal has something new.
+    pub tails: Arc<Tails>,
+    /// How an entry is tried again.
+    pub patience: Patience,
+}
+
+/// Sends to all endpoints while this node has the right to, which `holder` asks for. When `leaving` is cancelled, gives it back to
+/// another node. Never returns.
+pub async fn run(tools: Tools, webhooks: Vec<Webhook>, holder: String, leaving: CancellationToken) {
+    let webhooks: Vec<Arc<Webhook>> = webhooks.into_iter().map(Arc::new).collect();
+    for webhook in &webhooks {
+        tell_of(webhook, &tools.metrics);
+    }
+    let begun = find_begun(&tools).await;
+    let turn = Turn { tools, webhooks, holder, begun };
+    while !leaving.is_cancelled() {
+        let pause = turn.take(&leaving).await;
+        // Whichever comes first.
+        let _ = tokio::time::timeout(pause, leaving.cancelled()).await;
+    }
+    turn.give_back().await;
+    std::future::pending().await
+}
+
+/// Says that there is an endpoint, and has its series from the start, so that an alert sees the first count.
+fn tell_of(webhook: &Webhook, metrics: &Metrics) {
+    let name = webhook.name.as_str();
+    for outcome in ["delivered", "refused", "timeout", "unreachable", "skipped"] {
+        metrics.webhook_deliveries.with_label_values(&[name, outcome]);
+    }
+    metrics.webhook_lost.with_label_values(&[name]);
+    metrics.webhook_lag_seconds.with_label_values(&[name]);
+    metrics.webhook_waiting.with_label_values(&[name]);
+    metrics.webhook_oldest_seconds.with_label_values(&[name]);
+    tracing::info!(webhook = name, url = webhook.shown_url(), "acts are told to an endpoint");
+}
+
+/// When this node was started, by the store's clock.
+async fn find_begun(tools: &Tools) -> StoreTime {
+    let started = Instant::now();
+    loop {
+        match tools.store.ping().await {
+            Ok(now) => {
+                tools.clock.learn(now);
+                let ago = started.elapsed() + MARGIN;
+                return now.plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
+            }
+            Err(error) => tracing::debug!(%error, "webhooks wait for the store"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The right to send, as this node asks for it.
+struct Turn {
+    tools: Tools,
+    webhooks: Vec<Arc<Webhook>>,
+    holder: String,
+    begun: StoreTime,
+}
+
+impl Turn {
+    /// Asks for the right, and sends as long as this node has it. Tells when to ask again.
+    async fn take(&self, leaving: &CancellationToken) -> Duration {
+        match self.tools.store.take_reader_lease(READER, &self.holder, LEASE).await {
+            Ok(None) => self.send(leaving).await,
+            // A millisecond is as exact as the store tells it.
+            Ok(Some(left)) => left.min(LEASE) + Duration::from_millis(1),
+            Err(error) => {
+                tracing::debug!(%error, "the right to send webhooks cannot be asked for");
+                PAUSE
+            }
+        }
+    }
+
+    /// Sends to all endpoints until another node has the right, or this one leaves.
+    async fn send(&self, leaving: &CancellationToken) -> Duration {
+        tracing::info!("this node sends webhooks");
+        let (stop, mut senders) = (CancellationToken::new(), JoinSet::new());
+        for webhook in &self.webhooks {
+            senders.spawn(send_to(self.tools.clone(), webhook.clone(), self.begun, stop.clone()));
+        }
+        let pause = loop {
+            tokio::select! {
+                () = leaving.cancelled() => break Duration::ZERO,
+                Some(ended) = senders.join_next() => {
+                    tell_of_end(ended);
+                    break PAUSE;
+                }
+                () = tokio::time::sleep(RENEW_EVERY) => {
+                    // While the store cannot be asked, no other node gets it.
+                    if let Ok(Some(left)) = self.tools.store.take_reader_lease(READER, &self.holder, LEASE).await {
+                        break left.min(LEASE);
+                    }
+                }
+            }
+        };
+        stop.cancel();
+        while senders.join_next().await.is_some() {}
+        tracing::info!("this node sends no webhooks any more");
+        pause
+    }
+
+    /// Lets another node have the right at once.
+    async fn give_back(&self) {
+        let given = self.tools.store.take_reader_lease(READER, &self.holder, Duration::from_millis(1)).await;
+        if let Err(error) = given {
+            tracing::debug!(%error, "the right to send webhooks cannot be given back; it ends by itself");
+        }
+    }
+}
+
+/// Sends to one endpoint until `stop`.
+async fn send_to(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime, stop: CancellationToken) -> anyhow::Result<()> {
+    Sender::load(tools, webhook, begun).await?.run(stop).await?;
+    Ok(())
+}
+
+fn tell_of_end(ended: Result<anyhow::Result<()>, JoinError>) {
+    let error = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(error) => error.into(),
+    };
+    tracing::error!(error = format!("{error:#}"), "an endpoint of webhooks cannot be served; will begin anew");
+}

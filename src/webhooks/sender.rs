@@ -1,0 +1,411 @@
+//! What sends entries to one endpoint, while this node has the right to: it looks for new entries in each bucket, sends the first
+//! that waits of each space, and writes where it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::Tools;
+use super::attempt::{Done, Found, Task, attempt, is_wanted};
+use super::delivery::{Failure, Outcome, client};
+use super::place::BucketPlace;
+use super::queue::Queue;
+use super::start::{Stored, load};
+use crate::clock::sleep_until;
+use crate::config::Webhook;
+use crate::domain::{Bucket, SpaceKey, StoreTime};
+use crate::journal::{Place, PlacedEntries, read_placed};
+use crate::store::StoreError;
+
+/// How many entries of a bucket are read at a time.
+const PORTION: usize = 200;
+
+/// How many buckets are read at the same time.
+const READ_AT_ONCE: usize = 8;
+
+/// How often the places that have moved are written. What was sent since is sent again when the node dies.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often all buckets are read, whatever their tails say: a journal that lost entries and got as many new ones has the same
+/// tail.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The pause after the store has failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what is under way may take when the node gives the right back.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// Sends to one endpoint.
+pub(super) struct Sender {
+    tools: Tools,
+    webhook: Arc<Webhook>,
+    client: reqwest::Client,
+    /// What the store calls this reader.
+    reader: String,
+    /// In the order of the buckets.
+    buckets: Vec<Reading>,
+    queue: Queue,
+    running: JoinSet<Done>,
+    /// The store is not read before then.
+    read_not_before: Instant,
+}
+
+/// A bucket that is read.
+struct Reading {
+    bucket: Bucket,
+    place: BucketPlace,
+    /// What is stored of the place, as this node knows it.
+    stored: Option<String>,
+    is_dirty: bool,
+    /// Whether there may be more to read.
+    must_read: bool,
+    /// Another one when the place was replaced: results of attempts from before count for nothing.
+    life: u64,
+}
+
+impl Sender {
+    /// Loads where the endpoint is. An endpoint that is new begins with what was done since `begun`.
+    pub(super) async fn load(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime) -> anyhow::Result<Self> {
+        let reader = format!("webhook:{}", webhook.name);
+        let stored = load(tools.store.as_ref(), &reader, begun).await?;
+        let reading = |(bucket, Stored { place, text }): (Bucket, Stored)| Reading {
+            bucket,
+            place,
+            is_dirty: text.is_none(),
+            stored: text,
+            must_read: true,
+            life: 0,
+        };
+        let buckets: Vec<Reading> = Bucket::all().zip(stored).map(reading).collect();
+        let mut queue = Queue::default();
+        let waiting = buckets.iter().flat_map(|reading| &reading.place.waiting);
+        waiting.for_each(|(space, waiting)| queue.push(*space, waiting.due, waiting.tries));
+        let read_not_before = Instant::now();
+        let running = JoinSet::new();
+        Ok(Self { client: client()?, tools, webhook, reader, buckets, queue, running, read_not_before })
+    }
+
+    /// Sends until `stop`; then writes where it is. Fails when an attempt panicked.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), JoinError> {
+        let mut tails = self.tools.tails.follow();
+        let (mut save, mut look) = (tokio::time::interval(SAVE_EVERY), tokio::time::interval(LOOK_EVERY));
+        save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            self.start_what_is_due();
+            let (read_at, due_at) = (self.read_at(), self.due_at());
+            tokio::select! {
+                () = stop.cancelled() => {}
+                known = tails.next() => self.hear(known.as_deref().unwrap_or_default()),
+                Some(done) = self.running.join_next() => self.finish(done?),
+                () = sleep_until(read_at) => self.read_some().await,
+                () = sleep_until(due_at) => {}
+                _ = save.tick() => self.save().await,
+                _ = look.tick() => self.buckets.iter_mut().for_each(|reading| reading.must_read = true),
+            }
+        }
+        self.part().await;
+        Ok(())
+    }
+
+    /// Waits a moment for what is under way, so that the next node does not send it again, and writes where this one is.
+    async fn part(&mut self) {
+        let until = Instant::now() + PARTING;
+        while let Ok(Some(done)) = tokio::time::timeout_at(until, self.running.join_next()).await {
+            if let Ok(done) = done {
+                self.finish(done);
+            }
+        }
+        self.save().await;
+        self.tell_what_waits(false);
+    }
+
+    /// Notes which buckets have other tails than what was looked at.
+    fn hear(&mut self, tails: &[u64]) {
+        for (reading, tail) in self.buckets.iter_mut().zip(tails) {
+            reading.must_read |= *tail != reading.place.seen.number;
+        }
+    }
+
+    /// When to read next; `None` while there is nothing to read.
+    fn read_at(&self) -> Option<Instant> {
+        self.buckets.iter().any(Reading::can_read).then_some(self.read_not_before)
+    }
+
+    /// When the next space is due; `None` while no more messages may be sent.
+    fn due_at(&self) -> Option<Instant> {
+        let due = self.queue.next_due()?;
+        Some(Instant::now() + self.tools.clock.now().until(due))
+    }
+
+    async fn read_some(&mut self) {
+        let due: Vec<usize> =
+            (0..self.buckets.len()).filter(|index| self.buckets[*index].can_read()).take(READ_AT_ONCE).collect();
+        let store = self.tools.store.as_ref();
+        let reads = due.iter().map(|index| {
+            let reading = &self.buckets[*index];
+            read_placed(store, reading.bucket, reading.place.seen, PORTION)
+        });
+        for (index, read) in due.iter().zip(join_all(reads).await) {
+            match read {
+                Ok(read) => self.take(*index, read),
+                Err(error) => self.note_failure(&error),
+            }
+        }
+    }
+
+    /// Takes in what was read of a bucket.
+    fn take(&mut self, index: usize, read: PlacedEntries) {
+        let now = self.tools.clock.now();
+        let reading = &mut self.buckets[index];
+        let is_moved = read.from != reading.place.seen;
+        if is_moved {
+            tell_of_gap(&self.webhook.name, reading, &read);
+            self.tools.metrics.webhook_lost.with_label_values(&[&self.webhook.name]).inc_by(read.gone);
+            reading.go_on_after(read.from);
+        }
+        reading.is_dirty |= is_moved || !read.entries.is_empty();
+        // One entry of a portion may be the one after which it was asked for.
+        reading.must_read = read.entries.len() + 1 >= PORTION;
+        for (place, entry) in read.entries {
+            if let Some(entry) = entry.filter(|entry| is_wanted(&self.webhook, entry)) {
+                match reading.place.note(entry.space, place.number, entry.at, now) {
+                    Some(true) => self.queue.push(entry.space, now, 0),
+                    Some(false) => {}
+                    None => {
+                        reading.must_read = true;
+                        break;
+                    }
+                }
+            }
+            reading.place.seen = place;
+        }
+    }
+
+    fn start_what_is_due(&mut self) {
+        let now = self.tools.clock.now();
+        while let Some(space) = self.queue.pop(now) {
+            let reading = &self.buckets[usize::from(space.bucket().get())];
+            let Some(waiting) = reading.place.waiting.get(&space) else { continue };
+            if waiting.due > now {
+                self.queue.push(space, waiting.due, waiting.tries);
+                continue;
+            }
+            if self.queue.begin(space, waiting.tries) {
+                let (life, settled, upto) = (reading.life, waiting.settled, reading.place.seen.number);
+                let task = Task { space, life, settled, upto };
+                let (store, client) = (self.tools.store.clone(), self.client.clone());
+                self.running.spawn(attempt(store, client, self.webhook.clone(), task));
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        let space = done.task.space;
+        self.queue.end(space);
+        if self.reading_of(space).life == done.task.life {
+            self.settle(done);
+        }
+        let waiting = self.reading_of(space).place.waiting.get(&space).map(|waiting| (waiting.due, waiting.tries));
+        if let Some((due, tries)) = waiting {
+            self.queue.push(space, due, tries);
+        }
+    }
+
+    fn settle(&mut self, done: Done) {
+        let Done { task: Task { space, upto, .. }, is_gone, found } = done;
+        if is_gone {
+            self.note_gone(space, &found);
+        }
+        let now = self.tools.clock.now();
+        match found {
+            Found::Sent { number, at, outcome: Outcome::Delivered, .. } => {
+                self.count("delivered");
+                let lag = at.until(now).as_secs_f64();
+                self.tools.metrics.webhook_lag_seconds.with_label_values(&[&self.webhook.name]).observe(lag);
+                self.reading_of(space).place.settle(space, number, now);
+            }
+            Found::Sent { number, id, at, outcome: Outcome::Failed(failure, asked) } => {
+                self.count(failure.as_str());
+                self.fail(space, (number, &id, at), failure, asked);
+            }
+            Found::Nothing => self.reading_of(space).place.pass(space, upto),
+            Found::Lost => {
+                let reading = self.reading_of(space);
+                reading.must_read = true;
+                reading.postpone(space, now.plus(STORE_PAUSE));
+            }
+            Found::Failed(error) => {
+                self.note_failure(&error);
+                self.reading_of(space).postpone(space, now.plus(STORE_PAUSE));
+            }
+        }
+        self.reading_of(space).is_dirty = true;
+    }
+
+    /// Counts an entry that is no longer kept, once.
+    fn note_gone(&mut self, space: SpaceKey, found: &Found) {
+        let name = self.webhook.name.clone();
+        match found {
+            Found::Sent { number, .. } => {
+                if let Some(waiting) = self.reading_of(space).place.waiting.get_mut(&space) {
+                    waiting.settled = number - 1;
+                }
+            }
+            Found::Nothing => {}
+            Found::Lost | Found::Failed(_) => return,
+        }
+        let SpaceKey { site, space } = space;
+        tracing::error!(webhook = name, site.id = %site, space.id = %space, "an entry was trimmed before it was delivered");
+        self.tools.metrics.webhook_lost.with_label_values(&[&name]).inc();
+    }
+
+    /// Waits before the entry is sent again; skips it when that was done for long enough.
+    fn fail(&mut self, space: SpaceKey, entry: (u64, &str, StoreTime), failure: Failure, asked: Option<Duration>) {
+        let (number, id, at) = entry;
+        let (now, patience) = (self.tools.clock.now(), self.tools.patience);
+        let name = self.webhook.name.clone();
+        let Some(waiting) = self.reading_of(space).place.waiting.get_mut(&space) else { return };
+        waiting.tries = waiting.tries.saturating_add(1);
+        waiting.at = at;
+        let tries = waiting.tries;
+        let (why, status) = (failure.as_str(), failure.status());
+        if waiting.first_try.get_or_insert(now).until(now) >= patience.all {
+            tracing::error!(webhook = name, id, tries, why, status, "an entry could not be delivered, and is skipped");
+            self.reading_of(space).place.settle(space, number, now);
+            self.count("skipped");
+            return;
+        }
+        let pause = patience.pause(tries, asked, fastrand::f64());
+        waiting.due = now.plus(pause);
+        let pause_ms = pause.as_millis() as u64;
+        if tries == 1 {
+            tracing::warn!(webhook = name, id, why, status, pause_ms, "an entry was not delivered; will try again");
+        } else {
+            tracing::debug!(webhook = name, id, tries, why, status, pause_ms, "an entry was not delivered again");
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        self.tools.metrics.webhook_deliveries.with_label_values(&[&self.webhook.name, outcome]).inc();
+    }
+
+    /// Reads no more for a moment. The store says itself what is wrong with it.
+    fn note_failure(&mut self, error: &StoreError) {
+        tracing::debug!(webhook = self.webhook.name, %error, "the journal cannot be read");
+        self.read_not_before = Instant::now() + STORE_PAUSE;
+    }
+
+    fn reading_of(&mut self, space: SpaceKey) -> &mut Reading {
+        &mut self.buckets[usize::from(space.bucket().get())]
+    }
+
+    /// Writes the places that have moved. Where another node has written one, that one holds.
+    async fn save(&mut self) {
+        let dirty: Vec<usize> = (0..self.buckets.len()).filter(|index| self.buckets[*index].is_dirty).collect();
+        let (store, reader) = (self.tools.store.as_ref(), self.reader.as_str());
+        let writes = dirty.iter().map(|index| {
+            let reading = &self.buckets[*index];
+            let text = reading.place.to_text();
+            async move {
+                let known = reading.stored.as_deref();
+                let written = store.move_reader(reader, reading.bucket, known, &text).await;
+                (text, written)
+            }
+        });
+        for (index, (text, written)) in dirty.iter().zip(join_all(writes).await) {
+            match written {
+                Ok(true) => self.buckets[*index].saved(text),
+                Ok(false) => self.reload(*index).await,
+                Err(error) => tracing::debug!(webhook = self.webhook.name, %error, "a place cannot be written"),
+            }
+        }
+        self.tell_what_waits(true);
+    }
+
+    /// Takes over what is stored of a bucket. Where nothing is, the store has lost it, and what this node knows holds.
+    async fn reload(&mut self, index: usize) {
+        let bucket = self.buckets[index].bucket;
+        let read = self.tools.store.reader_places(&self.reader, &[bucket]).await;
+        let Ok(Some(text)) = read.map(|places| places.into_iter().next()) else { return };
+        let reading = &mut self.buckets[index];
+        reading.must_read = true;
+        match text.as_deref().map(BucketPlace::parse) {
+            Some(Some(place)) => {
+                tracing::info!(webhook = self.webhook.name, bucket = bucket.get(), "another node has gone on");
+                reading.replace(place);
+            }
+            Some(None) | None => {}
+        }
+        reading.stored = text;
+        let waiting = &reading.place.waiting;
+        waiting.iter().for_each(|(space, waiting)| self.queue.push(*space, waiting.due, waiting.tries));
+    }
+
+    /// Sets the gauges of what waits; to nothing where this node does not send any more.
+    fn tell_what_waits(&self, is_sending: bool) {
+        let waiting = || self.buckets.iter().flat_map(|reading| reading.place.waiting.values());
+        let now = self.tools.clock.now();
+        let oldest = waiting().map(|waiting| waiting.at).min().map_or(0, |at| at.until(now).as_secs());
+        let (spaces, oldest) = if is_sending { (waiting().count() as u64, oldest) } else { (0, 0) };
+        let name = [self.webhook.name.as_str()];
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.tools.metrics.webhook_waiting.with_label_values(&name).set(gauge(spaces));
+        self.tools.metrics.webhook_oldest_seconds.with_label_values(&name).set(gauge(oldest));
+    }
+}
+
+impl Reading {
+    fn can_read(&self) -> bool {
+        self.must_read && !self.place.is_full()
+    }
+
+    fn go_on_after(&mut self, place: Place) {
+        self.place.go_on_after(place);
+        self.life += 1;
+    }
+
+    fn replace(&mut self, place: BucketPlace) {
+        self.place = place;
+        self.is_dirty = false;
+        self.life += 1;
+    }
+
+    fn saved(&mut self, text: String) {
+        self.stored = Some(text);
+        self.is_dirty = false;
+    }
+
+    fn postpone(&mut self, space: SpaceKey, due: StoreTime) {
+        if let Some(waiting) = self.place.waiting.get_mut(&space) {
+            waiting.due = due;
+        }
+    }
+}
+
+/// Says that a bucket's journal is not what it was.
+fn tell_of_gap(webhook: &str, reading: &Reading, read: &PlacedEntries) {
+    let (bucket, gone) = (reading.bucket.get(), read.gone);
+    if gone > 0 {
+        tracing::error!(
+            webhook,
+            bucket,
+            gone,
+            "entries were trimmed before they were looked at, and are not delivered"
+        );
+    } else {
+        let (seen, from) = (reading.place.seen.number, read.from.number);
+        tracing::warn!(
+            webhook,
+            bucket,
+            seen,
+            from,
+            "the store has lost entries; goes on after the last one that it kept"
+        );
+    }
+}

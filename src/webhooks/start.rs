@@ -1,0 +1,58 @@
+//! Where an endpoint begins: where the store says that it was, or else with what is done from now on.
+
+use super::place::BucketPlace;
+use crate::domain::{Bucket, StoreTime};
+use crate::journal::Place;
+use crate::journal::cursor::{UNKNOWN, mark_of};
+use crate::store::{SlotStore, StoreError};
+
+/// How many entries are read at a time on the way back to where a new endpoint begins.
+const PORTION: u64 = 200;
+
+/// The place of a bucket, and what is stored of it.
+pub(super) struct Stored {
+    /// The place.
+    pub(super) place: BucketPlace,
+    /// As it is stored; `None` where nothing is.
+    pub(super) text: Option<String>,
+}
+
+/// Loads the places of all buckets, in their order.
+pub(super) async fn load(store: &dyn SlotStore, reader: &str, begun: StoreTime) -> Result<Vec<Stored>, StoreError> {
+    let buckets: Vec<Bucket> = Bucket::all().collect();
+    let texts = store.reader_places(reader, &buckets).await?;
+    let tails = if texts.contains(&None) { store.journal_tails(&buckets).await? } else { vec![0; buckets.len()] };
+    let mut all = Vec::with_capacity(buckets.len());
+    for ((bucket, text), tail) in buckets.into_iter().zip(texts).zip(tails) {
+        let place = match text.as_deref() {
+            Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
+                // From the beginning: it may repeat, and never skip.
+                tracing::error!(reader, bucket = bucket.get(), "the stored place of a webhook cannot be read");
+                BucketPlace::default()
+            }),
+            None => BucketPlace { seen: find_begin(store, bucket, tail, begun).await?, ..BucketPlace::default() },
+        };
+        all.push(Stored { place, text });
+    }
+    Ok(all)
+}
+
+/// The last place of a bucket that is from before an instant.
+async fn find_begin(store: &dyn SlotStore, bucket: Bucket, tail: u64, begun: StoreTime) -> Result<Place, StoreError> {
+    let mut upto = tail;
+    while upto > 0 {
+        let from = upto.saturating_sub(PORTION - 1).max(1);
+        let read = store.read_journal(bucket, from, PORTION as usize).await?;
+        let before = read.iter().rev().filter_map(|numbered| Some((numbered.number, numbered.entry.as_ref()?)));
+        let mut before = before.filter(|(_, entry)| entry.at < begun);
+        if let Some((number, entry)) = before.next() {
+            return Ok(Place { number, mark: mark_of(&entry.position.epoch) });
+        }
+        let first = read.first().map_or(from, |first| first.number);
+        if first > from || from == 1 {
+            return Ok(Place { number: first - 1, mark: UNKNOWN });
+        }
+        upto = from - 1;
+    }
+    Ok(Place::default())
+}
