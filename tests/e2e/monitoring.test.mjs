@@ -14,6 +14,7 @@ import { INFRA } from './lib/platforms.mjs';
 import { readPromql, readSeries } from './lib/promql.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually } from './lib/waiting.mjs';
+import { startReceiver } from './lib/webhook_receiver.mjs';
 
 const rules = parseYaml(readFileSync(join(INFRA, 'prometheus/alerts.yaml'), 'utf8')).groups.flatMap((group) => group.rules);
 const alerts = rules.filter(({ alert }) => alert);
@@ -24,8 +25,12 @@ const panels = dashboard.panels.filter(({ type }) => type !== 'row');
 /** The labels that Prometheus adds to each series, and the series that it makes by itself. */
 const ADDED = ['instance', 'job'];
 
-const cluster = await startCluster({ nodes: 2 });
-after(() => cluster.stop());
+const receiver = await startReceiver();
+const cluster = await startCluster({ nodes: 2, settings: receiver.settings() });
+after(async () => {
+  await cluster.stop();
+  await receiver.close();
+});
 
 /** Has everything happen that makes a series: some appear with their first count. */
 async function provokeEverything() {
