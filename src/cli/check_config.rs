@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::config::{ConfigError, EXIT_CODE, Loaded, Needs, Setting, StoreKind};
+use crate::config::{ConfigError, EXIT_CODE, Loaded, Needs, Setting, StoreKind, Webhook};
 use crate::store::embedded;
 use crate::store::finding::{Finding, Severity};
 use crate::store::redis::checks;
@@ -90,6 +90,16 @@ pub fn report(
     Ok(if report.good { 0 } else { EXIT_CODE })
 }
 
+/// An endpoint as it may be shown, in one line.
+fn describe(webhook: &Webhook) -> String {
+    let types: Vec<&str> = webhook.acts.iter().map(|act| act.event_type()).collect();
+    let sites = match &webhook.sites {
+        Some(sites) => format!("sites {}", sites.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        None => "all sites".into(),
+    };
+    format!("the webhook {:?} tells {} of {}, of {sites}", webhook.name, webhook.shown_url(), types.join(", "))
+}
+
 fn judge<'a>(loaded: &'a Result<Loaded, ConfigError>, findings: &[Finding], strict: bool) -> Report<'a> {
     let shown = |severity: Severity, text: &str| ShownFinding { severity: severity.as_str(), text: text.into() };
     let (settings, warnings) = match loaded {
@@ -99,6 +109,8 @@ fn judge<'a>(loaded: &'a Result<Loaded, ConfigError>, findings: &[Finding], stri
     let problems = loaded.as_ref().err().into_iter().flat_map(|error| &error.problems);
     let mut all: Vec<ShownFinding> = problems.map(|problem| shown(Severity::Error, &problem.message)).collect();
     all.extend(warnings.iter().map(|warning| shown(Severity::Warning, warning)));
+    let webhooks = loaded.as_ref().ok().into_iter().flat_map(|loaded| &loaded.config.webhooks);
+    all.extend(webhooks.map(|webhook| shown(Severity::Good, &describe(webhook))));
     all.extend(findings.iter().map(|finding| shown(finding.severity, &finding.text)));
     let is_bad = |finding: &ShownFinding| match finding.severity {
         "error" => true,
@@ -194,6 +206,17 @@ mod tests {
         assert!(text.contains("\nwarning: SLOTCAST_PORT (environment) is not a setting"), "{text}");
         assert!(text.ends_with("\nthe configuration is good\n"), "{text}");
         assert!(!text.contains(secret), "{text}");
+    }
+
+    #[test]
+    fn an_endpoint_is_shown_without_what_lets_slotcast_in() {
+        let url = ("SLOTCAST_WEBHOOK_URL", "https://me:geheim@example.org/hooks?key=geheim");
+        let secret = ("SLOTCAST_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let (code, text) = check(&[url, secret, ("SLOTCAST_WEBHOOK_SITES", "1,2")], &[]);
+        let told = "ok: the webhook \"environment\" tells https://example.org/hooks of slot.booked, slot.updated, \
+                    slot.cancelled, of sites 1, 2\n";
+        assert!(code == 0 && text.contains(told), "{text}");
+        assert!(!text.contains("geheim") && !text.contains("MfKQ"), "{text}");
     }
 
     #[test]

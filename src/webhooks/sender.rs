@@ -335,12 +335,9 @@ impl Sender {
         let Ok(Some(text)) = read.map(|places| places.into_iter().next()) else { return };
         let reading = &mut self.buckets[index];
         reading.must_read = true;
-        match text.as_deref().map(BucketPlace::parse) {
-            Some(Some(place)) => {
-                tracing::info!(webhook = self.webhook.name, bucket = bucket.get(), "another node has gone on");
-                reading.replace(place);
-            }
-            Some(None) | None => {}
+        if let Some(Some(place)) = text.as_deref().map(BucketPlace::parse) {
+            tracing::info!(webhook = self.webhook.name, bucket = bucket.get(), "another node has gone on");
+            reading.replace(place);
         }
         reading.stored = text;
         let waiting = &reading.place.waiting;

@@ -68,7 +68,6 @@ scripts! {
     EXPIRE = &[COMMON], "expire";
     PUT_SPACE = &[COMMON], "put_space";
     TRIM_JOURNAL = &[COMMON], "trim_journal";
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the function reads no journal"))]
     MOVE_READER = &[COMMON], "move_reader";
     READ_DAY = &[COMMON], "read_day";
     USER_HOLDS = &[COMMON], "user_holds";
