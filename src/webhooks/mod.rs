@@ -174,7 +174,7 @@ impl Turn {
 
 /// Sends to one endpoint until `stop`.
 async fn send_to(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime, stop: CancellationToken) -> anyhow::Result<()> {
-    Sender::load(tools, webhook, begun).await?.run(stop).await?;
+    Sender::new(tools, webhook, begun)?.run(stop).await?;
     Ok(())
 }
 

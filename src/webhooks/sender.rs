@@ -25,7 +25,7 @@ use crate::store::StoreError;
 const PORTION: usize = 200;
 
 /// How many buckets are read at the same time.
-const READ_AT_ONCE: usize = 8;
+const READ_AT_ONCE: usize = 32;
 
 /// How often the places that have moved are written. What was sent since is sent again when the node dies.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// tail.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// The pause after the store has failed.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the store has failed, for the bucket or the space that it failed for: one server of a Cluster may be away.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long what is under way may take when the node gives the right back.
 const PARTING: Duration = Duration::from_secs(2);
@@ -51,43 +51,33 @@ pub(super) struct Sender {
     buckets: Vec<Reading>,
     queue: Queue,
     running: JoinSet<Done>,
-    /// The store is not read before then.
-    read_not_before: Instant,
+    /// Since when an endpoint that is new hears of acts.
+    begun: StoreTime,
 }
 
 /// A bucket that is read.
 struct Reading {
     bucket: Bucket,
+    /// Whether the place is known; it is read from the store first.
+    is_loaded: bool,
     place: BucketPlace,
     /// What is stored of the place, as this node knows it.
     stored: Option<String>,
     is_dirty: bool,
     /// Whether there may be more to read.
     must_read: bool,
+    /// It is not read before then.
+    not_before: Instant,
     /// Another one when the place was replaced: results of attempts from before count for nothing.
     life: u64,
 }
 
 impl Sender {
-    /// Loads where the endpoint is. An endpoint that is new begins with what was done since `begun`.
-    pub(super) async fn load(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime) -> anyhow::Result<Self> {
-        let reader = format!("webhook:{}", webhook.name);
-        let stored = load(tools.store.as_ref(), &reader, begun).await?;
-        let reading = |(bucket, Stored { place, text }): (Bucket, Stored)| Reading {
-            bucket,
-            place,
-            is_dirty: text.is_none(),
-            stored: text,
-            must_read: true,
-            life: 0,
-        };
-        let buckets: Vec<Reading> = Bucket::all().zip(stored).map(reading).collect();
-        let mut queue = Queue::default();
-        let waiting = buckets.iter().flat_map(|reading| &reading.place.waiting);
-        waiting.for_each(|(space, waiting)| queue.push(*space, waiting.due, waiting.tries));
-        let read_not_before = Instant::now();
-        let running = JoinSet::new();
-        Ok(Self { client: client()?, tools, webhook, reader, buckets, queue, running, read_not_before })
+    /// Of an endpoint. One that is new begins with what was done since `begun`.
+    pub(super) fn new(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime) -> anyhow::Result<Self> {
+        let (client, reader) = (client()?, format!("webhook:{}", webhook.name));
+        let buckets = Bucket::all().map(Reading::new).collect();
+        Ok(Self { tools, webhook, client, reader, buckets, queue: Queue::default(), running: JoinSet::new(), begun })
     }
 
     /// Sends until `stop`; then writes where it is. Fails when an attempt panicked.
@@ -101,7 +91,7 @@ impl Sender {
             let (read_at, due_at) = (self.read_at(), self.due_at());
             tokio::select! {
                 () = stop.cancelled() => {}
-                known = tails.next() => self.hear(known.as_deref().unwrap_or_default()),
+                known = tails.next() => self.hear(known.as_deref()),
                 Some(done) = self.running.join_next() => self.finish(done?),
                 () = sleep_until(read_at) => self.read_some().await,
                 () = sleep_until(due_at) => {}
@@ -125,16 +115,17 @@ impl Sender {
         self.tell_what_waits(false);
     }
 
-    /// Notes which buckets have other tails than what was looked at.
-    fn hear(&mut self, tails: &[u64]) {
-        for (reading, tail) in self.buckets.iter_mut().zip(tails) {
-            reading.must_read |= *tail != reading.place.seen.number;
+    /// Notes which buckets have other tails than what was looked at: all may, where the tails of one could not be asked.
+    fn hear(&mut self, tails: Option<&[u64]>) {
+        for (index, reading) in self.buckets.iter_mut().enumerate() {
+            let tail = tails.and_then(|tails| tails.get(index));
+            reading.must_read |= tail.is_none_or(|tail| *tail != reading.place.seen.number);
         }
     }
 
     /// When to read next; `None` while there is nothing to read.
     fn read_at(&self) -> Option<Instant> {
-        self.buckets.iter().any(Reading::can_read).then_some(self.read_not_before)
+        self.buckets.iter().filter(|reading| reading.can_read()).map(|reading| reading.not_before).min()
     }
 
     /// When the next space is due; `None` while no more messages may be sent.
@@ -144,19 +135,38 @@ impl Sender {
     }
 
     async fn read_some(&mut self) {
-        let due: Vec<usize> =
-            (0..self.buckets.len()).filter(|index| self.buckets[*index].can_read()).take(READ_AT_ONCE).collect();
-        let store = self.tools.store.as_ref();
-        let reads = due.iter().map(|index| {
-            let reading = &self.buckets[*index];
-            read_placed(store, reading.bucket, reading.place.seen, PORTION)
+        let (now, store, reader, begun) = (Instant::now(), self.tools.store.as_ref(), &self.reader, self.begun);
+        let is_due = |reading: &&Reading| reading.can_read() && reading.not_before <= now;
+        let mut due: Vec<&Reading> = self.buckets.iter().filter(is_due).collect();
+        // The one that has waited longest comes first: buckets of a server that is away keep no others waiting.
+        due.sort_by_key(|reading| reading.not_before);
+        let reads = due.into_iter().take(READ_AT_ONCE).map(|reading| async move {
+            let (bucket, seen) = (reading.bucket, reading.place.seen);
+            let read = match reading.is_loaded {
+                true => read_placed(store, bucket, seen, PORTION).await.map(Read::Entries),
+                false => load(store, reader, bucket, begun).await.map(Read::Place),
+            };
+            (bucket, read)
         });
-        for (index, read) in due.iter().zip(join_all(reads).await) {
+        for (bucket, read) in join_all(reads).await {
+            let index = usize::from(bucket.get());
+            let pause = if read.is_ok() { Duration::ZERO } else { STORE_PAUSE };
+            self.buckets[index].not_before = Instant::now() + pause;
             match read {
-                Ok(read) => self.take(*index, read),
+                Ok(Read::Entries(entries)) => self.take(index, entries),
+                Ok(Read::Place(stored)) => self.begin(index, stored),
                 Err(error) => self.note_failure(&error),
             }
         }
+    }
+
+    /// Goes on in a bucket from where the store says that the endpoint is.
+    fn begin(&mut self, index: usize, stored: Stored) {
+        let reading = &mut self.buckets[index];
+        (reading.is_loaded, reading.is_dirty) = (true, stored.text.is_none());
+        (reading.place, reading.stored) = (stored.place, stored.text);
+        let waiting = &reading.place.waiting;
+        waiting.iter().for_each(|(space, waiting)| self.queue.push(*space, waiting.due, waiting.tries));
     }
 
     /// Takes in what was read of a bucket.
@@ -170,6 +180,8 @@ impl Sender {
             reading.go_on_after(read.from);
         }
         reading.is_dirty |= is_moved || !read.entries.is_empty();
+        let unreadable = read.entries.iter().filter(|(_, entry)| entry.is_none()).count() as u64;
+        self.tools.metrics.webhook_lost.with_label_values(&[&self.webhook.name]).inc_by(unreadable);
         // One entry of a portion may be the one after which it was asked for.
         reading.must_read = read.entries.len() + 1 >= PORTION;
         for (place, entry) in read.entries {
@@ -295,10 +307,9 @@ impl Sender {
         self.tools.metrics.webhook_deliveries.with_label_values(&[&self.webhook.name, outcome]).inc();
     }
 
-    /// Reads no more for a moment. The store says itself what is wrong with it.
-    fn note_failure(&mut self, error: &StoreError) {
+    /// The store says itself what is wrong with it.
+    fn note_failure(&self, error: &StoreError) {
         tracing::debug!(webhook = self.webhook.name, %error, "the journal cannot be read");
-        self.read_not_before = Instant::now() + STORE_PAUSE;
     }
 
     fn reading_of(&mut self, space: SpaceKey) -> &mut Reading {
@@ -357,7 +368,28 @@ impl Sender {
     }
 }
 
+/// What was read of a bucket.
+enum Read {
+    /// Entries after its place.
+    Entries(PlacedEntries),
+    /// The place itself.
+    Place(Stored),
+}
+
 impl Reading {
+    fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            is_loaded: false,
+            place: BucketPlace::default(),
+            stored: None,
+            is_dirty: false,
+            must_read: true,
+            not_before: Instant::now(),
+            life: 0,
+        }
+    }
+
     fn can_read(&self) -> bool {
         self.must_read && !self.place.is_full()
     }

@@ -1,4 +1,4 @@
-//! Where an endpoint begins: where the store says that it was, or else with what is done from now on.
+//! Where an endpoint begins in a bucket: where the store says that it was, or else with what is done from now on.
 
 use super::place::BucketPlace;
 use crate::domain::{Bucket, StoreTime};
@@ -17,29 +17,28 @@ pub(super) struct Stored {
     pub(super) text: Option<String>,
 }
 
-/// Loads the places of all buckets, in their order.
-pub(super) async fn load(store: &dyn SlotStore, reader: &str, begun: StoreTime) -> Result<Vec<Stored>, StoreError> {
-    let buckets: Vec<Bucket> = Bucket::all().collect();
-    let texts = store.reader_places(reader, &buckets).await?;
-    let tails = if texts.contains(&None) { store.journal_tails(&buckets).await? } else { vec![0; buckets.len()] };
-    let mut all = Vec::with_capacity(buckets.len());
-    for ((bucket, text), tail) in buckets.into_iter().zip(texts).zip(tails) {
-        let place = match text.as_deref() {
-            Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
-                // From the beginning: it may repeat, and never skip.
-                tracing::error!(reader, bucket = bucket.get(), "the stored place of a webhook cannot be read");
-                BucketPlace::default()
-            }),
-            None => BucketPlace { seen: find_begin(store, bucket, tail, begun).await?, ..BucketPlace::default() },
-        };
-        all.push(Stored { place, text });
-    }
-    Ok(all)
+/// Loads where a reader is in a bucket.
+pub(super) async fn load(
+    store: &dyn SlotStore,
+    reader: &str,
+    bucket: Bucket,
+    begun: StoreTime,
+) -> Result<Stored, StoreError> {
+    let text = store.reader_places(reader, &[bucket]).await?.into_iter().next().flatten();
+    let place = match text.as_deref() {
+        Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
+            // From the beginning: it may repeat, and never skip.
+            tracing::error!(reader, bucket = bucket.get(), "the stored place of a webhook cannot be read");
+            BucketPlace::default()
+        }),
+        None => BucketPlace { seen: find_begin(store, bucket, begun).await?, ..BucketPlace::default() },
+    };
+    Ok(Stored { place, text })
 }
 
 /// The last place of a bucket that is from before an instant.
-async fn find_begin(store: &dyn SlotStore, bucket: Bucket, tail: u64, begun: StoreTime) -> Result<Place, StoreError> {
-    let mut upto = tail;
+async fn find_begin(store: &dyn SlotStore, bucket: Bucket, begun: StoreTime) -> Result<Place, StoreError> {
+    let mut upto = store.journal_tails(&[bucket]).await?.into_iter().next().unwrap_or_default();
     while upto > 0 {
         let from = upto.saturating_sub(PORTION - 1).max(1);
         let read = store.read_journal(bucket, from, PORTION as usize).await?;
