@@ -1,6 +1,6 @@
-//! The days of a space as its task knows them: read when they are first looked at,
-//! and once a minute at most for the store's time, and kept in step by the very events that members are sent. So
-//! a socket that joins a watched space is shown its board without a read of the store, however far away that is.
+//! The days of a space as its task knows them. A day is read when a member first looks at it, and the store's time once
+//! a minute at most. The events that members are sent keep the days in step. So a socket that joins a watched space is
+//! shown its board without a read of the store, however far away the store is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::domain::{
 };
 use crate::store::{DayState, Message};
 
-/// The days that are known, all of them as of the task's position.
+/// The known days, all of them as of the task's position.
 #[derive(Debug)]
 pub(super) struct Boards {
     space: SpaceKey,
     days: HashMap<Day, KnownDay>,
-    /// Snapshots of this position and moment, shared by what waits for them together.
+    /// Snapshots of this position and moment, shared by all that wait for them together.
     fresh: HashMap<Day, Arc<DaySnapshot>>,
 }
 
@@ -69,13 +69,13 @@ impl Boards {
         }
     }
 
-    /// Knows no day any more: what follows is not told by updates.
+    /// Forgets all days, because updates do not tell what changed.
     pub(super) fn forget(&mut self) {
         self.days.clear();
         self.fresh.clear();
     }
 
-    /// The moment has passed: what was shared is made anew, and days that nobody looks at any more are let go.
+    /// Ends the moment: shared snapshots are made anew, and days that nobody looks at any more are forgotten.
     pub(super) fn pass(&mut self, wanted: &Days) {
         self.fresh.clear();
         self.days.retain(|day, _| wanted.has(*day));
@@ -103,7 +103,7 @@ impl Boards {
     }
 }
 
-/// A day's snapshot of what the store has of it, at the position of that.
+/// A day's snapshot of what the store has, at the store's position.
 pub(super) fn show_once(
     space: SpaceKey,
     day: Day,

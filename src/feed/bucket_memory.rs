@@ -1,5 +1,5 @@
-//! What a follower of a bucket remembers, so that it can go on through an epoch's end and past the end of a log: every
-//! message is told once, and the counts of freed slots sum up to what was freed.
+//! What a follower of a bucket remembers, so that it can go on through the end of an epoch and past the end of a log.
+//! Every message is told once, and the counts of freed slots sum up to the slots that were freed.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::domain::Position;
 use crate::store::told::{BucketRead, BucketStart, Told};
 use crate::store::{FreedSlots, Message, MessageKind};
 
-/// Up to where a bucket was told.
+/// The position up to which a bucket was told.
 #[derive(Debug)]
 pub(super) struct BucketMemory {
     told: Told,
-    /// How many slots were ever freed in the bucket, of those that were told; `None` when the store does not count them.
+    /// How many of the bucket's freed slots were ever told; `None` when the store does not count them.
     freed: Option<u64>,
     /// The log that is being read does not begin where the node stood.
     is_torn: bool,
@@ -39,12 +39,12 @@ impl BucketMemory {
         }
     }
 
-    /// The store has gone back, and has given the versions of an epoch from this one on a second time.
+    /// Forgets an epoch's versions from this one on, which the store has given a second time after it had gone back.
     pub(super) fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
         self.told.forget_from(epoch, version);
     }
 
-    /// Tells what was read: what the log has, and then, at its end, how many freed slots it does not have.
+    /// Tells what was read: first the messages that the log has, and at its end how many freed slots it does not have.
     pub(super) fn take(&mut self, read: BucketRead, is_more: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         for message in read.messages {
@@ -99,7 +99,7 @@ mod tests {
         Position { epoch: epoch.into(), version }
     }
 
-    /// A message that frees so many slots.
+    /// A message that frees this many slots.
     fn freeing(at: Position, slots: u64) -> Message {
         let slots: Vec<u64> = (1..=slots).collect();
         let json = format!(r#"{{"spazioId":1,"sedeId":1,"date":"2026-11-23","slots":{slots:?}}}"#);

@@ -20,7 +20,7 @@ const FREED_WINDOW: Duration = Duration::from_secs(1);
 /// How long to wait before a bucket that cannot be followed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Who acts on what the buckets bring.
+/// Acts on what the buckets bring.
 pub trait Audience: Send + Sync + 'static {
     /// A second's worth of freed slots.
     fn tell_freed(&self, freed: FreedSummary);
@@ -28,7 +28,7 @@ pub trait Audience: Send + Sync + 'static {
     /// A message to one user, who may have sockets here.
     fn tell_user(&self, message: UserMessage);
 
-    /// Messages to users of this bucket may have been missed: what was kept for them is to be read.
+    /// Messages to users of this bucket may have been missed: their kept messages are to be read.
     fn tell_user_messages_missed(&self, bucket: Bucket);
 
     /// A message to every socket.
@@ -41,9 +41,9 @@ pub trait Audience: Send + Sync + 'static {
 /// What was freed within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FreedSummary {
-    /// How many slots in all, also those that are known by their number alone.
+    /// How many slots in all, with those that are only counted.
     pub count: u64,
-    /// Of how many nothing tells which they are: this node was cut off for longer than the log of their bucket reaches.
+    /// How many of them nothing names, because this node was cut off for longer than the log of their bucket reaches.
     pub unnamed: u64,
     /// The freed slots in ascending order: one entry for each space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
@@ -72,7 +72,7 @@ async fn follow_bucket(feed: Feed, bucket: Bucket, audience: Arc<dyn Audience>, 
             }
         }
     };
-    // What came between the node's start and here was not heard.
+    // Nothing was heard between the node's start and here.
     audience.tell_user_messages_missed(bucket);
     loop {
         let heard = follower.hear().await;
@@ -106,7 +106,7 @@ fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
         .ok()
 }
 
-/// Merges what comes within a window that begins with the first.
+/// Merges the messages within a window that begins with the first one.
 async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<dyn Audience>) {
     while let Some(first) = freed.recv().await {
         let mut gathered = Gathered::default();
@@ -129,7 +129,7 @@ async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<d
 /// What was freed.
 enum Freed {
     Slots(FreedSlots),
-    /// So many slots that nothing names.
+    /// This many slots, which nothing names.
     Unnamed(u64),
 }
 

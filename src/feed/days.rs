@@ -1,5 +1,5 @@
-//! The days that a space's members look at, and when the next slot of each starts: a slot that has started is shown as
-//! past, though nothing has changed in the store.
+//! The days that a space's members look at, and when the next slot of each day starts. A slot that has started is shown
+//! as past, although nothing has changed in the store.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ struct AskedDay {
 }
 
 impl Days {
-    /// One member more looks at a day.
+    /// Notes that one more member looks at a day.
     pub(super) fn ask_for(&mut self, day: Day, schedule: Option<&Schedule>, now: StoreTime) {
         let asked =
             self.0.entry(day).or_insert_with(|| AskedDay { members: 0, next_start: start_after(schedule, day, now) });
         asked.members += 1;
     }
 
-    /// One member looks at a day no more.
+    /// Notes that one member looks at a day no more.
     pub(super) fn give_up(&mut self, day: Day) {
         let Some(asked) = self.0.get_mut(&day) else { return };
         asked.members = asked.members.saturating_sub(1);
@@ -38,7 +38,7 @@ impl Days {
         self.0.contains_key(&day)
     }
 
-    /// Plans by a schedule that was not known; a start that is due stays due.
+    /// Plans by a schedule that was not known before. A start that is due stays due.
     pub(super) fn learn(&mut self, schedule: Option<&Schedule>, now: StoreTime) {
         for (day, asked) in self.0.iter_mut().filter(|(_, asked)| !asked.is_due(now)) {
             asked.next_start = start_after(schedule, *day, now);

@@ -1,9 +1,9 @@
 //! Follows one topic: turns what a subscription happens to bring into every message once, in order.
 //!
-//! The next version is delivered, an older one dropped, a gap read from the log, portion by portion. A message of another
-//! epoch is only a hint: the store is asked, and what it does not confirm is dropped. When the log cannot fill the gap, the
-//! follower says [`Step::Restarted`] and goes on from the head. In a bucket it first says what the log still has, through
-//! all epochs, and how many slots were freed that it does not have.
+//! The follower delivers the next version, drops an older one, and reads a gap from the log, portion by portion. A
+//! message of another epoch is only a hint: the follower asks the store, and drops what the store does not confirm.
+//! When the log cannot fill the gap, the follower says [`Step::Restarted`] and goes on from the head. In a bucket it
+//! first tells what the log still has, through all epochs, and then how many freed slots the log does not have.
 //!
 //! A head that goes back under the same epoch is proof that the store was replaced by a copy from before. The follower
 //! then ends the epoch, so that no version of it names two contents.
@@ -24,13 +24,15 @@ use crate::store::hub::Watch;
 use crate::store::told::BucketRead;
 use crate::store::{LogRead, Message, Signal, StoreError, Topic, is_portion};
 
-/// How many times a head may be beyond a subscription that stays silent: one may just have overtaken its message.
+/// How many times a head may be ahead of a subscription that stays silent. Once may be chance: the head overtook its
+/// message.
 const UNHEARD_HEADS: u32 = 2;
 
-/// How long the store's word about the head is good for: it is asked every few seconds, and one that was missed is no harm.
+/// How long the store's word about the head counts. The store is asked every few seconds, so one missed answer does no
+/// harm.
 const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 
-/// How many missed messages are one turn's: who joins meanwhile has the next one.
+/// How many missed messages are delivered in one turn. Sockets that join meanwhile have the next turn.
 const TURN: usize = 16;
 
 /// How many of the last messages are remembered, so that a repeated one is recognized by its content.
@@ -43,9 +45,9 @@ pub enum Step {
     Deliver(Message),
     /// The next message that has to be told; the log had it.
     Missed(Message),
-    /// In a bucket: so many slots were freed, and nothing tells which.
+    /// In a bucket: this many slots were freed, and nothing tells which.
     FreedUnnamed(u64),
-    /// Continuity is lost: what is known is void, messages go on after the follower's position.
+    /// Continuity is lost: what members know is void. Messages go on after the follower's position.
     Restarted,
 }
 
@@ -82,9 +84,9 @@ pub struct Follower {
     asked: Instant,
     /// How many times a head was beyond what the subscription had brought, which was silent since.
     unheard_heads: u32,
-    /// The last version that the subscription brought or can no longer bring. It brings no version twice.
+    /// The last version that the subscription brought, or can no longer bring. A subscription brings no version twice.
     heard_to: u64,
-    /// A version that was heard although it was heard before, while it is looked into.
+    /// A version that was heard twice, while the follower finds out why.
     suspected: Option<u64>,
     /// What the last messages of this epoch were, the newest last.
     recognised: VecDeque<Known>,
@@ -135,7 +137,7 @@ impl Follower {
     /// The next thing to look at. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
         if self.has_more || !self.ready.is_empty() {
-            // What the subscription brings meanwhile waits, and is known by then.
+            // The subscription's messages wait meanwhile. The log has them too, so they will be old by then.
             return Heard::More;
         }
         tokio::select! {
@@ -159,7 +161,7 @@ impl Follower {
 
     async fn take_head(&mut self, head: &Head) -> Vec<Step> {
         if head.at.epoch == self.at.epoch && head.at.version < self.at.version {
-            // It may have been asked before the last message came: a read from here tells.
+            // The head may have been read before the last message came. A read from this position tells.
             return self.catch_up("back").await;
         }
         if !self.is_beyond(&head.at) {
@@ -178,7 +180,7 @@ impl Follower {
     async fn take_message(&mut self, message: Message) -> Vec<Step> {
         self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.name()]).inc();
         if !message.kind.is_kept() {
-            // It bears the topic's head: what it shows is not to be shown before what it follows.
+            // The message bears the topic's head. It must not be delivered before the events up to that head.
             let mut steps = if self.is_beyond(&message.at) { self.catch_up("gap").await } else { Vec::new() };
             steps.push(Step::Deliver(message));
             return steps;
@@ -200,8 +202,8 @@ impl Follower {
         vec![Step::Deliver(message)]
     }
 
-    /// A version that was delivered already. That is what the log had before the subscription brought it; or the store has
-    /// gone back, and gives its versions a second time.
+    /// Takes a version that was delivered already. Either the log had it before the subscription brought it, or the
+    /// store has gone back and gives its versions a second time.
     async fn take_old(&mut self, message: &Message) -> Vec<Step> {
         let known = self.recognised.iter().rev().find(|known| known.version == message.at.version);
         let is_another = known.is_some_and(|known| !known.is(message));
@@ -215,8 +217,8 @@ impl Follower {
         steps
     }
 
-    /// Delivers from the log towards `target`, a position that the store has just shown: a portion of it. `true` when there
-    /// is no more to deliver before it.
+    /// Delivers a portion of the log towards `target`, a position that the store has just shown. `true` when nothing is
+    /// left to deliver before `target`.
     pub async fn bring_towards(&mut self, target: &Position) -> Result<(Vec<Step>, bool), StoreError> {
         if *target == self.at {
             self.asked = Instant::now();
@@ -283,7 +285,7 @@ impl Follower {
         steps
     }
 
-    /// Makes ready what was read; or says that it was in vain.
+    /// Makes the read messages ready, or restarts where the log no longer has them.
     async fn take_log(&mut self, read: LogRead) -> Vec<Step> {
         match read {
             LogRead::Messages(messages) => {
@@ -300,7 +302,7 @@ impl Follower {
         }
     }
 
-    /// The next turn of what is ready, up to `target`.
+    /// Delivers one turn of the ready messages, up to `target`.
     fn deliver_ready(&mut self, target: Option<&Position>) -> Vec<Step> {
         let mut steps = Vec::new();
         let is_wanted = |message: &Message| {
@@ -317,7 +319,7 @@ impl Follower {
         steps
     }
 
-    /// The store is not the one that was followed: a copy of it from before has taken its place.
+    /// Ends the epoch, because an older copy has taken the store's place.
     async fn end_epoch(&mut self) -> Vec<Step> {
         tracing::warn!(topic = ?self.topic, at = self.at.version, "the store has gone back: its epoch ends");
         let store = self.shared.app.store.clone();
@@ -346,7 +348,7 @@ impl Follower {
 
     fn move_to(&mut self, at: Position) {
         if at.epoch != self.at.epoch {
-            // What the subscription still brings of the new epoch may be anything up to here.
+            // The subscription may still bring any version of the new epoch up to here.
             self.heard_to = 0;
             self.recognised.clear();
         }
@@ -383,7 +385,7 @@ impl Follower {
         head.epoch != self.at.epoch || head.version > self.at.version
     }
 
-    /// What the store has shown is all that there is once all of it is delivered.
+    /// Confirms the position once everything that the store has shown is delivered.
     fn note_rest(&mut self) {
         if self.has_more || !self.ready.is_empty() {
             self.set_behind(true);
@@ -418,7 +420,7 @@ impl Drop for Follower {
     }
 }
 
-/// What a message was.
+/// A delivered message, as far as it is needed to recognize it.
 struct Known {
     version: u64,
     content: u64,

@@ -1,5 +1,5 @@
-//! Compares the heads of all followed topics with the store, so that a lost last message is found too, and tells the
-//! node's health from how that goes.
+//! Compares the heads of all followed topics with the store, so that a lost last message is found too. The node's
+//! health follows from the answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,17 +14,17 @@ use super::Feed;
 use crate::domain::{Bucket, Position};
 use crate::store::{StoreError, Topic};
 
-/// How often the store is asked whether it is there.
+/// How often the store is asked whether it answers.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// Every how many pings the heads are compared.
+/// After how many pings the heads are compared.
 const COMPARE_EVERY: u32 = 4;
 
-/// How long the store may take to answer before it counts as unreachable: one that hangs is no better than one that
+/// How long the store may take to answer before it counts as unreachable. A store that hangs is no better than one that
 /// fails.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// How many heads one question asks for.
+/// How many heads are read by one call.
 const BATCH: usize = 256;
 
 /// The topics that this node follows, with the way to tell each follower its head.
@@ -41,7 +41,7 @@ pub struct Followed {
 pub struct Head {
     /// The last message.
     pub at: Position,
-    /// When the store was asked: what a follower had by then, it has.
+    /// When the store was asked. A follower that is at this head had everything by then.
     pub asked: Instant,
 }
 
@@ -61,7 +61,7 @@ impl Followed {
         (id, receiver)
     }
 
-    /// Takes a follower out, unless a newer one of the same topic has its place.
+    /// Takes a follower out, unless a newer follower of the same topic has its place.
     pub(super) fn remove(&self, topic: Topic, id: u64) {
         let mut topics = self.lock();
         if topics.get(&topic).is_some_and(|entry| entry.id == id) {
@@ -106,7 +106,7 @@ impl Feed {
             let behind = self.shared().followed.behind.load(Ordering::Relaxed) > 0;
             if behind || round % COMPARE_EVERY == 0 {
                 let compared = self.compare_all().await;
-                // Of a store that is away altogether the ping has told.
+                // Where the whole store is away, the ping has told it.
                 if let (true, Err(error)) = (reachable, compared) {
                     tracing::warn!(%error, "cannot compare heads with the store");
                 }
@@ -124,7 +124,7 @@ impl Feed {
         let app = &self.shared().app;
         let answer = in_time(app.store.ping()).await;
         match &answer {
-            // Slot starts and deadlines are planned by what the store last said: it is never long ago.
+            // Slot starts and deadlines are planned by the time that the store last told. This keeps it recent.
             Ok(now) => app.clock.learn(*now),
             Err(error) => tracing::warn!(%error, "the store does not answer"),
         }
@@ -132,8 +132,8 @@ impl Feed {
         answer.is_ok()
     }
 
-    /// Tells each follower its head, bucket by bucket: of a Cluster, one server may fail where others do not, and be that of
-    /// the ping. The first failure, when all were asked.
+    /// Tells each follower its head, bucket by bucket, because one server of a Cluster may fail while the others, and
+    /// the one that is pinged, work. Answers the first failure once all were asked.
     async fn compare_all(&self) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
         for topic in self.shared().followed.topics() {

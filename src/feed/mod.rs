@@ -1,11 +1,11 @@
-//! How what the store announces reaches this node's sockets: in order, once, without a silent gap.
+//! Brings what the store announces to this node's sockets: in order, once, without a silent gap.
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
-//! - [`space`]: one task a watched space: its members, their snapshots and replays, and every event to them; `days`:
-//!   which days they look at; `boards`: what is known of these; `own`: what only the user
-//!   who has a slot is told; `payload`: what the feed says itself.
-//! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands;
-//!   `bucket_memory`: what lets a node go on with one through epochs and past the end of a log.
+//! - [`space`]: one task a watched space. It has the members, their snapshots and replays, and every event to them.
+//!   `days` has the days that they look at, `boards` what is known of these days, `own` what only the user who has a
+//!   slot is told, and `payload` what the feed itself says.
+//! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
+//!   `bucket_memory` lets a node follow a bucket through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
 //!
 //! **Invariant:** an event reaches a socket only through the task of its space, after everything older. No handler
@@ -44,21 +44,21 @@ pub trait Member: Send + Sync {
     /// Its name within this node.
     fn id(&self) -> MemberId;
 
-    /// Whose it is, and so which slots are its own; nobody's unless it says so.
+    /// The user, whose slots are the member's own. `None` for a member without a user.
     fn user(&self) -> Option<&UserId> {
         None
     }
 
-    /// Queues an event for it; the feed counts it. A member that cannot keep up is closed by the implementation: it never
-    /// misses one event and gets a later one.
+    /// Queues an event for it; the feed counts the event. The implementation closes a member that cannot keep up: no
+    /// member misses one event and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
 
-    /// Whether it has room for so many missed events at once, of so many bytes in all; counted as sent when it has. If
-    /// not, it gets a snapshot.
+    /// Whether it has room for this many missed events at once, of this many bytes in all. If so, they count as sent.
+    /// If not, it gets a snapshot.
     fn admits_replay(&self, events: usize, bytes: usize) -> bool;
 
-    /// Whether one more missed event, of so many bytes, finds room beside what waits for it already. If not, it gets a
-    /// snapshot.
+    /// Whether one more missed event, of this many bytes, finds room beside the events that wait already. If not, it
+    /// gets a snapshot.
     fn has_room(&self, bytes: usize) -> bool;
 
     /// Closes it, because events to it may be lost from here on: its client comes back and starts anew.
@@ -68,7 +68,8 @@ pub trait Member: Send + Sync {
 /// What a socket asks of a space that it joins or is in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interest {
-    /// The day whose snapshots it wants from now on; `None` leaves that as it was, at first today.
+    /// The day whose snapshots it wants from now on. `None` keeps the day that it last asked for, or today where it
+    /// asked for none.
     pub day: Option<Day>,
     /// Where it stands, if it wants what it missed.
     pub since: Option<Position>,
@@ -79,7 +80,7 @@ pub struct Interest {
 pub struct Joined {
     /// Where the space stands: the next event has the next version.
     pub at: Position,
-    /// Whether what it missed follows, rather than a snapshot or nothing.
+    /// Whether the missed events follow, rather than a snapshot or nothing.
     pub recovered: bool,
 }
 
@@ -140,7 +141,7 @@ impl Feed {
     /// Adds a socket to a space. It is told `joined_space`, then what it missed or a snapshot as `interest` says, then
     /// every event from then on.
     pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
-        // The socket would hear of changes late, when the heads are compared.
+        // Without a subscription the socket would hear of changes late, when the heads are compared.
         if !self.0.app.health.can_subscribe() {
             return Err(Refusal::because(Code::Unavailable, "the store lets nobody subscribe"));
         }
@@ -157,7 +158,7 @@ impl Feed {
         let (answer, left) = oneshot::channel();
         let sender = self.lock().get(&space).cloned();
         if sender.is_some_and(|sender| sender.send(Command::Leave { member, answer }).is_ok()) {
-            // The task's end answers too: a space without a task has no members.
+            // The end of the task is an answer too, since a space without a task has no members.
             let _ = left.await;
         }
     }
@@ -188,7 +189,7 @@ impl Feed {
             None => command,
         };
         let (sender, commands) = mpsc::unbounded_channel();
-        // The receiver is alive here: the command is taken.
+        // The receiver is alive here, so the command arrives.
         let _ = sender.send(command);
         spaces.insert(space, sender);
         self.0.app.acknowledged.follow(space);

@@ -1,4 +1,4 @@
-//! What only the user who has a slot is told: an update or a snapshot is made once for everybody, and once more for the
+//! What only the user who has a slot is told. An update or a snapshot is made once for everybody, and once more for the
 //! sockets of each user who has one of its slots.
 //!
 //! **Invariant:** nobody else's payload differs by a byte from what it would be if nobody had the slot.
@@ -15,7 +15,7 @@ use crate::domain::own::{OwnMembers, insert_own};
 use crate::domain::{OwnTerms, Owned, Refusal, SlotNumber, UserId};
 use crate::store::{DayState, Message};
 
-/// How many bytes of payload an update is for a member, at most.
+/// The most bytes of payload that an update has for a member.
 pub(super) fn bytes_to(message: &Message, member: &dyn Member) -> usize {
     let own = owner_for(message, member).map_or(0, OwnMembers::most_bytes);
     message.payload.get().len() + own
@@ -30,7 +30,7 @@ fn owner_for<'a>(message: &'a Message, member: &dyn Member) -> Option<&'a Owned>
 pub(super) struct OwnUpdate<'a> {
     message: &'a Message,
     terms: OwnTerms,
-    /// The owner's payload, once the first socket of the owner needs it.
+    /// The owner's payload, made when the first socket of the owner needs it.
     own: Option<Box<RawValue>>,
 }
 
@@ -52,12 +52,12 @@ impl<'a> OwnUpdate<'a> {
     }
 }
 
-/// Who has the slots of a day, as far as nodes are told.
+/// The owners of a day's slots, as far as nodes are told.
 #[derive(Debug, Default)]
 pub(super) struct Owners(BTreeMap<SlotNumber, Arc<Owned>>);
 
 impl Owners {
-    /// Those of a day as the store has it.
+    /// The owners on a day as the store has it.
     pub(super) fn of(state: &DayState) -> Self {
         let owned = state.records.iter().filter_map(|(number, record)| {
             let owned = Owned::of(&record.state, record.start)?;
@@ -66,7 +66,7 @@ impl Owners {
         Self(owned.collect())
     }
 
-    /// What an update told of a slot.
+    /// Takes in what an update told of a slot's owner.
     pub(super) fn set(&mut self, slot: SlotNumber, owned: Option<Arc<Owned>>) {
         match owned {
             Some(owned) => self.0.insert(slot, owned),

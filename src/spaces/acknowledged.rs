@@ -1,12 +1,14 @@
-//! Up to where this node has answered for the spaces that it follows. An act's answer and its announcement come by
-//! different ways, and the answer may be first: a client that has the answer must not be shown a board from before it.
+//! Up to which position this node has answered for each space that it follows. An act's answer and its announcement
+//! come by different ways, and the answer may come first. A client that has the answer must not be shown a board from
+//! before it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::{Position, SpaceKey};
 
-/// The last position that was answered in each followed space, under each epoch: two epochs do not tell which is the later.
+/// The last position that was answered in each followed space, one for each epoch, since nothing tells which of two
+/// epochs is the later.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// Held for a map access only, never across an await.
@@ -19,12 +21,12 @@ impl Acknowledged {
         self.lock().insert(space, Vec::new());
     }
 
-    /// Notes none any more.
+    /// Notes no more positions of the space.
     pub fn unfollow(&self, space: SpaceKey) {
         self.lock().remove(&space);
     }
 
-    /// Something of the space is about to be answered with this position.
+    /// Notes that a caller is about to be answered with this position of the space.
     pub fn note(&self, space: SpaceKey, at: &Position) {
         let mut positions = self.lock();
         let Some(noted) = positions.get_mut(&space) else { return };
@@ -34,12 +36,12 @@ impl Acknowledged {
         }
     }
 
-    /// What was answered last, unless it is known to be reached.
+    /// The positions that were answered last, without those that are known to be reached.
     pub fn last(&self, space: SpaceKey) -> Vec<Position> {
         self.lock().get(&space).cloned().unwrap_or_default()
     }
 
-    /// The store was read after [`last`](Self::last) gave `noted`: a client that has this read has all of it.
+    /// Notes that the store was read after [`last`](Self::last) gave `noted`, so that this read includes all of it.
     pub fn reach(&self, space: SpaceKey, noted: &[Position]) {
         if let Some(positions) = self.lock().get_mut(&space) {
             positions.retain(|position| !noted.contains(position));

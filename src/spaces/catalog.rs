@@ -22,7 +22,7 @@ pub struct Catalog {
     config: CatalogConfig,
     /// What spaces without a registration have.
     default: Arc<Schedule>,
-    /// The boards that callers without a token are reading.
+    /// The boards that are being read for callers without a token.
     pub(crate) shared: SharedBoards,
     /// Held for a map access only, never across an await.
     known: Mutex<HashMap<SpaceKey, Known>>,
@@ -30,7 +30,7 @@ pub struct Catalog {
     clock: Arc<StoreClock>,
 }
 
-/// A space that can be acted on.
+/// A space, ready for an act.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// The version at which the schedule last changed, if it did; acts carry it.
@@ -84,13 +84,13 @@ impl Catalog {
         Ok(Resolved { revision, schedule, registered: known.registered, fresh })
     }
 
-    /// The same as the store has it now.
+    /// The space's schedule as the store has it now.
     pub async fn resolve_anew(&self, space: SpaceKey) -> Result<Resolved, Refusal> {
         self.forget(space);
         self.resolve(space).await
     }
 
-    /// Forgets a space unless it was read where it stands.
+    /// Forgets a space, unless it was read at its present position.
     pub fn forget_unless_at(&self, space: SpaceKey, at: &Position) {
         let mut all = self.lock();
         if all.get(&space).is_some_and(|known| known.at != *at) {
@@ -109,7 +109,7 @@ impl Catalog {
         if board.schedule.is_some() { Ok(board) } else { Err(Code::SpaceNotFound.into()) }
     }
 
-    /// A day of any space. One that does not exist has no schedule, and so a snapshot without slots; its versions
+    /// A day of any space. A space that does not exist has no schedule, and so its snapshot has no slots. Its versions
     /// count all the same.
     pub async fn read_board_or_none(&self, space: SpaceKey, day: Day) -> Result<Board, Refusal> {
         for _ in 0..ATTEMPTS {
@@ -133,7 +133,7 @@ impl Catalog {
         match Schedule::new(spec.clone()) {
             Ok(schedule) => Some(Arc::new(schedule)),
             Err(reason) => {
-                // Only schedules that hold together are ever written, so another program wrote this one: no slots are
+                // Only schedules that hold together are ever written, so another program wrote this one. No slots are
                 // better than wrong slots.
                 tracing::error!(space.id = %space, reason, "the stored schedule does not hold together");
                 None
@@ -172,7 +172,7 @@ impl Catalog {
 
     fn remember(&self, space: SpaceKey, known: Known) {
         let mut all = self.lock();
-        // Any other space makes room; it costs that space one read.
+        // Any other space makes room, at the cost of one read of that space.
         if all.len() >= CAPACITY
             && let Some(other) = all.keys().next().copied()
         {

@@ -1,8 +1,8 @@
-//! Boards that several callers ask for at the same time: one read of the store is for all of them.
+//! Boards that several callers ask for at the same time. One read of the store serves all of them.
 //!
-//! A caller shares only a read that began after the caller asked. So nobody is shown anything older than with a read of
-//! one's own, whatever was answered meanwhile and by whichever node; a board that a crowd asks for is read as often as the
-//! store can read it one time after the other.
+//! A caller shares only a read that began after the caller asked. So no caller is shown anything older than by a read
+//! of its own, whatever any node has answered meanwhile. A board that a crowd asks for is read without pause, one read
+//! after the other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +25,12 @@ pub struct SharedBoards {
 struct Reads {
     /// How many have begun.
     begun: AtomicU64,
-    /// The last one that was done, with its number. Held while the next one is done.
+    /// The last finished read, with its number. Held while the next read runs.
     last: tokio::sync::Mutex<Option<(u64, Result<Board, Refusal>)>>,
 }
 
 impl SharedBoards {
-    /// The board as the store has it after this was called.
+    /// The board as the store has it after this call began.
     pub async fn read(&self, catalog: &Catalog, space: SpaceKey, day: Day) -> Result<Board, Refusal> {
         let key = (space, day);
         let reads = self.lock().entry(key).or_default().clone();
@@ -53,7 +53,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut all = self.boards.lock();
-        // This one's and the map's: nobody else waits.
+        // This caller and the map hold one each, so nobody else waits.
         if Arc::strong_count(&self.reads) == 2 {
             all.remove(&self.key);
         }
@@ -105,7 +105,7 @@ mod tests {
         while count.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        // The read of the first caller has begun already: it need not show what happens now.
+        // The first caller's read has already begun, so it need not show what happens now.
         let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
         tokio::task::yield_now().await;
         gate.add_permits(1_000);

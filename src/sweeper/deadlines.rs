@@ -8,17 +8,17 @@ use crate::domain::{Bucket, StoreTime};
 #[derive(Clone, Debug)]
 pub struct Deadlines(mpsc::UnboundedSender<(Bucket, StoreTime)>);
 
-/// What [`Deadlines`] tell, for [`super::timer::run`].
+/// The other end of [`Deadlines`], for [`super::timer::run`].
 pub type Told = mpsc::UnboundedReceiver<(Bucket, StoreTime)>;
 
 impl Deadlines {
-    /// The two ends. Without a sweeper at the other one, nothing is kept.
+    /// Makes the two ends. Nothing is kept once the sweeper's end is dropped.
     pub fn new() -> (Self, Told) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Notes that a hold of the bucket ends then.
+    /// Notes when a hold of the bucket ends.
     pub fn note(&self, bucket: Bucket, end: StoreTime) {
         // Without a sweeper there is nobody to wake.
         let _ = self.0.send((bucket, end));

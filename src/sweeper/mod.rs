@@ -1,8 +1,8 @@
 //! Frees the holds that have ended. [`sweep_all`] does it once; the node's own [`timer`], the command, the call and the
 //! scheduled function only decide when.
 //!
-//! A hold that has ended is free at that instant whether it is swept or not: sweeping announces it. Any number of
-//! sweepers may run at once; each hold is freed once.
+//! A slot is free at the instant at which its hold ends, swept or not: sweeping announces it. Any number of sweepers
+//! may run at once, and each hold is freed once.
 
 #[cfg(feature = "server")]
 pub mod deadlines;
@@ -25,7 +25,8 @@ const BATCH: usize = 500;
 /// How many buckets one walk sweeps at the same time.
 const CONCURRENT: usize = 8;
 
-/// How many buckets one walk trims the journal of, at random: entries are kept by the day, and walks are many.
+/// In how many buckets one walk trims the journal, chosen at random. Entries are kept by the day, and a day has many
+/// walks.
 const TRIMMED: usize = 4;
 
 /// What a sweep did.
@@ -50,7 +51,7 @@ struct Swept {
     spaces: HashSet<SpaceKey>,
     oldest_late_ms: u64,
     next_end_in_ms: Option<u64>,
-    /// Whether the time was up before all that had ended was freed.
+    /// Whether the time was up before all ended holds were freed.
     is_cut: bool,
 }
 
@@ -63,13 +64,14 @@ impl Swept {
     }
 }
 
-/// Frees all that has ended, in every bucket, or as much as can be freed until `deadline`: the batches that have begun
-/// then are finished, no other is started, and what is left to the next sweep is logged. The report counts what was done.
+/// Frees all ended holds in every bucket, or as many as can be freed until `deadline`. At the deadline, batches that
+/// have begun are finished and none is started. The log tells what is left to the next sweep, and the report counts
+/// what was done.
 ///
 /// # Errors
 ///
-/// The first failure of the store, after everything has been freed that could be: one server of a Cluster may fail while the
-/// others work. Freed holds stay freed, and were announced.
+/// The first failure of the store, once everything has been freed that could be: one server of a Cluster may fail while
+/// the others work. Freed holds stay freed, and were announced.
 pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) -> Result<SweepReport, StoreError> {
     let started = Instant::now();
     let mut report = SweepReport::default();
@@ -91,9 +93,9 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
     Ok(report)
 }
 
-/// Sweeps every bucket, a few at a time, and tells the first failure when the others are done; where none answers, not all
-/// are tried. Begins with a random one, so that sweeps which have too little time do not leave the same buckets behind each
-/// time.
+/// Sweeps every bucket, a few at a time, and answers the first failure when the other buckets are done. Where no bucket
+/// answers, not all are tried. A sweep begins with a random bucket, so that sweeps with too little time do not leave
+/// out the same buckets each time.
 async fn for_each_bucket(
     store: &Arc<dyn SlotStore>,
     deadline: Option<Instant>,
@@ -124,7 +126,7 @@ async fn for_each_bucket(
     }
 }
 
-/// Removes what is too old from the journal of a few buckets. That it failed is no failure of the sweep.
+/// Removes entries that are too old from the journal of a few buckets. The sweep does not fail where this fails.
 async fn trim_some_journals(store: &dyn SlotStore) {
     let mut buckets: Vec<Bucket> = Bucket::all().collect();
     fastrand::shuffle(&mut buckets);
@@ -136,7 +138,7 @@ async fn trim_some_journals(store: &dyn SlotStore) {
     }
 }
 
-/// Frees what has ended in one bucket, batch by batch, as long as there is time.
+/// Frees the ended holds of one bucket, batch by batch, as long as there is time.
 async fn sweep_bucket(store: &dyn SlotStore, bucket: Bucket, deadline: Option<Instant>) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
     loop {

@@ -25,14 +25,14 @@ const EARLY: u32 = 20;
 pub struct Tools {
     /// The store with the holds.
     pub store: Arc<dyn SlotStore>,
-    /// Tells about the store's time.
+    /// Tells the store's time.
     pub clock: Arc<StoreClock>,
-    /// Count what is freed.
+    /// Count the holds that are freed.
     pub metrics: Metrics,
 }
 
-/// The node's own sweeper: sweeps a bucket when a hold of it ends, and all buckets, one node at a time, so that a walk
-/// begins at most `interval` after the last one did. Never returns.
+/// Runs the node's own sweeper. It sweeps a bucket when a hold of that bucket ends. It also walks all buckets, one node
+/// at a time, so that a walk begins at most `interval` after the beginning of the last one. Never returns.
 pub async fn run(tools: Tools, mut told: Told, interval: Duration, node_id: String) {
     let turn = interval - interval / EARLY;
     let walk_at = Some(Instant::now());
@@ -55,7 +55,7 @@ struct Timer {
     turn: Duration,
     agenda: Agenda,
     running: JoinSet<Done>,
-    /// When to ask for the turn; `None` while asking, or walking.
+    /// When to ask for the turn; `None` while this node asks, or walks.
     walk_at: Option<Instant>,
 }
 
@@ -77,7 +77,7 @@ impl Timer {
         }
     }
 
-    /// Sweeps all buckets, unless another node has the turn: then it asks again when that ends.
+    /// Sweeps all buckets. Where another node has the turn, this node asks again when that turn ends.
     fn walk(&mut self) {
         self.walk_at = None;
         let (store, node_id, turn) = (self.tools.store.clone(), self.node_id.clone(), self.turn);
@@ -85,11 +85,12 @@ impl Timer {
             let asked = Instant::now();
             let granted = store.take_sweep_lease(&node_id, turn).await;
             if let Ok(Some(left)) = granted {
-                // A millisecond is as exact as the store tells it.
+                // The store tells the time to the millisecond.
                 let next = Instant::now() + left + Duration::from_millis(1);
                 return Done::Walk { swept: Vec::new(), error: None, next };
             }
-            // Also where nobody can have the turn: two that walk at once free nothing twice.
+            // The node walks also where the store gives nobody the turn: two nodes that walk at once free nothing
+            // twice.
             let mut swept = Vec::new();
             let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
             trim_some_journals(store.as_ref()).await;
@@ -136,7 +137,7 @@ pub fn record(metrics: &Metrics, freed: u64, oldest_late_ms: u64, trigger: &str)
     }
 }
 
-/// When to sweep which bucket: each at most once, the earliest wish counts.
+/// When to sweep which bucket. Each bucket has one time, the earliest that was asked for.
 #[derive(Debug, Default)]
 struct Agenda {
     by_time: BTreeSet<(Instant, Bucket)>,

@@ -1,4 +1,5 @@
-//! What a space's task does together, and what it must have reached before it shows anything to those who asked.
+//! What a space's task does together, and the positions that it must reach before it shows anything to the members that
+//! asked.
 
 use std::collections::HashMap;
 
@@ -7,16 +8,16 @@ use crate::domain::{Day, Position, SpaceKey, StoreTime};
 use crate::feed::Shared;
 use crate::feed::follower::Follower;
 
-/// What is done together: commands, or snapshots that are due. All of it was asked for before the batch began.
+/// Commands, or due snapshots, that are done together. All of them were asked for before the batch began.
 pub(super) struct Batch {
     pub(super) begun: StoreTime,
-    /// Up to where the node had answered then.
+    /// The positions up to which the node had answered when the batch began.
     acknowledged: Vec<Position>,
-    /// Whether the head was read, and reached, since then.
+    /// Whether the head was read, and reached, since the batch began.
     pub(super) is_at_head: bool,
-    /// The head that was read in it, and that everybody else has not reached.
+    /// The head that was read in this batch, while the other members have not reached it.
     pub(super) head: Option<Position>,
-    /// Snapshots that were read in it, of what everybody else has not reached.
+    /// Snapshots that were read in this batch, of positions that the other members have not reached.
     pub(super) ahead: HashMap<Day, Shown>,
 }
 
@@ -43,9 +44,9 @@ impl Batch {
         }
     }
 
-    /// Whether the follower's position may pass for the head: the store has confirmed it lately, and nothing that this
-    /// node had answered before the batch began is missing in it. Something newer may be on its way; whoever is told the
-    /// position gets that next.
+    /// Whether the follower's position may pass for the head. The store must have confirmed it lately, and it must
+    /// include everything that this node had answered before the batch began. A newer event may be on its way: a socket
+    /// that is told the position gets that event next.
     pub(super) fn is_confirmed(&self, shared: &Shared, follower: &Follower) -> bool {
         let health = &shared.app.health;
         let at = follower.at();
@@ -57,7 +58,7 @@ impl Batch {
             && self.acknowledged.iter().all(is_reached)
     }
 
-    /// The store was read in this batch, and everybody is brought there.
+    /// Notes that the store was read in this batch, and that all members have reached what it showed.
     pub(super) fn reach(&mut self, shared: &Shared, space: SpaceKey) {
         let reached = std::mem::take(&mut self.acknowledged);
         if !reached.is_empty() {

@@ -27,8 +27,8 @@ enum Prepared {
 impl SpaceTask {
     /// Does a command and those that already wait behind it: a crowd that joins shares its reads.
     ///
-    /// What comes meanwhile is left for the next time: its sender may know of a newer version than a read that was
-    /// made before it came. And events get their turn, however many join.
+    /// A command that comes meanwhile is left for the next batch, because its sender may know of a newer version than
+    /// this batch has read. Between batches events get their turn, however many sockets join.
     pub(super) async fn obey_all(&mut self, first: Command, commands: &mut mpsc::UnboundedReceiver<Command>) {
         let mut waiting = vec![first];
         while waiting.len() < COMMANDS_AT_ONCE
@@ -88,22 +88,24 @@ impl SpaceTask {
         }
         let (day_before, was_behind) = before.map_or((None, false), |watcher| (watcher.day, watcher.is_behind));
         let day = day.or(day_before);
-        // Asked for before it is given up, so that a start of a slot that is due stays due.
+        // The new day is asked for before the old one is given up, so that a due start of a slot stays due.
         if let Some(day) = day {
-            // As of the beginning: a slot that has started since may not be past yet in what was shown.
+            // The time is that of the batch's beginning: a slot that has started since may not be past yet in the
+            // snapshot.
             self.days.ask_for(day, self.schedule.as_deref(), self.batch.begun);
         }
         if let Some(before) = day_before {
             self.days.give_up(before);
         }
-        // One that waits for a snapshot and joins again without asking for anything still waits for it.
+        // A member that waits for a snapshot, and joins again without asking for anything, still waits for it.
         let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
         let ahead = self.ahead_at(at);
         self.watchers.insert(id, Watcher { member, day, is_behind, ahead });
         self.send_prepared(id, prepared);
     }
 
-    /// Reads what a socket is to be sent, and where that brings it: where everybody else stands, or ahead of that.
+    /// Reads what a socket is to be sent, and answers the position that this brings it to: the other members' position,
+    /// or one ahead of it.
     async fn prepare(
         &mut self,
         member: &Arc<dyn Member>,
@@ -120,7 +122,8 @@ impl SpaceTask {
             && member.admits_replay(replay.len(), bytes_of(&replay, member))
         {
             if interest.day.is_some() {
-                // What came with the replay may have made it forgotten, and the day's slot starts follow from it.
+                // An event of the replay may have made the task forget the schedule, which the starts of the day's
+                // slots follow from.
                 self.learn_schedule().await?;
             }
             return Ok((Prepared::Replay(replay), at));
@@ -139,7 +142,8 @@ impl SpaceTask {
         Ok((Prepared::Snapshot(shown.snapshot), shown.at))
     }
 
-    /// The missed updates and where they lead, or `None` when they are not all in the log, or not all that was missed is an update.
+    /// The missed updates, and the position that they lead to. `None` when the log does not have all of them, or when
+    /// something other than an update was missed.
     async fn read_replay(
         &mut self,
         member: &Arc<dyn Member>,
@@ -161,7 +165,7 @@ impl SpaceTask {
                     }
                 }
                 LogRead::Gone(head) => {
-                    // The store may have lost writes: what the task knows is not to be shown for what there is.
+                    // The store may have lost writes, so what the task knows must not be shown as the present state.
                     self.meet(&head).await?;
                     return Ok(None);
                 }

@@ -1,4 +1,4 @@
-//! What the task of a space does when its time comes.
+//! What the task of a space does at a set time.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl SpaceTask {
         }
     }
 
-    /// When an instant of the store's clock comes, on this node's. A little later than exactly, so that a snapshot read
-    /// then shows the slot as past.
+    /// The instant of this node's clock at which the store's clock shows `time`. It is 2 ms late, so that a snapshot
+    /// that is read then shows the slot as past.
     fn instant_of(&self, time: StoreTime) -> Instant {
         Instant::now() + self.store_now().until(time) + Duration::from_millis(2)
     }

@@ -54,8 +54,8 @@ impl SpaceTask {
         }
     }
 
-    /// What was missed comes all at once: a member who reads as fast as ever gets a snapshot of where it leads instead of
-    /// being closed for the burst.
+    /// Missed events come all at once. A member without room for the burst gets a snapshot of what it leads to, instead
+    /// of being closed although it reads as fast as before.
     fn put_behind_without_room(&mut self, message: &Message) {
         let hears = |watcher: &Watcher| !watcher.is_behind && watcher.ahead.is_none();
         for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| hears(watcher)) {

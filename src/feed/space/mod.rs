@@ -1,11 +1,11 @@
 //! One task a watched space. It owns the members and is the only one that sends them the space's events.
 //!
-//! Whatever a member is sent — an event, a snapshot, a replay — is sent at the task's position: before a snapshot of
-//! version `v` goes out, the task has brought everybody else to `v`. So no socket sees an old state after a new one. Where
-//! that would take long, who asks is shown what the store has and is *ahead*: it gets no event up to there.
+//! An event, a snapshot or a replay is sent at the task's position: before a snapshot of version `v` goes out, the task
+//! has brought all other members to `v`. So no socket sees an old state after a new one. Where that would take long,
+//! the member that asks is shown what the store has and is *ahead*: it gets no event up to that version.
 //!
-//! `commands` has what sockets ask, `events` what they hear, `snapshots` the boards, `batch` what is done together, and `due`
-//! what is done when its time comes.
+//! `commands` has what sockets ask, `events` what they hear, `snapshots` the boards, `batch` what is done together, and
+//! `due` what is done at a set time.
 
 mod batch;
 mod commands;
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Over how long the snapshots that everybody needs at once are spread.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// How long a member that has no room for what was missed has to read, before it is sent a snapshot.
+/// How long a member without room for the missed events may read before it is sent a snapshot.
 const ROOM_AFTER: Duration = Duration::from_millis(250);
 
 /// How many members are sent an event before other tasks may run.
@@ -56,7 +56,7 @@ pub(super) enum Command {
 enum Pace {
     /// As they happen.
     Live,
-    /// Together, since they were missed.
+    /// All at once, because they were missed.
     Burst,
 }
 
@@ -66,7 +66,7 @@ struct Watcher {
     day: Option<Day>,
     /// It needs a snapshot before any further event.
     is_behind: bool,
-    /// It was shown everything up to this version of the task's epoch, which the others are still to get.
+    /// It was shown everything up to this version of the task's epoch. The other members are still to get these events.
     ahead: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct SpaceTask {
     member_count: Arc<AtomicUsize>,
     /// Snapshots to send, by when.
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
-    /// Days that staff wants shown, and who was in the room then.
+    /// Days that staff wants shown, each with the members that were in the room when staff asked.
     to_show: Vec<(Day, Vec<MemberId>)>,
     days: Days,
     boards: Boards,
@@ -109,7 +109,7 @@ impl SpaceTask {
                 }
             }
         };
-        // From here on it hears of changes; what was read before may be old.
+        // From here on the task hears of changes. What was read before may be old.
         feed.shared().app.catalog.forget_unless_at(space, follower.at());
         feed.shared().app.metrics.feed_topics.inc();
         let mut task = Self {
@@ -138,7 +138,7 @@ impl SpaceTask {
             () = sleep_until(due) => self.do_what_is_due().await,
             heard = self.follower.hear() => {
                 self.take_heard(heard).await;
-                // Who asks has a turn for each of the events', however many of these there are.
+                // Commands get a turn after each event, however many events there are.
                 if let Ok(command) = commands.try_recv() {
                     self.obey_all(command, commands).await;
                 }
@@ -146,7 +146,7 @@ impl SpaceTask {
             command = commands.recv() => match command {
                 Some(command) => {
                     self.obey_all(command, commands).await;
-                    // And the other way round.
+                    // Events get a turn after each command, too.
                     if let Some(heard) = self.follower.hear().now_or_never() {
                         self.take_heard(heard).await;
                     }
@@ -175,7 +175,7 @@ impl SpaceTask {
 }
 
 impl Drop for SpaceTask {
-    /// However the task ends, nobody is left who believes to be watching: after a panic the members are closed.
+    /// Closes the members that are left, as after a panic: none of them may believe that it still watches.
     fn drop(&mut self) {
         self.feed.shared().app.metrics.feed_topics.dec();
         self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The boards that a space's members are shown, and what has to be known for that: the schedule, the store's time, and
-//! that the task is where the store is.
+//! The boards that a space's members are shown, and what the task has to know for them: the schedule, the store's time,
+//! and that its position is the store's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How many times a snapshot is read again because the space changed underneath.
 const ATTEMPTS: u32 = 8;
 
-/// In how many steps snapshots that everybody needs at once are spread: at most one read a step and day.
+/// In how many steps snapshots are spread that all members need at once. Each step costs at most one read a day.
 const SPREAD_STEPS: u32 = 20;
 
-/// How many changes everybody is brought along for one who asks.
+/// By how many changes all members are moved on for the sake of one that asks.
 const NEAR: u64 = 16;
 
 /// A snapshot, and the position that it shows.
@@ -37,7 +37,8 @@ pub(super) struct Shown {
 }
 
 impl SpaceTask {
-    /// A day's snapshot: of what the task knows, or else of what the store has. One that was made in this batch is shared.
+    /// A day's snapshot, of what the task knows, or else of what the store has. A snapshot that was made in this batch
+    /// is shared.
     pub(super) async fn snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
         let known = self.boards.shared(day);
         let known = if known.is_none() && self.is_current() { self.show(day)? } else { known };
@@ -47,14 +48,15 @@ impl SpaceTask {
         }
     }
 
-    /// A day's snapshot of what the store has. Where the task is far behind that, only who asked is shown it.
+    /// A day's snapshot of what the store has. Where the task is far behind the store, only the member that asked is
+    /// shown it.
     pub(super) async fn read_snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
         if let Some(shown) = self.batch.ahead.get(&day).filter(|shown| self.is_ahead(&shown.at)) {
             return Ok(shown.clone());
         }
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
-            // At once: what follows takes its time, and the store's clock would seem to be behind by that much.
+            // This comes first: the next step takes a while, by which the store's clock would seem to be behind.
             self.clock.learn(state.now);
             let at = self.meet(&state.at).await?;
             if at != state.at {
@@ -68,7 +70,7 @@ impl SpaceTask {
                 return Ok(shown);
             }
             self.batch.reach(self.feed.shared(), self.space);
-            // Only now: a change of the schedule on the way there made the task forget what it knew.
+            // This comes last: a change of the schedule among the events up to here made the task forget what it knew.
             self.learn(schedule);
             self.boards.learn(day, state);
             if let Some(snapshot) = self.show(day)? {
@@ -78,7 +80,7 @@ impl SpaceTask {
         Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
     }
 
-    /// Whether a position is one that the task will reach by the events to come.
+    /// Whether the task will reach a position by the events to come.
     pub(super) fn is_ahead(&self, at: &Position) -> bool {
         self.ahead_at(at).is_some()
     }
@@ -101,7 +103,7 @@ impl SpaceTask {
         self.feed.shared().app.config.holds.own_terms()
     }
 
-    /// Whether a board that the task knows may be shown: a board depends on the time, too.
+    /// Whether a board that the task knows may be shown. A board depends on the time, so the clock must be fresh, too.
     fn is_current(&self) -> bool {
         self.is_confirmed() && self.clock.is_fresh()
     }
@@ -141,7 +143,7 @@ impl SpaceTask {
         self.clock.told_now().unwrap_or_else(|| self.feed.shared().app.clock.now())
     }
 
-    /// Where the space stands; by the task's own position if it `may_remember`, and that may pass for it.
+    /// The space's head. If `may_remember`, it is the task's own position where that may pass for the head.
     pub(super) async fn find_head(&mut self, may_remember: bool) -> Result<Position, Refusal> {
         if may_remember && (self.batch.is_at_head || self.is_confirmed()) {
             return Ok(self.follower.at().clone());
@@ -160,9 +162,9 @@ impl SpaceTask {
         Ok(at)
     }
 
-    /// Brings everybody to a position that the store has just shown. Where that would take long, it is for who asked
-    /// alone: the events up to there are then for the others, who would otherwise all be waited for. Answers where who asked
-    /// stands.
+    /// Brings all members to a position that the store has just shown. Where that would take long, only the member that
+    /// asked is brought there, so that it does not wait for all the others, which get the events up to there later.
+    /// Answers the position of the member that asked.
     pub(super) async fn meet(&mut self, target: &Position) -> Result<Position, Refusal> {
         let is_far = self.ahead_at(target).is_some_and(|version| version > self.follower.at().version + NEAR);
         if is_far {
@@ -172,8 +174,8 @@ impl SpaceTask {
         Ok(self.follower.at().clone())
     }
 
-    /// Delivers to the members what they lack up to `target`. A position that is not reached means that continuity was
-    /// lost on the way, and everybody is to get a snapshot.
+    /// Delivers to the members what they lack up to `target`. Where the position is not reached, continuity was lost on
+    /// the way, and all members are to get a snapshot.
     pub(super) async fn bring_to(&mut self, target: &Position) -> Result<(), Refusal> {
         loop {
             let (steps, is_done) = self.follower.bring_towards(target).await.map_err(|error| unavailable(&error))?;
@@ -184,8 +186,8 @@ impl SpaceTask {
         }
     }
 
-    /// Lets no member have an event before a snapshot, and spreads these over a time; but for those who have been shown
-    /// what `version` brought already.
+    /// Lets no member have an event before a snapshot, and spreads the snapshots over a time. Members that have already
+    /// been shown what `version` brought are left out.
     pub(super) fn put_all_behind(&mut self, spread: Duration, version: Option<u64>) {
         self.snapshots.clear();
         let now = Instant::now();
@@ -205,7 +207,7 @@ impl SpaceTask {
         let mut by_day: BTreeMap<Option<Day>, Vec<MemberId>> = BTreeMap::new();
         for id in members {
             match self.watchers.get(&id) {
-                // It was shown something newer than what would be shown now.
+                // The member was shown something newer than this snapshot would be.
                 Some(watcher) if watcher.ahead.is_some() => {
                     self.snapshots.entry(Instant::now() + RETRY).or_default().push(id);
                 }
@@ -244,8 +246,8 @@ impl SpaceTask {
         self.count_snapshots(members.len());
     }
 
-    /// Sends the boards that staff wants shown to the whole room: to those who were shown something newer when the others
-    /// are there, too.
+    /// Sends the boards that staff wants shown to the whole room. Members that were shown something newer get them once
+    /// the others have reached that version.
     pub(super) async fn show_boards(&mut self) {
         if self.to_show.is_empty() {
             return;
@@ -268,7 +270,7 @@ impl SpaceTask {
         self.end_batch();
     }
 
-    /// A board that was not asked for by its members: one that waits for a snapshot waits for it still.
+    /// Sends a board that its members did not ask for. A member that waits for a snapshot still waits for it.
     fn send_board(&mut self, members: &[MemberId], shown: &Shown) {
         let ahead = self.ahead_at(&shown.at);
         for watcher in members.iter().filter_map(|id| self.watchers.get(id)) {
