@@ -1,5 +1,5 @@
-# A VPC of its own, unless there is one. Neither Valkey nor the sweeper needs a way to the internet: Lambda itself takes the
-# function's log and what failed.
+# A VPC of its own, unless one is given. Neither Valkey nor the sweeper needs a way to the internet: Lambda itself takes
+# the function's log and its failed runs.
 
 locals {
   is_new_vpc = var.vpc_id == null
@@ -39,7 +39,7 @@ resource "aws_subnet" "private" {
   }
 }
 
-# Without rules: whatever forgets to name its group reaches nothing.
+# This group has no rules, so that a resource without a security group of its own reaches nothing.
 resource "aws_default_security_group" "closed" {
   count = local.is_new_vpc ? 1 : 0
 

@@ -46,7 +46,7 @@ module "sweeper" {
   alarm_topic_arns = var.alarm_topic_arns
   tags             = local.tags
 
-  # Not before the way out is there: the first runs would fail.
+  # The sweeper needs the way out: without it the first runs would fail.
   depends_on = [aws_route.out, aws_route_table_association.private]
 }
 

@@ -15,7 +15,7 @@ resource "aws_kms_key" "this" {
     Version = "2012-10-17"
     Statement = [
       {
-        # Who may use it is then decided by the roles' own policies; in a key's policy `*` is this key.
+        # The roles' own policies decide who may use the key. In a key's policy `*` means this key.
         Sid       = "ThisAccount"
         Effect    = "Allow"
         Principal = { AWS = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root" }

@@ -14,7 +14,7 @@ locals {
       periods     = 1
       comparison  = "GreaterThanOrEqualToThreshold"
       threshold   = var.errors_to_alarm
-      # No run is no error; the alarm `missing` is for that.
+      # A missing run counts as no error here. The alarm `missing` is for that.
       missing = "notBreaching"
     }
 

@@ -125,7 +125,7 @@ resource "aws_iam_role_policy" "scheduler" {
 }
 
 locals {
-  # Lists of one or none: statements that are there only with a key, or with a network.
+  # Each list has one element or none: its statement is there only with a key, or with a network.
   kms_keys = var.kms_key_arn == null ? [] : [var.kms_key_arn]
   networks = var.network == null ? [] : [var.network.vpc_id]
 

@@ -1,4 +1,4 @@
-# The group is what the scheduler's role is tied to: no other schedule can use it.
+# The scheduler's role is tied to this group, so that no other schedule can use the role.
 resource "aws_scheduler_schedule_group" "sweeper" {
   name = var.name
 
@@ -27,7 +27,8 @@ resource "aws_scheduler_schedule" "sweeper" {
       maximum_retry_attempts       = 0
     }
 
-    # Catches only what could not be handed to Lambda; what Lambda could not do goes to the same queue by itself.
+    # Catches only the runs that could not be handed to Lambda. Runs that fail in Lambda go to the same queue by
+    # themselves.
     dead_letter_config {
       arn = aws_sqs_queue.failures.arn
     }

@@ -38,8 +38,8 @@ resource "aws_elasticache_replication_group" "this" {
   tags = var.tags
 }
 
-# A random id, made once with the store and kept in the state: a snapshot's name is taken for as long as the snapshot is kept, and
-# destroying a second store of the same name would fail.
+# A random id, made once with the store and kept in the state. A snapshot's name is taken for as long as the snapshot is
+# kept, so without the id destroying a second store of the same name would fail.
 resource "terraform_data" "final_snapshot" {}
 
 resource "aws_elasticache_parameter_group" "this" {
