@@ -26,11 +26,11 @@ pub struct App {
     pub store: Arc<dyn SlotStore>,
     /// Checks tokens.
     pub verifier: Verifier,
-    /// Knows about what time it is for the store.
+    /// Knows the store's time, as its last answers told it.
     pub clock: Arc<StoreClock>,
     /// Knows the spaces' schedules.
     pub catalog: Catalog,
-    /// Up to where it has answered for the spaces that it follows.
+    /// Knows up to which position this node has answered for each space that it follows.
     pub acknowledged: Acknowledged,
     /// Limits the acts of each user.
     pub rates: UserRates,
@@ -46,12 +46,12 @@ pub struct App {
     pub presence: Arc<dyn Presence>,
 }
 
-/// The obstacle of a node that cannot check tokens, and why.
+/// The obstacle of a node that cannot check tokens, and its reason.
 const NO_KEYS: (&str, &str) =
     ("keys_unavailable", "no token can be checked: the key set of JWT_JWKS_URL cannot be fetched");
 
 impl App {
-    /// What stands in the way of serving, one word each; empty when ready.
+    /// The obstacles to serving, one word each; empty when the node is ready.
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = self.health.obstacles();
         obstacles.extend((!self.verifier.has_keys()).then_some(NO_KEYS.0));
@@ -134,7 +134,7 @@ impl Deref for AppState {
     }
 }
 
-/// What this node has connected.
+/// Tells what is connected to this node.
 pub trait Presence: Send + Sync {
     /// Its sockets, users and rooms now.
     fn report(&self) -> NodeReport;
@@ -154,7 +154,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a node on a store that tells its faults in `store`.
+    /// The health of a node whose store tells its faults in `store`.
     pub fn of_store(store: Arc<StoreHealth>) -> Self {
         Self { store, ..Self::default() }
     }
@@ -172,7 +172,8 @@ impl Health {
         }
     }
 
-    /// Whether the store answered when it was last asked for its time: of a Cluster, the server of the first bucket.
+    /// Whether the store answered when it was last asked for its time. In a Cluster, the server of the first bucket is
+    /// asked.
     pub fn is_store_reachable(&self) -> bool {
         self.store_is_reachable.load(Ordering::Acquire)
     }
@@ -203,7 +204,7 @@ impl Health {
         !self.store.has(StoreFault::CannotSubscribe)
     }
 
-    /// What is less than it could be and stands in nobody's way, one line each.
+    /// What could be better and is no obstacle, one line each.
     pub fn notes(&self) -> Vec<String> {
         let unfenced = self.is_unfenced().then(|| "store_unfenced".to_owned());
         let unreadable = self.store.unreadable().into_iter().take(MOST_NOTES);
@@ -221,7 +222,7 @@ impl Health {
         self.store_was_reached.load(Ordering::Acquire)
     }
 
-    /// What of the store, the feed and the node itself stands in the way of serving, one word each.
+    /// The obstacles in the store, the feed and the node itself, one word each.
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
         if !self.is_store_reachable() {
@@ -237,7 +238,7 @@ impl Health {
         obstacles
     }
 
-    /// Why the store's faults are there, one line each.
+    /// The reasons for the store's faults, one line each.
     pub fn reasons(&self) -> Vec<String> {
         self.store.faults().into_iter().map(|(_, reason)| reason).collect()
     }

@@ -11,11 +11,11 @@ use crate::domain::StoreTime;
 /// After how long the store is asked again: until then the two clocks have hardly drifted apart.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// By how much the store's time must be behind what was expected to have been set back, rather than to have been long on
-/// its way: a read is given up before that.
+/// By how much the store's time must be behind the expected time to count as set back. A read is given up before it
+/// could be on its way for this long.
 const STEP_MILLIS: i64 = 1_000;
 
-/// This node's clock may be the faster one by 1/1,000 of the time that goes by.
+/// This node's clock may be faster than the store's by 1/1,000 of the passing time.
 const DRIFT: u32 = 1_000;
 
 /// This machine's wall clock. The embedded store's clock, and what a token's times are checked against.
@@ -39,8 +39,8 @@ pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// The store's clock, as its answers told it: what the store last said, and how long ago that was. Good for what no rule
-/// depends on; the store itself decides by its own clock.
+/// The store's clock, as its answers told it: the time that the store last told, and how long ago that was. No rule may
+/// depend on it, since the store itself decides by its own clock.
 #[derive(Debug, Default)]
 pub struct StoreClock {
     /// Held for a copy only, never across an await.
@@ -48,8 +48,8 @@ pub struct StoreClock {
 }
 
 impl StoreClock {
-    /// The store has just said `told`. An answer that was long on its way tells an old time, and what is known already
-    /// is not turned back for it.
+    /// Notes that the store has just told the time `told`. An answer that was long on its way tells an old time, which
+    /// does not turn the clock back.
     pub fn learn(&self, told: StoreTime) {
         let now = tokio::time::Instant::now();
         let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,8 @@ impl StoreClock {
     }
 }
 
-/// The time to go by from now on when the store says `told`, `since` after it was `then`; `None` for what is known.
+/// The time to go by from now on, when the store tells `told` a while (`since`) after it told `then`. `None` keeps the
+/// known time.
 fn settle(told: StoreTime, then: StoreTime, since: Duration) -> Option<StoreTime> {
     let expected = then.plus(since);
     if told >= expected || told < expected.plus_millis(-STEP_MILLIS) {

@@ -26,7 +26,7 @@ use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, http, net, telemetry, webhooks};
 
-/// What part of the drain time the closing of sockets may take; the rest is for requests and the store.
+/// The part of the drain time in which sockets are closed. The rest is for requests and the store.
 const CLOSING_SHARE: f64 = 0.6;
 
 /// How long the closing of one socket stretches the drain: a few sockets are closed at once, many over the whole time.
@@ -80,7 +80,8 @@ pub async fn run(
     let serving = tokio::spawn(serving);
     let ended_early = tokio::select! {
         () = shutdown.cancelled() => false,
-        // None of them ends by itself. Without it the node would serve, and not tell what it no longer does.
+        // None of the tasks ends by itself. Without one of them the node would go on serving, and nothing would tell
+        // what it no longer does.
         _ = background.join_next() => true,
     };
     let deadline = Instant::now() + drain_time;
@@ -104,7 +105,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Makes the parts, and starts what goes on without anybody asking.
+    /// Makes the parts, and starts the tasks that run in the background.
     fn wire(
         config: Config,
         stores: Stores,
@@ -145,7 +146,7 @@ impl Parts {
             Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
         foreign.into_iter().for_each(|messages| realtime.hear_emitters(messages, background));
         let fetching = app.clone();
-        // Ends when it has done so, and is none of those that never end.
+        // This task ends when it has done its work, so it is none of the tasks that never end.
         tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });
         background.spawn(feed.compare_heads());
         background.spawn(presence::run(app.clone()));
@@ -153,7 +154,7 @@ impl Parts {
             let (endpoints, leaving) = (app.config.webhooks.clone(), shutdown.clone());
             background.spawn(webhooks::run(app.webhook_tools(), endpoints, node_id.clone(), leaving));
         }
-        // Without an interval the receiver is dropped here: this node frees nothing by itself.
+        // Without an interval the receiver is dropped here, and this node frees nothing by itself.
         if let Some(interval) = app.config.holds.timer_interval {
             background.spawn(timer::run(app.sweeper_tools(), told, interval, node_id));
         }
@@ -213,6 +214,6 @@ async fn close_sockets(connections: &Connections, time_left: Duration) {
         batch.iter().for_each(ConnectionHandle::kill_socket);
         tokio::time::sleep((window / batches).mul_f64(0.5 + fastrand::f64())).await;
     }
-    // Those that slipped in between, and pollers that came with their next request.
+    // This closes sockets that slipped in meanwhile, and pollers that came with their next request.
     connections.with_sockets().iter().for_each(ConnectionHandle::kill_socket);
 }

@@ -1,4 +1,4 @@
-//! What this node has connected, told to the others every two seconds.
+//! Tells the other nodes every two seconds what is connected to this node.
 
 use std::sync::Arc;
 use std::time::Duration;

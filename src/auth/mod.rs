@@ -28,7 +28,7 @@ pub struct Claims {
     pub user: UserId,
     /// `ruolo`, when it is a staff role.
     pub role: Option<Role>,
-    /// `sedi`: when present, only these sites may be joined or booked, and staff are staff there only.
+    /// `sedi`. When present, only these sites may be joined or booked, and staff are staff only there.
     pub sites: Option<BTreeSet<SiteId>>,
     /// `exp`.
     pub expires: StoreTime,
@@ -67,8 +67,8 @@ impl Claims {
         }
     }
 
-    /// Whether it is staff beyond single sites: for what concerns all nodes or all users. Staff whose token has `sedi` are
-    /// staff there only, whatever their role.
+    /// Whether it is staff for what concerns all nodes or all users. Staff whose token has `sedi` are staff only there,
+    /// whatever their role.
     pub fn is_staff_everywhere(&self) -> bool {
         self.sites.is_none() && matches!(self.role, Some(Role::Manager | Role::Administrator | Role::Service))
     }

@@ -1,14 +1,15 @@
 //! What nodes sign for each other: the ids of polling sessions, and the addresses at which they are reached.
 //!
-//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not: a writer to Redis can neither name a
-//! node that does not exist nor be sent what a client sends. What was signed with a key that follows from
-//! `JWT_SECRET_PREVIOUS` holds, too, so that nodes with the secrets exchanged understand each other. Where tokens are checked by a key set and there is no
-//! `JWT_SECRET`, each process signs with a key of its own: it still knows its own sessions, and takes addresses on trust.
+//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not. So nobody who writes to Redis can invent
+//! a node or have a client's requests sent elsewhere. A signature with the key that follows from `JWT_SECRET_PREVIOUS`
+//! counts, too, so that nodes understand each other while the secrets are exchanged. Without a `JWT_SECRET`, where
+//! tokens are checked by a key set, each process signs with a key of its own: it still knows its own sessions, and
+//! takes addresses on trust.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
-/// Makes the key another one than that of tokens, so that no signature of a node is a token's.
+/// Makes this key differ from the key of tokens, so that no signature of a node is the signature of a token.
 const DERIVED_FOR: &[u8] = b"slotcast: what nodes tell each other";
 
 /// The bytes of a key of this process alone.

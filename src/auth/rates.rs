@@ -1,4 +1,4 @@
-//! Limits the acts of each user, so that one of them cannot keep the store from the others.
+//! Limits the acts of each user, so that no user can keep the store from the others.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::domain::{Code, Refusal, UserId};
 
-/// After how many checks the users that did nothing for a while are forgotten.
+/// After how many checks idle users are forgotten.
 const CHECKS_BETWEEN_PRUNES: u32 = 4_096;
 
 /// Acts per second of each user, on this node.

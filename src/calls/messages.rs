@@ -77,7 +77,7 @@ pub struct BoardShownAnswer {
     pub date: Day,
 }
 
-/// Notifies one user on all of the user's sockets; kept for a day while there is none.
+/// Notifies one user on all of the user's sockets. While there is none, the message is kept for a day.
 pub async fn notify_user(
     app: &App,
     caller: &Claims,

@@ -54,8 +54,9 @@ fn malformed_at(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusa
     }
 }
 
-/// Who calls, by a token that holds, else `unauthorized`. Why it does not is logged and not told: a caller learns nothing
-/// from it. Where nothing can be said about it now, `unavailable`: the caller keeps it and tries again.
+/// The caller that a token names. A token that does not hold is `unauthorized`: the log has the reason, and the caller
+/// does not learn it. While nothing can be said about the token, it is `unavailable`, and the caller keeps it and tries
+/// again.
 pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
     app.verifier.verify(token).await.map_err(|error| {
         tracing::debug!(%error, "a token was refused");
@@ -73,7 +74,8 @@ fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if caller.is_staff_of(space) { Ok(()) } else { Err(Code::Forbidden.into()) }
 }
 
-/// Lets only staff pass whose rights are not bound to single sites: for what concerns all users or all nodes.
+/// Lets only staff pass whose rights are not bound to single sites. Such staff may do what concerns all users or all
+/// nodes.
 pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
     if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
 }

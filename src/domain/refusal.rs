@@ -160,7 +160,7 @@ pub struct Refusal {
     pub message: String,
     /// The slots that stood in the way, ascending; empty where no slot did.
     pub conflicts: Vec<SlotNumber>,
-    /// Of the journal's `gone`: the place from which everything is read that is kept.
+    /// Only in the journal's `gone`: the place from which a call reads everything that is kept.
     pub next: Option<String>,
 }
 

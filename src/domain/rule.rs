@@ -1,5 +1,5 @@
-//! The state machine of slots: what an act does to what it finds. The one place that decides; the Redis scripts do the
-//! same, held to it by the conformance suite.
+//! The state machine of slots: what an act does to a slot in each state. Only this file decides. The Redis scripts do
+//! the same, and the conformance suite holds them to it.
 //!
 //! | act on | free | hold ended | held by the actor | held by others | booked by the actor | booked | blocked | past |
 //! |---|---|---|---|---|---|---|---|---|
@@ -10,10 +10,10 @@
 //! | update | set | free, set | set | set | set | set | set | refuse |
 //! | expire | - | free | - | - | - | - | - | free |
 //!
-//! Who booked a slot may cancel it where the configuration says until when; afterwards that is `too_late`.
+//! The user who booked a slot may cancel it, where the configuration says until when. Afterwards that is `too_late`.
 //!
-//! A refused act changes nothing, not even a hold that it found ended. An act writes one change a slot, in ascending
-//! order, after one for each ended hold that it found; each change takes the next version.
+//! A refused act changes nothing, not even an ended hold that it found. An act first writes one change for each ended
+//! hold that it found, then one change a slot, in ascending order. Each change takes the next version.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -48,11 +48,11 @@ pub struct LiveHolds {
 pub enum Decision {
     /// Write these, in this order.
     Write(Vec<Change>),
-    /// It was done before: answer as then, write nothing.
+    /// The act was done before: answer as the first time, and write nothing.
     Repeat {
         /// The version of the last event that the first call caused.
         version: u64,
-        /// The epoch of that version; `None` where it is not known: then the present one.
+        /// The epoch of that version. `None` where it is not known, which stands for the present epoch.
         epoch: Option<Arc<str>>,
         /// For a hold: its token and first end.
         hold: Option<HoldAnswer>,
@@ -207,7 +207,7 @@ impl Slots<'_> {
         cancel_before: Option<i64>,
     ) -> Result<Decision, Refusal> {
         let as_staff = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
-        // A token names a hold, and what is booked is none.
+        // A token names a hold, and a booking is no hold.
         let cancel_before = cancel_before.filter(|_| token.is_none() && matches!(actor, Actor::User(_)));
         let cancels = |record: &SlotRecord| cancel_before.is_some() && is_booked_by(record, actor);
         self.require(actor, token, |record| as_staff(record) || cancels(record))?;
@@ -267,7 +267,7 @@ impl Slots<'_> {
         }))
     }
 
-    /// Refuses staff's object where the day's would grow beyond what a day may have.
+    /// Refuses staff's object where the data of the day would grow beyond what a day may have.
     fn require_room(&self, data: Option<&SlotData>) -> Result<(), Refusal> {
         let bytes_of = |record: &SlotRecord| record.data().map_or(0, SlotData::byte_count);
         let replaced: usize = self.act.slots.iter().filter_map(|slot| self.record(slot)).map(bytes_of).sum();
@@ -327,7 +327,7 @@ impl Slots<'_> {
         Decision::Write(freed.chain(acted).collect())
     }
 
-    /// What a slot is by the schedule of now: its record may tell the start that it had under an earlier one.
+    /// The slot's status by the present schedule. Its record may have the start that it had under an earlier schedule.
     fn status(&self, slot: &SlotTime, record: Option<&SlotRecord>) -> Status {
         record.map_or(PublicState::Available, |record| PublicState::from(&record.state)).status(slot.start, self.now)
     }

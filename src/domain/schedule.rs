@@ -39,9 +39,9 @@ impl WallTime {
         (minutes < 60 && total <= Self::MIDNIGHT_AFTER).then_some(Self(total))
     }
 
-    /// The instant of this local time on a day. A time that the day skips is the instant at which the clock is put
-    /// forward: what opens then opens at that instant, and nothing starts after what closes then. Of a time that the day
-    /// has twice it is the first.
+    /// The instant of this local time on a day. A time that the day skips stands for the instant at which the clock is
+    /// put forward: a space that opens or closes at such a time opens or closes at that instant. A time that the day
+    /// has twice stands for the first of the two.
     fn on(self, date: Date, zone: &TimeZone) -> Option<StoreTime> {
         let (date, minutes) = match self.0 {
             Self::MIDNIGHT_AFTER => (date.tomorrow().ok()?, 0),
@@ -253,8 +253,8 @@ impl Schedule {
         Some(Hours { opening, closing, slots: u16::try_from(slots).ok()? })
     }
 
-    /// How many slots begin in so many milliseconds between opening and closing. A last slot that is cut short counts
-    /// only on a day that is shorter than others: what others leave over before closing is no slot.
+    /// How many slots begin in this many milliseconds between opening and closing. A last slot that is cut short counts
+    /// only on a day that is shorter than others. On other days the time that is left before closing is no slot.
     fn count_slots(&self, open_millis: i64) -> i64 {
         let usual = i64::from((self.spec.closes.0 - self.spec.opens.0) / self.spec.slot_minutes);
         let whole = open_millis / self.slot_millis();
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(tiles(lord_howe, whole_day, 1_440, "2027-10-03"), expected(&[("00:00", 23 * 60 + 30)]));
         let hours = tiles(lord_howe, whole_day, 60, "2027-10-03");
         assert_eq!((hours.len(), hours.last().unwrap()), (24, &("23:30".to_string(), 30)));
-        // What no day has room for is no slot on this one either, and a longer day has no odd slot.
+        // A slot that no usual day has room for is no slot on this day either, and a longer day has no odd slot.
         assert_eq!(tiles(rome, ["00:00", "10:00"], 540, spring), expected(&[("00:00", 540)]));
         assert_eq!(tiles(rome, ["09:00", "18:00"], 50, spring).len(), 10);
         assert_eq!(tiles(rome, whole_day, 1_440, "2027-10-31"), expected(&[("00:00", 1_440)]));

@@ -117,21 +117,22 @@ pub struct Hold {
     pub began: StoreTime,
     /// When it ends; never after the slot's start.
     pub until: StoreTime,
-    /// When it was first to end: a repeated `hold` answers as the first one did.
+    /// Its end when it began, because a repeated `hold` answers as the first one did.
     pub first_until: StoreTime,
     /// The version of the event that it first caused; 0 until that is known.
     pub first_version: u64,
     /// The epoch of that version: a repeated `hold` answers the position that the first one had. Not known of what 0.1 stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_epoch: Option<Arc<str>>,
-    /// How long it was to last when its end was set, in ms; not known of what 0.1 stored. It never lasts longer than this
-    /// from any instant of the store's clock, which may be set back.
+    /// How long it was to last when its end was set, in ms; not known of holds that 0.1 stored. The store's clock may
+    /// be set back, and from any instant of it the hold lasts no longer than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<i64>,
 }
 
 impl Hold {
-    /// When it ends by the clock that shows `now`: at its end, or sooner where the clock was set back since that was set.
+    /// When it ends by the clock that shows `now`. This is its stored end, or earlier where the clock was set back
+    /// since that end was set.
     pub fn ends(&self, now: StoreTime) -> StoreTime {
         self.length.map_or(self.until, |length| self.until.min(now.plus_millis(length)))
     }
@@ -199,7 +200,7 @@ pub struct SlotRecord {
 }
 
 impl SlotRecord {
-    /// What stands for a record that cannot be read: a slot that is blocked, until staff sets it anew.
+    /// The record in place of one that cannot be read: the slot is blocked until staff sets it anew.
     pub fn unreadable() -> Self {
         let (start, end) = (StoreTime::from_millis(0), StoreTime::from_millis(0));
         Self { state: SlotState::Blocked { data: None }, version: 0, start, end, label: String::new() }

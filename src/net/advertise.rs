@@ -1,14 +1,14 @@
-//! At which address other nodes reach this one, where the operator named none. A node that listens on all addresses has
-//! to tell one of them, and platforms give each instance its own only when it starts.
+//! The address at which other nodes reach this one, where the operator named none. A node that listens on all addresses
+//! has to tell one of them, and platforms give each instance its own address only when it starts.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 /// The private address of a Machine on Fly, which that platform puts into the environment.
 const FLY_PRIVATE_IP: &str = "FLY_PRIVATE_IP";
 
-/// Names the address of a listener for the other nodes: its own, or, where it listens on all, the one that Fly gave to
-/// this machine, or the one from which this machine reaches the store that the nodes share (`HOST`, `PORT`). `None`
-/// when there is no way to tell. May wait for the name of the store to be resolved.
+/// The address of a listener for the other nodes. A listener on one address has that one. A listener on all addresses
+/// has the one that Fly gave to this machine, or else the one from which this machine reaches the shared store (`HOST`,
+/// `PORT`). `None` when there is no way to tell. This may wait for the store's name to be resolved.
 pub fn find_address(
     listener: SocketAddr,
     store: Option<(&str, u16)>,

@@ -5,11 +5,11 @@ use std::io;
 /// 1/10 of all files, and at least [`RESERVED`], is kept for the store, logs, metrics and calls to other nodes.
 const RESERVED_SHARE: u64 = 10;
 
-/// The least that is kept, where there are twice as many.
+/// The least number of files that is kept, where the limit is at least twice that.
 const RESERVED: u64 = 64;
 
-/// Raises this process's limit to the most that the system lets it have, and answers that. Shells and service managers
-/// often start programs with 1,024, and a node would serve no more clients than that.
+/// Raises this process's limit to the most that the system allows, and answers the new limit. Shells and service
+/// managers often start programs with 1,024, and a node would serve no more clients than that.
 ///
 /// # Errors
 ///

@@ -12,7 +12,8 @@ pub(super) struct WrittenFrames {
     part: Part,
     /// The frame's first byte.
     opcode: u8,
-    /// How much of the present part is yet to come, in bytes; of [`Part::HttpHead`], how much of its end has been seen.
+    /// How many bytes of the present part are yet to come. In [`Part::HttpHead`] it is how many bytes of its end have
+    /// been seen.
     count: u64,
     /// The first two bytes of the payload, as far as they have come.
     kind: [u8; 2],
@@ -25,7 +26,7 @@ enum Part {
     HttpHead,
     Opcode,
     Length,
-    /// The longer form of the length: its value so far.
+    /// The longer form of the length, with its value so far.
     LongLength(u64),
     Payload,
 }

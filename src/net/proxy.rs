@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 /// Marks a request that one node has sent to another, so that it is never sent on again.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
 
-/// The headers of a request that another node needs: of a body, of a websocket, and its name in the logs of both.
+/// The headers of a request that another node needs: those of a body, of a websocket, and of the request's id in both
+/// logs.
 const SENT_ON: [HeaderName; 8] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -49,7 +50,7 @@ const STATUSES: [StatusCode; 6] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// The kinds that the bodies of these answers may have. No browser shows any of them as a page.
+/// The content types that these answers may have. No browser shows any of them as a page.
 const CONTENT_TYPES: [&[u8]; 4] =
     [b"text/plain; charset=UTF-8", b"text/plain; charset=utf-8", b"application/octet-stream", b"application/json"];
 
@@ -59,7 +60,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long another node may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection to another node is kept for the next request; shorter than that node keeps it.
+/// How long a connection to another node is kept for the next request, which is shorter than the other node keeps it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long one side of a forwarded connection may go on after the other has ended.
@@ -100,9 +101,9 @@ impl Default for Proxy {
 }
 
 impl Proxy {
-    /// Sends a request with this path and query to the node at `address` (host and port) and answers its answer: of the
-    /// headers, the few that an Engine.IO request and its answer have. Tokens, cookies and what an operator's proxy adds stay
-    /// here. After an upgrade the two connections are one, until either ends.
+    /// Sends a request with this path and query to the node at `address` (host and port), and answers that node's
+    /// answer. Only the few headers of an Engine.IO request and its answer pass. Tokens, cookies and headers that an
+    /// operator's proxy adds stay here. After an upgrade the two connections are one, until either ends.
     ///
     /// # Errors
     ///

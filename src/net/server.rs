@@ -21,18 +21,19 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::connection::{Connections, Guarded};
 
-/// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two.
-/// Longer than the 60 s for which proxies keep idle connections, so that they close first and no request is lost.
+/// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two
+/// requests. This is longer than the 60 s for which proxies keep idle connections, so that proxies close first and no
+/// request is lost.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long the kernel tries to deliver what the peer does not acknowledge.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The largest head of a request, and how much is read ahead: a token of 8 KiB, and as many cookies, fit three times. It is
-/// what a stranger can pin with one connection for [`HEAD_TIMEOUT`].
+/// The largest head of a request, and how much is read ahead. A token of 8 KiB with as many cookies fits three times. A
+/// stranger can pin this much with one connection for [`HEAD_TIMEOUT`].
 const HEAD_BYTES: usize = 48 * 1024;
 
-/// The kernel's send buffer: a peer that stopped reading can pin this much besides its queue.
+/// The kernel's send buffer. A peer that stopped reading can pin this much besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How many connections may wait to be accepted.
@@ -59,7 +60,8 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    // Before it listens: a connection has what its listener had when the peer connected, however late it is accepted.
+    // The options are set before it listens, because a connection inherits those that its listener had when the peer
+    // connected.
     set_options(SockRef::from(&socket));
     socket.listen(LISTEN_QUEUE)
 }
@@ -78,9 +80,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     tasks.wait().await;
 }
 
-/// Serves what cannot be more than refusals until the caller has something to serve; never returns. Connections that are
-/// open when the future is dropped get their one answer from `router` all the same: closed without one, a caller that
-/// has just connected might never notice.
+/// Serves refusals until the caller has something to serve; never returns. Connections that are open when the future is
+/// dropped still get one answer from `router`: a caller that has just connected might never notice that its connection
+/// was closed without an answer.
 pub async fn serve_meanwhile(listener: &TcpListener, router: Router) {
     let close = HeaderValue::from_static("close");
     let router = router.layer(SetResponseHeaderLayer::overriding(header::CONNECTION, close));
@@ -155,8 +157,8 @@ fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
     }
 }
 
-/// Sets what each accepted connection inherits: once, instead of with three system calls each. Best effort: a connection
-/// without them still works.
+/// Sets the options that each accepted connection inherits, once, instead of with three system calls for each. Best
+/// effort: a connection without them still works.
 fn set_options(socket: SockRef<'_>) {
     let options = [
         socket.set_tcp_nodelay(true),
@@ -169,7 +171,8 @@ fn set_options(socket: SockRef<'_>) {
     }
 }
 
-/// Out of descriptors or memory, accepting fails at once and again: waits a little, so that the node can recover.
+/// Waits a little, so that the node can recover: without descriptors or memory, accepting fails at once, again and
+/// again.
 async fn back_off(error: &std::io::Error) {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

@@ -1,7 +1,7 @@
 //! A socket's beginning and end.
 //!
-//! Handlers are registered in the connect middleware, before the client hears that it is connected: registered later,
-//! an event that it sends at once would be dropped by the library.
+//! Handlers are registered in the connect middleware, before the client hears that it is connected. If they were
+//! registered later, the library would drop an event that the client sends at once.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ use crate::telemetry::users::logged;
 /// How long a connection may stay open after its socket has left.
 const LEFT_OPEN: Duration = Duration::from_secs(5);
 
-/// How often sessions are compared with the sockets that there are.
+/// How often sessions are compared with the sockets that the library has.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
 /// A socket that asks to be let in, with what it sent along.
@@ -94,7 +94,7 @@ pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> 
     shared.app.metrics.connects.with_label_values(&["foreign_namespace"]).inc();
     let socket = &connecting.socket;
     realtime.close_connection(&socket.id.to_string(), websocket_of(socket));
-    // The library has made it for this client, and would keep it.
+    // The library has made the namespace for this client, and would keep it.
     realtime.forget_namespace(socket.ns());
     Rejection::NoNamespace
 }
@@ -105,7 +105,8 @@ fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
     request.extensions.get::<ConnectionHandle>().filter(|_| request.headers.contains_key(header::UPGRADE)).cloned()
 }
 
-/// What the socket's token says; without a token a guest's place, where guests may watch and there is room.
+/// What the socket's token says. A socket without a token gets a guest's place, where guests may watch and there is
+/// room.
 async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(Claims, Option<GuestPlace>), Rejection> {
     let token = match &connecting.auth {
         Some(auth) => token_of_auth(auth)?,
@@ -160,12 +161,13 @@ impl MessageHandler<LocalAdapter, Receive> for Receive {
     }
 }
 
-/// Held by the library's socket and nobody else: with it ends the session, whatever becomes of the library's own calls. The
-/// library removes sockets by their engine's id, which a later socket of the same connection bears, too.
+/// Held by the library's socket and by nobody else, so that the session ends with the socket, whatever becomes of the
+/// library's own calls. The library removes sockets by their engine's id, which a later socket of the same connection
+/// bears, too.
 struct Tie {
     realtime: Realtime,
     session: Arc<Session>,
-    /// A guest's, free with the socket.
+    /// A guest's place, which is free again when the socket is gone.
     _place: Option<GuestPlace>,
 }
 
@@ -185,11 +187,11 @@ fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Ses
     socket.on_disconnect(async move |reason: DisconnectReason| end(&realtime, &session, reason));
 }
 
-/// Tells the client that it is connected, then what was kept for its user; then its events take effect.
+/// Tells the client that it is connected, and sends what was kept for its user. Then the client's events take effect.
 pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let Some(session) = socket.extensions.get::<Arc<Tie>>().map(|tie| tie.session.clone()) else { return };
     if !realtime.0.sessions.add(&session) {
-        // It has ended already; what it sent before takes effect all the same.
+        // The session has ended already. The events that it sent before take effect all the same.
         return super::worker::open(realtime, &session);
     }
     let claims = session.claims();
@@ -242,7 +244,8 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     }
 }
 
-/// Ends a session whose socket the library has lost. Its client may believe that it is connected: it is to start anew.
+/// Ends a session whose socket the library has lost. Its client may believe that it is connected, and has to start
+/// anew.
 fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
     let was_in = realtime.0.sessions.get(session.id()).is_some();
     let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
@@ -253,8 +256,8 @@ fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
     }
 }
 
-/// Looks every few seconds for sessions whose socket or connection is gone, and ends those that it finds twice running:
-/// nobody else does, whatever the reason. Goes on while the node lives.
+/// Looks every few seconds for sessions whose socket or connection is gone, and ends a session that it finds twice
+/// running. Nothing else would end such a session. Goes on while the node lives.
 pub(super) async fn reconcile(realtime: Realtime) {
     let mut suspects: HashSet<MemberId> = HashSet::new();
     loop {
@@ -279,7 +282,7 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
 /// that waits here holds only what closing it needs.
 async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
-    // Unless it has another socket.
+    // The client may have another socket over the same connection by now.
     if realtime.0.sessions.of_engine_id(&engine_id).is_none() {
         realtime.close_connection(&engine_id, connection);
     }

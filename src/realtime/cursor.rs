@@ -1,19 +1,19 @@
-//! How far one socket is in its user's messages: what was queued for it, and what its client has shown to have.
+//! How far one socket is in its user's messages: which were queued for it, and which its client has shown to have.
 //!
-//! A message is queued in order or not at all. The first that finds no room, and all that come after it, stay in the store,
-//! from where one task reads them in portions when there is room. What was queued is received once the client has shown that
-//! it has it: what a connection took with it when it broke is sent to the next one.
+//! A message is queued in order or not at all. The first message that finds no room, and all later ones, stay in the
+//! store. One task reads them from there in portions when there is room. A queued message is received once the client
+//! has shown that it has it. Messages that were lost with a broken connection are sent over the next one.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{UserBacklog, UserMessage};
 
-/// How many messages that are not shown yet are remembered one by one; of more, the last two count as one.
+/// How many messages that are not shown yet are remembered one by one. Where there are more, the last two count as one.
 const REMEMBERED: usize = 128;
 
-/// Where one socket stands. Messages are sent through a closure, which answers the message's place in the way to the client,
-/// or `None` where there is no room; places ascend.
+/// Where one socket stands. Messages are sent through a closure, which answers the message's place on the way to the
+/// client, or `None` where there is no room. Places ascend.
 pub(super) struct Cursor {
     /// Held while messages are queued for the socket, so that they stay in order; never across an await.
     state: Mutex<State>,
@@ -22,9 +22,9 @@ pub(super) struct Cursor {
 struct State {
     /// Up to where messages were queued; `None` until the first portion is read.
     sequence: Option<u64>,
-    /// There are, or may be, messages in the store that are to be queued before any other.
+    /// The store has, or may have, messages that are to be queued before any other.
     is_behind: bool,
-    /// There may be messages that the portion which is being read does not have.
+    /// The portion that is being read may lack messages that were published since.
     is_to_read_again: bool,
     /// A task attends to it: it reads the portions, and waits for what the client shows.
     is_attended: bool,
@@ -52,7 +52,7 @@ pub(super) enum Next {
 }
 
 impl Cursor {
-    /// Of a socket that is to get first what was kept for its user. Its maker attends to it.
+    /// The cursor of a socket that first gets the messages that were kept for its user. The caller attends to it.
     pub(super) fn new() -> Self {
         let state = State {
             sequence: None,
@@ -64,19 +64,19 @@ impl Cursor {
         Self { state: Mutex::new(state) }
     }
 
-    /// Messages may have been missed: they are read from the store before any other is sent. Whether the caller has to
-    /// attend to it.
+    /// Notes that messages may have been missed, which are read from the store before any other is sent. Answers
+    /// whether the caller has to attend to the socket.
     pub(super) fn expect_portion(&self) -> bool {
         let mut state = self.lock();
         state.fall_behind();
         !std::mem::replace(&mut state.is_attended, true)
     }
 
-    /// Sends a message that was just published, unless others are to be sent before it.
+    /// Sends a message that was just published, unless other messages are to be sent before it.
     pub(super) fn take_message(&self, message: &UserMessage, send: impl FnOnce(&UserMessage) -> Option<u64>) -> Taken {
         let mut state = self.lock();
         if state.is_behind {
-            // The store has it.
+            // The message stays in the store.
             state.fall_behind();
             return Taken { is_queued: false, is_to_attend: !std::mem::replace(&mut state.is_attended, true) };
         }
@@ -91,8 +91,8 @@ impl Cursor {
         Taken { is_queued: place.is_some(), is_to_attend: !std::mem::replace(&mut state.is_attended, true) }
     }
 
-    /// From where the next portion is to be read; `None` for what no socket of the user has received. To be asked just
-    /// before the store is.
+    /// After which message the next portion is to be read. `None` reads what no socket of the user has received. Call
+    /// this just before the store is read.
     pub(super) fn begin_portion(&self) -> Option<u64> {
         let mut state = self.lock();
         state.is_to_read_again = false;
@@ -113,7 +113,8 @@ impl Cursor {
         state.is_behind = portion.has_more || state.is_to_read_again;
     }
 
-    /// Takes note that the client has shown what it has up to a place; answers the last sequence among that, if it is new.
+    /// Notes that the client has shown that it has all up to a place. Answers the last message's sequence up to there,
+    /// if it is new.
     pub(super) fn take_shown(&self, place: u64) -> Option<u64> {
         let mut state = self.lock();
         let shown = state.unshown.partition_point(|(_, of_message)| *of_message <= place);
@@ -143,8 +144,8 @@ impl Cursor {
         self.lock().unshown.back().map(|(_, place)| *place)
     }
 
-    /// Whether something can be done now: messages that were queued up to `asked` are what the client was asked to show,
-    /// up to `shown` it has.
+    /// Whether something can be done now. The client was asked to show the messages up to the place `asked`, and has
+    /// shown those up to `shown`.
     pub(super) fn can_go_on(&self, asked: Option<u64>, shown: u64, has_room: impl FnOnce() -> bool) -> bool {
         let state = self.lock();
         let last = state.unshown.back().map(|(_, place)| *place);

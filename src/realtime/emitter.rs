@@ -1,8 +1,9 @@
 //! What another program sends to sockets with the stock `@socket.io/redis-emitter`, where `SLOTCAST_EMITTER` asks for it.
 //!
-//! The emitter publishes `[uid, packet, options]` in msgpack, and every node hears every message: each sends it to its own
-//! sockets. A message has no version and is not kept. Whoever can publish in Redis can send one, so that it is taken apart
-//! here with bounds on its length and depth, and names of the protocol do not pass, but for an old job's `slots_freed`.
+//! The emitter publishes `[uid, packet, options]` in msgpack. Every node hears every message, and sends it to its own
+//! sockets. A message has no version and is not kept. Anybody who can publish in Redis can send one. So it is taken
+//! apart here with bounds on its length and depth, and no name of the protocol passes but `slots_freed`, which old jobs
+//! send.
 
 use std::collections::HashSet;
 
@@ -21,7 +22,7 @@ use crate::store::ForeignMessage;
 /// The longest message that is looked at, in bytes.
 const LONGEST_MESSAGE: usize = 256 * 1024;
 
-/// How deep a message may nest: three levels are the emitter's own.
+/// How deep a message may nest, with the three levels of the emitter itself.
 const MAX_DEPTH: usize = 64;
 
 /// How the emitter names itself; the stock servers' adapters use the channel, too, under names of their own.
@@ -30,10 +31,10 @@ const EMITTER: &str = "emitter";
 /// The packet type of an event without attachments.
 const EVENT: u64 = 2;
 
-/// The one namespace that there is.
+/// The only namespace.
 const NAMESPACE: &str = "/";
 
-/// The one name of the protocol that another program may send: a cron job's, from before it was replaced.
+/// The only name of the protocol that another program may send. Cron jobs sent it before slotcast replaced them.
 const SLOTS_FREED: &str = "slots_freed";
 
 /// The msgpack extension that the emitter writes for `undefined`.
@@ -92,7 +93,7 @@ pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<Foreign
                     dropped.as_str()
                 }
             },
-            // To join, to leave, to disconnect: nobody outside moves sockets here.
+            // The requests are to join, to leave and to disconnect. No other program moves sockets here.
             ForeignMessage::Request => "request",
         };
         realtime.0.app.metrics.emitter_messages.with_label_values(&[outcome]).inc();
@@ -131,7 +132,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Emission, Dropped> {
     if namespace != Some(NAMESPACE) {
         return Err(Dropped::Foreign);
     }
-    // Of another type are events with attachments.
+    // An event with attachments has another type.
     if field(packet, "type").and_then(unsigned) != Some(EVENT) {
         return Err(Dropped::Binary);
     }
@@ -168,8 +169,8 @@ fn unsigned(value: &ValueRef<'_>) -> Option<u64> {
     }
 }
 
-/// A list of names in the options; none where it is missing. A name that is a number is that of no room here, and stays one:
-/// a message for such rooms alone is not one for everybody.
+/// A list of names in the options; empty where it is missing. A number names no room here. It stays in the list all the
+/// same, so that a message for such rooms alone does not become a message for everybody.
 fn names_in(options: &ValueRef<'_>, name: &str) -> Result<Vec<String>, Dropped> {
     match field(options, name) {
         None | Some(ValueRef::Nil) => Ok(Vec::new()),
@@ -228,7 +229,7 @@ fn write_all<T>(
 }
 
 fn write_float(number: f64, json: &mut String) {
-    // What is no number has none in JSON, either: `null`, as in JavaScript. A whole one has no fraction there.
+    // Not-a-number and the infinities become `null`, as in JavaScript. A whole number has no fraction there.
     let written = match serde_json::Number::from_f64(number) {
         Some(_) if number.fract() == 0.0 && number.abs() < 1e15 => format!("{number:.0}"),
         Some(number) => number.to_string(),
@@ -263,7 +264,7 @@ fn instant_of(bytes: &[u8]) -> Option<StoreTime> {
 }
 
 impl Arguments {
-    /// How long they are as JSON, with what separates them.
+    /// Their length as JSON, with the commas between them.
     pub(super) fn length(&self) -> usize {
         self.0.iter().map(|argument| argument.get().len() + 1).sum()
     }
@@ -278,7 +279,7 @@ impl Serialize for Arguments {
     }
 }
 
-/// Takes a message apart, and answers what it is as JSON. For the fuzzers.
+/// Takes a message apart, and answers its JSON. For the fuzzers.
 pub(crate) fn read_for_fuzzing(bytes: &[u8]) -> Option<String> {
     let emission = read(bytes).ok()?;
     let arguments: Vec<&str> = emission.arguments.0.iter().map(|argument| argument.get()).collect();

@@ -1,15 +1,15 @@
-//! The id by which a client names its polling session: it names the node that has the session, and is signed.
+//! The id by which a client names its polling session. It names the node that has the session, and is signed.
 //!
-//! The library's own id says nothing of where its session lives, and is the socket's public id as well. The gate appends
-//! the node and a signature where the client learns the id, and takes them off where the client uses it. So any node finds
-//! the session's node without asking Redis, an invented id is told from a real one at once, and who knows a socket's
-//! public id still cannot poll for it.
+//! The library's own id does not tell where its session lives, and it is the socket's public id as well. The gate
+//! appends the node and a signature where the client learns the id, and takes them off where the client uses it. So any
+//! node finds the session's node without asking Redis, and tells an invented id from a real one at once. Somebody who
+//! knows a socket's public id still cannot poll for it.
 
 use std::sync::Arc;
 
 use crate::auth::NodeKey;
 
-/// How long the library's id is: 96 bits in base64.
+/// The length of the library's id: 96 bits in base64.
 const ENGINE_ID: usize = 16;
 
 /// How long a node's id is, in hexadecimal digits.
@@ -47,8 +47,8 @@ impl EngineIds {
         format!("{engine_id}{}{}", self.node_id, &signature[..SIGNATURE])
     }
 
-    /// What an id names; `None` for one that no node has made. Without a shared key the ids of other nodes are taken on
-    /// trust: the other node checks them.
+    /// What an id names; `None` for an id that no node has made. Without a shared key the ids of other nodes are taken
+    /// on trust, and the other node checks them.
     pub(super) fn read(&self, sid: &str) -> Option<Named> {
         if sid.len() != ENGINE_ID + NODE_ID + SIGNATURE || !sid.is_ascii() {
             return None;

@@ -1,9 +1,9 @@
 //! The Engine.IO sessions that the library holds, and how many of them have shown no token yet.
 //!
-//! A stranger's session costs memory and tasks before anything is known of its client, so such sessions are bounded, a node
-//! and a connection each. What is counted is what the library holds: each session's first request carries an
-//! [`EngineSession`] that lives as long as the library keeps the request, also while a session that has ended waits for its
-//! timers.
+//! A stranger's session costs memory and tasks before anything is known of its client. So the number of such sessions
+//! is bounded, for each node and for each connection. A session counts as long as the library holds it: its first
+//! request carries an [`EngineSession`] that lives as long as the library keeps the request, also while an ended
+//! session waits for its timers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use crate::net::connection::ConnectionHandle;
 use crate::telemetry::metrics::Metrics;
 
-/// How many sessions of strangers a node holds: about 60 MiB. A client that sends its token at once is one of them for a
-/// round trip.
+/// How many sessions of strangers a node holds, which is about 60 MiB. A client that sends its token at once is a
+/// stranger for one round trip.
 pub(super) const STRANGERS: usize = 4_096;
 
 /// How many of them may have come over one connection. Behind a proxy the clients of a whole crowd share some.
 pub(super) const STRANGERS_OF_A_CONNECTION: usize = 256;
 
-/// From how many on the strangers of a connection are a crowd. Crowds together get half of the node's room: what is left
-/// is for those who come one by one.
+/// From this number on, the strangers of a connection are a crowd. All crowds together get half of the node's room. The
+/// other half is for strangers who come one by one.
 const A_CROWD: usize = 8;
 
 /// Why one more stranger is not let in.
@@ -49,7 +49,7 @@ pub(crate) struct EngineSessions(Arc<Registry>);
 struct Registry {
     metrics: Metrics,
     strangers: AtomicUsize,
-    /// Those that began by polling, by the library's id. Held for a map access only, never across an await.
+    /// The sessions that began by polling, by the library's id. Held for a map access only, never across an await.
     polling: Mutex<HashMap<String, Weak<EngineSession>>>,
 }
 
@@ -59,10 +59,10 @@ pub(crate) struct EngineSession {
     connection: Option<ConnectionHandle>,
     /// It has shown a token that holds.
     is_known: AtomicBool,
-    /// It was ended by this node: nothing more of its client reaches the library.
+    /// This node has ended it: nothing more of its client reaches the library.
     is_over: AtomicBool,
     engine_id: OnceLock<String>,
-    /// Its requests with packets are handled one after the other.
+    /// Held by the request with packets that is being handled, so that they are handled one after the other.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -72,7 +72,7 @@ impl EngineSessions {
         Self(Arc::new(Registry { metrics, strangers: AtomicUsize::new(0), polling: Mutex::default() }))
     }
 
-    /// Makes room for one more session, which nothing is known of.
+    /// Makes room for one more session, about which nothing is known.
     pub(super) fn begin(&self, connection: Option<ConnectionHandle>) -> Result<Arc<EngineSession>, Full> {
         let of_connection = connection.as_ref().map_or(0, ConnectionHandle::begin_stranger);
         let strangers = self.0.strangers.fetch_add(1, Ordering::AcqRel);
@@ -114,7 +114,8 @@ impl Registry {
 }
 
 impl EngineSession {
-    /// Has it found by the library's id. For those that begin by polling: the others have one connection, and no request.
+    /// Lets the session be found by the library's id. Only a session that begins by polling needs this: a websocket is
+    /// one connection and sends no further requests.
     pub(super) fn register(self: &Arc<Self>, engine_id: &str) {
         if self.engine_id.set(engine_id.to_owned()).is_ok() {
             self.of.lock().insert(engine_id.to_owned(), Arc::downgrade(self));

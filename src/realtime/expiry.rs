@@ -1,4 +1,4 @@
-//! Tokens that end while their socket is connected: a warning before, the end of the connection after.
+//! Tokens that end while their socket is connected. The socket is warned before, and disconnected after.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::domain::{ServerEvent, StoreTime};
 use crate::feed::MemberId;
 use crate::telemetry::users::logged;
 
-/// How long before its end a token's socket is warned; at once when less is left.
+/// How long before the token's end its socket is warned. Where less is left, it is warned at once.
 const WARN_BEFORE: i64 = 60_000;
 
-/// How long after its end a token's socket is disconnected.
+/// How long after the token's end its socket is disconnected.
 const CLOSE_AFTER: i64 = 10_000;
 
 /// The deadlines of all sockets, in one task.
@@ -57,7 +57,7 @@ impl Timers {
         self.tell(Told::Watch(session, expires));
     }
 
-    /// Watches a socket no more. To be called after it left the sessions.
+    /// Watches a socket no more. Call this after the socket has left the sessions.
     pub(super) fn forget(&self, session: MemberId) {
         self.tell(Told::Forget(session));
     }
@@ -74,7 +74,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     loop {
         tokio::select! {
             Some(told) = told.recv() => match told {
-                // A session that has ended is forgotten, now or soon: only then it is missing here.
+                // Only a session that has ended is missing here. It is forgotten now or soon.
                 Told::Watch(session, expires) if realtime.0.sessions.get(session).is_some() => {
                     deadlines.set(session, expires, Stage::Warn);
                 }
@@ -88,7 +88,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     }
 }
 
-/// One deadline a socket, so that neither refreshing tokens nor coming and going adds up.
+/// One deadline a socket, so that refreshed tokens and returning sockets do not pile up.
 #[derive(Default)]
 struct Deadlines {
     queue: DelayQueue<Deadline>,
@@ -117,7 +117,7 @@ impl Deadlines {
     }
 }
 
-/// The queue's longest delay is about two years; a token may live longer, and is looked at again then.
+/// The queue's longest delay is about two years. A token that lives longer is looked at again then.
 fn cap(delay: Duration) -> Duration {
     delay.min(Duration::from_secs(365 * 24 * 60 * 60))
 }
@@ -127,7 +127,7 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
     deadlines.keys.remove(&id);
     let Some(session) = realtime.0.sessions.get(id) else { return };
     if session.claims().expires != expires {
-        // A newer token is on its way here, and sets its own.
+        // A newer token is on its way here, and sets its own deadline.
         return;
     }
     let left = crate::clock::wall().until(stage.due(expires));

@@ -1,4 +1,4 @@
-//! `slots_freed`: which sockets hear of which slots whose holds ended.
+//! `slots_freed`: which sockets hear of which slots whose holds have ended.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -62,7 +62,7 @@ impl<'a> Payloads<'a> {
         Self { freed, now, of_all: payload_of(freed.count, all, freed.unnamed > 0, now), of_sites: HashMap::new() }
     }
 
-    /// What a token with these `sedi` hears of; `None` where nothing was freed in them.
+    /// The payload for a token with these `sedi`; `None` where nothing was freed in them.
     fn of(&mut self, sites: Option<&BTreeSet<SiteId>>) -> Option<&RawValue> {
         let Some(sites) = sites else { return self.of_all.as_deref() };
         if !self.of_sites.contains_key(sites) {
@@ -79,8 +79,8 @@ fn count_slots(spaces: &[&FreedSlots]) -> u64 {
     spaces.iter().map(|slots| slots.slots.len() as u64).sum()
 }
 
-/// The payload about these slots, `None` for no slot. What is beyond the longest list counts, and is not
-/// listed. Nor is what nothing names: whether that was in a token's sites, nobody can tell.
+/// The payload about these slots; `None` for no slot. Slots beyond the longest list are counted and not listed. Slots
+/// that nothing names are not listed either: nobody can tell whether they are in a token's sites.
 fn payload_of(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: StoreTime) -> Option<Box<RawValue>> {
     #[derive(Serialize)]
     struct SlotsFreed<'a> {

@@ -1,4 +1,4 @@
-//! In front of the Socket.IO library: what it cannot do for itself with a request.
+//! Does in front of the Socket.IO library what the library cannot do with a request itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const WEBSOCKET_HEADERS: [HeaderName; 2] = [header::UPGRADE, header::SEC_WEBSOCK
 /// How long a client may take to send a body of events. The library itself would wait for the rest for ever.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client that has much to poll may take to do so before it is upgraded.
+/// How long a client may take to poll all waiting packets before it is upgraded.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More than an Engine.IO open packet has.
@@ -40,7 +40,7 @@ const HANDSHAKE_BYTES: usize = 4_096;
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, mut request: Request, next: Next) -> Response {
     let name = RequestName::of(request.headers());
-    // Where the request is sent on, the other node serves it under the same name.
+    // Where the request is sent on, the other node serves it under the same id.
     name.write_to(request.headers_mut());
     let span = tracing::info_span!("engine", request.id = &*name.id);
     let passed = pass_named(realtime, request, next).instrument(span.clone());
@@ -79,7 +79,7 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
         Asked::Poll { sid } | Asked::Post { sid } | Asked::Upgrade { sid } => {
             match (realtime.0.engine_ids.read(sid), &realtime.0.owners) {
                 (Some(Named::Own(engine_id)), _) => pass_here(realtime, &engine_id, &asked, request, next).await,
-                // One that another node has sent on belongs here or nowhere.
+                // A request that another node has sent on belongs here or nowhere.
                 (Some(Named::Of(node)), Some(owners)) if !request.headers().contains_key(FORWARDED) => {
                     send_on(realtime, owners, &node, &asked, request).await
                 }
@@ -89,7 +89,8 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
     }
 }
 
-/// A handshake. Nothing is known of the client yet: nothing is written anywhere, and there is room for a limited number.
+/// Takes a handshake. Nothing is known of the client yet, so nothing is written anywhere, and only a limited number may
+/// wait.
 async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next) -> Response {
     let connects = &realtime.0.app.metrics.connects;
     if realtime.0.app.health.is_draining() {
@@ -117,7 +118,7 @@ async fn begin_polling(realtime: &Realtime, session: &Arc<EngineSession>, reques
     }
 }
 
-/// A handshake on a websocket, which is told its id at once.
+/// Takes a handshake on a websocket, which is told its id at once.
 async fn begin_websocket(
     session: Arc<EngineSession>,
     connection: Option<ConnectionHandle>,
@@ -141,7 +142,7 @@ async fn tell_name(realtime: &Realtime, session: &Arc<EngineSession>, response: 
     let Some(engine_id) = engine_id_of(packet) else { return Response::from_parts(parts, Body::from(body)) };
     session.register(&engine_id);
     let packet = packet.replacen(&engine_id, &realtime.0.engine_ids.name(&engine_id), 1);
-    // Its length is another one.
+    // The length of the body has changed.
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(packet))
 }
@@ -173,8 +174,7 @@ async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked
     })
 }
 
-/// The path and query of a session's request with nothing in it that is not needed; with `engine_id` in place of the
-/// client's.
+/// The path and query of a session's request, with only what is needed. `engine_id` takes the place of the client's id.
 fn path_of(asked: &Asked, engine_id: Option<&str>) -> String {
     let (transport, sid) = match asked {
         Asked::BeginPolling => ("polling", None),
@@ -190,14 +190,15 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
     let Some(engine_session) = realtime.0.engine_sessions.find(engine_id) else { return unknown_session() };
     let Ok(uri) = Uri::try_from(path_of(asked, Some(engine_id))) else { return unknown_session() };
     *request.uri_mut() = uri;
-    // Several at once would each be let in by a queue that has room for one.
+    // Several posts at once would each be let in by a queue that has room for one.
     let _turn = match asked {
         Asked::Post { .. } => Some(engine_session.take_turn().await),
         _ => None,
     };
     let session = realtime.0.sessions.of_engine_id(engine_id);
     if engine_session.is_over() || session.as_ref().is_some_and(|session| session.is_broken()) {
-        // It was ended, or lost an event for lack of reading: it must not get a later one. The client starts anew.
+        // The session was ended, or lost an event because its client did not read. It must not get a later event, and
+        // the client starts anew.
         return unknown_session();
     }
     match asked {
@@ -211,7 +212,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
         _ => {
             session.iter().for_each(|session| session.note_poll_begins());
             let response = next.run(without_upgrade(request)).await;
-            // It may have begun while the poll waited.
+            // The session may have begun while the poll waited.
             match realtime.0.sessions.of_engine_id(engine_id) {
                 Some(session) => note_polled(&session, response).await,
                 None => response,
@@ -236,7 +237,7 @@ async fn upgrade(
     if let Some(session) = &session
         && tokio::time::timeout(UPGRADE_TIMEOUT, session.begin_upgrade()).await.is_err()
     {
-        // It goes on polling.
+        // The client goes on polling.
         return not_now(Code::Unavailable);
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
@@ -254,18 +255,18 @@ async fn upgrade(
 
 async fn note_polled(session: &Session, response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    // The library has it whole, in one piece.
+    // The library has made the whole body, in one piece.
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return not_now(Code::Unavailable) };
     session.note_polled(&body);
     Response::from_parts(parts, Body::from(body))
 }
 
-/// Not an error that the client gives up on.
+/// An answer after which stock clients try again.
 fn not_now(code: Code) -> Response {
     ApiError::from(code).into_response()
 }
 
-/// The connection ends with it, because its body was not read to the end.
+/// The connection ends with this answer, because the request's body was not read to its end.
 fn too_slow() -> Response {
     (StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()
 }

@@ -1,5 +1,5 @@
-//! Guests: sockets without a token, which may watch registered spaces and do nothing else, where `SLOTCAST_GUESTS` asks for
-//! it. Their number on a node has a bound.
+//! Guests: sockets without a token, where `SLOTCAST_GUESTS` allows them. They may watch registered spaces and do
+//! nothing else. Their number on a node is bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ pub(super) const MAX_ROOMS: usize = 4;
 /// What a guest may do.
 const ALLOWED: [&str; 3] = ["join_space", "leave_space", "sync"];
 
-/// How many guests there may be, and are.
+/// How many guests a node may have, and how many it has.
 pub(crate) struct Guests {
     max: usize,
     present: Arc<AtomicUsize>,
@@ -23,14 +23,14 @@ pub(crate) struct Guests {
 pub(super) struct GuestPlace(Arc<AtomicUsize>);
 
 impl Guests {
-    /// Room for so many; `None` for none.
+    /// Room for this many guests; `None` for none.
     pub(super) fn new(max: Option<usize>) -> Self {
         Self { max: max.unwrap_or_default(), present: Arc::default() }
     }
 
-    /// A place for one guest more; `None` where there is none left.
+    /// A place for one more guest; `None` where no place is left.
     pub(super) fn admit(&self) -> Option<GuestPlace> {
-        // Counted first, and taken back by its drop where there is no room.
+        // The guest is counted first. Where there is no room, the drop of the place takes that back.
         let before = self.present.fetch_add(1, Ordering::AcqRel);
         let place = GuestPlace(self.present.clone());
         (before < self.max).then_some(place)
@@ -43,7 +43,7 @@ impl Drop for GuestPlace {
     }
 }
 
-/// What stands in the place of a token's claims. It never ends, and allows nothing but to look.
+/// The claims of a guest, in place of a token's. They never end, and allow nothing but watching.
 pub(super) fn claims() -> Claims {
     Claims { user: UserId::guest(), role: None, sites: None, expires: StoreTime::from_millis(i64::MAX) }
 }

@@ -1,11 +1,12 @@
 //! Messages to one user: on all of the user's sockets, in order, and kept while there is none.
 //!
-//! The store numbers a user's messages and remembers up to which one the user received them. A socket that connects is sent
-//! what is newer, in portions that its outbox has room for; what is published meanwhile waits in the store. A message counts
-//! as received when a client has shown that it has it: over a websocket with the answer to a ping that was sent after it,
-//! by polling with the request after the one that brought it. What a connection had taken when it broke was not received.
+//! The store numbers a user's messages and remembers up to which number the user received them. A socket that connects
+//! is sent the newer messages, in portions that its outbox has room for. A message that is published meanwhile waits in
+//! the store. A message counts as received when a client has shown that it has it: over a websocket by the answer to a
+//! ping that was sent after the message, by polling with the request after the one that brought it. Messages that a
+//! connection had taken when it broke were not received.
 //!
-//! A task attends to a socket only while it is behind or has something to show; an idle socket has none.
+//! A socket has a task only while messages wait for it or its client has yet to show some. An idle socket has no task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,18 +24,19 @@ use crate::domain::UserId;
 use crate::store::{SlotStore, UserMessage};
 use crate::telemetry::users::logged;
 
-/// After how long a portion that the store could not give is read again.
+/// After how long a portion is read again that the store could not give.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many portions are read at once: enough to keep the store busy. A crowd that connects waits here for its turn,
-/// rather than in the store, where all would wait until each call is too late.
+/// How many portions are read at once, enough to keep the store busy. A crowd that connects waits here for its turn. In
+/// the store all of them would wait until each call is too late.
 pub(super) const BACKLOG_READS: usize = 64;
 
-/// How long a socket must live on after something has left for it to have shown that it has it, whatever stands between that
-/// hides a websocket's own pings: longer than the library lets one live that does not answer Engine.IO's, 45 s.
+/// How long a socket must live on after a message has left before the message counts as shown, where something in
+/// between hides a websocket's own pings. This is longer than 45 s, for which the library lets a socket live that
+/// answers no ping of Engine.IO.
 const OUTLIVED: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether an upgrade has come to its end.
+/// How often a task looks whether an upgrade has ended.
 const UPGRADE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Sends a message to the user's sockets on this node.
@@ -48,7 +50,7 @@ pub(super) fn deliver(realtime: &Realtime, message: &UserMessage) {
     tracing::info!(event.name = message.event, user.id = %logged(&message.user), recipients, "notification");
 }
 
-/// Reads for a socket what it may have missed, before anything else is sent to it.
+/// Reads the messages that a socket may have missed, before anything else is sent to it.
 pub(super) fn deliver_missed(realtime: &Realtime, session: Arc<Session>) {
     let is_to_attend = session.cursor.expect_portion();
     see_to(realtime, session, is_to_attend);
@@ -62,8 +64,8 @@ fn see_to(realtime: &Realtime, session: Arc<Session>, is_to_attend: bool) {
     }
 }
 
-/// Sends a socket that has just connected what was kept for its user: the first portion before this returns, the others as
-/// there is room. A store that cannot be asked is asked again until the socket ends.
+/// Sends a socket that has just connected the messages that were kept for its user: the first portion before this
+/// returns, the others as there is room. A store that cannot be asked is asked again until the socket ends.
 pub(super) async fn deliver_kept(realtime: &Realtime, session: &Arc<Session>) {
     if !deliver_portion(realtime, session).await {
         let (realtime, session) = (realtime.clone(), session.clone());
@@ -76,8 +78,8 @@ pub(super) async fn deliver_kept(realtime: &Realtime, session: &Arc<Session>) {
     }
 }
 
-/// Sends what is in the store as there is room, and remembers what the client shows to have; until there is nothing of
-/// either.
+/// Sends the messages in the store as there is room, and remembers which ones the client has shown to have. Ends when
+/// there is nothing left to send or to show.
 async fn attend(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     let mut outlived = Outlived { since: Instant::now(), left: session.left_packets() };
@@ -98,7 +100,7 @@ async fn attend(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// What had left at an instant: shown when the socket is still there a while later.
+/// How many packets had left at an instant. They count as shown when the socket is still there a while later.
 struct Outlived {
     since: Instant,
     left: u64,
@@ -125,7 +127,7 @@ async fn wait_for_progress(realtime: &Realtime, session: &Session, outlived: &mu
 }
 
 async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
-    // Never closed, so that it is always a permit.
+    // The semaphore is never closed, so this always gets a permit.
     let _permit = realtime.0.backlog_reads.acquire().await;
     let since = session.cursor.begin_portion();
     match realtime.0.app.store.messages_of(session.user(), since, NOTIFICATION_BYTES).await {
@@ -155,7 +157,7 @@ impl Receipts {
     }
 }
 
-/// Writes receipts, those that wait of one user as one; never returns while the node lives.
+/// Writes receipts. Receipts of one user that wait together are written as one. Never returns while the node lives.
 pub(super) async fn write_receipts(store: Arc<dyn SlotStore>, mut received: mpsc::UnboundedReceiver<(UserId, u64)>) {
     while let Some(first) = received.recv().await {
         let mut latest = HashMap::from([first]);

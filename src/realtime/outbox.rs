@@ -1,8 +1,8 @@
 //! The way to one socket: what is queued for it is sent in order, or not at all.
 //!
-//! The library queues packets, each with a copy of its payload, and says no more than whether a queue is full. What waits
-//! is bounded in bytes too, and a socket that could not take one packet gets none of the later ones: it is closed, comes
-//! back, and asks for what it missed.
+//! The library queues packets, each with a copy of its payload, and tells only whether a queue is full. Here the
+//! waiting packets are bounded in bytes, too. A socket that could not take one packet gets no later one: it is closed,
+//! comes back, and asks for what it missed.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,23 +27,24 @@ use crate::net::connection::{ConnectionHandle, Connections};
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
 pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
-/// Bytes that may wait for one socket besides its largest packet, and what the kernel holds. With the packets' own, and the
-/// buffer in which the library gathers a write, a client that does not read costs less than 1 MiB. One packet may be larger:
-/// the board of a day whose slots carry much data is, and a client that is closed for it would come back for the same.
+/// Bytes that may wait for one socket, besides its largest packet and the bytes in the kernel. A client that does not
+/// read costs less than 1 MiB, with the memory of the packets themselves and the buffer in which the library gathers a
+/// write. One packet may be larger, such as the board of a day whose slots carry much data: a client that is closed for
+/// it would come back for the same board.
 const OUTBOX_BYTES: u64 = 384 * 1024;
 
-/// Bytes that wait from which on the socket's own events wait, so that a client which sends much and reads on is held back
+/// How many waiting bytes make the socket's own events wait. A client that sends much and reads on is so held back
 /// before the answers to it are more than it may leave unread.
 const CROWDED_BYTES: u64 = 16 * 1024;
 
-/// Bytes of missed events that it may be sent at once; what is more is a snapshot's work.
+/// Bytes of missed events that a socket may be sent at once. Where there are more, it gets a snapshot.
 pub(super) const REPLAY_BYTES: usize = 336 * 1024;
 
-/// Bytes that wait from which on notifications stay in the store: with one more of the largest, and all that it may be sent
-/// at once of missed events, they are no more than may wait.
+/// How many waiting bytes keep notifications in the store. Together with one notification of the largest size and all
+/// missed events that may be sent at once, they are no more than may wait.
 pub(super) const NOTIFICATION_BYTES: usize = 32 * 1024;
 
-/// Packets that wait from which on notifications stay in the store: what a replay of a whole log leaves.
+/// How many waiting packets keep notifications in the store, so that a replay of a whole log has room.
 const NOTIFICATION_PACKETS: u64 = 96;
 
 /// What an event's packet has besides its name and payload: `42["",]`.
@@ -60,13 +61,13 @@ const POLLED_SEPARATOR: u8 = 0x1e;
 pub(super) enum Sent {
     /// It waits for the client to read it.
     Queued,
-    /// The client reads too slowly. It is told once; nothing is sent from then on.
+    /// The client reads too slowly. This is answered once, and nothing is sent from then on.
     TooSlow,
-    /// Nobody is there any more, or the socket was given up before.
+    /// The socket is gone, or was given up before.
     Gone,
 }
 
-/// The library's socket, its connection, and what waits between the two.
+/// The library's socket, its connection, and the packets that wait between the two.
 pub(super) struct Outbox {
     /// Weak: the library's socket holds the session through its handlers, which holds this.
     socket: Weak<Socket>,
@@ -87,11 +88,12 @@ pub(super) struct Outbox {
     has_polled: Notify,
     /// Of the one task that waits for progress.
     progress: AtomicWaker,
-    /// It asks to be upgraded, and has to poll what waits first.
+    /// It asks to be upgraded, and has to poll the waiting packets first.
     is_to_upgrade: AtomicBool,
-    /// It was let begin its upgrade to a websocket.
+    /// It was allowed to begin its upgrade to a websocket.
     is_upgrading: AtomicBool,
-    /// It could not take a packet: nothing more is sent, so that what it has stays true until it is gone.
+    /// It could not take a packet. Nothing more is sent until it is gone, so that it never gets a later event without
+    /// an earlier one.
     is_broken: AtomicBool,
 }
 
@@ -115,10 +117,10 @@ impl Outbox {
             is_broken: AtomicBool::new(false),
         };
         let request = socket.req_parts();
-        // A connection that carries polls may be shared with requests of others behind a proxy: it is nobody's to close.
+        // A proxy may send other clients' requests over a connection that carries polls, so it is not closed here.
         let began_as_websocket = request.headers.contains_key(header::UPGRADE);
         if let Some(connection) = request.extensions.get::<ConnectionHandle>().filter(|_| began_as_websocket) {
-            // It is empty: nobody else has it yet.
+            // The cell is empty, because nobody else has it yet.
             let _ = outbox.websocket.set(connection.clone());
         }
         outbox
@@ -173,21 +175,22 @@ impl Outbox {
         }
     }
 
-    /// How much of what was queued has not left yet. Of a websocket rather too little than too much: handshakes and pings
-    /// leave too, and were not queued here.
+    /// How many of the queued bytes have not left yet. On a websocket this may be a little too low, because handshakes
+    /// and pings leave too, and are not queued here.
     fn waiting_bytes(&self, queued: u64) -> u64 {
         let written = self.find_websocket().map_or(0, ConnectionHandle::written_bytes);
         queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
     }
 
-    /// Whether a missed event of so many bytes finds room beside what waits, with some left for what happens meanwhile.
+    /// Whether a missed event of this many bytes finds room beside the waiting packets, with some room left for new
+    /// events.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) + bytes as u64 <= REPLAY_BYTES as u64
     }
 
-    /// Whether the client has much to read before its next event is done; `false` when it is not coming back for it. Only
-    /// of a websocket, which is closed when nothing is read of it: a client that polls may ask for what waits only when
-    /// what it sent was taken.
+    /// Whether the client has much to read before its next event is done; `false` when the client is not coming back.
+    /// Always `false` of a client that polls, since it may ask for the waiting packets only when its own were taken. A
+    /// websocket that reads nothing is closed.
     pub(super) fn is_crowded(&self) -> bool {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
             && !self.is_broken()
@@ -197,7 +200,7 @@ impl Outbox {
     /// Notes what left in the answer to a poll: packets as the library joins them.
     pub(super) fn note_polled(&self, answer: &[u8]) {
         let packets = answer.split(|byte| *byte == POLLED_SEPARATOR);
-        // Events and answers; the others were not queued here.
+        // Only events and answers count, because no other packets are queued here.
         for packet in packets.filter(|packet| packet.starts_with(b"42") || packet.starts_with(b"43")) {
             self.polled.fetch_add(packet.len() as u64 + head_of_frame(packet.len()), Ordering::Relaxed);
             self.polled_packets.fetch_add(1, Ordering::AcqRel);
@@ -206,13 +209,13 @@ impl Outbox {
         self.tell_progress();
         let with_one_more = answer.len() as u64 + self.largest.load(Ordering::Relaxed);
         if self.is_upgrading() && with_one_more >= MAX_EVENT_BYTES as u64 && self.has_waiting() {
-            // The library may keep a packet for the next poll, and there is none.
+            // The library may keep a packet for the next poll. None is kept now.
             self.close();
         }
     }
 
-    /// Resolves when polls have taken all that waits, from when on the client is upgrading. What the library keeps for the
-    /// next poll, since it was too much for one, would be lost by an upgrade.
+    /// Resolves when polls have taken all waiting packets; from then on the client is upgrading. The library keeps a
+    /// packet for the next poll where one poll could not take it, and an upgrade would lose that packet.
     pub(super) async fn begin_upgrade(&self) {
         let _asks = AsksForUpgrade::begin(self);
         loop {
@@ -230,13 +233,13 @@ impl Outbox {
         self.is_upgrading.store(false, Ordering::Release);
     }
 
-    /// Whether an upgrade has begun and has not ended: what was polled before it is shown by its end.
+    /// Whether an upgrade has begun and has not ended. Its end shows that the client has what it polled before.
     pub(super) fn is_changing_transport(&self) -> bool {
         self.is_upgrading.load(Ordering::Acquire) && !self.is_on_websocket()
     }
 
-    /// Whether one notification more may wait for the client. While it is to poll what waits so that it can be upgraded, none
-    /// may: it would never come to its end.
+    /// Whether one more notification may wait for the client. None may while the client polls the waiting packets in
+    /// order to be upgraded, because the waiting would never end.
     pub(super) fn has_room_to_notify(&self) -> bool {
         let waiting = self.waiting_bytes(self.queued.load(Ordering::Relaxed));
         let packets = self.last_place().saturating_sub(self.left_packets());
@@ -246,7 +249,8 @@ impl Outbox {
             && !self.is_to_upgrade.load(Ordering::Acquire)
     }
 
-    /// The place of the packet that was queued last, counted from 1; of one that is being queued beside it, if there is one.
+    /// The place of the packet that was queued last, counted from 1. Where another packet is being queued at the same
+    /// time, it may be that one's place.
     pub(super) fn last_place(&self) -> u64 {
         self.queued_packets.load(Ordering::Acquire)
     }
@@ -260,13 +264,13 @@ impl Outbox {
     /// How many packets the client has shown to have.
     pub(super) fn shown_packets(&self) -> u64 {
         match self.find_websocket().filter(|_| self.is_on_websocket()) {
-            // It ends its polling before it ends its upgrade.
+            // The client ends its polling before it ends its upgrade.
             Some(websocket) => self.polled_packets.load(Ordering::Acquire) + websocket.shown_packets(),
             None => self.shown_by_polling.load(Ordering::Acquire),
         }
     }
 
-    /// Has a client on a websocket show that it has all up to a place. One that polls does so by itself.
+    /// Has a client on a websocket show that it has all packets up to a place. A client that polls does so by itself.
     pub(super) fn ask_shown(&self, place: u64) {
         if let Some(websocket) = self.find_websocket().filter(|_| self.is_on_websocket()) {
             websocket.ask_shown(place.saturating_sub(self.polled_packets.load(Ordering::Acquire)));
@@ -283,7 +287,7 @@ impl Outbox {
     /// Resolves when `is_enough`: see [`super::session::Session::progress`].
     pub(super) async fn progress(&self, mut is_enough: impl FnMut() -> bool) {
         poll_fn(|cx| {
-            // Registered before the question, so that nothing is missed in between.
+            // The waiter is registered before the question, so that nothing is missed in between.
             self.progress.register(cx.waker());
             if let Some(websocket) = self.find_websocket() {
                 websocket.register_progress(cx.waker());
@@ -315,7 +319,7 @@ impl Outbox {
     }
 
     /// Closes the socket at once, so that its client comes back and starts anew; `false` when it was closed before. A
-    /// client that polls learns it with its next request.
+    /// client that polls learns of it by its next request.
     pub(super) fn close(&self) -> bool {
         let is_first = !self.is_broken.swap(true, Ordering::AcqRel);
         if is_first && let Some(connection) = self.connection() {
@@ -339,8 +343,8 @@ impl Outbox {
         self.find_websocket().cloned()
     }
 
-    /// The TCP connection of its websocket once its packets come and go there. Until the client has ended an upgrade, which
-    /// it does over that connection, it must be read.
+    /// The TCP connection of its websocket, once packets come and go there. The client ends an upgrade over this
+    /// connection, so until then it must be read.
     pub(super) fn websocket(&self) -> Option<ConnectionHandle> {
         self.socket.upgrade().filter(|socket| is_on_websocket(socket)).and_then(|_| self.connection())
     }
@@ -349,7 +353,7 @@ impl Outbox {
         if self.websocket.get().is_none()
             && let Some(connection) = self.connections.upgraded(&self.engine_id)
         {
-            // Two that find the upgrade at once find the same connection.
+            // Two tasks that find the upgrade at once find the same connection.
             let _ = self.websocket.set(connection);
         }
         self.websocket.get()

@@ -1,9 +1,9 @@
-//! Where the nodes are that polling sessions live on, so that polling works without sticky sessions.
+//! The addresses of the nodes that polling sessions live on, so that polling works without sticky sessions.
 //!
-//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named node, at
-//! the address in its lease. What a client sends may be its token, so an address is called only where the node itself has
-//! signed it: a writer to Redis cannot have it sent elsewhere. A session that begins on a websocket needs none of
-//! this.
+//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named
+//! node, at the address in that node's lease. A request may carry a token, so an address is called only where the node
+//! itself has signed it: nobody who writes to Redis can have tokens sent elsewhere. A session that begins on a
+//! websocket needs none of this.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::store::{NodeReport, StoreError};
 /// How long the other nodes' addresses are remembered.
 const ADDRESSES_LAST: Duration = Duration::from_secs(2);
 
-/// How soon they are read again for a node that is not among them, which may have started since.
+/// How soon the addresses are read again for a node that is not among them. It may have started since.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 const PURPOSE: &str = "address";
 
-/// The addresses of other nodes, as far as this node knows them.
+/// The known addresses of other nodes.
 pub struct Owners {
     key: Arc<NodeKey>,
     pub(super) proxy: Proxy,
-    /// Held while they are read, so that one request reads them for all.
+    /// Held while the addresses are read, so that one request reads them for all.
     known: Mutex<Option<Addresses>>,
 }
 
@@ -49,8 +49,8 @@ impl Owners {
         Self { key, proxy: Proxy::default(), known: Mutex::default() }
     }
 
-    /// The address of a live node; `None` when there is no such node, or it has not signed its address. While the store
-    /// does not answer, what was known last.
+    /// The address of a live node; `None` when there is no such node, or when it has not signed its address. While the
+    /// store does not answer, this is the last known address.
     pub(super) async fn address_of(&self, app: &App, node_id: &str) -> Result<Option<String>, StoreError> {
         let now = clock::instant();
         let mut known = self.known.lock().await;

@@ -1,8 +1,8 @@
 //! What an Engine.IO request asks for, read once, so that the gate and the library never read two different things.
 //!
-//! The library finds `EIO`, `sid` and `transport` by their literal names, takes the first of each, and decodes nothing. A
-//! request that a decoding reader would understand differently is refused. Refusals have the form that Node's server gives
-//! them.
+//! The library finds `EIO`, `sid` and `transport` by their literal names, takes the first of each, and decodes nothing.
+//! A request that a decoding reader would understand differently is refused. Refusals have the form that the stock
+//! server on Node.js gives them.
 
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -19,7 +19,7 @@ const PROTOCOL: &str = "4";
 /// The only version of websockets (RFC 6455).
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
-/// How long a websocket's key is: 16 bytes in base64, with its two signs of padding.
+/// The length of a websocket's key: 16 bytes in base64, with the two signs of padding.
 const KEY_LENGTH: usize = 24;
 
 /// What a request asks for.
@@ -148,8 +148,8 @@ fn is_websocket_key(key: &[u8]) -> bool {
     key.len() == KEY_LENGTH && key.ends_with(b"==") && key[..KEY_LENGTH - 2].iter().all(is_digit)
 }
 
-/// The first subprotocol that a websocket's client asks for: it is the one that Node's server answers with. `None` when it
-/// asks for none, or for none by a name that may be sent.
+/// The first subprotocol that a websocket's client asks for, with which the stock server answers, too. `None` when the
+/// client asks for none, or when the name may not be sent.
 pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let first = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?.split(',').next()?.trim();
     let is_sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

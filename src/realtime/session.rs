@@ -38,10 +38,10 @@ pub struct Session {
     app: Arc<App>,
     pub(super) inbox: Inbox,
     pub(super) cursor: Cursor,
-    /// What it may be sent of what it missed: several long replays at once find no room in its queue, and a socket that
-    /// is closed for that comes back and asks for the same.
+    /// Limits the missed events that it is sent. Several long replays at once find no room in its queue, and a socket
+    /// that is closed for that comes back and asks for the same.
     replays: DefaultDirectRateLimiter,
-    /// The store's time at which it connected, as this node knew it: rather too early than too late.
+    /// The store's time at which it connected, as this node knew it. It may be a little too early, and never too late.
     connected_at: StoreTime,
     has_ended: AtomicBool,
     watches_stats: AtomicBool,
@@ -83,17 +83,17 @@ impl Session {
         self.id
     }
 
-    /// Whose it is; never changes.
+    /// The user that it belongs to; never changes.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// Whether it has no token: it watches, and nothing else.
+    /// Whether it is a guest's: it has no token and may only watch.
     pub fn is_guest(&self) -> bool {
         self.user.is_guest()
     }
 
-    /// Whether a message to everyone is for it. Guests hear of what was freed, and of nothing else.
+    /// Whether a message to everyone is for it. Guests hear of freed slots, and of nothing else.
     pub(super) fn hears_broadcast(&self, event: &str) -> bool {
         !self.is_guest() || event == "slots_freed"
     }
@@ -152,7 +152,7 @@ impl Session {
         is_queued
     }
 
-    /// Whether it has much to read before its next event is done.
+    /// Whether the client has much to read before its next event is done.
     pub(super) fn is_crowded(&self) -> bool {
         self.outbox.is_crowded()
     }
@@ -190,8 +190,8 @@ impl Session {
         tracing::info!(user.id = %logged(&self.user), session = self.id, "closed: it does not read what it is sent");
     }
 
-    /// Leaves the namespace: the client does not come back by itself. Right only for an ended token or a user who is to
-    /// be gone.
+    /// Leaves the namespace, so that the client does not come back by itself. This is right only when the token has
+    /// ended or the user is to be disconnected.
     pub fn disconnect(&self) {
         if !self.outbox.disconnect() && self.outbox.close() {
             self.note_too_slow();
@@ -218,7 +218,7 @@ impl Session {
         self.outbox.begin_upgrade().await;
     }
 
-    /// Whether it lost an event, and is on its way out.
+    /// Whether it lost an event, and is about to be closed.
     pub(super) fn is_broken(&self) -> bool {
         self.outbox.is_broken()
     }
@@ -228,7 +228,7 @@ impl Session {
         self.outbox.close();
     }
 
-    /// Queues a notification; answers its place among all that was queued, or `None` when it has to wait in the store.
+    /// Queues a notification. Answers its place among all queued packets, or `None` when it has to wait in the store.
     pub(super) fn notify(&self, message: &UserMessage) -> Option<u64> {
         if !self.outbox.has_room_to_notify() || !self.emit(&message.event, &message.data) {
             return None;
@@ -251,7 +251,7 @@ impl Session {
         self.outbox.shown_packets()
     }
 
-    /// Has the client show that it has all up to a place.
+    /// Has the client show that it has all packets up to a place.
     pub(super) fn ask_shown(&self, place: u64) {
         self.outbox.ask_shown(place);
     }
@@ -266,7 +266,7 @@ impl Session {
         self.outbox.note_poll_begins();
     }
 
-    /// Resolves when `is_enough`, which is asked whenever something leaves, is shown, or is told by
+    /// Resolves when `is_enough` answers `true`. It is asked whenever a packet leaves or is shown, and after
     /// [`Self::tell_progress`]. One task at a time.
     pub(super) async fn progress(&self, is_enough: impl FnMut() -> bool) {
         self.outbox.progress(is_enough).await;
@@ -277,7 +277,7 @@ impl Session {
         self.outbox.tell_progress();
     }
 
-    /// Its upgrade to a websocket was refused: it goes on polling.
+    /// Notes that its upgrade to a websocket was refused, and that it goes on polling.
     pub(super) fn abandon_upgrade(&self) {
         self.outbox.abandon_upgrade();
     }
@@ -317,7 +317,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // What came to it while it was let in, and it never was.
+        // Events that came while it was being let in still count, when it never was let in.
         self.app.metrics.queue_depth.sub(self.inbox.left());
     }
 }

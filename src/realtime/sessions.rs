@@ -33,7 +33,8 @@ impl Sessions {
     /// Adds a session, unless it has already ended.
     pub fn add(&self, session: &Arc<Session>) -> bool {
         let mut maps = self.lock();
-        // Under the lock: the end marks first and removes then, so that it cannot be missed in between.
+        // The question is asked under the lock. A session's end marks it first and removes it then, so that this cannot
+        // miss the end.
         if session.has_ended() {
             return false;
         }
@@ -48,7 +49,7 @@ impl Sessions {
     /// Takes a session out; `false` when it was not in.
     pub fn remove(&self, session: &Session) -> bool {
         let mut maps = self.lock();
-        // By identity: a later socket of the same client bears the same id.
+        // Compared by identity, because a later socket of the same client bears the same id.
         if maps.by_engine_id.get(session.engine_id()).is_some_and(|other| other.id() == session.id()) {
             maps.by_engine_id.remove(session.engine_id());
         }

@@ -10,7 +10,7 @@ use crate::domain::ServerEvent;
 
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Sends the statistics while somebody watches; never returns.
+/// Sends the statistics while somebody watches them. Never returns.
 pub(super) async fn run(realtime: Realtime) {
     loop {
         tokio::time::sleep(EVERY).await;

@@ -9,23 +9,24 @@ use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, events};
 
-/// After how long the worker looks again whether a client that leaves much unread reads on: at first, and at most.
+/// After how long the worker looks again whether a client reads on that leaves much unread: at first, and at most.
 const CROWDED_PAUSE: Duration = Duration::from_millis(2);
 const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(64);
 
-/// The longest that one event waits for the client to read: what the client leaves unread may be others' doing.
+/// The longest that one event waits for its client to read. What the client leaves unread may come from other users'
+/// acts.
 const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Queues an event. Called by the library in the order of arrival; never waits.
 pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
     realtime.0.app.metrics.queue_depth.inc();
-    // While the socket polls it has no websocket: its next poll waits instead.
+    // A socket that polls has no websocket. Its next post waits instead.
     if session.inbox.push(incoming, || session.websocket()) {
         start(realtime, session);
     }
 }
 
-/// Lets events take effect: those that wait, and all that come.
+/// Lets events take effect, those that wait and all that come.
 pub(super) fn open(realtime: &Realtime, session: &Arc<Session>) {
     if session.inbox.open() {
         start(realtime, session);
@@ -55,7 +56,7 @@ async fn wait_for_reader(session: &Session) {
     }
 }
 
-/// Closes a session whose task panicked, since nobody goes on with what the task did.
+/// Closes a session whose task panicked, since nothing goes on with the task's work.
 pub(super) struct CloseOnPanic(pub(super) Arc<Session>);
 
 impl Drop for CloseOnPanic {

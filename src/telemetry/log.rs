@@ -55,8 +55,8 @@ where
     }
 }
 
-/// Whether an event may be logged, whatever the filter says. What libraries say below `info` has requests, packets and
-/// commands in it, and so tokens and passwords.
+/// Whether an event may be logged, whatever the filter says. Libraries' lines below `info` have requests, packets and
+/// commands in them, and so tokens and passwords.
 fn shows_no_token(event: &Metadata<'_>) -> bool {
     let is_own = |name: &&str| {
         let rest = event.target().strip_prefix(*name);
@@ -65,7 +65,8 @@ fn shows_no_token(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::INFO || OWN_TARGETS.iter().any(is_own)
 }
 
-/// The line with which a program ends that cannot go on, in the form of its log. It is shown whatever the filter says.
+/// Logs why a program cannot go on, as its last line, in the form of its log. The line is shown whatever the filter
+/// says.
 pub fn fatal_line(format: Format, program: &str, reason: &str) -> String {
     match format {
         Format::Text => format!("{program}: {reason}"),

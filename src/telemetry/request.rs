@@ -1,5 +1,5 @@
-//! The id of the request or socket event that is being served, so that each of its lines, its answer and what it leaves in
-//! the store bear the same one.
+//! The id of the request or socket event that is being served. Its log lines, its answer and its entries in the store
+//! bear the same id.
 //!
 //! A caller names its request by `x-request-id`, or by the trace of a W3C `traceparent`; else an id is made here. The id
 //! goes with the task that serves the request: [`serve`] sets it, [`current_id`] reads it.
@@ -35,7 +35,8 @@ pub struct RequestName {
 }
 
 impl RequestName {
-    /// The name that a request's headers give, or a new one. What does not have the form of an id counts as not there.
+    /// The name that a request's headers give, or a new one. A header that does not have the form of an id counts as
+    /// missing.
     pub fn of(headers: &HeaderMap) -> Self {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let trace = text(&TRACEPARENT).and_then(parse_traceparent);

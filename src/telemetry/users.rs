@@ -1,5 +1,5 @@
-//! How log lines name users. A number says nothing by itself; any other id may be an e-mail address or a name, which is
-//! personal data and does not belong in a log.
+//! How log lines name users. A number alone tells nothing about a person. Any other id may be an e-mail address or a
+//! name, which is personal data and does not belong in a log.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ const NOBODY: &str = "-";
 /// What is logged in place of the id of a guest, who has none.
 const GUEST: &str = "guest";
 
-/// What sets this use of the secret apart from the signing of tokens.
+/// Sets this use of the secret apart from the signing of tokens.
 const PURPOSE: &[u8] = b"slotcast log users";
 
 static IN_FORCE: OnceLock<Shown> = OnceLock::new();

@@ -1,9 +1,9 @@
 //! The public keys of an issuer (RFC 7517), fetched when needed and kept.
 //!
 //! A set is fresh for as long as the issuer says (`Cache-Control: max-age`), within bounds. A stale set is fetched
-//! again at its next use, and an unknown key is looked for at most every [`UNKNOWN_KEY_PAUSE`], so that invented `kid`s
-//! cannot be made to hammer the issuer. At most one fetch runs at a time, in a task of its own: a caller that goes away
-//! does not end it. While the issuer does not answer, the old keys go on for [`LONGEST_OUTAGE`].
+//! again at its next use. An unknown key causes a fetch at most every [`UNKNOWN_KEY_PAUSE`], so that nobody can hammer
+//! the issuer with invented `kid`s. At most one fetch runs at a time, in a task of its own, so that a caller that goes
+//! away does not end it. While the issuer does not answer, the old keys are used for [`LONGEST_OUTAGE`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::clock;
 /// The shortest time that a set is fresh, whatever the issuer says.
 pub const SHORTEST_FRESH: Duration = Duration::from_secs(60);
 
-/// The longest time that a set is fresh; also where the issuer says nothing usable.
+/// The longest time that a set is fresh, also where the issuer says nothing usable.
 pub const LONGEST_FRESH: Duration = Duration::from_secs(60 * 60);
 
 /// The time between two fetches that an unknown key causes.
@@ -29,7 +29,7 @@ pub const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
 /// The time after a fetch that failed before a stale or missing set is asked for again.
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the first set is there, while it cannot be fetched.
+/// How often the node looks whether the first set is there, while it cannot be fetched.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after its fetch a set is used at most while it cannot be fetched again.
@@ -62,7 +62,7 @@ struct Shared {
     algorithm: Algorithm,
     client: reqwest::Client,
     keys: ArcSwapOption<KeySet>,
-    /// Held while a fetch runs, across its awaits: that makes it the only one.
+    /// Held while a fetch runs, across its awaits, so that only one fetch runs at a time.
     last_fetch: Arc<Mutex<Option<Fetch>>>,
 }
 
@@ -122,7 +122,7 @@ impl KeyCache {
         let known = self.usable(now).and_then(|set| Some((set.find(kid)?, set.age(now) < set.fresh_for)));
         match known {
             Some((key, true)) => return Ok(key),
-            // Stale, and somebody is fetching already: nobody waits for an issuer that is slow.
+            // The set is stale and is being fetched already. Nobody waits for a slow issuer.
             Some((key, false)) => match self.shared.last_fetch.clone().try_lock_owned() {
                 Ok(turn) => self.fetch_if_due(turn, true, now).await,
                 Err(_) => return Ok(key),
@@ -227,8 +227,8 @@ fn fresh_for(cache_control: Option<&str>) -> Duration {
     said.clamp(SHORTEST_FRESH, LONGEST_FRESH)
 }
 
-/// The keys of a set that may check signatures of the algorithm. Others, and what is no key, are left out: one odd entry
-/// does not make the rest useless.
+/// The keys of a set that may check signatures of the algorithm. Other keys, and entries that are no key, are left out,
+/// so that one odd entry does not make the rest useless.
 fn usable_keys(body: &[u8], algorithm: Algorithm) -> anyhow::Result<Vec<(Option<String>, DecodingKey)>> {
     #[derive(serde::Deserialize)]
     struct Set {

@@ -17,14 +17,14 @@ use crate::clock;
 use crate::config::{AuthConfig, KeySource};
 use crate::domain::{Object, SiteId, StoreTime, UserId};
 
-/// How far the clocks of issuer and node may differ. As long, a socket outlives its token before it is closed.
+/// How far the clocks of issuer and node may differ. A socket outlives its token by the same time before it is closed.
 pub const LEEWAY_MILLIS: i64 = 10_000;
 
 /// The longest token that is looked at, in bytes.
 pub const LONGEST_TOKEN: usize = 8 * 1024;
 
-/// Why a token does not hold. Clients see `Token non valido` for all of them; logs see this. Its text has nothing of
-/// the token in it.
+/// Why a token does not hold. Clients see `Token non valido` for each of these; logs have the reason. The text has
+/// nothing of the token in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than [`LONGEST_TOKEN`].
@@ -69,7 +69,7 @@ pub struct Verifier {
 }
 
 enum Keys {
-    /// The present one, then the one before.
+    /// The key of the present secret, then the key of the previous one.
     Secrets(Vec<DecodingKey>),
     Set(KeyCache),
 }
@@ -145,7 +145,7 @@ impl Verifier {
         }
     }
 
-    /// Checks a token with each key until its signature holds. The last key's word is the answer.
+    /// Checks a token with each key until its signature holds. If none holds, the answer is the last key's reason.
     fn check_with_any(&self, token: &str, keys: &[DecodingKey], now: StoreTime) -> Result<Claims, TokenError> {
         let mut checked = Err(TokenError::Signature);
         for key in keys {
@@ -164,7 +164,8 @@ impl Verifier {
     }
 }
 
-/// What the library checks after the signature. The times are checked here, against a clock that is passed in.
+/// What the library checks besides the signature. The times are checked in this file, against a clock that is passed
+/// in.
 fn validation_of(config: &AuthConfig, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;
@@ -218,7 +219,7 @@ struct RawClaims {
     sedi: Option<BTreeSet<SiteId>>,
 }
 
-/// A claim that restricts: it may be missing, but where it is, it is no `null`, which would restrict nothing.
+/// A claim that restricts. It may be missing, but it may not be `null`, which would restrict nothing.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

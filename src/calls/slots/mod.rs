@@ -103,8 +103,8 @@ pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), R
     if caller.is_staff_of(space) { Ok(()) } else { app.rates.check(&caller.user) }
 }
 
-/// What the store remembers under the caller's `Idempotency-Key`: all of the call that the act heeds, in one spelling. So
-/// each part was checked, and is short.
+/// What the store remembers under the caller's `Idempotency-Key`: the parts of the call that the act reads, in one
+/// spelling. Each of them has been checked, and is short.
 pub(super) fn idempotency_of(
     act: Act,
     caller: &Claims,
@@ -150,7 +150,7 @@ pub(super) async fn apply(
         let resolved = app.catalog.resolve(named.space).await?;
         let slots = resolve_slots(app, &resolved, named);
         let (kind, slots) = match kind(&resolved.schedule).and_then(|kind| Ok((kind, slots?))) {
-            // Memory may be old: only what was read just now may refuse.
+            // A remembered schedule may be old. Only one that was just read may refuse.
             Err(_) if !resolved.fresh => {
                 app.catalog.forget(named.space);
                 continue;
@@ -177,7 +177,7 @@ pub(super) async fn apply(
             }
             Err(ApplyError::Refused(refusal)) => return Err(refusal),
             Err(ApplyError::Store(error)) => return Err(unavailable(&error)),
-            // Said of changes of a schedule only.
+            // The store answers this only to changes of a schedule.
             Err(ApplyError::InUse(_)) => return Err(Code::SpaceInUse.into()),
             Err(ApplyError::Stale) => app.catalog.forget(named.space),
         }
@@ -185,8 +185,9 @@ pub(super) async fn apply(
     Err(unsettled(named.space))
 }
 
-/// Has the sweeper wake when the hold of an act must have ended, in case that its answer never comes: until a second from now
-/// it may be done all the same. An answer that comes tells the end, which is earlier and takes the place of this.
+/// Has the sweeper wake at the latest end of the act's hold, in case the act's answer never comes: the act may still be
+/// done until a second from now. An answer that comes tells the exact end, which is earlier and takes the place of this
+/// one.
 fn note_latest_end(app: &App, act: &SlotAct) {
     let (SlotActKind::Hold { millis, .. } | SlotActKind::Extend { millis, .. }) = &act.kind else { return };
     let latest = app.clock.now().plus_millis(millis.saturating_add(1_000));
@@ -221,7 +222,7 @@ pub(super) fn answer(applied: Applied, status: Status) -> SlotsAnswer {
     }
 }
 
-/// What slots are that nobody has any more: past when all of them have started.
+/// The status of slots that nobody has any more: past when all of them have started.
 pub(super) fn free_status(slots: &[SlotTime], now: StoreTime) -> Status {
     if slots.iter().all(|slot| slot.start <= now) { Status::Past } else { Status::Available }
 }

@@ -17,15 +17,15 @@ use crate::net::frames::WrittenFrames;
 /// How long a write may wait for the peer to read before the connection is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
 
-/// A ping of a websocket as a server sends it, before its payload of eight bytes. Every client answers with the same payload
-/// when it has read all that came before.
+/// A server's websocket ping, up to its payload of eight bytes. Every client answers with the same payload when it has
+/// read all that came before.
 pub(super) const PING_HEAD: [u8; 2] = [0x89, 8];
 
-/// A client's answer to it: this, a mask of four bytes, and the masked payload.
+/// The beginning of a client's answer to the ping. A mask of four bytes and the masked payload follow.
 pub(super) const PONG_HEAD: [u8; 2] = [0x8a, 0x88];
 const PONG_LENGTH: usize = 14;
 
-/// How much of a handshake is gathered: more than the head and the packets that follow it at once.
+/// How many bytes of a handshake are gathered, more than the head and the packets that follow it at once.
 pub(super) const GATHERED_BYTES: usize = 1_024;
 
 /// A stream under the control of a [`ConnectionHandle`].
@@ -71,7 +71,8 @@ impl<S> Guarded<S> {
             self.handle.0.written.fetch_add(count, Ordering::Relaxed);
             return Poll::Ready(written);
         }
-        // Only a writer that waits is to be woken. It registers before it reads the flag again: a kill in between wakes it.
+        // Only a waiting writer has to be woken. It registers before it reads the flag again, so that a kill in between
+        // wakes it.
         self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
@@ -80,7 +81,8 @@ impl<S> Guarded<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
     }
 
-    /// Adds the ping that was asked for where a frame may begin. What has left by now is its payload.
+    /// Adds the ping that was asked for, where a frame may begin. Its payload is the number of packets that have left
+    /// by now.
     fn add_ping(&mut self) {
         if self.handle.is_ping_due() && self.frames.is_between_frames() && self.gathered.is_empty() {
             let left = self.handle.left_packets();
@@ -102,7 +104,8 @@ impl Control {
         }
     }
 
-    /// Looks for the answer to a ping. One that came in two pieces is missed: another ping will be answered.
+    /// Looks for the answer to a ping. An answer that came in two pieces is missed, and the answer to a later ping
+    /// takes its place.
     fn note_shown(&self, read: &[u8]) {
         let pinged = self.pinged.load(Ordering::SeqCst);
         if pinged == self.shown.load(Ordering::SeqCst) {
@@ -163,7 +166,7 @@ impl<S> Drop for Guarded<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        // Registered before the flags are read, so that a change between the two wakes this task.
+        // The task registers before the flags are read, so that a change between the two wakes it.
         self.handle.0.reader.register(cx.waker());
         self.handle.check_alive()?;
         let read = match self.handle.0.paused.load(Ordering::Acquire) {
@@ -171,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
             false => Pin::new(&mut self.stream).poll_read(cx, buf),
         };
         self.handle.0.note_shown(buf.filled().get(filled..).unwrap_or_default());
-        // Only one task is woken when there is room to write: while the writer waits for room, it must stay that task.
+        // Only one task is woken when there is room to write. While the writer waits for room, it must be the writer.
         if self.stall.is_none() || self.is_reader_to_send {
             self.add_ping();
             let sent = self.poll_send_gathered(cx);

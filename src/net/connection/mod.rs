@@ -18,7 +18,7 @@ use futures_util::task::AtomicWaker;
 pub use guarded::{Guarded, WRITE_STALL};
 pub use registry::Connections;
 
-/// A way to reach a connection from elsewhere; cheap to clone, harmless when the connection is gone.
+/// A way to reach a connection from elsewhere. It is cheap to clone, and harmless when the connection is gone.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle(Arc<Control>);
 
@@ -31,7 +31,7 @@ struct Control {
     paused: AtomicBool,
     /// It is a websocket now.
     is_websocket: AtomicBool,
-    /// It carries a long-poll now. Before and after, a proxy may send anybody's requests over it.
+    /// It carries a long-poll now. Before and after that, a proxy may send anybody's requests over it.
     is_polled: AtomicBool,
     /// Its handshake is being written: see [`ConnectionHandle::gather_handshake`].
     gathers: AtomicBool,
@@ -81,8 +81,8 @@ impl ConnectionHandle {
         self.0.is_websocket.store(true, Ordering::Release);
     }
 
-    /// Has what is written from now on leave in one segment: the head that makes it a websocket, and the packet that follows
-    /// at once. Ends when the peer is waited for, or has sent something.
+    /// Gathers what is written from now on into one segment: the head that makes it a websocket, and the packet that
+    /// follows at once. The gathering ends when the node waits for the peer, or when the peer has sent something.
     pub fn gather_handshake(&self) {
         self.0.gathers.store(true, Ordering::Release);
     }
@@ -123,12 +123,13 @@ impl ConnectionHandle {
         self.0.is_closed.load(Ordering::Acquire)
     }
 
-    /// How much was written to the peer so far; the kernel may hold the last of it.
+    /// How many bytes were written to the peer so far. The kernel may still hold the last of them.
     pub fn written_bytes(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// How many Socket.IO events and answers have left over it as a websocket: to the kernel, each whole.
+    /// How many Socket.IO events and answers have left over it as a websocket, which is when the kernel has taken each
+    /// as a whole.
     pub fn left_packets(&self) -> u64 {
         self.0.left.load(Ordering::SeqCst)
     }
@@ -143,7 +144,7 @@ impl ConnectionHandle {
     pub fn ask_shown(&self, packets: u64) {
         self.0.asked.fetch_max(packets, Ordering::SeqCst);
         if self.is_ping_due() {
-            // They have left already: nothing else may be written for long.
+            // The events have left already, and nothing else may be written for a long time.
             self.0.reader.wake();
         }
     }

@@ -24,8 +24,8 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct Open {
     handles: HashMap<u64, ConnectionHandle>,
-    /// Which connection an Engine.IO session was upgraded to. The session's own request head names the one that it
-    /// began on.
+    /// Which connection an Engine.IO session was upgraded to. The session's own request head names the connection that
+    /// it began on.
     upgraded: HashMap<String, u64>,
 }
 
@@ -48,12 +48,12 @@ impl Registry {
 }
 
 impl Connections {
-    /// At most `limit` at once; `refused` counts the others.
+    /// At most `limit` connections at once; `refused` counts the others.
     pub fn limited(limit: usize, refused: IntCounter) -> Self {
         Self(Arc::new(Registry { limit: Some((limit, refused)), ..Registry::default() }))
     }
 
-    /// Whether one more may be open; counted as refused when not.
+    /// Whether one more connection may be open. If not, it counts as refused.
     pub fn admits_one(&self) -> bool {
         let Some((limit, refused)) = &self.0.limit else { return true };
         let admits = self.count() < *limit;
@@ -84,7 +84,7 @@ impl Connections {
         open.handles.get(open.upgraded.get(engine_id)?).cloned()
     }
 
-    /// Those that carry a Socket.IO session now.
+    /// The connections that carry a Socket.IO session now.
     pub fn with_sockets(&self) -> Vec<ConnectionHandle> {
         let open = self.0.lock();
         open.handles.values().filter(|handle| handle.carries_socket()).cloned().collect()
