@@ -22,6 +22,7 @@ pub mod changes;
 pub mod stats;
 pub mod journal;
 pub mod spaces;
+pub mod trial;
 pub mod messages;
 pub mod privacy;
 pub mod erasure;

@@ -81,9 +81,7 @@ async fn try_put_space(
     space: SpaceKey,
     spec: ScheduleSpec,
 ) -> Result<SpaceAnswer, Refusal> {
-    let change = SpaceChange::new(space, Some(spec.clone()), None)
-        .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
-    require_hold_minutes(app, &spec)?;
+    let change = change_to(app, space, &spec)?;
     require_staff_of(caller, space)?;
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
@@ -97,6 +95,14 @@ async fn try_put_space(
         }
     }
     Err(unsettled(space))
+}
+
+/// The change of a space to a schedule, which must hold together.
+pub(super) fn change_to(app: &App, space: SpaceKey, spec: &ScheduleSpec) -> Result<SpaceChange, Refusal> {
+    let change = SpaceChange::new(space, Some(spec.clone()), None)
+        .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
+    require_hold_minutes(app, spec)?;
+    Ok(change)
 }
 
 fn require_hold_minutes(app: &App, spec: &ScheduleSpec) -> Result<(), Refusal> {
@@ -207,9 +213,8 @@ async fn try_delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
     for _ in 0..ATTEMPTS {
         let state = read_state(app, space).await?;
         let Some(spec) = &state.schedule else { return Err(Code::SpaceNotFound.into()) };
-        let schedule = app.catalog.schedule_of_unregistered();
         let origin = Some(origin_of(caller));
-        let change = SpaceChange { space, spec: None, schedule, revised_at: state.revised_at(), origin };
+        let change = SpaceChange { revised_at: state.revised_at(), origin, ..removal_of(app, space) };
         if let Some(at) = write(app, change).await? {
             return Ok(answer(app, space, spec, false, at));
         }
@@ -217,7 +222,13 @@ async fn try_delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
     Err(unsettled(space))
 }
 
-async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
+/// The change that leaves what a space is where nobody registered it.
+pub(super) fn removal_of(app: &App, space: SpaceKey) -> SpaceChange {
+    let schedule = app.catalog.schedule_of_unregistered();
+    SpaceChange { space, spec: None, schedule, revised_at: None, origin: None }
+}
+
+pub(super) async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
     app.store.read_space(space).await.map_err(|error| unavailable(&error))
 }
 

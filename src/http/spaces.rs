@@ -15,6 +15,7 @@ use crate::calls;
 use crate::calls::changes::ChangesAnswer;
 use crate::calls::messages::{BoardShownAnswer, ShowBoardRequest};
 use crate::calls::spaces::{SpaceAnswer, SpacesAnswer};
+use crate::calls::trial::SpaceOrTrial;
 use crate::domain::Position;
 use crate::domain::schedule::ScheduleSpec;
 
@@ -47,13 +48,27 @@ pub async fn list_spaces(
     long_answer(calls::spaces::list_spaces(&app, caller, site, query.after.as_deref()).await?)
 }
 
+/// Whether a change is made.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct ChangeQuery {
+    /// `true`: changes nothing, and answers what the change would move or remove.
+    #[serde(default)]
+    #[param(required = false)]
+    dry_run: bool,
+}
+
 /// Register a space, or change its schedule.
 #[utoipa::path(
     put, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
-    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    params(
+        ("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space"),
+        ChangeQuery
+    ),
     request_body = schemas::SpaceRequest,
     responses(
-        (status = 200, body = Success<SpaceAnswer>),
+        (status = 200, body = Success<SpaceOrTrial>),
         (status = 409, body = ErrorBody, description = "`space_in_use`: a slot that somebody has would move"),
         StaffRefused, StaffBodyRefused
     ),
@@ -63,9 +78,14 @@ pub async fn put_space(
     State(app): State<AppState>,
     Caller(caller): Caller,
     SpacePath(space): SpacePath,
+    Query(query): Query<ChangeQuery>,
     Json(spec): Json<ScheduleSpec>,
-) -> ApiResult<SpaceAnswer> {
-    Ok(Success::new(calls::spaces::put_space(&app, &caller, space, spec).await?))
+) -> ApiResult<SpaceOrTrial> {
+    Ok(Success::new(if query.dry_run {
+        SpaceOrTrial::Trial(calls::trial::try_put(&app, &caller, space, spec).await?)
+    } else {
+        SpaceOrTrial::Space(Box::new(calls::spaces::put_space(&app, &caller, space, spec).await?))
+    }))
 }
 
 /// A space's schedule.
@@ -81,9 +101,12 @@ pub async fn read_space(State(app): State<AppState>, SpacePath(space): SpacePath
 /// Remove a space's registration; its version stays.
 #[utoipa::path(
     delete, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
-    params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
+    params(
+        ("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space"),
+        ChangeQuery
+    ),
     responses(
-        (status = 200, body = Success<SpaceAnswer>, description = "What it was"),
+        (status = 200, body = Success<SpaceOrTrial>, description = "What it was"),
         (status = 404, body = ErrorBody, description = "`space_not_found`: nobody registered it"),
         (status = 409, body = ErrorBody, description = "`space_in_use`: a slot that somebody has would move"),
         StaffRefused
@@ -94,8 +117,13 @@ pub async fn delete_space(
     State(app): State<AppState>,
     Caller(caller): Caller,
     SpacePath(space): SpacePath,
-) -> ApiResult<SpaceAnswer> {
-    Ok(Success::new(calls::spaces::delete_space(&app, &caller, space).await?))
+    Query(query): Query<ChangeQuery>,
+) -> ApiResult<SpaceOrTrial> {
+    Ok(Success::new(if query.dry_run {
+        SpaceOrTrial::Trial(calls::trial::try_delete(&app, &caller, space).await?)
+    } else {
+        SpaceOrTrial::Space(Box::new(calls::spaces::delete_space(&app, &caller, space).await?))
+    }))
 }
 
 /// A place in a space's log.

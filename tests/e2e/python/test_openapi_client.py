@@ -98,7 +98,11 @@ def test_every_operation_is_called(slotcast, api):
     call("staff", "list_changes", SITE, SPACE, epoch=many.data.epoch, version=many.data.version)
     call("staff", "show_board", SITE, SPACE, body=models.ShowBoardRequest(date=day))
     call("staff", "update_slot", 5, body=models.UpdateRequest(**one, status="available"))
-    call("staff", "delete_space", SITE, SPACE)
+    trial = call("staff", "delete_space", SITE, SPACE, dry_run=True)
+    assert isinstance(trial.data, models.TrialAnswer) and trial.data.affected == []
+    call("staff", "put_space", SITE, SPACE, body=space, dry_run=True)
+    removed = call("staff", "delete_space", SITE, SPACE)
+    assert isinstance(removed.data, models.SpaceAnswer)
 
     notified = call("staff", "notify_user", str(USER), body=models.MessageRequest(event="news", data=[1]))
     assert notified.data.id_utente == USER

@@ -484,6 +484,16 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description The slots of one day. */
+        AffectedDay: {
+            /**
+             * Format: date
+             * @description The local day.
+             */
+            date: string;
+            /** @description Ascending. */
+            slots: number[];
+        };
         /** @description The board of a day. */
         Board: {
             /** @description How many slots the day has. */
@@ -1136,6 +1146,8 @@ export interface components {
              */
             version: number;
         };
+        /** @description The space as it is after a change; or, with `dryRun=true`, what the change would move or remove. */
+        SpaceOrTrial: components["schemas"]["SpaceAnswer"] | components["schemas"]["TrialAnswer"];
         /** @description A space's schedule; what is left out has the default's value. */
         SpaceRequest: {
             /** @description Local time that no slot ends after, `HH:MM`, up to `24:00`. Default: "18:00". */
@@ -1262,6 +1274,12 @@ export interface components {
             success: boolean;
         };
         /** @description `200 OK` with `{success: true, data}`. */
+        Success_SpaceOrTrial: {
+            data: components["schemas"]["SpaceOrTrial"];
+            /** @description Always `true`. */
+            success: boolean;
+        };
+        /** @description `200 OK` with `{success: true, data}`. */
         Success_SpacesAnswer: {
             data: components["schemas"]["SpacesAnswer"];
             /** @description Always `true`. */
@@ -1307,6 +1325,14 @@ export interface components {
              * @description How long the sweep took, in milliseconds.
              */
             tookMs: number;
+        };
+        /** @description What a change would do to slots that somebody has. */
+        TrialAnswer: {
+            /**
+             * @description The occupied, booked and blocked slots of the future that would move or go, by day. Where there are any, the change is
+             *     `space_in_use`.
+             */
+            affected: components["schemas"]["AffectedDay"][];
         };
         /** @description What staff sets a slot to. */
         UpdateRequest: {
@@ -1887,7 +1913,10 @@ export interface operations {
     };
     put_space: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `true`: changes nothing, and answers what the change would move or remove. */
+                dryRun?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The site */
@@ -1909,14 +1938,17 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Success_SpaceAnswer"];
+                    "application/json": components["schemas"]["Success_SpaceOrTrial"];
                 };
             };
         };
     };
     delete_space: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `true`: changes nothing, and answers what the change would move or remove. */
+                dryRun?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The site */
@@ -1934,7 +1966,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Success_SpaceAnswer"];
+                    "application/json": components["schemas"]["Success_SpaceOrTrial"];
                 };
             };
         };
