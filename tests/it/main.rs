@@ -33,6 +33,7 @@ mod redis_clock;
 mod redis_formats;
 mod redis_half_told;
 mod redis_halves;
+mod redis_indexes;
 mod redis_moving_slots;
 mod redis_repeats;
 mod redis_restored;

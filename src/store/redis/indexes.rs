@@ -1,21 +1,23 @@
 //! The indexes of bookings and of days, which slotcast 0.1 did not keep: filled once for what it stored, by one node or by
 //! `slotcast migrate`. Acts keep them from the moment that a bucket has format 2.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::RedisStore;
 use super::call::{Budget, Call, Runner};
+use super::connect::Route;
 use super::scripts;
-use crate::domain::Bucket;
+use crate::domain::{Bucket, Day, SpaceKey};
 use crate::store::StoreError;
 
-/// How long a node has the turn to fill the indexes of one bucket.
+/// How long a node has the turn to fill indexes, from its last portion of keys.
 const TURN: Duration = Duration::from_secs(30);
 
-/// After how many buckets the log tells how far it is.
-const TOLD_AFTER: usize = 16;
+/// After how many portions of a server's keys, some thousand each, the log tells how far it is.
+const TOLD_AFTER: u64 = 64;
 
 /// Which buckets are known to have complete indexes. Clones share it.
 #[derive(Clone, Debug)]
@@ -78,20 +80,73 @@ impl Runner {
         Ok(futures_util::future::try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
-    /// Fills what is not filled, while no other node has the turn. Tells the log how far it is.
+    /// Fills what is not filled, while no other node has the turn: with one look at the keys of each server for all of its
+    /// buckets. Tells the log how far it is.
     pub(super) async fn fill_indexes(&self, holder: &str) -> Result<(), StoreError> {
         let unindexed = self.find_unindexed().await?;
-        let mut bookings = 0;
-        for (done, bucket) in (1..).zip(&unindexed) {
-            if !self.take_index_turn(holder).await? {
-                return Ok(());
+        for (server, buckets) in self.servers_of(&unindexed).await? {
+            let Some(bookings) = self.fill_buckets(holder, &buckets).await? else { return Ok(()) };
+            // A bucket that has moved, or whose server was another one in between, may have keys that were not looked at.
+            let stayed = self.servers_of(&buckets).await?.remove(&server).unwrap_or_default();
+            for bucket in &stayed {
+                self.mark_indexed(*bucket).await?;
             }
-            bookings += self.fill_bucket(*bucket).await?;
-            if done % TOLD_AFTER == 0 || done == unindexed.len() {
-                tracing::info!(buckets = done, of = unindexed.len(), bookings, "indexed what slotcast 0.1 stored");
-            }
+            tracing::info!(buckets = stayed.len(), of = unindexed.len(), bookings, "indexed what slotcast 0.1 stored");
         }
         Ok(())
+    }
+
+    /// The buckets by the connection to their server: address and number.
+    async fn servers_of(&self, buckets: &[Bucket]) -> Result<BTreeMap<(String, u64), Vec<Bucket>>, StoreError> {
+        let mut servers: BTreeMap<_, Vec<Bucket>> = BTreeMap::new();
+        for bucket in buckets {
+            let server = self.commands.server(&Route::to_key(&self.keys.fence(*bucket))).await;
+            let server = server.map_err(|error| StoreError::new("Redis: the server of a bucket", error))?;
+            servers.entry((server.node.to_string(), server.number)).or_default().push(*bucket);
+        }
+        Ok(servers)
+    }
+
+    /// Fills the indexes of buckets of format 2 that one server has, and tells how many bookings there are; `None` when another
+    /// node has the turn. May be done again, and beside acts.
+    async fn fill_buckets(&self, holder: &str, buckets: &[Bucket]) -> Result<Option<u64>, StoreError> {
+        let Some(first) = buckets.first() else { return Ok(Some(0)) };
+        let pattern = self.keys.pattern_of_all_days();
+        let (mut cursor, mut days, mut bookings) = ("0".to_owned(), 0_u64, 0);
+        for portion in 1_u64.. {
+            if !self.take_index_turn(holder).await? {
+                return Ok(None);
+            }
+            let (next, keys) = self.find_days(*first, &cursor, &pattern).await?;
+            for key in keys {
+                let Some((space, day)) = self.keys.parse_day(&key) else { continue };
+                if buckets.contains(&space.bucket()) {
+                    bookings += self.index_day(key, space, day).await?;
+                    days += 1;
+                }
+            }
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+            if portion.is_multiple_of(TOLD_AFTER) {
+                tracing::info!(days, bookings, "indexing what slotcast 0.1 stored");
+            }
+        }
+        Ok(Some(bookings))
+    }
+
+    async fn index_day(&self, key: String, space: SpaceKey, day: Day) -> Result<u64, StoreError> {
+        let bucket = space.bucket();
+        let call = Call::new(&scripts::INDEX_DAY)
+            .fence(bucket)
+            .key(key)
+            .key(self.keys.bookings(bucket))
+            .key(self.keys.places(bucket))
+            .arg(space.site)
+            .arg(space.space)
+            .arg(day);
+        self.repeatable(&call, Budget::of_a_call()).await?.number_at(0)
     }
 
     async fn take_index_turn(&self, holder: &str) -> Result<bool, StoreError> {
@@ -99,37 +154,39 @@ impl Runner {
         Ok(self.repeatable(&call, Budget::of_a_call()).await?.text_at(0)?.is_empty())
     }
 
-    /// Fills the indexes of a bucket of format 2, and tells how many bookings there are. May be done again, and beside acts.
-    pub(super) async fn fill_bucket(&self, bucket: Bucket) -> Result<u64, StoreError> {
-        let (mut cursor, mut bookings) = ("0".to_owned(), 0);
+    /// Fills the indexes of a bucket of format 2. May be done again, and beside acts.
+    pub(super) async fn fill_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        let (mut cursor, pattern) = ("0".to_owned(), self.keys.pattern_of_days(bucket));
         loop {
-            let (next, days) = self.find_days(bucket, &cursor).await?;
+            let (next, days) = self.find_days(bucket, &cursor, &pattern).await?;
             for key in days {
-                let Some((space, day)) = self.keys.parse_day(&key) else { continue };
-                let call = Call::new(&scripts::INDEX_DAY)
-                    .fence(bucket)
-                    .key(key)
-                    .key(self.keys.bookings(bucket))
-                    .key(self.keys.places(bucket))
-                    .arg(space.site)
-                    .arg(space.space)
-                    .arg(day);
-                bookings += self.repeatable(&call, Budget::of_a_call()).await?.number_at::<u64>(0)?;
+                if let Some((space, day)) = self.keys.parse_day(&key) {
+                    self.index_day(key, space, day).await?;
+                }
             }
             cursor = next;
             if cursor == "0" {
-                break;
+                return self.mark_indexed(bucket).await;
             }
         }
+    }
+
+    async fn mark_indexed(&self, bucket: Bucket) -> Result<(), StoreError> {
         let call = Call::new(&scripts::MARK_INDEXED).fence(bucket);
         self.repeatable(&call, Budget::of_a_call()).await?;
         self.indexed.set(bucket);
-        Ok(bookings)
+        Ok(())
     }
 
-    /// The keys of some of a bucket's days, some perhaps twice, and the cursor for the others; `0` is the end.
-    pub(super) async fn find_days(&self, bucket: Bucket, cursor: &str) -> Result<(String, Vec<String>), StoreError> {
-        let call = Call::new(&scripts::FIND_DAYS).fence(bucket).arg(cursor).arg(self.keys.pattern_of_days(bucket));
+    /// Some of the keys of days, some perhaps twice, that are like `pattern` and on the server of a bucket; and the cursor for
+    /// the others, where `0` is the end.
+    pub(super) async fn find_days(
+        &self,
+        bucket: Bucket,
+        cursor: &str,
+        pattern: &str,
+    ) -> Result<(String, Vec<String>), StoreError> {
+        let call = Call::new(&scripts::FIND_DAYS).fence(bucket).arg(cursor).arg(pattern);
         let reply = self.repeatable(&call, Budget::of_a_call()).await?;
         let days = reply.texts_from(1)?.into_iter().map(str::to_owned).collect();
         Ok((reply.text_at(0)?.to_owned(), days))

@@ -287,12 +287,21 @@ impl Keys {
 
     /// Matches the keys of all days of a bucket.
     pub(super) fn pattern_of_days(&self, bucket: Bucket) -> String {
+        self.pattern_of_days_in(&format!("b{}", bucket.get()))
+    }
+
+    /// Matches the keys of all days of all buckets.
+    pub(super) fn pattern_of_all_days(&self) -> String {
+        self.pattern_of_days_in("b*")
+    }
+
+    fn pattern_of_days_in(&self, buckets: &str) -> String {
         let literal = |character: char| match character {
             '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
             other => other.to_string(),
         };
         let prefix: String = self.prefix.chars().map(literal).collect();
-        format!("{prefix}:{{b{}}}:day:*", bucket.get())
+        format!("{prefix}:{{{buckets}}}:day:*")
     }
 
     /// A key for trying commands on, new each time.

@@ -52,9 +52,9 @@ impl RedisStore {
     }
 
     async fn migrate_records(&self, bucket: Bucket, migration: &mut Migration) -> Result<(), StoreError> {
-        let mut cursor = "0".to_owned();
+        let (mut cursor, pattern) = ("0".to_owned(), self.keys.pattern_of_days(bucket));
         loop {
-            let (next, days) = self.runner.find_days(bucket, &cursor).await?;
+            let (next, days) = self.runner.find_days(bucket, &cursor, &pattern).await?;
             for key in &days {
                 self.migrate_day(bucket, key, migration).await?;
             }
@@ -64,7 +64,7 @@ impl RedisStore {
             }
         }
         // Afterwards, so that the entries are those of the records as they are now.
-        self.runner.fill_bucket(bucket).await.map(drop)
+        self.runner.fill_bucket(bucket).await
     }
 
     async fn migrate_day(&self, bucket: Bucket, key: &str, migration: &mut Migration) -> Result<(), StoreError> {
