@@ -28,6 +28,7 @@ use crate::domain::{Day, HoldToken, Position, Schedule, SiteId, SlotNumber, Spac
 use crate::http::extract::{bearer_token, idempotency_key, parse_id as parse_path_id, slot_number};
 use crate::http::slots::BoardQuery;
 use crate::http::spaces::ChangesQuery;
+use crate::journal::Cursor;
 use crate::realtime::connect::carries_token;
 use crate::realtime::emitted_json;
 use crate::realtime::events::is_well_formed;
@@ -51,12 +52,21 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("events", events),
     ("handshakes", handshakes),
     ("emitted", emitted),
+    ("cursors", cursors),
 ];
 
 /// What an emitter of another program publishes, in msgpack.
 pub fn emitted(input: &[u8]) -> bool {
     let Some(json) = emitted_json(input) else { return false };
     assert!(serde_json::from_str::<Vec<&serde_json::value::RawValue>>(&json).is_ok(), "what is sent is JSON");
+    true
+}
+
+/// The place in the journal that `after` names.
+pub fn cursors(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let Some(cursor) = Cursor::decode(text) else { return false };
+    assert_eq!(cursor.encode(), text, "a place has one spelling");
     true
 }
 

@@ -12,6 +12,7 @@ use crate::domain::{Bucket, Code, JournalEntry, Refusal, SiteId};
 use crate::journal::filter::Filter;
 use crate::journal::{Begins, Cursor, JournalRead, ReadError, read};
 use crate::store::refuse::unavailable;
+use crate::telemetry::metrics::InFlight;
 
 /// How many entries are told where the caller does not say, and at most.
 pub const LIMITS: (usize, usize) = (100, 500);
@@ -95,6 +96,7 @@ async fn read_or_wait(
         Duration::ZERO => None,
         _ => Some(app.journal.wait().ok_or(Code::RateLimited)?),
     };
+    let _counted = waiting.as_ref().map(|_| InFlight::enter(&app.metrics.journal_waiting));
     let mut read = read_once(app, filter, &buckets, after.as_ref(), limit).await?;
     while read.entries.is_empty()
         && !read.more
@@ -106,6 +108,7 @@ async fn read_or_wait(
             read = read_once(app, filter, &buckets, Some(&read.next), limit).await?;
         }
     }
+    app.metrics.journal_entries.inc_by(read.entries.len() as u64);
     Ok(JournalAnswer { entries: read.entries, next: read.next.encode(), more: read.more })
 }
 

@@ -8,7 +8,6 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{BoxError, Router};
-use prometheus::IntGauge;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -22,6 +21,7 @@ use crate::app::AppState;
 use crate::clock;
 use crate::config::Config;
 use crate::domain::Code;
+use crate::telemetry::metrics::InFlight;
 use crate::telemetry::request::{self, REQUEST_ID, RequestName, current_id};
 
 /// How many calls may be in flight; one more is refused at once.
@@ -125,22 +125,6 @@ async fn close_when_draining(State(app): State<AppState>, request: Request, next
 fn method_name(method: &Method) -> &'static str {
     const NAMES: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
     NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
-}
-
-/// Counts a call as in flight until it is answered, or its caller goes away.
-struct InFlight<'a>(&'a IntGauge);
-
-impl<'a> InFlight<'a> {
-    fn enter(gauge: &'a IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

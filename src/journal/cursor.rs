@@ -90,14 +90,16 @@ fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// A number below 2^53, as all that are given; `None` for a larger one, or one that does not end.
+/// A number below 2^53, as all that are given; `None` for a larger one, one that does not end, or one that is longer than it has
+/// to be.
 fn take_number(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..8).map(|group| group * 7) {
         let byte = bytes.next()?;
         number |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
-            return (number < 1 << 53).then_some(number);
+            let is_shortest = shift == 0 || byte != 0;
+            return (is_shortest && number < 1 << 53).then_some(number);
         }
     }
     None
@@ -135,7 +137,8 @@ mod tests {
         let beyond = bytes(&[SHAPE, 128, 0]);
         let cut = bytes(&[SHAPE, 3, 5, 0, 0, 0]);
         let endless = bytes(&[SHAPE, 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0]);
-        for bad in ["", "x", "AQ==", "****", "AA", "Ag", &twice, &beyond, &cut, &endless] {
+        let longer = bytes(&[SHAPE, 3, 0x85, 0, 0, 0, 0, 1]);
+        for bad in ["", "x", "AQ==", "****", "AA", "Ag", &twice, &beyond, &cut, &endless, &longer] {
             assert_eq!(Cursor::decode(bad), None, "{bad}");
         }
         assert_eq!(Cursor::decode("AQ"), Some(Cursor::default()));

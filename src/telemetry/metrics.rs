@@ -91,6 +91,10 @@ metrics! {
         store_seconds: HistogramVec ["operation"] in SHORT,
         /// Operations of the store that failed, refusals not counted.
         store_errors: IntCounterVec ["operation"],
+        /// Entries of the journal that calls answered.
+        journal_entries: IntCounter,
+        /// Calls that wait for the first new entry of the journal.
+        journal_waiting: IntGauge,
         /// Seconds from a request's head to its answer's, by method, route and status.
         http_seconds: HistogramVec ["method", "route", "status"] in SHORT,
         /// Requests that are being answered now.
@@ -207,6 +211,23 @@ macro_rules! metrics {
     };
 }
 use metrics;
+
+/// Counts a call in a gauge until it is answered, or its caller goes away.
+pub struct InFlight<'a>(&'a IntGauge);
+
+impl<'a> InFlight<'a> {
+    /// Counts it from now on.
+    pub fn enter(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 /// What a metric is made from.
 struct Description<'a> {

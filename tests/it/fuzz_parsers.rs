@@ -239,4 +239,5 @@ no_input_panics_in!(
     events,
     handshakes,
     emitted,
+    cursors,
 );

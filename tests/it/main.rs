@@ -20,6 +20,7 @@ mod feed_renewal;
 mod http_api;
 mod journal_calls;
 mod journal_halves;
+mod journal_metrics;
 mod journal_reader;
 mod journal_store;
 mod layering;
