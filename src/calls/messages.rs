@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn names_of_the_protocol_and_bad_shapes_are_refused() {
-        for event in ["connect", "join_space", "slots_freed"] {
+        for event in ["connect", "join_space", "slots_freed", "slot_taken"] {
             assert_eq!(judged(&format!(r#"{{"event": "{event}", "data": 1}}"#)), Err(Code::ReservedEvent), "{event}");
         }
         assert_eq!(judged(r#"{"event": "", "data": 1}"#), Err(Code::Malformed));

@@ -87,6 +87,17 @@ pub enum SlotActKind {
 }
 
 impl SlotActKind {
+    /// Whether it may take slots from users who let nobody have them: only then users may have to be told of it.
+    pub fn may_take(&self) -> bool {
+        match self {
+            SlotActKind::Update { .. } => true,
+            SlotActKind::Release { actor, booked_by, .. } => {
+                *actor == Actor::Anyone || booked_by.as_ref().is_some_and(|whose| whose != actor)
+            }
+            SlotActKind::Hold { .. } | SlotActKind::Book { .. } | SlotActKind::Extend { .. } => false,
+        }
+    }
+
     /// As what the journal has it. A release of what was booked is [`JournalAct::Cancel`] there: the rule knows that.
     pub const fn journal_act(&self) -> JournalAct {
         match self {

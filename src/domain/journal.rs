@@ -255,7 +255,7 @@ impl Done<'_> {
     }
 
     fn entry_of_act(&self, act: &SlotAct) -> Option<JournalEntry> {
-        let acted: Vec<&Change> = self.changes.iter().filter(|change| !change.freed).collect();
+        let acted = self.acted();
         let first = acted.first()?;
         let owners_before = || acted.iter().filter_map(|change| self.owner_before(change.slot.number));
         let user = acted.iter().find_map(|change| owner_of(&change.state)).or_else(|| owners_before().next());
@@ -263,12 +263,17 @@ impl Done<'_> {
         Some(JournalEntry {
             actor: origin.map(|origin| JournalActor { id: Some(origin.user.clone()), role: origin.role.clone() }),
             user: user.cloned(),
-            taken: self.taken_by(act, &acted),
+            taken: self.taken_by(act),
             slots: acted.iter().map(|change| change.slot.number).collect(),
             status: Some(stored_status(&first.state)),
             request_id: origin.and_then(|origin| origin.request_id.clone()),
             ..self.entry(self.name_of(act, &acted), self.last.version)
         })
+    }
+
+    /// The changes of the act itself: not those of the ended holds that it found.
+    fn acted(&self) -> Vec<&Change> {
+        self.changes.iter().filter(|change| !change.freed).collect()
     }
 
     fn entry(&self, act: JournalAct, version: u64) -> JournalEntry {
@@ -300,7 +305,7 @@ impl Done<'_> {
 
     /// From whom an act took slots: an update from anyone else, a release from anyone but the one who released, or for whom
     /// it was released.
-    fn taken_by(&self, act: &SlotAct, acted: &[&Change]) -> Vec<Taken> {
+    pub fn taken_by(&self, act: &SlotAct) -> Vec<Taken> {
         let named = match &act.kind {
             SlotActKind::Update { .. } | SlotActKind::Release { actor: Actor::Anyone, .. } => None,
             SlotActKind::Release { actor: Actor::User(user), .. } => Some(user),
@@ -308,7 +313,7 @@ impl Done<'_> {
         };
         let own = act.origin.as_ref().map(|origin| &origin.user);
         let mut all: Vec<Taken> = Vec::new();
-        for change in acted {
+        for change in self.acted() {
             let Some(user) = self.owner_before(change.slot.number) else { continue };
             if [named, own, owner_of(&change.state)].contains(&Some(user)) {
                 continue;

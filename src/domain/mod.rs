@@ -27,6 +27,7 @@ pub mod refusal;
 pub mod rule;
 pub mod schedule;
 pub mod slot;
+pub mod taken;
 pub mod time;
 pub mod wire;
 

@@ -71,6 +71,8 @@ names! {
         SlotsStatusUpdate = "slots_status_update",
         /// Holds ended.
         SlotsFreed = "slots_freed",
+        /// Staff took slots from the user: kept as a notification is.
+        SlotTaken = "slot_taken",
         /// The token of the connection ends soon.
         TokenExpiring = "token_expiring",
         /// An event was refused that asked for no answer.
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_means_something_is_reserved() {
-        for event in ["connect", "newListener", "join_space", "slots_freed", "stats"] {
+        for event in ["connect", "newListener", "join_space", "slots_freed", "slot_taken", "stats"] {
             assert!(is_reserved(event), "{event}");
         }
         assert!(!is_reserved("booking_paid") && !is_reserved("Join_space") && !is_reserved(""));

@@ -352,7 +352,9 @@ mod tests {
     #[test]
     fn of_the_names_of_the_protocol_only_slots_freed_passes() {
         assert!(event(vec![SLOTS_FREED.into(), map(vec![("count", 2.into())])]).is_ok());
-        for reserved in ["slot_update", "slots_status_update", "connect", "space_error", "stats", "disconnect"] {
+        for reserved in
+            ["slot_update", "slots_status_update", "connect", "space_error", "slot_taken", "stats", "disconnect"]
+        {
             assert_eq!(event(vec![reserved.into()]).unwrap_err(), Dropped::Reserved, "{reserved}");
         }
         for bad in [Value::from(""), "x".repeat(MAX_EVENT_BYTES + 1).into(), 7.into(), Value::Nil] {

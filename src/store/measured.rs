@@ -21,6 +21,7 @@ const OPERATIONS: &[&str] = &[
     "put_space",
     "sweep",
     "publish",
+    "tell_taken",
     "mark_received",
     "read_space",
     "read_day",
@@ -116,6 +117,10 @@ impl SlotStore for Measured {
 
     async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
         self.measure("publish", self.store.publish(publication)).await
+    }
+
+    async fn tell_taken(&self) -> Result<(), StoreError> {
+        self.measure("tell_taken", self.store.tell_taken()).await
     }
 
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {

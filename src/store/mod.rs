@@ -91,6 +91,12 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Announces in a bucket's topic; see [`Publication`].
     async fn publish(&self, publication: Publication) -> Result<(), StoreError>;
 
+    /// Sends the notifications to users who lost slots by an act of staff, where whoever did the act has ended before they
+    /// were sent. A store that sends them by the act's own write has none left.
+    async fn tell_taken(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Remembers that a socket of the user received its messages up to `sequence`.
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError>;
 

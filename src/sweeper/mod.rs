@@ -85,6 +85,7 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
     })
     .await?;
     trim_some_journals(store.as_ref()).await;
+    store.tell_taken().await?;
     report.spaces = spaces.len() as u64;
     report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if buckets_left > 0 {

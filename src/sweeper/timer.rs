@@ -94,7 +94,8 @@ impl Timer {
             let mut swept = Vec::new();
             let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
             trim_some_journals(store.as_ref()).await;
-            Done::Walk { swept, error: granted.err().or(walked.err()), next: asked + turn }
+            let told = store.tell_taken().await;
+            Done::Walk { swept, error: granted.err().or(walked.err()).or(told.err()), next: asked + turn }
         });
     }
 

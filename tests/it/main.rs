@@ -41,6 +41,7 @@ mod redis_restored;
 mod redis_store;
 mod redis_subscriptions;
 mod rule_properties;
+mod slot_taken;
 mod store_conformance;
 mod support;
 mod sweeper;

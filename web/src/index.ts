@@ -10,7 +10,7 @@
  */
 
 export { Client, connect, type ClientState, type ConnectOptions, type TokenReason, type TokenSource } from './client.js';
-export type { DayDate, Position, SpaceId, Status, WireAnswer } from './core/protocol.js';
+export type { DayDate, Position, SlotTaken, SpaceId, Status, WireAnswer } from './core/protocol.js';
 export type { Act, DayState, Ended, Link, Pending, Slot, SpaceState } from './core/state.js';
 export { Calls, type Booking, type Input, type Method, type Output, type Path, type Schema, type SlotChange, type SpaceListing } from './http.js';
 export { Refusal } from './refusal.js';

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::batch::{Batch, Place};
 use super::failure::Failure;
+use super::publish::publish;
 use super::tables::{parse, read_slot, user_space_range};
 use crate::domain::Position;
 use crate::domain::act::{Idempotency, SlotActKind};
 use crate::domain::journal::Done;
 use crate::domain::rule::{self, Change, Decision, hold_answer};
-use crate::domain::{Code, Refusal, SlotAct, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
+use crate::domain::taken::notices;
+use crate::domain::{Code, Refusal, ServerEvent, SlotAct, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
 use crate::store::digest::digest_of;
-use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS, KeptCall};
+use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS, KeptCall, Publication};
 
 use redb::ReadableTable;
 
@@ -51,7 +54,7 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
     Ok(Ok(outcome))
 }
 
-/// Writes what an act changes, and its entries of the journal. Answers the position of the last change.
+/// Writes what an act changes, its entries of the journal, and what users are told who lost slots by it. Answers the position of the last change.
 fn write(
     batch: &mut Batch<'_>,
     act: &SlotAct,
@@ -63,6 +66,10 @@ fn write(
     let at = batch.write_changes(Place { space, day }, records, &changes)?;
     let done = Done { space, day, now: batch.now(), before: &before, changes: &changes, last: &at };
     super::journal::write(batch, space.bucket(), done.entries_of_act(act))?;
+    for (user, payload) in notices(&done, act) {
+        let data = RawValue::from_string(payload).map_err(|error| Failure::BadRow(error.to_string()))?;
+        publish(batch, Publication::ToUser { user, event: ServerEvent::SlotTaken.as_str().into(), data })?;
+    }
     Ok(at)
 }
 

@@ -5,7 +5,7 @@ use super::call::{Budget, Call};
 use super::journal;
 use super::record::{parse_time, parse_token};
 use super::reply::Reply;
-use super::scripts;
+use super::{scripts, taken};
 use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
 use crate::domain::event::to_json;
 use crate::domain::rule::HoldAnswer;
@@ -21,14 +21,21 @@ pub(super) async fn apply(store: &RedisStore, act: &SlotAct) -> Result<ActOutcom
         refuse_other_call(store, idempotency, budget).await?;
     }
     let call = call_of(store, act)?;
-    let reply = store.runner.once(&call, budget).await?;
+    let reply = store.runner.once(&call, budget).await.inspect_err(|_| {
+        if act.kind.may_take() {
+            taken::send_later(&store.runner, act.space.bucket());
+        }
+    })?;
     let outcome = read_outcome(&reply)?;
     let is_new = reply.text_at(0)? == "done";
     if is_new {
-        store.positions.learn(Topic::Space(act.space), &outcome.at);
+        store.runner.positions.learn(Topic::Space(act.space), &outcome.at);
     }
     if let Some(idempotency) = act.idempotency.as_ref().filter(|_| is_new) {
         remember_call(store, idempotency, budget).await;
+    }
+    if is_new {
+        taken::send_soon(&store.runner, act.space.bucket(), reply.texts_from(6)?);
     }
     Ok(outcome)
 }
@@ -65,8 +72,11 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
             &idempotency.key,
         ));
     }
+    if act.kind.may_take() {
+        call = call.key(keys.taken(bucket));
+    }
     call = call
-        .arg(format_args!("{revision}\n{}", store.positions.arg(of_space)))
+        .arg(format_args!("{revision}\n{}", store.runner.positions.arg(of_space)))
         .arg(keys.channel(of_space))
         .arg(keys.channel(of_bucket))
         .arg(space.site)

@@ -15,6 +15,7 @@ use super::connect::{Commands, Route, Server, was_not_sent};
 use super::formats::{Formats, is_not_open};
 use super::indexes::Indexed;
 use super::keys::Keys;
+use super::positions::Positions;
 use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
@@ -89,6 +90,7 @@ pub(super) struct Runner {
     pub(super) keys: Keys,
     pub(super) formats: Formats,
     pub(super) indexed: Indexed,
+    pub(super) positions: Positions,
     fence: Fence,
     shift_millis: i64,
     pub(super) health: Arc<StoreHealth>,
@@ -123,7 +125,8 @@ impl Runner {
         shift_millis: i64,
         health: Arc<StoreHealth>,
     ) -> Self {
-        Self { commands, keys, formats: Formats::default(), indexed: Indexed::default(), fence, shift_millis, health }
+        let (formats, indexed, positions) = (Formats::default(), Indexed::default(), Positions::default());
+        Self { commands, keys, formats, indexed, positions, fence, shift_millis, health }
     }
 
     /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.

@@ -47,6 +47,7 @@
 //! | `P:{bN}:ends` | zset | score: a hold's end in ms; member: site, space, day, slot, user, token, label, a line each, and from format 2 on how long the hold lasts from when its end was set, in ms |
 //! | `P:{bN}:holds` | zset | score 0; member: user, site, space, day, slot, token, end in ms, label, a line each |
 //! | `P:{bN}:bookings` | zset | score 0; member of a slot that a user has booked: user, day, site, space, slot, start and end in ms, label, and when it was booked in ms (empty where 0.1 booked it), a line each. Of days past, some are removed with each booking |
+//! | `P:{bN}:taken` | hash | what users are still to be told from whom acts on spaces of this bucket took slots: the user and the id of the notification, a line each, to its payload. 24 h after the last. Only from format 2 on |
 //! | `P:{bN}:places` | zset | score: a day, `YYYYMMDD`; member of a space that has slots on it: `S:X:YYYYMMDD`. Removed 32 days after the day |
 //! | `P:{bN}:spaces` | zset | score 0; member: space and site of a registered space, `X\|S` |
 //! | `P:{bN}:calls:U` | hash | the last 256 calls of caller U under an Idempotency-Key in the spaces of this bucket: `kn` how many there were, `ksR` the digest at place R of the ring, `k` and a key's digest the call: its number, its instant in ms, epoch, version, token, end and the digest of the call, a line each. In U's own bucket also `cn`, `csR` and `c` and a digest: those in whichever space, number, instant and digest of the call. 24 h after the last |
@@ -225,6 +226,10 @@ impl Keys {
 
     pub(super) fn bookings(&self, bucket: Bucket) -> String {
         self.of_bucket(bucket, "bookings")
+    }
+
+    pub(super) fn taken(&self, bucket: Bucket) -> String {
+        self.of_bucket(bucket, "taken")
     }
 
     pub(super) fn places(&self, bucket: Bucket) -> String {

@@ -1,17 +1,18 @@
 //! Messages to users and to everyone, and commands.
 
 use super::RedisStore;
-use super::call::{Budget, Call};
+use super::call::{Budget, Call, Runner};
+use super::keys::Keys;
 use super::reads::bad_value;
 use super::scripts;
 use crate::domain::event::to_json;
 use crate::domain::{Bucket, UserId};
 use crate::store::{MessageKind, Publication, ShowBoard, StoreError, Topic, USER_LOG_LENGTH, UserBacklog, UserMessage};
 
-pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Result<(), StoreError> {
+pub(super) async fn publish(runner: &Runner, publication: Publication) -> Result<(), StoreError> {
+    let keys = &runner.keys;
     match publication {
         Publication::ToUser { user, event, data } => {
-            let keys = &store.keys;
             let topic = Topic::Bucket(user.bucket());
             let call = Call::writing(&scripts::NOTIFY, topic)
                 .key(keys.head(topic))
@@ -20,52 +21,52 @@ pub(super) async fn publish(store: &RedisStore, publication: Publication) -> Res
                 .key(keys.mail(&user))
                 .arg(keys.channel(topic))
                 .arg(USER_LOG_LENGTH)
-                .arg(store.positions.arg(topic))
+                .arg(runner.positions.arg(topic))
                 .arg(format_args!("{{\"user\":{},\"sequence\":", to_json(&user)))
                 .arg(format_args!(",\"event\":{},\"data\":{}}}", to_json(&event), data.get()));
-            once(store, topic, &call).await
+            once(runner, topic, &call).await
         }
         Publication::ToEveryone(message) => {
             let topic = Topic::Bucket(Bucket::EVERYONE);
             let call = Call::writing(&scripts::PUBLISH, topic)
-                .key(store.keys.head(topic))
-                .key(store.keys.log(topic))
-                .key(store.keys.everyone())
-                .arg(store.keys.channel(topic))
-                .arg(store.positions.arg(topic))
+                .key(keys.head(topic))
+                .key(keys.log(topic))
+                .key(keys.everyone())
+                .arg(keys.channel(topic))
+                .arg(runner.positions.arg(topic))
                 .arg(MessageKind::Everyone.name())
                 .arg(to_json(&message));
-            once(store, topic, &call).await
+            once(runner, topic, &call).await
         }
         Publication::DisconnectUser(user) => {
             let payload = format!("{{\"user\":{},\"before\":", to_json(&user));
-            let call = announcement(store, Topic::Bucket(user.bucket()), MessageKind::Disconnect, &payload).arg("}");
-            store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
+            let call = announcement(keys, Topic::Bucket(user.bucket()), MessageKind::Disconnect, &payload).arg("}");
+            runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
         }
         Publication::ShowBoard(space, day) => {
             let payload = to_json(&ShowBoard { date: day });
-            let call = announcement(store, Topic::Space(space), MessageKind::ShowBoard, &payload);
-            store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
+            let call = announcement(keys, Topic::Space(space), MessageKind::ShowBoard, &payload);
+            runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
         }
     }
 }
 
 /// What may be announced twice does no harm: boards are shown again, and sockets that are closed stay so.
-fn announcement(store: &RedisStore, topic: Topic, kind: MessageKind, payload: &str) -> Call {
+fn announcement(keys: &Keys, topic: Topic, kind: MessageKind, payload: &str) -> Call {
     Call::new(&scripts::ANNOUNCE)
         .fence(topic.bucket())
-        .key(store.keys.head(topic))
-        .arg(store.keys.channel(topic))
+        .key(keys.head(topic))
+        .arg(keys.channel(topic))
         .arg(kind.name())
         .arg(payload)
 }
 
-async fn once(store: &RedisStore, topic: Topic, call: &Call) -> Result<(), StoreError> {
-    let reply = store.runner.once(call, Budget::of_a_call()).await?;
+async fn once(runner: &Runner, topic: Topic, call: &Call) -> Result<(), StoreError> {
+    let reply = runner.once(call, Budget::of_a_call()).await?;
     if reply.text_at(0)? != "done" {
         return Err(reply.unexpected(0));
     }
-    store.positions.learn(topic, &reply.position_at(2)?);
+    runner.positions.learn(topic, &reply.position_at(2)?);
     Ok(())
 }
 

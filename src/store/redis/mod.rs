@@ -8,7 +8,7 @@
 //!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
 //! - `indexes`: filling the indexes that 0.1 did not keep.
 //! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `privacy`, `nodes`: the methods of [`SlotStore`], which states the
-//!   guarantees.
+//!   guarantees. `taken`: what users are told from whom an act took slots.
 //!
 //! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
 //! conformance suite and a comparison with the embedded store on random acts hold the two together.
@@ -48,6 +48,7 @@ mod spaces;
 #[cfg(feature = "server")]
 pub mod subscriptions;
 mod sweep;
+mod taken;
 #[cfg(feature = "server")]
 pub mod watch;
 
@@ -82,7 +83,6 @@ pub struct RedisStore {
     runner: Arc<Runner>,
     keys: Keys,
     journal: JournalBounds,
-    positions: Positions,
     last_report: LastReport,
 }
 
@@ -141,8 +141,7 @@ impl RedisStore {
         let health = Arc::new(StoreHealth::default());
         let (fence, shift) = (options.fence, options.clock_shift_millis);
         let runner = Arc::new(Runner::new(commands, keys.clone(), fence, shift, health.clone()));
-        let (positions, last_report) = (Positions::default(), LastReport::default());
-        Ok(Self { health, runner, keys, journal: options.journal, positions, last_report })
+        Ok(Self { health, runner, keys, journal: options.journal, last_report: LastReport::default() })
     }
 
     /// What this store cannot do now.
@@ -158,7 +157,7 @@ impl RedisStore {
 
     /// Where the spaces stood when this process last heard of them, for those who hear more.
     pub fn positions(&self) -> Positions {
-        self.positions.clone()
+        self.runner.positions.clone()
     }
 
     /// What this process knows of the formats of the buckets, kept up as it learns more.
@@ -188,7 +187,11 @@ impl SlotStore for RedisStore {
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
-        messages::publish(self, publication).await
+        messages::publish(&self.runner, publication).await
+    }
+
+    async fn tell_taken(&self) -> Result<(), StoreError> {
+        taken::send_left(&self.runner).await
     }
 
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {

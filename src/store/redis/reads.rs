@@ -36,7 +36,7 @@ pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> R
     }
     store.health.set_unreadable(&key, unreadable);
     let at = reply.position_at(1)?;
-    store.positions.learn(Topic::Space(space), &at);
+    store.runner.positions.learn(Topic::Space(space), &at);
     Ok(DayState { at, revision: reply.number_at(3)?, now, records })
 }
 

@@ -50,7 +50,8 @@ impl Runner {
             .arg(keys.channel(topic))
             .arg(keys.channel(Topic::Bucket(bucket)));
         if let Topic::Space(space) = topic {
-            call = call.key(keys.days(space)).key(keys.bookings(bucket)).key(keys.places(bucket));
+            call =
+                call.key(keys.days(space)).key(keys.bookings(bucket)).key(keys.places(bucket)).key(keys.taken(bucket));
             call = call.arg(space.site).arg(space.space);
             for day in days_of(mark).split(',').filter_map(parse_compact) {
                 call = call.key(keys.day(space, day)).arg(day).arg(acts::forgotten_at_seconds(day));

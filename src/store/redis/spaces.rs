@@ -30,7 +30,7 @@ pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Resul
         match reply.text_at(0)? {
             "done" => {
                 let at = reply.position_at(2)?;
-                store.positions.learn(Topic::Space(change.space), &at);
+                store.runner.positions.learn(Topic::Space(change.space), &at);
                 return Ok(at);
             }
             "stale" => return Err(ApplyError::Stale),
@@ -62,7 +62,7 @@ fn call_of(store: &RedisStore, change: &SpaceChange, days: &[Day]) -> Call {
         .arg(keys.channel(of_bucket))
         .arg(space.site)
         .arg(space.space)
-        .arg(format_args!("{revision}\n{}", store.positions.arg(of_space)))
+        .arg(format_args!("{revision}\n{}", store.runner.positions.arg(of_space)))
         .arg(change.spec.as_ref().map_or_else(String::new, to_json))
         .arg(format_args!("{}|{}", space.space, space.site))
         .arg(MOST)

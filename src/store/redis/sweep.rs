@@ -94,7 +94,7 @@ fn call_of(store: &RedisStore, bucket: Bucket, places: &BTreeMap<(SpaceKey, Day)
         let topic = Topic::Space(*space);
         call = call.key(keys.head(topic)).key(keys.log(topic)).key(keys.day(*space, *day));
         call = call.arg(keys.channel(topic)).arg(space.site).arg(space.space).arg(day).arg(slots.len());
-        call = call.arg(store.positions.arg(topic));
+        call = call.arg(store.runner.positions.arg(topic));
         for (_, member) in slots {
             call = call.arg(member);
         }

@@ -41,6 +41,7 @@ pass_on! {
     bookings_of(user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError>;
     spaces_on(site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError>;
     publish(publication: Publication) -> Result<(), StoreError>;
+    tell_taken() -> Result<(), StoreError>;
     mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;
     read_space(space: SpaceKey) -> Result<SpaceState, StoreError>;
     read_day(space: SpaceKey, day: Day) -> Result<DayState, StoreError>;

@@ -624,6 +624,10 @@ impl SlotStore for MovingStore {
         self.ask("journal_tails", || self.store.journal_tails(buckets)).await
     }
 
+    async fn tell_taken(&self) -> Result<(), StoreError> {
+        self.ask("tell_taken", || self.store.tell_taken()).await
+    }
+
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError> {
         self.ask("trim_journal", || self.store.trim_journal(bucket)).await
     }

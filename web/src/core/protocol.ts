@@ -80,6 +80,14 @@ export interface WireJoined extends Position, SpaceId {
   readonly timestamp: string;
 }
 
+/** `slot_taken`: staff took these slots from the user. May come twice, with the same `id`. */
+export interface SlotTaken extends Position, SpaceId {
+  readonly id: string;
+  readonly date: DayDate;
+  readonly slots: readonly number[];
+  readonly status: Status;
+}
+
 /** The fields of the answer to an act. */
 export interface WireAnswer extends Position {
   readonly heldUntil?: string;

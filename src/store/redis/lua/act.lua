@@ -15,6 +15,8 @@
 -- KEYS[13]  the bucket's spaces by day
 -- KEYS[14]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
 -- KEYS[15]  where a bucket of format 1 keeps the answer for the Idempotency-Key
+-- KEYS[16]  what users are still to be told from whom acts took slots; KEYS[14] without an Idempotency-Key. Left out where the
+--           act takes from nobody
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
 -- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
@@ -32,7 +34,8 @@
 -- ARGV[20] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
 --
 -- Reply: an array of texts.
---   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''
+--   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''; then two for each user from whom it took
+--           slots, field and value of what the user is still to be told ...
 --   'repeat' and as above: it was done before, and nothing was written
 --   'refused', now, code, the numbers of the slots in the way ...
 --   'stale', now: the schedule has another revision, or the same number under another epoch
@@ -186,16 +189,23 @@ local function note_ended(version)
   end
 end
 
+-- The act's name and the actor or '', also where no journal is kept.
+local function name_and_actor()
+  if journal then return journal.name, journal.actor end
+  return string.match(ARGV[19], '^([^\n]*)\n%d+\n%d+\n%d+\n([^\n]*)\n')
+end
+
 -- From whom the act takes slots, besides those who have them afterwards: an update from anyone but the actor, a release from
--- anyone but the actor or for whom it is (ARGV[15]).
+-- anyone but the actor or for whom it is (ARGV[15]). `status` is what the first of a user's slots becomes.
 local function taken_from(records)
   local all, by_user = {}, {}
+  local name, actor = name_and_actor()
   for i, slot in ipairs(slots) do
     local user = owner_of(slot.record)
-    local is_own = user == journal.actor or user == records[i].user or journal.name == 'release' and user == ARGV[15]
+    local is_own = user == actor or user == records[i].user or name == 'release' and user == ARGV[15]
     if user and not is_own then
       if not by_user[user] then
-        by_user[user] = { user = user, slots = {} }
+        by_user[user] = { user = user, slots = {}, status = status_of(records[i], slot.start) }
         all[#all + 1] = by_user[user]
       end
       local numbers = by_user[user].slots
@@ -228,16 +238,53 @@ end
 local function mark_of_act(epoch, before, bucket_version, changes, answer)
   local lines = {}
   for i, change in ipairs(changes) do lines[i] = planned(change.kind, 1, change.number, change.record) end
-  local has_key = KEYS[14] and format >= 2
+  local has_key = key_digest and format >= 2
   local about = { id = act_id, answer = answer, calls = has_key and KEYS[14] or '',
     digests = has_key and key_digest .. ' ' .. call_digest or '' }
   local day = string.gsub(place.day, '-', '')
   return mark_of({ day }, epoch, before, { bucket_version and text(bucket_version) or '' }, lines, about)
 end
 
+-- What users are told from whom the act takes slots: two texts each, the user and the notification's id, a line each, and the
+-- payload, as `domain::taken` makes it.
+local function notices_of(records, epoch, version)
+  local notices = {}
+  for _, from in ipairs(taken_from(records)) do
+    local id = table.concat({ epoch, place.site, place.space, text(version) }, '-')
+    add_all(notices, { from.user .. '\n' .. id, '{"id":"' .. id .. '","spazioId":' .. place.space .. ',"sedeId":' .. place.site
+      .. ',"date":"' .. place.day .. '","slots":[' .. table.concat(from.slots, ',') .. '],"status":"' .. from.status
+      .. '","epoch":"' .. epoch .. '","version":' .. text(version) .. '}' })
+  end
+  return notices
+end
+
+-- Leaves them to be sent: before the slots are taken, so that nobody loses one untold. `repair.lua` takes back what is told of
+-- an act that was not done.
+local function leave_notices(records, epoch, version)
+  local key = KEYS[ARGV[14] == '' and 14 or 16]
+  if not key or format < 2 then return {} end
+  local notices = notices_of(records, epoch, version)
+  if #notices > 0 then
+    redis.call('HSET', key, unpack(notices))
+    keep(key)
+  end
+  return notices
+end
+
+-- What an act that was done before has left and nobody has sent yet, as `leave_notices` gives it.
+local function notices_left(epoch, version)
+  local key, left = KEYS[ARGV[14] == '' and 14 or 16], {}
+  local id = '\n' .. table.concat({ epoch, place.site, place.space, version }, '-')
+  local notices = key and format >= 2 and redis.call('HGETALL', key) or {}
+  for i = 1, #notices, 2 do
+    if string.sub(notices[i], -#id) == id then add_all(left, { notices[i], notices[i + 1] }) end
+  end
+  return left
+end
+
 -- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
--- new record. Returns the last version, and token and earliest end (ms) of the holds that it leaves. The caller calls
--- `finish` when it has added its own effects.
+-- new record. Returns the epoch, the last version, token and earliest end (ms) of the holds that it leaves, and what users are
+-- to be told. The caller calls `finish` when it has added its own effects.
 local function write(epoch, last_version, becomes, with_hold)
   local version, changes, freed, bucket_version = last_version, {}, {}, nil
   for _, slot in ipairs(slots) do
@@ -274,6 +321,7 @@ local function write(epoch, last_version, becomes, with_hold)
 
   begin(KEYS[2], version, mark_of_act(epoch, last_version, bucket_version, changes, answer))
   write_journal(epoch, true)
+  local notices = leave_notices(records, epoch, version)
   index_holds(records)
   index_bookings(records)
   if not is_known_day then remember_day() end
@@ -291,7 +339,7 @@ local function write(epoch, last_version, becomes, with_hold)
   forget_all('ZREM', KEYS[6])
   forget_all('ZREM', KEYS[7])
   forget_all('ZREM', KEYS[12])
-  return epoch, version, answer
+  return epoch, version, answer, notices
 end
 
 local function done(epoch, version, answer)
@@ -306,7 +354,7 @@ end
 
 -- What was answered under the Idempotency-Key: epoch, version, token, end and what tells the call, a line each.
 local function recall_answer()
-  if not KEYS[14] then return end
+  if not key_digest then return end
   local kept, told = format >= 2 and recall(KEYS[14], 'k', key_digest), call_digest
   if not kept then kept, told = redis.call('GET', KEYS[15]), old_fingerprint end
   if not kept then return end
@@ -316,7 +364,7 @@ local function recall_answer()
 end
 
 local function keep_answer(epoch, version, answer)
-  if not KEYS[14] then return end
+  if not key_digest then return end
   local lines = { epoch, version, answer, format >= 2 and call_digest or old_fingerprint }
   if format >= 2 then
     remember_call(KEYS[14], 'k', key_digest, table.concat(lines, '\n'))
@@ -332,7 +380,7 @@ local function act(decide)
   local epoch = fence(KEYS[1])
   if ARGV[6] == '1' then
     local of_epoch, version, answer, unknown = find_act(KEYS[3], act_id)
-    if of_epoch then return done(of_epoch, version, answer) end
+    if of_epoch then return add_all(done(of_epoch, version, answer), notices_left(of_epoch, version)) end
     if unknown then return { 'unknown', text(now) } end
   end
   -- Before the revision: an answer that was given stays the answer, whatever happened to the schedule since.
@@ -349,10 +397,10 @@ local function act(decide)
   end
   -- Nothing is kept for a repeat: it is answered the same again, with its key or without.
   if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end
-  local last, version, answer
+  local last, version, answer, notices
   last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)
-  epoch, version, answer = write(epoch, last, decision.becomes, decision.with_hold)
+  epoch, version, answer, notices = write(epoch, last, decision.becomes, decision.with_hold)
   keep_answer(epoch, text(version), answer)
   finish(KEYS[2])
-  return done(epoch, text(version), answer)
+  return add_all(done(epoch, text(version), answer), notices)
 end

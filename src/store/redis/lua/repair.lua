@@ -16,7 +16,8 @@
 -- KEYS[10] the space's days; with it and the following only for a space
 -- KEYS[11] the bucket's bookings by their user
 -- KEYS[12] the bucket's spaces by day
--- KEYS[13] and on: the slots of the days that the mark names, then the calls of its caller if it names them
+-- KEYS[13] what users are still to be told from whom acts took slots
+-- KEYS[14] and on: the slots of the days that the mark names, then the calls of its caller if it names them
 -- ARGV[4]  the mark, as of `mark_of`
 -- ARGV[5]  the topic's channel
 -- ARGV[6]  the bucket's channel
@@ -39,7 +40,7 @@ end
 local days = {}
 for arg = 9, #ARGV, 2 do
   local i = #days + 1
-  days[i] = { key = KEYS[12 + i], forgotten_at = ARGV[arg + 1],
+  days[i] = { key = KEYS[13 + i], forgotten_at = ARGV[arg + 1],
     place = { site = ARGV[7], space = ARGV[8], day = ARGV[arg] } }
 end
 
@@ -154,6 +155,18 @@ local function take_back_entries()
   end
 end
 
+-- Takes back what users would be told of an act that did not come to take their slots.
+local function take_back_notices()
+  if not plan then return end
+  local notices = redis.call('HGETALL', KEYS[13])
+  for i = 1, #notices, 2 do
+    local of_epoch, site, space, version = string.match(notices[i], '^[^\n]*\n(.*)%-(%d+)%-(%d+)%-(%d+)$')
+    local is_of_plan = of_epoch == plan.epoch and site == ARGV[7] and space == ARGV[8]
+    if is_of_plan and tonumber(version) > done then forget(KEYS[13], notices[i]) end
+  end
+  forget_all('HDEL', KEYS[13])
+end
+
 -- Makes the indexes fit the records of a day.
 local function reconcile(day)
   local place, day_key = day.place, day.key
@@ -245,13 +258,14 @@ end
 -- Keeps the answer of an act under its Idempotency-Key.
 local function keep_answer()
   local key, call = string.match(plan.digests, '^(%S+) (%S+)$')
-  local calls = KEYS[12 + #days + 1]
+  local calls = KEYS[13 + #days + 1]
   if not key or not calls or plan.calls ~= calls or recall(calls, 'k', key) then return end
   remember_call(calls, 'k', key, table.concat({ plan.epoch, text(done), plan.answer, call }, '\n'))
 end
 
 if KEYS[10] then
   take_back_entries()
+  take_back_notices()
   for _, day in ipairs(days) do reconcile(day) end
   local registered = ARGV[8] .. '|' .. ARGV[7]
   if (redis.call('HGET', KEYS[2], 'j') or '') ~= '' then
