@@ -320,6 +320,24 @@ async fn what_was_left_is_told_by_the_next_walk() {
     assert_eq!(messages(&store, "anna").await.len(), 1);
 }
 
+/// Who is erased is not told any more, and others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_for_a_user_is_erased_with_the_user() {
+    let server = RedisServer::start();
+    let store = server.store();
+    let bucket = space().bucket();
+    store.apply(act(&[9], set(StaffStatus::Blocked))).await.unwrap();
+    let key = format!("slotcast:{{b{}}}:taken", bucket.get());
+    for (name, version) in [("anna", 1), ("anna", 2), ("anna-2", 1)] {
+        server.cli(&["HSET", &key, &format!("{name}\n0af3-3-12-{version}"), &format!("{{\"version\":{version}}}")]);
+    }
+    let erasure = slotcast::store::Erasure { user: user("anna"), stand_in: user("erased-1") };
+    for _ in 0..10 {
+        store.erase_in(bucket, &erasure).await.unwrap();
+    }
+    assert_eq!(server.cli(&["HKEYS", &key]).trim().replace('\n', " "), "anna-2 0af3-3-12-1");
+}
+
 /// Members' acts pass no more to Redis than before: what staff's acts leave has a key of its own, which theirs do not name.
 #[test]
 fn only_acts_that_may_take_are_looked_at() {

@@ -10,7 +10,7 @@ use super::call::{Budget, Call, random_hex};
 use super::keys::{compact, space_key};
 use super::reads::bad_value;
 use super::record::parse_time;
-use super::scripts;
+use super::{scripts, taken};
 use crate::clock;
 use crate::domain::event::to_json;
 use crate::domain::{Bucket, Day, Position, SpaceKey, UserId};
@@ -82,6 +82,7 @@ pub(super) async fn erase_in(store: &RedisStore, bucket: Bucket, erasure: &Erasu
     if !members.is_empty() {
         return erase_bookings(store, bucket, erasure, &members).await;
     }
+    taken::forget(&store.runner, bucket, &erasure.user).await?;
     match erase_rest(store, bucket, erasure).await? {
         ErasureStep::Done => {}
         other => return Ok(other),

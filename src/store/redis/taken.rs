@@ -83,6 +83,23 @@ async fn send_left_in(runner: &Runner, bucket: Bucket) -> Result<(), StoreError>
     sent.into_iter().collect()
 }
 
+/// Removes what a user is still to be told of acts in a bucket.
+pub(super) async fn forget(runner: &Runner, bucket: Bucket, user: &UserId) -> Result<(), StoreError> {
+    let key = runner.keys.taken(bucket);
+    let mut get = redis::cmd("HGETALL");
+    get.arg(&key);
+    let left = runner.command("hgetall", &get, Budget::of_a_call()).await?;
+    let left: Vec<(String, String)> = redis::from_redis_value(left).map_err(|_| bad_value(&key))?;
+    let is_own = |field: &String| field.split_once('\n').is_some_and(|(name, _)| name == user.as_str());
+    let own: Vec<String> = left.into_iter().map(|(field, _)| field).filter(is_own).collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    let mut forget = redis::cmd("HDEL");
+    forget.arg(&key).arg(own);
+    runner.command("hdel", &forget, Budget::of_a_call()).await.map(drop)
+}
+
 /// Whether the act was done that a notice tells of. A script that the server refused in its middle may have left the notice
 /// alone: then the space is marked until it is repaired, which takes the notice back. So the notice is looked for once more
 /// after the mark is seen to be gone.
