@@ -155,6 +155,7 @@ impl Runner {
     }
 
     /// Fills the indexes of a bucket of format 2. May be done again, and beside acts.
+    #[cfg(feature = "server")]
     pub(super) async fn fill_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
         let (mut cursor, pattern) = ("0".to_owned(), self.keys.pattern_of_days(bucket));
         loop {

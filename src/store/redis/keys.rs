@@ -291,6 +291,7 @@ impl Keys {
     }
 
     /// Matches the keys of all days of a bucket.
+    #[cfg(feature = "server")]
     pub(super) fn pattern_of_days(&self, bucket: Bucket) -> String {
         self.pattern_of_days_in(&format!("b{}", bucket.get()))
     }
