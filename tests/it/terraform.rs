@@ -204,7 +204,7 @@ fn users_have_the_commands_of_the_scripts() {
     assert_eq!(valkey.words("script_commands"), scripts.commands_of_all());
     assert_eq!(
         valkey.words("sweep_script_commands"),
-        scripts.commands_of(&["due", "expire", "open_bucket", "old_nodes", "trim_journal"])
+        scripts.commands_of(&["due", "expire", "notify", "open_bucket", "old_nodes", "trim_journal"])
     );
 }
 
@@ -227,7 +227,11 @@ async fn on_a_cluster_the_users_do_all_that_they_have_to() {
 async fn work_as_the_users(servers: &[&RedisServer], node: &str, sweeper: &str) {
     for server in servers {
         make_user(server, "node", &access_string(&["script_commands", "connection_commands", "subscription_commands"]));
-        make_user(server, "sweeper", &access_string(&["sweep_script_commands", "connection_commands"]));
+        make_user(
+            server,
+            "sweeper",
+            &access_string(&["sweep_script_commands", "sweep_commands", "connection_commands"]),
+        );
     }
     work_as_a_node(node).await;
     sweep_as_the_sweeper(servers, node, sweeper).await;
@@ -296,7 +300,7 @@ async fn work_as_a_node(url: &str) {
     store.ping().await.unwrap();
 }
 
-/// Leaves holds that have ended, one of them in the index alone, and sweeps.
+/// Leaves holds that have ended, one of them in the index alone, and what a user is still to be told, and sweeps.
 async fn sweep_as_the_sweeper(servers: &[&RedisServer], node: &str, sweeper: &str) {
     let store = open(node);
     store.apply(hold(2, 1)).await.unwrap();
@@ -305,10 +309,14 @@ async fn sweep_as_the_sweeper(servers: &[&RedisServer], node: &str, sweeper: &st
         let days = server.cli(&["KEYS", "slotcast:*:day:1:3:*"]);
         days.split_whitespace().for_each(|day| assert_eq!(server.cli(&["DEL", day]).trim(), "1"));
     }
+    let taken = format!("slotcast:{{b{}}}:taken", space(3).bucket().get());
+    let leave = |server: &&&RedisServer| server.cli(&["HSET", &taken, "7\n0-1-3-1", "{}"]).trim() == "1";
+    let server = servers.iter().find(leave).unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     let sweeper: Arc<dyn SlotStore> = Arc::new(open(sweeper));
     let report = sweeper::sweep_all(&sweeper, None).await.unwrap();
     assert_eq!((report.freed, report.spaces), (1, 1), "{report:?}");
+    assert_eq!(server.cli(&["EXISTS", &taken]).trim(), "0", "the user is told");
     let ends = store.sweep(space(3).bucket(), 1).await.unwrap();
     assert_eq!((ends.freed, ends.next_end_in_ms), (0, None), "the index has nothing of the lost hold");
 }

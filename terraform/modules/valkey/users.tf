@@ -17,6 +17,9 @@ locals {
     "zadd", "zrange", "zrangebyscore", "zrem", "zscore",
   ]
 
+  # What a sweep sends besides scripts, and no script of it calls.
+  sweep_commands = ["hgetall"]
+
   # How scripts are run, where the keys of a cluster are, and whether a connection lives.
   connection_commands = ["cluster|slots", "eval", "evalsha", "ping"]
 
@@ -25,7 +28,7 @@ locals {
 
   commands = {
     node    = concat(local.script_commands, local.connection_commands, local.subscription_commands)
-    sweeper = concat(local.sweep_script_commands, local.connection_commands)
+    sweeper = concat(local.sweep_script_commands, local.sweep_commands, local.connection_commands)
   }
 
   access_strings = {

@@ -132,7 +132,7 @@ run "users_have_what_they_need" {
   }
 
   assert {
-    condition     = aws_elasticache_user.this["slotcast-sweeper"].access_string == "on ~slotcast:* resetchannels &slotcast:* -@all +cluster|slots +eval +evalsha +hdel +hget +hmget +hset +info +pexpire +ping +publish +set +time +xadd +xrange +xrevrange +xtrim +zadd +zrange +zrangebyscore +zrem +zscore"
+    condition     = aws_elasticache_user.this["slotcast-sweeper"].access_string == "on ~slotcast:* resetchannels &slotcast:* -@all +cluster|slots +eval +evalsha +hdel +hget +hgetall +hmget +hset +info +pexpire +ping +publish +set +time +xadd +xrange +xrevrange +xtrim +zadd +zrange +zrangebyscore +zrem +zscore"
     error_message = "The sweeper must have what a sweep needs."
   }
 
