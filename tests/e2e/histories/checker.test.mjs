@@ -179,7 +179,11 @@ const BREAKS = {
   'a repeat with another version': {
     found: ['repeat-differs'],
     break: (record) => {
-      const first = last(record.records, (one) => one.ok && one.key !== undefined && one.act === 'hold');
+      // What was done by another call has nothing under its key.
+      const isAnother = (one, other) => other.key !== one.key && other.user === one.user && other.room === one.room;
+      const tellsIt = (one, other) => (other.ok ? other.data.version === one.data.version : other.unknown);
+      const isAlone = (one) => !record.records.some((other) => isAnother(one, other) && tellsIt(one, other));
+      const first = last(record.records, (one) => one.ok && one.key !== undefined && one.act === 'hold' && isAlone(one));
       const data = { ...first.data, version: first.data.version - 1 };
       record.records.push({ ...first, data, sent: first.received + 0.1, received: first.received + 0.2 });
     },

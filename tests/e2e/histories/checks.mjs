@@ -270,7 +270,11 @@ function differences(heard, least, most) {
   });
 }
 
-/** What was called again under its key is answered as the first time. */
+/**
+ * What was called again under its key is answered as the first time. An answer that only repeated that of another call, as a
+ * hold of what the user holds already, is not kept under the key (CONTRACT, *Repeats*): once the hold has ended, the same key
+ * holds anew.
+ */
 function checkRepeats(found) {
   const firsts = new Map();
   const done = found.record.records.filter(({ ok, key }) => ok && key !== undefined);
@@ -278,11 +282,18 @@ function checkRepeats(found) {
     const first = firsts.get(one.key) ?? one;
     firsts.set(one.key, first);
     // Where the first answer was lost with the store's past, the repeat is another act.
-    const isAs = same(first.data, one.data) || (found.record.loses && overlaps({ ...one, sentAt: first.sentAt }, found.record));
+    const isAs = same(first.data, one.data) || repeatsAnotherCall(first, found.record) || (found.record.loses && overlaps({ ...one, sentAt: first.sentAt }, found.record));
     if (isAs) continue;
     const [before, now] = [first.data, one.data].map(({ epoch, version, holdToken }) => `${epoch} ${version} ${holdToken ?? ''}`);
     found.add('repeat-differs', `answered ${now}, before ${before}: ${brief(one)}`, { room: one.room, version: one.data.version });
   }
+}
+
+/** Whether what an answer tells was done by a call that was sent before it came, under another key or none. */
+function repeatsAnotherCall(answered, { records }) {
+  const isBefore = (one) =>
+    one.key !== answered.key && one.act === answered.act && one.user === answered.user && one.room === answered.room && one.sent < answered.received;
+  return records.some((one) => isBefore(one) && (one.ok ? same(one.data, answered.data) : one.unknown));
 }
 
 const same = (left, right) =>

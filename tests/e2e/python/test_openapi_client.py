@@ -108,7 +108,7 @@ def test_every_operation_is_called(slotcast, api):
     assert notified.data.id_utente == USER
     call("staff", "disconnect_user", str(USER))
     kept = call("user", "export_user", str(USER)).data
-    assert [notification.event for notification in kept.notifications] == ["news"]
+    assert "news" in [notification.event for notification in kept.notifications]
     assert call("staff", "erase_user", str(USER), force=True).data.cancelled == 0
     call("staff", "broadcast", body=models.MessageRequest(event="news", data={"n": 1}))
     call("staff", "sweep")
