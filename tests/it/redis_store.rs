@@ -623,8 +623,10 @@ async fn a_report_writes_only_what_changed() {
         let line = stats.lines().find_map(|line| line.strip_prefix("total_net_input_bytes:")).unwrap().to_owned();
         line.trim().parse::<u64>().unwrap()
     };
+    let before = written();
     store.report_node(report.clone(), lease).await.unwrap();
-    // With its first report a node opens all buckets in the background.
+    let whole = written() - before;
+    // With its first report a node opens all buckets in the background. What it writes then is little beside 10,000 rooms.
     let formats = store.formats();
     wait_until(|| Bucket::all().all(|bucket| formats.of(bucket).is_some())).await;
     let before = written();
@@ -632,7 +634,8 @@ async fn a_report_writes_only_what_changed() {
     report.rooms.remove("spazio_6_sede_1");
     report.sockets = 2;
     store.report_node(report.clone(), lease).await.unwrap();
-    assert!(written() - before < 2_000, "{}", written() - before);
+    let changed = written() - before;
+    assert!(changed < whole / 10, "{changed} bytes of {whole}");
     let nodes = store.nodes().await.unwrap();
     assert_eq!(serde_json::to_string(&nodes).unwrap(), serde_json::to_string(&[report.clone()]).unwrap());
     // Lost with the server: the next report is whole again.
