@@ -93,8 +93,14 @@ pub async fn put_space(
     get, path = "/api/spaces/{sedeId}/{idSpazio}", tag = "spaces",
     params(("sedeId" = u64, Path, description = "The site"), ("idSpazio" = u64, Path, description = "The space")),
     responses((status = 200, body = Success<SpaceAnswer>), ReadRefused),
+    security((), ("bearer" = []))
 )]
-pub async fn read_space(State(app): State<AppState>, SpacePath(space): SpacePath) -> ApiResult<SpaceAnswer> {
+pub async fn read_space(
+    State(app): State<AppState>,
+    // A call with a token is not counted as a stranger's, so the token has to hold.
+    _: Option<Caller>,
+    SpacePath(space): SpacePath,
+) -> ApiResult<SpaceAnswer> {
     Ok(Success::new(calls::spaces::read_space(&app, space).await?))
 }
 

@@ -144,7 +144,8 @@ pub(crate) fn carries_token(auth: &str, query: &str) -> bool {
     matches!(in_auth, Ok(Some(_))) || token_of_query(query).is_some()
 }
 
-fn token_of_query(query: &str) -> Option<String> {
+/// The first `token` of a query.
+pub(super) fn token_of_query(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned()).filter(|token| !token.is_empty())
 }

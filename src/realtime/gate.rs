@@ -13,11 +13,13 @@ use hyper::upgrade::OnUpgrade;
 use tracing::Instrument;
 
 use super::Realtime;
+use super::connect::token_of_query;
 use super::engine_ids::Named;
 use super::engine_sessions::EngineSession;
 use super::owners::Owners;
 use super::request::{self, Asked, Unfit};
 use super::session::Session;
+use crate::auth::verifier::LONGEST_TOKEN;
 use crate::domain::Code;
 use crate::http::error::ApiError;
 use crate::net::connection::ConnectionHandle;
@@ -99,8 +101,10 @@ async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next)
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
     match realtime.0.engine_sessions.begin(connection.clone()) {
-        Ok(session) if *asked == Asked::BeginPolling => begin_polling(realtime, &session, request, next).await,
-        Ok(session) => begin_websocket(session, connection, request, next).await,
+        Ok(session) if *asked == Asked::BeginPolling => {
+            begin_polling(realtime, &session, keep_little(request, asked), next).await
+        }
+        Ok(session) => begin_websocket(session, connection, keep_little(request, asked), next).await,
         Err(full) => {
             connects.with_label_values(&[full.outcome()]).inc();
             not_now(Code::Unavailable)
@@ -108,8 +112,12 @@ async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next)
     }
 }
 
-async fn begin_polling(realtime: &Realtime, session: &Arc<EngineSession>, request: Request, next: Next) -> Response {
-    let mut request = trim_head(request, &[]);
+async fn begin_polling(
+    realtime: &Realtime,
+    session: &Arc<EngineSession>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     request.extensions_mut().insert(session.clone());
     let response = next.run(request).await;
     match response.status() {
@@ -122,10 +130,9 @@ async fn begin_polling(realtime: &Realtime, session: &Arc<EngineSession>, reques
 async fn begin_websocket(
     session: Arc<EngineSession>,
     connection: Option<ConnectionHandle>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let mut request = trim_head(request, &WEBSOCKET_HEADERS);
     request.extensions_mut().insert(session);
     let response = next.run(request).await;
     if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
@@ -190,6 +197,10 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
     let Some(engine_session) = realtime.0.engine_sessions.find(engine_id) else { return unknown_session() };
     let Ok(uri) = Uri::try_from(path_of(asked, Some(engine_id))) else { return unknown_session() };
     *request.uri_mut() = uri;
+    if matches!(asked, Asked::Upgrade { .. }) {
+        // The library keeps this head, too, as long as the websocket lives.
+        request = trim_head(request, &WEBSOCKET_HEADERS);
+    }
     // Several posts at once would each be let in by a queue that has room for one.
     let _turn = match asked {
         Asked::Post { .. } => Some(engine_session.take_turn().await),
@@ -275,15 +286,31 @@ fn unknown_session() -> Response {
     Unfit::Session.into_response()
 }
 
+/// A handshake with only what the library and the session read of it.
+fn keep_little(mut request: Request, asked: &Asked) -> Request {
+    if let Ok(uri) = Uri::try_from(handshake_path(asked, request.uri().query().unwrap_or_default())) {
+        *request.uri_mut() = uri;
+    }
+    let kept: &[HeaderName] = if *asked == Asked::BeginWebsocket { &WEBSOCKET_HEADERS } else { &[] };
+    trim_head(request, kept)
+}
+
+/// The path and query of a handshake, with only what is needed. Of a token that is too long there is as much left as shows
+/// that.
+fn handshake_path(asked: &Asked, query: &str) -> String {
+    let path = path_of(asked, None);
+    let Some(token) = token_of_query(query) else { return path };
+    let end = token.floor_char_boundary(LONGEST_TOKEN + 4);
+    let token: String = form_urlencoded::byte_serialize(&token.as_bytes()[..end.min(token.len())]).collect();
+    format!("{path}&token={token}")
+}
+
 /// Copies the few parts of the head that are needed. The library keeps the head of a session's first request for life,
-/// and each header and the URI would keep the connection's whole 8 KiB read buffer with it.
+/// and each header and the URI would keep the connection's whole read buffer with it, which has up to 48 KiB.
 fn trim_head(request: Request, kept: &[HeaderName]) -> Request {
     let (mut head, body): (Parts, Body) = request.into_parts();
     head.headers = copy_headers(&head.headers, kept);
     head.extensions = move_extensions(&mut head.extensions);
-    if let Some(Ok(uri)) = head.uri.path_and_query().map(|path| Uri::try_from(path.as_str())) {
-        head.uri = uri;
-    }
     Request::from_parts(head, body)
 }
 

@@ -2,6 +2,7 @@
 // node lives, an honest client beside keeps its board, and all that was counted goes back to where it was.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 
 import { readMetric } from './lib/cluster.mjs';
@@ -200,6 +201,87 @@ test('requests with packets of one session are handled in turn', async () => {
   await slow.sees('HTTP/1.1 200');
   await quick.sees('HTTP/1.1 200');
   for (const client of [slow, quick]) client.close();
+});
+
+/** How much more memory a new node has after something than before it. */
+async function measureGrowth(act) {
+  const node = await startSlotcast();
+  const residentBytes = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.child.pid}/status`, 'utf8'))[1]) * 1024;
+  const clients = [];
+  try {
+    const before = residentBytes();
+    await act(node, clients);
+    return residentBytes() - before;
+  } finally {
+    for (const client of clients) client.close();
+    await node.stop();
+  }
+}
+
+// Attack 4: what is kept of a session's head is what is needed of it.
+test('a handshake with a query of 44 KB costs a node no more than a short one', async (t) => {
+  const [connections, each] = [125, 8];
+  const handshake = head('GET', `${POLLING}&x=${'x'.repeat(44_000)}`);
+  const grown = await measureGrowth((node, clients) =>
+    inLanes(8, range(1, connections), async () => {
+      const client = await RawClient.open(node.port);
+      clients.push(client);
+      for (let begun = 1; begun <= each; begun += 1) {
+        client.write(handshake);
+        await eventually(() => client.received.match(/"sid"/g)?.length === begun, () => client.received.slice(-200));
+      }
+    }),
+  );
+  t.diagnostic(`${Math.round(grown / 1024 / connections / each)} KiB a session`);
+  assert.ok(grown < connections * each * 30_000, `${grown} bytes for ${connections * each} sessions`);
+});
+
+/** A session that begins by polling, and asks for its upgrade with a cookie; the socket that it becomes. */
+async function upgradeWithCookie(node, cookie) {
+  const sid = await beginPolling(node.url);
+  const url = `${node.url}${POLLING}&sid=${sid}`;
+  await fetch(url, { method: 'POST', body: connectPacket(freshNumber()) });
+  const polled = async () => (await fetch(url)).text();
+  while (!(await polled()).includes('connection_confirmed'));
+  const client = await RawClient.open(node.port);
+  const [websocket, key] = [POLLING.replace('polling', 'websocket'), 'dGhlIHNhbXBsZSBub25jZQ=='];
+  const upgrade = { upgrade: 'websocket', connection: 'upgrade', 'sec-websocket-version': 13, 'sec-websocket-key': key };
+  client.write(head('GET', `${websocket}&sid=${sid}`, { ...upgrade, cookie }));
+  await client.sees('101 Switching Protocols');
+  const lastPoll = polled();
+  client.write(frame('2probe'));
+  await client.sees('3probe');
+  await lastPoll;
+  client.write(frame('5'));
+  return client;
+}
+
+test('an upgrade with a cookie of 44 KB costs a node no more than one without', async (t) => {
+  const count = 400;
+  const cookie = 'x'.repeat(44_000);
+  const grown = await measureGrowth((node, clients) =>
+    inLanes(8, range(1, count), async () => clients.push(await upgradeWithCookie(node, cookie))),
+  );
+  t.diagnostic(`${Math.round(grown / 1024 / count)} KiB a socket`);
+  assert.ok(grown < count * 50_000, `${grown} bytes for ${count} sockets`);
+});
+
+// Attack 5.
+test('no call takes a token that does not hold for one, so that it could ask without limit', async () => {
+  const document = await (await fetch(`${slotcast.url}/api/openapi.json`)).json();
+  const values = { idSpazio: 1, sedeId: 1, id: 1, date: freshSpace().date };
+  let asked = 0;
+  for (const [path, methods] of Object.entries(document.paths)) {
+    // The probes and this document ask no store.
+    if (!path.startsWith('/api/') || path === '/api/openapi.json') continue;
+    for (const method of Object.keys(methods)) {
+      const filled = path.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+      const answer = await slotcast.caller().call(method.toUpperCase(), filled, undefined, { authorization: 'Bearer x.y.z' });
+      assert.equal(answer.status, 401, `${method} ${filled}: ${answer.text}`);
+      asked += 1;
+    }
+  }
+  assert.ok(asked > 25, `${asked} calls`);
 });
 
 // Attack 5.
