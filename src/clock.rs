@@ -3,8 +3,9 @@
 //! Rules about slots use the store's time ([`crate::domain::StoreTime`]), never this node's. What is read here measures
 //! durations, bounds waiting, and checks tokens.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::domain::StoreTime;
 
@@ -52,7 +53,7 @@ impl StoreClock {
     /// does not turn the clock back.
     pub fn learn(&self, told: StoreTime) {
         let now = tokio::time::Instant::now();
-        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.told.lock();
         let settled = match *known {
             None => Some(told),
             Some((then, at)) => settle(told, then, now.saturating_duration_since(at)),
@@ -79,7 +80,7 @@ impl StoreClock {
     }
 
     fn read(&self) -> Option<(StoreTime, tokio::time::Instant)> {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.told.lock()
     }
 }
 

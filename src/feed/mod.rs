@@ -22,9 +22,10 @@ mod payload;
 pub mod space;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
@@ -108,17 +109,17 @@ pub struct Rooms {
 impl Rooms {
     /// The rooms with at least one member, by name.
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self.members.lock();
         let counted = members.iter().map(|(space, count)| (space, count.load(Ordering::Relaxed) as u64));
         counted.filter(|(_, count)| *count > 0).map(|(space, count)| (space.room(), count)).collect()
     }
 
     fn counter(&self, space: SpaceKey) -> Arc<AtomicUsize> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).entry(space).or_default().clone()
+        self.members.lock().entry(space).or_default().clone()
     }
 
     fn forget(&self, space: SpaceKey) {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+        self.members.lock().remove(&space);
     }
 }
 
@@ -209,8 +210,8 @@ impl Feed {
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, mpsc::UnboundedSender<Command>>> {
-        self.0.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SpaceKey, mpsc::UnboundedSender<Command>>> {
+        self.0.spaces.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Whether the journal has something new: one question for all who wait, and none while nobody does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::Bucket;
@@ -51,7 +52,7 @@ impl Tails {
     }
 
     fn listen(self: &Arc<Self>, seat: Option<OwnedSemaphorePermit>) -> Waiting {
-        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_asking = self.is_asking.lock();
         let known = self.known.subscribe();
         if !*is_asking {
             *is_asking = true;
@@ -79,7 +80,7 @@ impl Tails {
 
     /// Whether nobody waits; then the next one who does starts the asking anew.
     fn is_alone(&self) -> bool {
-        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_asking = self.is_asking.lock();
         *is_asking = self.known.receiver_count() > 0;
         !*is_asking
     }

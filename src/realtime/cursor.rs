@@ -5,7 +5,8 @@
 //! has shown that it has it. Messages that were lost with a broken connection are sent over the next one.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::{UserBacklog, UserMessage};
 
@@ -153,8 +154,8 @@ impl Cursor {
         is_first_shown || last != asked || state.is_behind && has_room()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 

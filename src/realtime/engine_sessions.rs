@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::net::connection::ConnectionHandle;
 use crate::telemetry::metrics::Metrics;
@@ -102,8 +104,8 @@ impl EngineSessions {
 }
 
 impl Registry {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<EngineSession>>> {
-        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<EngineSession>>> {
+        self.polling.lock()
     }
 
     fn forget_stranger(&self, connection: Option<&ConnectionHandle>) {

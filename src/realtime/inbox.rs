@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 use socketioxide_core::Value;
 use tokio::sync::Notify;
 
@@ -164,8 +164,8 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         i64::try_from(self.lock().waiting.len()).unwrap_or(i64::MAX)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue<T, S>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue<T, S>> {
+        self.queue.lock()
     }
 }
 

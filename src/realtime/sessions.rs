@@ -1,8 +1,10 @@
 //! The sessions of this node, by their own id, by user and by Engine.IO session.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::session::Session;
 use crate::domain::UserId;
@@ -88,7 +90,7 @@ impl Sessions {
         (maps.by_id.len() as u64, maps.by_user.len() as u64)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock()
     }
 }

@@ -3,7 +3,8 @@
 //! before it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{Position, SpaceKey};
 
@@ -48,8 +49,8 @@ impl Acknowledged {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Vec<Position>>> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SpaceKey, Vec<Position>>> {
+        self.positions.lock()
     }
 }
 

@@ -4,7 +4,9 @@
 //! as it changes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::shared_boards::SharedBoards;
 use crate::clock::StoreClock;
@@ -181,7 +183,7 @@ impl Catalog {
         all.insert(space, known);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpaceKey, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SpaceKey, Known>> {
+        self.known.lock()
     }
 }

@@ -5,8 +5,10 @@
 //! after the other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::catalog::{Board, Catalog};
 use crate::domain::{Day, Refusal, SpaceKey};
@@ -38,8 +40,8 @@ impl SharedBoards {
         waiting.reads.share(catalog.read_board(space, day)).await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Reads>>> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Reads>>> {
+        self.reads.lock()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Something that a store cannot do, or must not do, until it is mended.
@@ -126,7 +126,7 @@ impl StoreHealth {
     /// Says which records of a day cannot be read; in the log once. Their slots are shown as blocked, and staff can set them
     /// anew. The rest of the day is not concerned, so that this is no fault.
     pub fn set_unreadable(&self, key: &str, slots: Vec<String>) {
-        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unreadable = self.unreadable.lock();
         if unreadable.get(key).is_none_or(Vec::is_empty) && slots.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl StoreHealth {
 
     /// The records that could not be read when their day was last read: key and slot.
     pub fn unreadable(&self) -> Vec<(String, String)> {
-        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreadable = self.unreadable.lock();
         let of_day = |(key, slots): (&String, &Vec<String>)| -> Vec<(String, String)> {
             slots.iter().map(|slot| (key.clone(), slot.clone())).collect()
         };
@@ -165,8 +165,8 @@ impl StoreHealth {
         self.unfenced.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<StoreFault, String>> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StoreFault, String>> {
+        self.faults.lock()
     }
 }
 

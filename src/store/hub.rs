@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use super::{Message, Signal, Topic};
@@ -85,8 +86,8 @@ impl Hub {
         self.lock().contains_key(&topic)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Watcher>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Watcher>> {
+        self.topics.lock()
     }
 }
 
@@ -121,7 +122,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let Some(topics) = self.hub.upgrade() else { return };
-        let mut topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = topics.lock();
         if topics.get(&self.topic).is_some_and(|watcher| Arc::ptr_eq(&watcher.lagged, &self.lagged)) {
             topics.remove(&self.topic);
             if let Some(unwatched) = &self.unwatched {

@@ -81,7 +81,9 @@ pub fn fatal_line(format: Format, program: &str, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -90,7 +92,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -106,7 +108,7 @@ mod tests {
             tracing::info!(user.id = 7, "joined");
             tracing::debug!("hidden");
         });
-        let bytes = lines.0.lock().unwrap().clone();
+        let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -125,7 +127,7 @@ mod tests {
                 tracing::trace!(target: "slotcast::realtime", "ours");
                 tracing::info!(target: "hyper::server", "theirs");
             });
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(lines.0.lock().clone()).unwrap();
             assert!(!text.contains("geheim"), "{filter}: {text}");
             assert_eq!(
                 text.contains("ours"),

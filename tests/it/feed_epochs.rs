@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use slotcast::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, UserId};
@@ -42,7 +42,7 @@ impl Audience for Told {
         self.unnamed.fetch_add(freed.unnamed, Ordering::SeqCst);
         for (space, slots) in freed.spaces {
             for slot in slots.slots {
-                *self.slots.lock().unwrap().entry(format!("{space:?} {} {slot:?}", slots.date)).or_default() += 1;
+                *self.slots.lock().entry(format!("{space:?} {} {slot:?}", slots.date)).or_default() += 1;
             }
         }
         // Last: a reader who sees the count sees the rest.
@@ -54,7 +54,7 @@ impl Audience for Told {
     fn tell_user_messages_missed(&self, _: Bucket) {}
 
     fn tell_everyone(&self, message: EveryoneMessage) {
-        self.everyone.lock().unwrap().push(message.event);
+        self.everyone.lock().push(message.event);
     }
 
     fn disconnect_user(&self, _: DisconnectUser) {}
@@ -174,7 +174,7 @@ impl Member for Viewer {
     }
 
     fn send(&self, event: &'static str, payload: &RawValue) {
-        self.heard.lock().unwrap().push((event, serde_json::from_str(payload.get()).unwrap()));
+        self.heard.lock().push((event, serde_json::from_str(payload.get()).unwrap()));
     }
 
     fn admits_replay(&self, _: usize, _: usize) -> bool {
@@ -193,7 +193,7 @@ impl Member for Viewer {
 
 impl Viewer {
     fn names(&self) -> Vec<String> {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.lock();
         heard.iter().map(|(name, payload)| format!("{name} {} {}", payload["epoch"], payload["version"])).collect()
     }
 
@@ -201,7 +201,7 @@ impl Viewer {
     fn board(&self) -> BTreeMap<u64, String> {
         let mut board = BTreeMap::new();
         let mut at: Option<(Value, u64)> = None;
-        for (name, payload) in self.heard.lock().unwrap().iter() {
+        for (name, payload) in self.heard.lock().iter() {
             let version = payload["version"].as_u64().unwrap();
             let mut show = |slot: &Value, status: &Value| {
                 board.insert(slot.as_u64().unwrap(), status.as_str().unwrap().to_owned());
@@ -230,8 +230,7 @@ impl Viewer {
     }
 
     fn epochs(&self) -> Vec<Value> {
-        let mut epochs: Vec<Value> =
-            self.heard.lock().unwrap().iter().map(|(_, payload)| payload["epoch"].clone()).collect();
+        let mut epochs: Vec<Value> = self.heard.lock().iter().map(|(_, payload)| payload["epoch"].clone()).collect();
         epochs.dedup();
         epochs
     }
@@ -303,9 +302,9 @@ async fn a_restart_of_redis_loses_no_freed_slot_and_no_broadcast() {
     assert_eq!(freed, 72);
     assert_freed(&[&hearing, &deaf], freed).await;
     for node in [&hearing, &deaf] {
-        assert_eq!(*node.told.everyone.lock().unwrap(), ["before", "after"]);
+        assert_eq!(*node.told.everyone.lock(), ["before", "after"]);
         assert_eq!(node.told.unnamed.load(Ordering::SeqCst), 0);
-        let slots = node.told.slots.lock().unwrap();
+        let slots = node.told.slots.lock();
         assert!(slots.len() == 72 && slots.values().all(|times| *times == 1), "{slots:?}");
     }
 }
@@ -329,7 +328,7 @@ async fn two_epochs_may_end_while_a_node_hears_nothing() {
     assert_eq!(freed, 15);
     assert_freed(&[&hearing, &deaf], freed).await;
     for node in [&hearing, &deaf] {
-        assert_eq!(*node.told.everyone.lock().unwrap(), ["round 0", "round 1", "round 2"]);
+        assert_eq!(*node.told.everyone.lock(), ["round 0", "round 1", "round 2"]);
     }
 }
 
@@ -357,7 +356,7 @@ async fn what_redis_lost_and_does_again_is_told_again() {
     hearing.broadcast("new").await;
     assert_freed(&[&hearing, &deaf], 19).await;
     for node in [&hearing, &deaf] {
-        assert_eq!(*node.told.everyone.lock().unwrap(), ["lost", "new"]);
+        assert_eq!(*node.told.everyone.lock(), ["lost", "new"]);
         assert_eq!(node.told.unnamed.load(Ordering::SeqCst), 0);
     }
 }
@@ -385,7 +384,7 @@ async fn a_node_that_is_behind_the_log_of_a_bucket_tells_how_much_was_freed_and_
         assert_eq!(hearing.sweep(&spaces).await, 3, "{silent}");
         assert_freed(&[&hearing, &deaf], 12).await;
         for node in [&hearing, &deaf] {
-            assert_eq!(*node.told.everyone.lock().unwrap(), ["first", "second"]);
+            assert_eq!(*node.told.everyone.lock(), ["first", "second"]);
         }
     }
 }
@@ -475,7 +474,7 @@ async fn a_backup_restored_into_the_running_store_is_noticed() {
         for viewer in &viewers {
             viewer.shows(5, "booked").await;
             assert!(viewer.epochs().len() >= 2, "{way} {acts}: {:?}", viewer.names());
-            let heard = viewer.heard.lock().unwrap();
+            let heard = viewer.heard.lock();
             let mut contents = BTreeMap::new();
             for (_, payload) in heard.iter().filter(|(name, _)| *name == "slot_update") {
                 let at = format!("{} {}", payload["epoch"], payload["version"]);
@@ -543,9 +542,8 @@ async fn a_long_log_is_read_in_portions_and_closes_nobody() {
         last = node.change(space, 1 + number % 9, if number % 2 == 0 { "blocked" } else { "booked" }, 8_192).await;
     }
     node.hear(true);
-    let reaches = |viewer: &Viewer| {
-        viewer.heard.lock().unwrap().last().and_then(|(_, payload)| payload["version"].as_u64()) == Some(last)
-    };
+    let reaches =
+        |viewer: &Viewer| viewer.heard.lock().last().and_then(|(_, payload)| payload["version"].as_u64()) == Some(last);
     for viewer in [&roomy, &narrow] {
         until("the last change", || reaches(viewer)).await;
         assert_eq!(viewer.board(), roomy.board());

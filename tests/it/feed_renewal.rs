@@ -1,10 +1,10 @@
 //! A node whose subscription brings nothing, although nothing says that it is broken.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::json;
 use serde_json::value::RawValue;
 use slotcast::domain::{SiteId, SpaceId, SpaceKey};
@@ -30,7 +30,7 @@ impl Subscriptions for Mute {
     }
 
     async fn renew(&self, topic: Topic) {
-        self.renewed.lock().unwrap().push(topic);
+        self.renewed.lock().push(topic);
     }
 }
 
@@ -69,13 +69,13 @@ async fn a_topic_found_behind_twice_in_silence_is_subscribed_anew() {
 
     let anna = app.user("7");
     for slot in ["1", "2"] {
-        assert_eq!(*mute.renewed.lock().unwrap(), []);
+        assert_eq!(*mute.renewed.lock(), []);
         let body = json!({"idSpazio": 1, "sedeId": 1, "date": app.tomorrow()});
         assert_eq!(app.post(&format!("/api/slots/{slot}/hold"), &anna, body).await.status, 200);
         // Found by comparing heads, and read from the log.
         let event = tokio::time::timeout(PATIENCE, events.recv()).await;
         assert_eq!(event.expect("an event in time"), Some("slot_update"));
     }
-    assert_eq!(*mute.renewed.lock().unwrap(), [Topic::Space(space)]);
+    assert_eq!(*mute.renewed.lock(), [Topic::Space(space)]);
     comparing.abort();
 }

@@ -3,10 +3,11 @@
 //! an event of its slot has.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use slotcast::domain::act::{Idempotency, StaffStatus};
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::slot::SlotState;
@@ -101,7 +102,7 @@ impl Scene {
                 // The check of rights publishes what is empty, in a channel of no space, too.
                 let topic = keys::topic_of_channel("slotcast", message.get_channel_name());
                 let message = keys::parse_message(message.get_payload_bytes());
-                all.lock().unwrap().extend(topic.zip(message));
+                all.lock().extend(topic.zip(message));
             }
         });
         Self { server, observer, heard, listening, right }
@@ -225,7 +226,7 @@ impl Scene {
     }
 
     fn heard_of(&self, topic: Topic) -> Vec<Told> {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.lock();
         let of_topic = heard.iter().filter(|(of, _)| *of == topic);
         let told = |message: &Message| {
             let Message { at, kind, payload, .. } = message;

@@ -1,9 +1,10 @@
 //! One sweep of all buckets: its report, its failures, its time; and when nodes walk all buckets.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use slotcast::domain::{Bucket, SiteId, SpaceId, SpaceKey};
 use slotcast::store::{SlotStore, StoreError, SweepBatch};
@@ -27,7 +28,7 @@ fn store(batch_takes: Duration, more: fn(u64) -> bool) -> (Arc<dyn SlotStore>, B
     let batches = Batches::default();
     let counted = batches.clone();
     let sweep = move |bucket: Bucket| {
-        let mut batches = counted.lock().unwrap();
+        let mut batches = counted.lock();
         let count = batches.entry(bucket).or_default();
         *count += 1;
         let number = u64::from(bucket.get()) + 1;
@@ -47,7 +48,7 @@ fn store(batch_takes: Duration, more: fn(u64) -> bool) -> (Arc<dyn SlotStore>, B
 async fn a_sweep_frees_batch_after_batch_in_all_buckets() {
     let (store, batches) = store(MILLI, |count| count < 2);
     let report = sweep_all(&store, Some(Instant::now() + Duration::from_secs(60))).await.unwrap();
-    assert_eq!(batches.lock().unwrap().values().copied().collect::<Vec<_>>(), [2; 128]);
+    assert_eq!(batches.lock().values().copied().collect::<Vec<_>>(), [2; 128]);
     assert_eq!((report.freed, report.spaces, report.oldest_late_ms), (2 * 3 * 128, 128, 128));
     // Eight buckets at a time, two batches each.
     assert_eq!(report.took_ms, 2 * 128 / 8);
@@ -58,7 +59,7 @@ async fn at_the_deadline_what_has_begun_is_finished_and_nothing_else_is_started(
     let (store, batches) = store(10 * MILLI, |_| true);
     let report = sweep_all(&store, Some(Instant::now() + 35 * MILLI)).await.unwrap();
     // Begun at 0, 10, 20 and 30 ms, in eight buckets.
-    assert_eq!(batches.lock().unwrap().values().copied().collect::<Vec<_>>(), [4; 8]);
+    assert_eq!(batches.lock().values().copied().collect::<Vec<_>>(), [4; 8]);
     assert_eq!((report.freed, report.spaces, report.took_ms), (4 * 8 * 3, 8, 40));
 }
 
@@ -66,7 +67,7 @@ async fn at_the_deadline_what_has_begun_is_finished_and_nothing_else_is_started(
 async fn without_time_nothing_is_swept() {
     let (store, batches) = store(MILLI, |_| false);
     let report = sweep_all(&store, Some(Instant::now())).await.unwrap();
-    assert!(batches.lock().unwrap().is_empty());
+    assert!(batches.lock().is_empty());
     assert_eq!((report.freed, report.spaces, report.took_ms), (0, 0, 0));
 }
 
@@ -76,7 +77,7 @@ async fn short_sweeps_leave_no_bucket_behind() {
     for _ in 0..2_000 {
         sweep_all(&store, Some(Instant::now() + 5 * MILLI)).await.unwrap();
     }
-    assert_eq!(batches.lock().unwrap().len(), 128);
+    assert_eq!(batches.lock().len(), 128);
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +86,7 @@ async fn where_some_buckets_fail_the_others_are_swept_and_the_sweep_fails() {
     let (store, swept) = store_without(|bucket| bucket.get() % 3 == 1);
     assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
     let others = Bucket::all().filter(|bucket| bucket.get() % 3 != 1);
-    assert!(swept.lock().unwrap().keys().copied().eq(others));
+    assert!(swept.lock().keys().copied().eq(others));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +105,7 @@ fn store_without(is_gone: fn(Bucket) -> bool) -> (Arc<dyn SlotStore>, Batches) {
         if is_gone(bucket) {
             return Err(StoreError("gone".into()));
         }
-        *counted.lock().unwrap().entry(bucket).or_default() += 1;
+        *counted.lock().entry(bucket).or_default() += 1;
         Ok(SweepBatch::default())
     };
     (Arc::new(ScriptedStore::new(MILLI, sweep)), batches)
@@ -155,9 +156,9 @@ fn walked_store() -> (Arc<dyn SlotStore>, Walks) {
     let noted = walks.clone();
     let swept = Mutex::new(0_u32);
     let sweep = move |_| {
-        let mut swept = swept.lock().unwrap();
+        let mut swept = swept.lock();
         if swept.is_multiple_of(128) {
-            noted.lock().unwrap().push(Instant::now());
+            noted.lock().push(Instant::now());
         }
         *swept += 1;
         Ok(SweepBatch::default())
@@ -182,7 +183,7 @@ async fn a_walk_begins_within_the_interval_whichever_node_is_gone() {
     first.abort();
     sleep(INTERVAL * 3).await;
     second.abort();
-    let walks = walks.lock().unwrap();
+    let walks = walks.lock();
     assert!(walks.len() >= 4, "{walks:?}");
     assert!(walks.windows(2).all(|pair| pair[1] - pair[0] <= INTERVAL), "{walks:?}");
 }
@@ -195,7 +196,7 @@ async fn twenty_nodes_walk_no_more_than_one() {
         let running: Vec<_> = (0..nodes).map(|id| start_node(&store, &id.to_string())).collect();
         sleep(INTERVAL * 10).await;
         running.iter().for_each(JoinHandle::abort);
-        counts.push(walks.lock().unwrap().len());
+        counts.push(walks.lock().len());
     }
     assert_eq!(counts, [11, 11]);
 }

@@ -1,9 +1,10 @@
 //! Webhooks against receivers that fail, on a store of either kind: at least once, in order within a space, and nothing skipped.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use slotcast::clock::StoreClock;
 use slotcast::config::Webhook;
 use slotcast::config::webhooks::Secret;
@@ -105,7 +106,7 @@ impl Receiver {
     }
 
     fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
+        self.got.lock().clone()
     }
 
     /// The versions that were accepted of each space, each once, in the order in which they were first accepted.
@@ -135,10 +136,10 @@ async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Vec<Got>>>, answer: Arc<
         let (space, version) = (data["spazioId"].as_u64().unwrap(), data["version"].as_u64().unwrap());
         assert_eq!(head["webhook-id"], data["id"].as_str().unwrap());
         let mut got = Got { id: head["webhook-id"].clone(), space, version, accepted: false };
-        let count = shared.lock().unwrap().len();
+        let count = shared.lock().len();
         let act = answer(&got, count);
         got.accepted = matches!(act, Act::Status(200..=299, _));
-        shared.lock().unwrap().push(got);
+        shared.lock().push(got);
         let Act::Status(status, lines) = act else { return };
         let head = format!("HTTP/1.1 {status} X\r\n{lines}content-length: 0\r\n\r\n");
         if stream.write_all(head.as_bytes()).await.is_err() {

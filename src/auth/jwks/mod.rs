@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use arc_swap::ArcSwapOption;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use parking_lot::RwLock;
 use reqwest::header::CACHE_CONTROL;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -61,7 +61,7 @@ struct Shared {
     url: String,
     algorithm: Algorithm,
     client: reqwest::Client,
-    keys: ArcSwapOption<KeySet>,
+    keys: RwLock<Option<Arc<KeySet>>>,
     /// Held while a fetch runs, across its awaits, so that only one fetch runs at a time.
     last_fetch: Arc<Mutex<Option<Fetch>>>,
 }
@@ -109,7 +109,7 @@ impl KeyCache {
             .timeout(FETCH_TIMEOUT)
             .build()
             .context("cannot prepare to fetch JWT_JWKS_URL")?;
-        let (keys, last_fetch) = (ArcSwapOption::empty(), Arc::default());
+        let (keys, last_fetch) = (RwLock::default(), Arc::default());
         Ok(Self { shared: Arc::new(Shared { url: url.into(), algorithm, client, keys, last_fetch }) })
     }
 
@@ -157,7 +157,7 @@ impl KeyCache {
 
     /// The set, unless it is too old to be used at all.
     fn usable(&self, now: Instant) -> Option<Arc<KeySet>> {
-        self.shared.keys.load_full().filter(|set| set.age(now) < LONGEST_OUTAGE)
+        self.shared.keys.read().clone().filter(|set| set.age(now) < LONGEST_OUTAGE)
     }
 
     /// Fetches the set, unless the last fetch is too recent for this reason.
@@ -189,7 +189,7 @@ impl Shared {
             Ok(set) => {
                 let duration_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(keys = set.keys.len(), duration_ms, "fetched the key set of JWT_JWKS_URL");
-                self.keys.store(Some(Arc::new(set)));
+                *self.keys.write() = Some(Arc::new(set));
                 true
             }
             Err(error) => {

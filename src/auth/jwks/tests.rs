@@ -1,4 +1,4 @@
-use std::sync::Mutex as StdMutex;
+use parking_lot::Mutex as SyncMutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -19,7 +19,7 @@ use crate::domain::UserId;
 #[derive(Clone)]
 struct Issuer {
     url: String,
-    answer: Arc<StdMutex<Answer>>,
+    answer: Arc<SyncMutex<Answer>>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -42,7 +42,7 @@ impl Issuer {
             body: json!({"keys": keys}).to_string(),
             delay: Duration::ZERO,
         };
-        let issuer = Issuer { url, answer: Arc::new(StdMutex::new(answer)), asked: Arc::default() };
+        let issuer = Issuer { url, answer: Arc::new(SyncMutex::new(answer)), asked: Arc::default() };
         let asked = issuer.clone();
         let router = Router::new()
             .route("/keys", get(async move || asked.respond().await))
@@ -53,17 +53,17 @@ impl Issuer {
 
     async fn respond(&self) -> Response {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let answer = self.answer.lock().unwrap().clone();
+        let answer = self.answer.lock().clone();
         tokio::time::sleep(answer.delay).await;
         (answer.status, [(CACHE_CONTROL, answer.cache_control)], answer.body).into_response()
     }
 
     fn set_keys(&self, keys: &[Value]) {
-        self.answer.lock().unwrap().body = json!({"keys": keys}).to_string();
+        self.answer.lock().body = json!({"keys": keys}).to_string();
     }
 
     fn fail(&self, fails: bool) {
-        self.answer.lock().unwrap().status = if fails { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        self.answer.lock().status = if fails { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
     }
 
     fn asked(&self) -> usize {
@@ -207,7 +207,7 @@ async fn invented_kids_do_not_hammer_the_issuer() {
 async fn many_callers_share_one_fetch_and_none_is_needed_for_it_to_end() {
     let start = clock::instant();
     let issuer = Issuer::start(&[ed25519("a").1]).await;
-    issuer.answer.lock().unwrap().delay = Duration::from_millis(100);
+    issuer.answer.lock().delay = Duration::from_millis(100);
     let cache = cache(&issuer);
     let gone = tokio::spawn({
         let cache = cache.clone();
@@ -257,8 +257,7 @@ async fn without_a_set_nothing_can_be_said() {
         (StatusCode::OK, &huge),
     ] {
         let issuer = Issuer::start(&[]).await;
-        *issuer.answer.lock().unwrap() =
-            Answer { status, cache_control: "no-store", body: body.into(), delay: Duration::ZERO };
+        *issuer.answer.lock() = Answer { status, cache_control: "no-store", body: body.into(), delay: Duration::ZERO };
         let verifier = verifier(&issuer, Algorithm::EdDSA);
         assert_eq!(verifier.verify(&token).await, Err(TokenError::KeysUnavailable), "{status}");
     }

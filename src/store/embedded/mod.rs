@@ -38,12 +38,13 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tokio::sync::oneshot;
 
@@ -183,7 +184,7 @@ impl EmbeddedStore {
     /// Has the writer write the file anew, and waits until it is in its place.
     async fn write_file_anew(&self) -> Result<(), StoreError> {
         let (asked, answer) = oneshot::channel();
-        self.shared.rewrites.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        self.shared.rewrites.lock().push(asked);
         // The writer looks between two jobs.
         self.write(|_| Ok(())).await?;
         answer.await.map_err(|error| StoreError::new("embedded store: writing the file anew", error))?
@@ -384,14 +385,14 @@ impl SlotStore for EmbeddedStore {
     /// Kept in memory: this process is the only node.
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         nodes.insert(report.id.clone(), (report, until));
         Ok(())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
         let now = self.shared.clock.now();
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         nodes.retain(|_, (_, until)| now < *until);
         let mut reports: Vec<NodeReport> = nodes.values().map(|(report, _)| report.clone()).collect();
         reports.sort_by(|one, other| one.id.cmp(&other.id));
@@ -418,14 +419,14 @@ impl Subscriptions for EmbeddedStore {
 
 impl Shared {
     fn begin_read(&self) -> Result<(ReadTransaction, Arc<str>), Failure> {
-        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.file.read() {
             FileState::Open { database, epoch } => Ok((database.begin_read()?, epoch.clone())),
             FileState::Closed(cause) => Err(Failure::Closed(cause.clone())),
         }
     }
 
     fn begin_write(&self) -> Result<(WriteTransaction, Arc<str>), Failure> {
-        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.file.read() {
             FileState::Open { database, epoch } => Ok((database.begin_write()?, epoch.clone())),
             FileState::Closed(cause) => Err(Failure::Closed(cause.clone())),
         }
@@ -433,11 +434,11 @@ impl Shared {
 
     /// Writes the file anew, by a thread that is the only one to write. Readers go on with what they have begun.
     fn write_anew(&self) -> Result<Name, Failure> {
-        let rewritten = match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+        let rewritten = match &*self.file.read() {
             FileState::Open { database, .. } => rewrite::write_anew(database, &self.folder)?,
             FileState::Closed(cause) => return Err(Failure::Closed(cause.clone())),
         };
-        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.write();
         if let FileState::Open { database, .. } = &mut *file {
             *database = rewritten.database;
         }
@@ -445,16 +446,16 @@ impl Shared {
     }
 
     fn is_open(&self) -> bool {
-        matches!(&*self.file.read().unwrap_or_else(PoisonError::into_inner), FileState::Open { .. })
+        matches!(&*self.file.read(), FileState::Open { .. })
     }
 
     /// Closes the file, which gives its lock back even while snapshots of it are being read.
     fn close(&self, cause: &dyn std::fmt::Display) {
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = FileState::Closed(cause.to_string());
+        *self.file.write() = FileState::Closed(cause.to_string());
     }
 
     fn still_closed(&self, cause: &OpenError) {
-        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.write();
         let cause = cause.to_string();
         // Logged when it is news, not once a second.
         if !matches!(&*file, FileState::Closed(known) if *known == cause) {
@@ -464,7 +465,7 @@ impl Shared {
     }
 
     fn reopened(&self, database: Database, epoch: Arc<str>) {
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = FileState::Open { database, epoch };
+        *self.file.write() = FileState::Open { database, epoch };
     }
 
     fn set_commits(&self, commits: u64) {

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
@@ -182,7 +182,7 @@ impl Writer {
 
     /// Writes the file anew for those who wait for it.
     fn rewrite_if_asked(&mut self) {
-        let waiting = std::mem::take(&mut *self.shared.rewrites.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = std::mem::take(&mut *self.shared.rewrites.lock());
         if waiting.is_empty() {
             return;
         }

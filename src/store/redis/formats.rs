@@ -13,10 +13,11 @@
 //!
 //! **Invariant:** no script of 0.1 does anything in a bucket of format 2: it fails at its fence, before it writes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::RedisError;
 #[cfg(feature = "server")]
 use redis::RedisResult;
@@ -87,7 +88,7 @@ impl Formats {
     /// Takes what the leases say.
     pub(super) fn learn_old_nodes(&self, count: u64) {
         let now = clock::instant();
-        let mut old_nodes = self.0.old_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut old_nodes = self.0.old_nodes.lock();
         old_nodes.told = Some((now, count > 0));
         if count > 0 {
             old_nodes.last_seen = Some(now);
@@ -95,7 +96,7 @@ impl Formats {
     }
 
     fn old_nodes(&self) -> OldNodes {
-        *self.0.old_nodes.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.old_nodes.lock()
     }
 
     /// Whether buckets of format 1 may move now.

@@ -1,10 +1,10 @@
 //! Who is there: the leases and reports of nodes, and who walks all buckets.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 
 use super::call::{Budget, Call};
 use super::scripts;
@@ -36,11 +36,11 @@ struct Written {
 
 impl LastReport {
     fn take(&self, id: &str) -> Option<Written> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|written| written.id == id)
+        self.last.lock().take().filter(|written| written.id == id)
     }
 
     fn put(&self, written: Written) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+        *self.last.lock() = Some(written);
     }
 }
 

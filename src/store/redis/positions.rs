@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::domain::Position;
 use crate::store::Topic;
@@ -24,7 +26,7 @@ pub struct Positions(
 impl Positions {
     /// Takes a position that the store has told.
     pub fn learn(&self, topic: Topic, at: &Position) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= MOST_TOPICS && !known.contains_key(&topic) {
             known.clear();
         }
@@ -40,7 +42,7 @@ impl Positions {
 
     /// A topic's position as scripts take it: epoch and version, a colon between; empty where it is not known.
     pub(super) fn arg(&self, topic: Topic) -> String {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         known.get(&topic).map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version))
     }
 }

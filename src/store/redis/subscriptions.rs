@@ -8,13 +8,14 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::types::Message as Delivered;
 use fred::types::config::TlsConfig;
+use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -126,7 +127,7 @@ impl Subscriptions for RedisSubscriptions {
     }
 
     fn foreign_messages(&self) -> Option<mpsc::Receiver<ForeignMessage>> {
-        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.foreign.lock().take()
     }
 
     async fn renew(&self, topic: Topic) {

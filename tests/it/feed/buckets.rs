@@ -11,24 +11,24 @@ struct Everybody {
 
 impl Everybody {
     fn note(&self, what: String) {
-        self.heard.lock().unwrap().push(what);
+        self.heard.lock().push(what);
     }
 
     async fn hears(&self, count: usize) -> Vec<String> {
         let heard = async {
-            while self.heard.lock().unwrap().len() < count {
+            while self.heard.lock().len() < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, heard).await.is_ok(), "{:?}", self.heard.lock().unwrap());
-        self.heard.lock().unwrap().clone()
+        assert!(tokio::time::timeout(PATIENCE, heard).await.is_ok(), "{:?}", self.heard.lock());
+        self.heard.lock().clone()
     }
 }
 
 impl Audience for Everybody {
     fn tell_freed(&self, freed: FreedSummary) {
         self.note(format!("freed {}", freed.count));
-        self.freed.lock().unwrap().push(freed);
+        self.freed.lock().push(freed);
     }
 
     fn tell_user(&self, message: UserMessage) {
@@ -100,7 +100,7 @@ async fn what_ends_within_a_second_is_told_once() {
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     node.app.post("/api/sweep", &node.app.staff("1", "admin"), json!({})).await;
     assert_eq!(everybody.hears(1).await, ["freed 3"]);
-    let freed = everybody.freed.lock().unwrap().remove(0);
+    let freed = everybody.freed.lock().remove(0);
     let listed: HashMap<SpaceKey, usize> =
         freed.spaces.iter().map(|(space, slots)| (*space, slots.slots.len())).collect();
     assert_eq!(listed, HashMap::from([(space(), 3)]));

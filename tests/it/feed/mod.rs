@@ -10,12 +10,13 @@ mod buckets;
 mod panics;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use slotcast::domain::event;
@@ -147,7 +148,7 @@ impl Member for Recorder {
         if !self.is_in.load(Ordering::SeqCst) {
             self.heard_after_leaving.store(true, Ordering::SeqCst);
         }
-        self.heard.lock().unwrap().push((event, serde_json::from_str(payload.get()).unwrap()));
+        self.heard.lock().push((event, serde_json::from_str(payload.get()).unwrap()));
         self.more.notify_one();
     }
 
@@ -180,7 +181,7 @@ impl Recorder {
     }
 
     fn heard(&self) -> Vec<(&'static str, Value)> {
-        self.heard.lock().unwrap().clone()
+        self.heard.lock().clone()
     }
 
     /// The events with their versions, as `name version`.

@@ -13,11 +13,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use slotcast::store::hub::{Hub, Watch};
 use slotcast::store::redis::{RedisOptions, RedisStore, keys};
 use slotcast::store::{Message, StoreError, Subscriptions, Topic};
@@ -55,7 +56,7 @@ impl RedisServer {
     /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Mutex<Weak<RedisServer>>> = OnceLock::new();
-        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.get_or_init(Mutex::default).lock();
         shared.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Self::start());
             *shared = Arc::downgrade(&server);
@@ -97,8 +98,8 @@ impl RedisServer {
         ask(self.port, arguments).expect("an answer")
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock()
     }
 }
 
@@ -144,7 +145,7 @@ impl RedisCluster {
     /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Mutex<Weak<RedisCluster>>> = OnceLock::new();
-        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.get_or_init(Mutex::default).lock();
         shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start());
             *shared = Arc::downgrade(&cluster);
@@ -315,12 +316,12 @@ impl LossyProxy {
 
     /// Lets the next request with this text through, and closes the connection instead of passing on the reply.
     pub fn lose_reply_of(&self, request_with: &'static str) {
-        self.to_lose.lock().unwrap_or_else(PoisonError::into_inner).push(request_with);
+        self.to_lose.lock().push(request_with);
     }
 
     /// Whether every loss that was asked for has happened.
     pub fn has_lost_all(&self) -> bool {
-        self.to_lose.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.to_lose.lock().is_empty()
     }
 }
 
@@ -342,7 +343,7 @@ async fn carry(client: tokio::net::TcpStream, server: SocketAddr, to_lose: Arc<M
                 let Ok(length @ 1..) = read else { return };
                 let bytes = &request[..length];
                 let lost = {
-                    let mut to_lose = to_lose.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut to_lose = to_lose.lock();
                     let found = to_lose.iter().position(|text| contains(bytes, text.as_bytes()));
                     found.map(|index| to_lose.remove(index))
                 };

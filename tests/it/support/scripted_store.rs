@@ -1,9 +1,9 @@
 //! A store that only sweeps, with the results that a test gives it; one node at a time may walk all buckets.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
@@ -150,7 +150,7 @@ where
     }
 
     async fn take_sweep_lease(&self, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError> {
-        let (mut held, now) = (self.lease.lock().unwrap(), Instant::now());
+        let (mut held, now) = (self.lease.lock(), Instant::now());
         match held.as_ref().filter(|(other, ends)| other != holder && now < *ends) {
             Some((_, ends)) => Ok(Some(*ends - now)),
             None => {

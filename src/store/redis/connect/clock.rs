@@ -1,8 +1,9 @@
 //! What a server's clock shows, as its replies told. Each connection has one of its own, since behind another connection
 //! may be another server, whose clock is another.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock;
 
@@ -38,8 +39,8 @@ impl ServerClock {
         as_millis(instant.saturating_duration_since(self.base))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<i64>> {
-        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<i64>> {
+        self.offset.lock()
     }
 }
 

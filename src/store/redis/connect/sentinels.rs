@@ -6,10 +6,11 @@
 //! configuration epoch than all others, that server is the primary: the sentinels agree among themselves in the same way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Notify, mpsc, watch};
@@ -223,9 +224,7 @@ impl Shared {
             // Nobody says anything: what was said last is all that there is to go by.
             Sum { primary: None, .. } => match &*aim.borrow() {
                 Aim::At(target) => Aim::At(target.clone()),
-                Aim::Replacing | Aim::Unknown { .. } => {
-                    Aim::Unknown { failure: failure.lock().unwrap_or_else(PoisonError::into_inner).clone() }
-                }
+                Aim::Replacing | Aim::Unknown { .. } => Aim::Unknown { failure: failure.lock().clone() },
             },
         };
         aim.send_if_modified(|old| {
@@ -244,7 +243,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock()
     }
 
     /// Listens to one sentinel, for ever when REDIS_URL names it, else until it cannot be reached.
@@ -264,7 +263,7 @@ impl Shared {
             };
             tracing::debug!(sentinel = %node, %error, "a sentinel does not answer");
             let text: Arc<str> = format!("the sentinel {node}: {error}").into();
-            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+            *failure.lock() = Some(text);
             self.news.notify_waiters();
             if began.elapsed() > FRESH {
                 retry = ASK_OFTEN;
