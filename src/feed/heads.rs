@@ -103,7 +103,7 @@ impl Feed {
     pub async fn compare_heads(self) {
         for round in 0_u32.. {
             let reachable = self.ping().await;
-            let behind = self.shared().followed.behind.load(Ordering::Relaxed) > 0;
+            let behind = self.followed.behind.load(Ordering::Relaxed) > 0;
             if behind || round % COMPARE_EVERY == 0 {
                 let compared = self.compare_all().await;
                 // Where the whole store is away, the ping has told it.
@@ -111,8 +111,8 @@ impl Feed {
                     tracing::warn!(%error, "cannot compare heads with the store");
                 }
             }
-            let in_step = !behind && self.shared().followed.has_all_buckets();
-            let app = &self.shared().app;
+            let in_step = !behind && self.followed.has_all_buckets();
+            let app = &self.app;
             app.health.set_feed_in_step(in_step);
             app.metrics.ready.set(i64::from(app.obstacles().is_empty()));
             // Jitter, so that nodes that started together do not ask together.
@@ -121,7 +121,7 @@ impl Feed {
     }
 
     async fn ping(&self) -> bool {
-        let app = &self.shared().app;
+        let app = &self.app;
         let answer = in_time(app.store.ping()).await;
         match &answer {
             // Slot starts and deadlines are planned by the time that the store last told. This keeps it recent.
@@ -136,7 +136,7 @@ impl Feed {
     /// the one that is pinged, work. Answers the first failure once all were asked.
     async fn compare_all(&self) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
-        for topic in self.shared().followed.topics() {
+        for topic in self.followed.topics() {
             by_bucket.entry(topic.bucket()).or_default().push(topic);
         }
         let batches = by_bucket.values().flat_map(|topics| topics.chunks(BATCH));
@@ -144,10 +144,9 @@ impl Feed {
     }
 
     async fn compare(&self, batch: &[Topic]) -> Result<(), StoreError> {
-        let shared = self.shared();
         let asked = Instant::now();
-        let heads = in_time(shared.app.store.heads(batch)).await?;
-        batch.iter().zip(heads).for_each(|(topic, at)| shared.followed.tell(*topic, Head { at, asked }));
+        let heads = in_time(self.app.store.heads(batch)).await?;
+        batch.iter().zip(heads).for_each(|(topic, at)| self.followed.tell(*topic, Head { at, asked }));
         Ok(())
     }
 }

@@ -22,6 +22,7 @@ mod payload;
 pub mod space;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -89,8 +90,16 @@ pub struct Joined {
 #[derive(Clone)]
 pub struct Feed(Arc<Shared>);
 
-/// What the tasks of the feed share.
-pub(crate) struct Shared {
+impl Deref for Feed {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What the tasks of the feed share; only this crate sees inside.
+pub struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) subscriptions: Arc<dyn Subscriptions>,
     pub(crate) followed: heads::Followed,
@@ -143,7 +152,7 @@ impl Feed {
     /// every event from then on.
     pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
         // Without a subscription the socket would hear of changes late, when the heads are compared.
-        if !self.0.app.health.can_subscribe() {
+        if !self.app.health.can_subscribe() {
             return Err(Refusal::because(Code::Unavailable, "the store lets nobody subscribe"));
         }
         self.ask(space, |answer| Command::Join { member, interest, answer }).await
@@ -193,8 +202,8 @@ impl Feed {
         // The receiver is alive here, so the command arrives.
         let _ = sender.send(command);
         spaces.insert(space, sender);
-        self.0.app.acknowledged.follow(space);
-        tokio::spawn(SpaceTask::run(self.clone(), space, commands, self.0.rooms.counter(space)));
+        self.app.acknowledged.follow(space);
+        tokio::spawn(SpaceTask::run(self.clone(), space, commands, self.rooms.counter(space)));
     }
 
     /// Ends the space's task if no command is waiting for it; the lock keeps a new one from slipping in.
@@ -205,13 +214,13 @@ impl Feed {
         }
         commands.close();
         spaces.remove(&space);
-        self.0.rooms.forget(space);
-        self.0.app.acknowledged.unfollow(space);
+        self.rooms.forget(space);
+        self.app.acknowledged.unfollow(space);
         true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SpaceKey, mpsc::UnboundedSender<Command>>> {
-        self.0.spaces.lock()
+        self.spaces.lock()
     }
 }
 

@@ -74,15 +74,14 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
             Rejection::BadToken => "bad_token",
             Rejection::NoNamespace => "foreign_namespace",
         };
-        realtime.0.app.metrics.connects.with_label_values(&[outcome]).inc();
+        realtime.app.metrics.connects.with_label_values(&[outcome]).inc();
     })?;
-    let shared = &realtime.0;
-    let id = shared.sessions.next_id();
+    let id = realtime.sessions.next_id();
     let socket = connecting.socket;
     if let Some(session) = socket.req_parts().extensions.get::<Arc<EngineSession>>() {
         session.note_known();
     }
-    let session = Session::new(id, &socket, claims, shared.connections.clone(), shared.app.clone());
+    let session = Session::new(id, &socket, claims, realtime.connections.clone(), realtime.app.clone());
     register_handlers(realtime, &socket, Arc::new(session), place);
     Ok(())
 }
@@ -90,8 +89,7 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
 /// Ends the connection of a client that asks for a namespace which does not exist. The library would keep such a connection,
 /// and a copy of each name until the client reads it.
 pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> Rejection {
-    let shared = &realtime.0;
-    shared.app.metrics.connects.with_label_values(&["foreign_namespace"]).inc();
+    realtime.app.metrics.connects.with_label_values(&["foreign_namespace"]).inc();
     let socket = &connecting.socket;
     realtime.close_connection(&socket.id.to_string(), websocket_of(socket));
     // The library has made the namespace for this client, and would keep it.
@@ -114,10 +112,10 @@ async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(C
     };
     let query = connecting.socket.req_parts().uri.query();
     let Some(token) = token.or_else(|| query.and_then(token_of_query)) else {
-        let place = realtime.0.guests.admit().ok_or(Rejection::NoToken)?;
+        let place = realtime.guests.admit().ok_or(Rejection::NoToken)?;
         return Ok((guests::claims(), Some(place)));
     };
-    let claims = realtime.0.app.verifier.verify(&token).await.map_err(|error| {
+    let claims = realtime.app.verifier.verify(&token).await.map_err(|error| {
         tracing::debug!(%error, "a token was refused");
         Rejection::BadToken
     })?;
@@ -191,18 +189,18 @@ fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Ses
 /// Tells the client that it is connected, and sends what was kept for its user. Then the client's events take effect.
 pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let Some(session) = socket.extensions.get::<Arc<Tie>>().map(|tie| tie.session.clone()) else { return };
-    if !realtime.0.sessions.add(&session) {
+    if !realtime.sessions.add(&session) {
         // The session has ended already. The events that it sent before take effect all the same.
         return super::worker::open(realtime, &session);
     }
     let claims = session.claims();
-    let metrics = &realtime.0.app.metrics;
+    let metrics = &realtime.app.metrics;
     metrics.connects.with_label_values(&["accepted"]).inc();
     metrics.connections.inc();
     tracing::info!(user.id = %logged(session.user()), session = session.id(), "connected");
-    session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.0.app.clock.now()));
+    session.emit("connection_confirmed", &connection_confirmed(&claims, realtime.app.clock.now()));
     if !session.is_guest() {
-        realtime.0.expiry.watch(session.id(), claims.expires);
+        realtime.expiry.watch(session.id(), claims.expires);
         notifications::deliver_kept(realtime, &session).await;
     }
     super::worker::open(realtime, &session);
@@ -231,12 +229,11 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     if !session.end() {
         return;
     }
-    let shared = &realtime.0;
-    if shared.sessions.remove(session) {
-        shared.app.metrics.connections.dec();
+    if realtime.sessions.remove(session) {
+        realtime.app.metrics.connections.dec();
     }
-    shared.expiry.forget(session.id());
-    shared.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
+    realtime.expiry.forget(session.id());
+    realtime.app.metrics.disconnects.with_label_values(&[reason_name(reason)]).inc();
     tracing::info!(user.id = %logged(session.user()), session = session.id(), reason = reason_name(reason), "disconnected");
     tokio::spawn(leave_all(realtime.clone(), session.clone()));
     if matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
@@ -248,11 +245,11 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
 /// Ends a session whose socket the library has lost. Its client may believe that it is connected, and has to start
 /// anew.
 fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
-    let was_in = realtime.0.sessions.get(session.id()).is_some();
+    let was_in = realtime.sessions.get(session.id()).is_some();
     let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
     end(realtime, session, DisconnectReason::TransportClose);
     if was_in {
-        realtime.0.app.metrics.sockets_lost.inc();
+        realtime.app.metrics.sockets_lost.inc();
         realtime.close_connection(&engine_id, connection);
     }
 }
@@ -264,7 +261,7 @@ pub(super) async fn reconcile(realtime: Realtime) {
     loop {
         tokio::time::sleep(RECONCILE_EVERY).await;
         let gone: Vec<Arc<Session>> =
-            realtime.0.sessions.all().into_iter().filter(|session| session.is_without_socket()).collect();
+            realtime.sessions.all().into_iter().filter(|session| session.is_without_socket()).collect();
         for session in gone.iter().filter(|session| suspects.contains(&session.id())) {
             tracing::warn!(session = session.id(), "ended: its socket is gone, and nobody said so");
             end_lost(&realtime, session);
@@ -275,7 +272,7 @@ pub(super) async fn reconcile(realtime: Realtime) {
 
 async fn leave_all(realtime: Realtime, session: Arc<Session>) {
     for space in session.spaces() {
-        realtime.0.feed.leave(space, session.id()).await;
+        realtime.feed.leave(space, session.id()).await;
     }
 }
 
@@ -284,7 +281,7 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
 async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
     // The client may have another socket over the same connection by now.
-    if realtime.0.sessions.of_engine_id(&engine_id).is_none() {
+    if realtime.sessions.of_engine_id(&engine_id).is_none() {
         realtime.close_connection(&engine_id, connection);
     }
 }

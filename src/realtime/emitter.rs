@@ -96,7 +96,7 @@ pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<Foreign
             // The requests are to join, to leave and to disconnect. No other program moves sockets here.
             ForeignMessage::Request => "request",
         };
-        realtime.0.app.metrics.emitter_messages.with_label_values(&[outcome]).inc();
+        realtime.app.metrics.emitter_messages.with_label_values(&[outcome]).inc();
     }
     // The sender lives as long as the store's subscriptions do.
     std::future::pending().await
@@ -107,7 +107,7 @@ fn send(realtime: &Realtime, emission: &Emission) {
     let spaces = |rooms: &[String]| rooms.iter().filter_map(|room| SpaceKey::of_room(room)).collect::<HashSet<_>>();
     let (wanted, unwanted) = (spaces(rooms), spaces(except));
     let is_in_any = |session: &Session, spaces: &HashSet<SpaceKey>| spaces.iter().any(|space| session.is_in(*space));
-    let sessions = realtime.0.sessions.all();
+    let sessions = realtime.sessions.all();
     let recipients = sessions.iter().filter(|session| {
         let is_wanted = if rooms.is_empty() { session.hears_broadcast(event) } else { is_in_any(session, &wanted) };
         is_wanted && !is_in_any(session, &unwanted) && session.emit_all(event, arguments)

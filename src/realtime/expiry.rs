@@ -75,7 +75,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
         tokio::select! {
             Some(told) = told.recv() => match told {
                 // Only a session that has ended is missing here. It is forgotten now or soon.
-                Told::Watch(session, expires) if realtime.0.sessions.get(session).is_some() => {
+                Told::Watch(session, expires) if realtime.sessions.get(session).is_some() => {
                     deadlines.set(session, expires, Stage::Warn);
                 }
                 Told::Watch(..) => {}
@@ -125,7 +125,7 @@ fn cap(delay: Duration) -> Duration {
 fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
     let Deadline { session: id, expires, stage } = deadline;
     deadlines.keys.remove(&id);
-    let Some(session) = realtime.0.sessions.get(id) else { return };
+    let Some(session) = realtime.sessions.get(id) else { return };
     if session.claims().expires != expires {
         // A newer token is on its way here, and sets its own deadline.
         return;

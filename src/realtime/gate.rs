@@ -79,7 +79,7 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
     match &asked {
         Asked::BeginPolling | Asked::BeginWebsocket => begin(realtime, &asked, request, next).await,
         Asked::Poll { sid } | Asked::Post { sid } | Asked::Upgrade { sid } => {
-            match (realtime.0.engine_ids.read(sid), &realtime.0.owners) {
+            match (realtime.engine_ids.read(sid), &realtime.owners) {
                 (Some(Named::Own(engine_id)), _) => pass_here(realtime, &engine_id, &asked, request, next).await,
                 // A request that another node has sent on belongs here or nowhere.
                 (Some(Named::Of(node)), Some(owners)) if !request.headers().contains_key(FORWARDED) => {
@@ -94,13 +94,13 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
 /// Takes a handshake. Nothing is known of the client yet, so nothing is written anywhere, and only a limited number may
 /// wait.
 async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next) -> Response {
-    let connects = &realtime.0.app.metrics.connects;
-    if realtime.0.app.health.is_draining() {
+    let connects = &realtime.app.metrics.connects;
+    if realtime.app.health.is_draining() {
         connects.with_label_values(&["draining"]).inc();
         return not_now(Code::Draining);
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
-    match realtime.0.engine_sessions.begin(connection.clone()) {
+    match realtime.engine_sessions.begin(connection.clone()) {
         Ok(session) if *asked == Asked::BeginPolling => {
             begin_polling(realtime, &session, keep_little(request, asked), next).await
         }
@@ -148,7 +148,7 @@ async fn tell_name(realtime: &Realtime, session: &Arc<EngineSession>, response: 
     let packet = std::str::from_utf8(&body).unwrap_or_default();
     let Some(engine_id) = engine_id_of(packet) else { return Response::from_parts(parts, Body::from(body)) };
     session.register(&engine_id);
-    let packet = packet.replacen(&engine_id, &realtime.0.engine_ids.name(&engine_id), 1);
+    let packet = packet.replacen(&engine_id, &realtime.engine_ids.name(&engine_id), 1);
     // The length of the body has changed.
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(packet))
@@ -165,7 +165,7 @@ fn engine_id_of(packet: &str) -> Option<String> {
 
 /// Sends a request on to the node that has its session. Where no node answers, the session is over.
 async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked, request: Request) -> Response {
-    let address = match owners.address_of(&realtime.0.app, node).await {
+    let address = match owners.address_of(&realtime.app, node).await {
         Ok(Some(address)) => address,
         Ok(None) => return unknown_session(),
         Err(error) => {
@@ -194,7 +194,7 @@ fn path_of(asked: &Asked, engine_id: Option<&str>) -> String {
 }
 
 async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut request: Request, next: Next) -> Response {
-    let Some(engine_session) = realtime.0.engine_sessions.find(engine_id) else { return unknown_session() };
+    let Some(engine_session) = realtime.engine_sessions.find(engine_id) else { return unknown_session() };
     let Ok(uri) = Uri::try_from(path_of(asked, Some(engine_id))) else { return unknown_session() };
     *request.uri_mut() = uri;
     if matches!(asked, Asked::Upgrade { .. }) {
@@ -206,7 +206,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
         Asked::Post { .. } => Some(engine_session.take_turn().await),
         _ => None,
     };
-    let session = realtime.0.sessions.of_engine_id(engine_id);
+    let session = realtime.sessions.of_engine_id(engine_id);
     if engine_session.is_over() || session.as_ref().is_some_and(|session| session.is_broken()) {
         // The session was ended, or lost an event because its client did not read. It must not get a later event, and
         // the client starts anew.
@@ -224,7 +224,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
             session.iter().for_each(|session| session.note_poll_begins());
             let response = next.run(without_upgrade(request)).await;
             // The session may have begun while the poll waited.
-            match realtime.0.sessions.of_engine_id(engine_id) {
+            match realtime.sessions.of_engine_id(engine_id) {
                 Some(session) => note_polled(&session, response).await,
                 None => response,
             }
@@ -256,7 +256,7 @@ async fn upgrade(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(connection) = connection
     {
-        realtime.0.connections.set_upgraded(engine_id, &connection);
+        realtime.connections.set_upgraded(engine_id, &connection);
         session.iter().for_each(|session| session.tell_progress());
     } else if let Some(session) = session {
         session.abandon_upgrade();

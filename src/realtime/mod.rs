@@ -36,6 +36,7 @@ pub mod session;
 pub mod sessions;
 pub mod statistics;
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -76,9 +77,18 @@ const READ_BUFFER_BYTES: usize = 512;
 
 /// Everything that sockets need; shared by all of them.
 #[derive(Clone)]
-pub struct Realtime(pub(crate) Arc<Shared>);
+pub struct Realtime(Arc<Shared>);
 
-pub(crate) struct Shared {
+impl Deref for Realtime {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What all sockets share; only this crate sees inside.
+pub struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) feed: Feed,
     pub(crate) sessions: Arc<Sessions>,
@@ -132,10 +142,10 @@ impl Realtime {
             library: OnceLock::new(),
         }));
         background.spawn(expiry::run(realtime.clone(), expired));
-        background.spawn(notifications::write_receipts(realtime.0.app.store.clone(), received));
+        background.spawn(notifications::write_receipts(realtime.app.store.clone(), received));
         background.spawn(statistics::run(realtime.clone()));
         background.spawn(connect::reconcile(realtime.clone()));
-        background.spawn(realtime.0.feed.clone().follow_buckets(Arc::new(realtime.clone())));
+        background.spawn(realtime.feed.clone().follow_buckets(Arc::new(realtime.clone())));
         realtime
     }
 
@@ -175,22 +185,21 @@ impl Realtime {
         }
         let routes = Router::new().route_service("/socket.io/", service.clone()).route_service("/socket.io", service);
         // The routes are made once; of several, any would do.
-        let _ = self.0.library.set(Library { io, routes: routes.clone() });
+        let _ = self.library.set(Library { io, routes: routes.clone() });
         routes.layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
     }
 
     /// Closes the connection of an Engine.IO session, so that its client comes back by itself and starts anew. One that
     /// polls shares its TCP connections with others: there the session alone ends.
     pub(crate) fn close_connection(&self, engine_id: &str, websocket: Option<ConnectionHandle>) {
-        let session = self.0.engine_sessions.find(engine_id);
+        let session = self.engine_sessions.find(engine_id);
         session.iter().for_each(|session| session.note_over());
         // It may have been upgraded since.
-        if let Some(connection) = websocket.or_else(|| self.0.connections.upgraded(engine_id)) {
+        if let Some(connection) = websocket.or_else(|| self.connections.upgraded(engine_id)) {
             return connection.kill();
         }
         let close = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={engine_id}"));
-        if let (Some(_), Some(library), Ok(close)) =
-            (session, self.0.library.get(), close.body(Body::from(ENGINE_CLOSE)))
+        if let (Some(_), Some(library), Ok(close)) = (session, self.library.get(), close.body(Body::from(ENGINE_CLOSE)))
         {
             tokio::spawn(library.routes.clone().oneshot(close));
         }
@@ -198,20 +207,20 @@ impl Realtime {
 
     /// Forgets a namespace that the library has made for a client that asked for it.
     fn forget_namespace(&self, name: &str) {
-        if let Some(library) = self.0.library.get() {
+        if let Some(library) = self.library.get() {
             library.io.delete_ns(name);
         }
     }
 
     /// The state that the HTTP side takes.
     pub fn app(&self) -> AppState {
-        AppState(self.0.app.clone())
+        AppState(self.app.clone())
     }
 }
 
 impl Audience for Realtime {
     fn tell_freed(&self, freed: FreedSummary) {
-        freed::tell(&self.0, &freed);
+        freed::tell(self, &freed);
     }
 
     fn tell_user(&self, message: UserMessage) {
@@ -220,7 +229,7 @@ impl Audience for Realtime {
 
     fn tell_user_messages_missed(&self, bucket: Bucket) {
         for session in
-            self.0.sessions.all().into_iter().filter(|session| !session.is_guest() && session.user().bucket() == bucket)
+            self.sessions.all().into_iter().filter(|session| !session.is_guest() && session.user().bucket() == bucket)
         {
             notifications::deliver_missed(self, session);
         }
@@ -231,7 +240,7 @@ impl Audience for Realtime {
     }
 
     fn disconnect_user(&self, command: DisconnectUser) {
-        for session in self.0.sessions.of_user(&command.user) {
+        for session in self.sessions.of_user(&command.user) {
             if session.connected_before(command.before) {
                 session.disconnect();
             }
@@ -241,7 +250,7 @@ impl Audience for Realtime {
 
 impl Realtime {
     fn send_to_all(&self, event: &str, payload: &RawValue) {
-        let sessions = self.0.sessions.all();
+        let sessions = self.sessions.all();
         let hears = |session: &&Arc<session::Session>| session.hears_broadcast(event) && session.emit(event, payload);
         let recipients = sessions.iter().filter(hears).count();
         tracing::info!(event.name = event, room = "*", recipients, "broadcast");

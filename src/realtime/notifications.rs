@@ -42,7 +42,7 @@ const UPGRADE_PAUSE: Duration = Duration::from_millis(250);
 /// Sends a message to the user's sockets on this node.
 pub(super) fn deliver(realtime: &Realtime, message: &UserMessage) {
     let mut recipients = 0;
-    for session in realtime.0.sessions.of_user(&message.user) {
+    for session in realtime.sessions.of_user(&message.user) {
         let taken = session.cursor.take_message(message, |message| session.notify(message));
         recipients += usize::from(taken.is_queued);
         see_to(realtime, session, taken.is_to_attend);
@@ -85,7 +85,7 @@ async fn attend(realtime: Realtime, session: Arc<Session>) {
     let mut outlived = Outlived { since: Instant::now(), left: session.left_packets() };
     loop {
         if let Some(sequence) = session.cursor.take_shown(session.shown_packets()) {
-            realtime.0.receipts.note(session.user().clone(), sequence);
+            realtime.receipts.note(session.user().clone(), sequence);
         }
         match session.cursor.next() {
             _ if session.has_ended() => return,
@@ -120,7 +120,7 @@ async fn wait_for_progress(realtime: &Realtime, session: &Session, outlived: &mu
     let now = Instant::now();
     if now >= outlived.since + OUTLIVED && !session.has_ended() {
         if let Some(sequence) = session.cursor.take_shown(outlived.left) {
-            realtime.0.receipts.note(session.user().clone(), sequence);
+            realtime.receipts.note(session.user().clone(), sequence);
         }
         *outlived = Outlived { since: now, left: session.left_packets() };
     }
@@ -128,9 +128,9 @@ async fn wait_for_progress(realtime: &Realtime, session: &Session, outlived: &mu
 
 async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
     // The semaphore is never closed, so this always gets a permit.
-    let _permit = realtime.0.backlog_reads.acquire().await;
+    let _permit = realtime.backlog_reads.acquire().await;
     let since = session.cursor.begin_portion();
-    match realtime.0.app.store.messages_of(session.user(), since, NOTIFICATION_BYTES).await {
+    match realtime.app.store.messages_of(session.user(), since, NOTIFICATION_BYTES).await {
         Ok(portion) => {
             session.cursor.take_portion(&portion, |message| session.notify(message));
             true

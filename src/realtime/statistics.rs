@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(super) async fn run(realtime: Realtime) {
     loop {
         tokio::time::sleep(EVERY).await;
-        let watching = realtime.0.sessions.all().into_iter().filter(|session| session.watches_stats()).collect();
+        let watching = realtime.sessions.all().into_iter().filter(|session| session.watches_stats()).collect();
         send_to(&realtime, watching).await;
     }
 }
@@ -24,7 +24,7 @@ pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
     if watching.is_empty() {
         return;
     }
-    match stats::collect_stats(&realtime.0.app).await {
+    match stats::collect_stats(&realtime.app).await {
         Ok(stats) => {
             let payload = json(&stats);
             for session in watching {

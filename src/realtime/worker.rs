@@ -19,7 +19,7 @@ const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Queues an event. Called by the library in the order of arrival; never waits.
 pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
-    realtime.0.app.metrics.queue_depth.inc();
+    realtime.app.metrics.queue_depth.inc();
     // A socket that polls has no websocket. Its next post waits instead.
     if session.inbox.push(incoming, || session.websocket()) {
         start(realtime, session);
@@ -40,7 +40,7 @@ fn start(realtime: &Realtime, session: &Arc<Session>) {
 async fn drain(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     while let Some(incoming) = session.inbox.pop() {
-        realtime.0.app.metrics.queue_depth.dec();
+        realtime.app.metrics.queue_depth.dec();
         wait_for_reader(&session).await;
         events::handle(&realtime, &session, incoming).await;
     }

@@ -65,7 +65,7 @@ impl SpaceTask {
         let (prepared, at) = self.prepare(&member, &interest).await?;
         let joined = Joined { at, recovered: matches!(prepared, Prepared::Replay(_)) };
         member.send("joined_space", &joined_space(self.space, &joined, self.store_now()));
-        self.feed.shared().app.metrics.count_event_out("joined_space", 1);
+        self.feed.app.metrics.count_event_out("joined_space", 1);
         self.place(id, member, interest.day, prepared, &joined.at);
         Ok(joined)
     }
@@ -149,7 +149,7 @@ impl SpaceTask {
         member: &Arc<dyn Member>,
         since: &Position,
     ) -> Result<Option<(Vec<Message>, Position)>, Refusal> {
-        let store = self.feed.shared().app.store.clone();
+        let store = self.feed.app.store.clone();
         let mut messages = Vec::new();
         loop {
             let from = messages.last().map_or(since, |message: &Message| &message.at).clone();
@@ -179,7 +179,7 @@ impl SpaceTask {
 
     fn send_prepared(&mut self, member: MemberId, prepared: Prepared) {
         let Some(watcher) = self.watchers.get(&member) else { return };
-        let metrics = &self.feed.shared().app.metrics;
+        let metrics = &self.feed.app.metrics;
         match prepared {
             Prepared::Nothing => {}
             Prepared::Snapshot(snapshot) => {

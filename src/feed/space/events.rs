@@ -80,7 +80,7 @@ impl SpaceTask {
                 tokio::task::yield_now().await;
             }
         }
-        let metrics = &self.feed.shared().app.metrics;
+        let metrics = &self.feed.app.metrics;
         metrics.count_event_out("slot_update", recipients as u64);
         if let Some(seconds) = age_of(&message.payload) {
             metrics.feed_lag_seconds.observe(seconds);

@@ -110,8 +110,8 @@ impl SpaceTask {
             }
         };
         // From here on the task hears of changes. What was read before may be old.
-        feed.shared().app.catalog.forget_unless_at(space, follower.at());
-        feed.shared().app.metrics.feed_topics.inc();
+        feed.app.catalog.forget_unless_at(space, follower.at());
+        feed.app.metrics.feed_topics.inc();
         let mut task = Self {
             feed,
             space,
@@ -177,7 +177,7 @@ impl SpaceTask {
 impl Drop for SpaceTask {
     /// Closes the members that are left, as after a panic: none of them may believe that it still watches.
     fn drop(&mut self) {
-        self.feed.shared().app.metrics.feed_topics.dec();
+        self.feed.app.metrics.feed_topics.dec();
         self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);
         for watcher in self.watchers.values() {
             watcher.member.abandon();

@@ -55,7 +55,7 @@ impl SpaceTask {
             return Ok(shown.clone());
         }
         for _ in 0..ATTEMPTS {
-            let Board { state, schedule } = self.feed.shared().app.catalog.read_board_or_none(self.space, day).await?;
+            let Board { state, schedule } = self.feed.app.catalog.read_board_or_none(self.space, day).await?;
             // This comes first: the next step takes a while, by which the store's clock would seem to be behind.
             self.clock.learn(state.now);
             let at = self.meet(&state.at).await?;
@@ -69,7 +69,7 @@ impl SpaceTask {
                 self.batch.ahead.insert(day, shown.clone());
                 return Ok(shown);
             }
-            self.batch.reach(self.feed.shared(), self.space);
+            self.batch.reach(&self.feed, self.space);
             // This comes last: a change of the schedule among the events up to here made the task forget what it knew.
             self.learn(schedule);
             self.boards.learn(day, state);
@@ -100,7 +100,7 @@ impl SpaceTask {
 
     /// What users are told of their own slots.
     pub(super) fn own_terms(&self) -> OwnTerms {
-        self.feed.shared().app.config.holds.own_terms()
+        self.feed.app.config.holds.own_terms()
     }
 
     /// Whether a board that the task knows may be shown. A board depends on the time, so the clock must be fresh, too.
@@ -118,7 +118,7 @@ impl SpaceTask {
         if self.schedule.is_some() {
             return Ok(());
         }
-        let schedule = match self.feed.shared().app.catalog.resolve(self.space).await {
+        let schedule = match self.feed.app.catalog.resolve(self.space).await {
             Ok(resolved) => Some(resolved.schedule),
             Err(refusal) if refusal.code == Code::SpaceNotFound => None,
             Err(refusal) => return Err(refusal),
@@ -140,7 +140,7 @@ impl SpaceTask {
     }
 
     pub(super) fn store_now(&self) -> StoreTime {
-        self.clock.told_now().unwrap_or_else(|| self.feed.shared().app.clock.now())
+        self.clock.told_now().unwrap_or_else(|| self.feed.app.clock.now())
     }
 
     /// The space's head. If `may_remember`, it is the task's own position where that may pass for the head.
@@ -151,12 +151,12 @@ impl SpaceTask {
         if let Some(head) = self.batch.head.as_ref().filter(|head| self.is_ahead(head)) {
             return Ok(head.clone());
         }
-        let store = self.feed.shared().app.store.clone();
+        let store = self.feed.app.store.clone();
         let head = store.head_of(Topic::Space(self.space)).await.map_err(|error| unavailable(&error))?;
         let at = self.meet(&head).await?;
         if at == *self.follower.at() {
             self.batch.is_at_head = true;
-            self.batch.reach(self.feed.shared(), self.space);
+            self.batch.reach(&self.feed, self.space);
         }
         self.batch.head = Some(at.clone());
         Ok(at)
@@ -287,19 +287,19 @@ impl SpaceTask {
     }
 
     fn count_snapshots(&self, recipients: usize) {
-        let metrics = &self.feed.shared().app.metrics;
+        let metrics = &self.feed.app.metrics;
         metrics.feed_snapshots.inc_by(recipients as u64);
         metrics.count_event_out("slots_status_update", recipients as u64);
         tracing::info!(event.name = "slots_status_update", room = self.space.room(), recipients, "broadcast");
     }
 
     pub(super) fn begin_batch(&mut self) {
-        self.batch = Batch::begin(self.feed.shared(), self.space, self.store_now());
+        self.batch = Batch::begin(&self.feed, self.space, self.store_now());
     }
 
     /// See [`Batch::is_confirmed`].
     pub(super) fn is_confirmed(&self) -> bool {
-        self.batch.is_confirmed(self.feed.shared(), &self.follower)
+        self.batch.is_confirmed(&self.feed, &self.follower)
     }
 
     pub(super) fn end_batch(&mut self) {
@@ -307,7 +307,7 @@ impl SpaceTask {
     }
 
     pub(super) fn forget_schedule(&mut self) {
-        self.feed.shared().app.catalog.forget(self.space);
+        self.feed.app.catalog.forget(self.space);
         self.schedule = None;
         self.boards.forget();
         self.days.forget_schedule();

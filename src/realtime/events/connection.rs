@@ -22,13 +22,13 @@ pub(super) async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, r
     struct Refreshed {
         expires_at: String,
     }
-    let claims = calls::verify_token(&realtime.0.app, &request.token).await?;
+    let claims = calls::verify_token(&realtime.app, &request.token).await?;
     if claims.user != *session.user() {
         return Err(Refusal::because(Code::Forbidden, "id_utente"));
     }
     let expires = claims.expires;
     session.set_claims(claims);
-    realtime.0.expiry.watch(session.id(), expires);
+    realtime.expiry.watch(session.id(), expires);
     for space in session.spaces() {
         if !session.claims().may_enter(space.site) {
             leave(realtime, session, space).await;

@@ -29,7 +29,7 @@ type Answer = Result<Box<RawValue>, Refusal>;
 /// Does one event and answers it.
 pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
     let (event, payload) = parse_event(&incoming.value);
-    let name = realtime.0.app.metrics.count_event_in(&event);
+    let name = realtime.app.metrics.count_event_in(&event);
     let id = new_id();
     let span = tracing::info_span!("event", event.name = name, session = session.id(), request.id = &*id);
     let answered = match payload {
@@ -47,7 +47,7 @@ async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payl
     if session.is_guest() && !guests::may(event) {
         return Err(Code::Unauthorized.into());
     }
-    let app = &realtime.0.app;
+    let app = &realtime.app;
     match ClientEvent::parse(event).ok_or(Code::UnknownEvent)? {
         ClientEvent::JoinSpace => join_space(realtime, session, parse(payload)?).await,
         ClientEvent::LeaveSpace => leave_space(realtime, session, parse(payload)?).await,

@@ -30,26 +30,25 @@ impl JoinRequest {
 }
 
 pub(super) async fn join_space(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
-    let shared = &realtime.0;
     let space = request.space();
     let interest = read_interest(realtime, session, request).await?;
     let was_in = session.is_in(space);
-    let max_rooms = shared.app.config.limits.max_rooms;
+    let max_rooms = realtime.app.config.limits.max_rooms;
     let max_rooms = if session.is_guest() { max_rooms.min(guests::MAX_ROOMS) } else { max_rooms };
     if !session.enter(space, max_rooms) {
         return Err(Code::TooManyRooms.into());
     }
-    let joined = shared.feed.join(space, session.clone(), interest).await;
+    let joined = realtime.feed.join(space, session.clone(), interest).await;
     if joined.is_err() && !was_in {
         session.exit(space);
     }
     if session.has_ended() {
         // It ended meanwhile, perhaps before the feed heard of it.
-        shared.feed.leave(space, session.id()).await;
+        realtime.feed.leave(space, session.id()).await;
     }
     let joined = joined?;
     tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "joined");
-    Ok(joined_space(space, &joined, shared.app.clock.now()))
+    Ok(joined_space(space, &joined, realtime.app.clock.now()))
 }
 
 pub(super) async fn sync(realtime: &Realtime, session: &Arc<Session>, request: JoinRequest) -> Answer {
@@ -58,8 +57,8 @@ pub(super) async fn sync(realtime: &Realtime, session: &Arc<Session>, request: J
     }
     let space = request.space();
     let interest = read_interest(realtime, session, request).await?;
-    let synced = realtime.0.feed.sync(space, session.id(), interest).await?;
-    Ok(joined_space(space, &synced, realtime.0.app.clock.now()))
+    let synced = realtime.feed.sync(space, session.id(), interest).await?;
+    Ok(joined_space(space, &synced, realtime.app.clock.now()))
 }
 
 /// Checks that the socket may watch the space, and what it wants of it.
@@ -69,8 +68,8 @@ async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequ
     if !session.claims().may_enter(space.site) {
         return Err(Code::Forbidden.into());
     }
-    let catalog = &realtime.0.app.catalog;
-    let watches = realtime.0.feed.watches(space);
+    let catalog = &realtime.app.catalog;
+    let watches = realtime.feed.watches(space);
     let resolved = if watches { catalog.resolve(space).await? } else { catalog.resolve_anew(space).await? };
     if session.is_guest() && !resolved.registered {
         return Err(Code::SpaceNotFound.into());
@@ -105,10 +104,10 @@ pub(super) async fn leave(realtime: &Realtime, session: &Session, space: SpaceKe
         timestamp: String,
     }
     if session.exit(space) {
-        realtime.0.feed.leave(space, session.id()).await;
+        realtime.feed.leave(space, session.id()).await;
         tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "left");
     }
-    let timestamp = realtime.0.app.clock.now().rfc3339();
+    let timestamp = realtime.app.clock.now().rfc3339();
     let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
     session.emit(ServerEvent::LeftSpace.as_str(), &left);
     left
