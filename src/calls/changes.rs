@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Code, Position, Refusal, SpaceKey};
 use crate::store::refuse::unavailable;
-use crate::store::{LogRead, Message, MessageKind, Topic, read_whole_log};
+use crate::store::{LogRead, Message, Topic, read_whole_log};
 
 /// What changed, and where that leads.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -55,10 +55,5 @@ pub async fn list_changes(
 }
 
 fn entry(message: Message) -> ChangeEntry {
-    let event = match message.kind {
-        MessageKind::SpaceChanged => "space_changed",
-        // A space's log keeps nothing else; see `MessageKind`.
-        _ => "slot_update",
-    };
-    ChangeEntry { version: message.at.version, event, payload: (*message.payload).to_owned() }
+    ChangeEntry { version: message.at.version, event: message.kind.as_str(), payload: (*message.payload).to_owned() }
 }

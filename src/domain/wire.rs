@@ -32,6 +32,8 @@ macro_rules! names {
     };
 }
 
+pub(crate) use names;
+
 names! {
     /// An event that a client sends.
     ClientEvent {

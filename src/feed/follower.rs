@@ -178,7 +178,7 @@ impl Follower {
     }
 
     async fn take_message(&mut self, message: Message) -> Vec<Step> {
-        self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.name()]).inc();
+        self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.as_str()]).inc();
         if !message.kind.is_kept() {
             // The message bears the topic's head. It must not be delivered before the events up to that head.
             let mut steps = if self.is_beyond(&message.at) { self.catch_up("gap").await } else { Vec::new() };
@@ -430,7 +430,7 @@ struct Known {
 impl Known {
     fn new(message: &Message) -> Self {
         let mut hasher = DefaultHasher::new();
-        (message.kind.name(), message.payload.get()).hash(&mut hasher);
+        (message.kind.as_str(), message.payload.get()).hash(&mut hasher);
         Self { version: message.at.version, content: hasher.finish(), written: message.written }
     }
 

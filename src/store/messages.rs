@@ -1,12 +1,15 @@
 //! What is announced, and what is heard: topics and their messages.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 #[cfg(doc)]
 use super::SlotStore;
+use crate::domain::wire::names;
 use crate::domain::{Bucket, Day, Owned, Position, SiteId, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId};
 
 /// What is heard of a topic.
@@ -53,40 +56,40 @@ pub struct Message {
     pub written: Option<StoreTime>,
 }
 
-/// What a message is about, and so what its payload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageKind {
-    /// In a space: the payload of `slot_update`, for clients as it is.
-    SlotUpdate,
-    /// In a space: its schedule changed; `null`. Everyone who watches gets a snapshot.
-    SpaceChanged,
-    /// In a space: staff wants a day's board sent; [`ShowBoard`]. Not kept.
-    ShowBoard,
-    /// In a bucket: [`FreedSlots`].
-    Freed,
-    /// In a bucket: [`UserMessage`].
-    User,
-    /// In bucket 0: [`EveryoneMessage`].
-    Everyone,
-    /// In a bucket: [`DisconnectUser`]. Not kept.
-    Disconnect,
+names! {
+    /// What a message is about, and so what its payload is. Logs, announcements and metrics bear its name.
+    MessageKind {
+        /// In a space: the payload of `slot_update`, for clients as it is.
+        SlotUpdate = "slot_update",
+        /// In a space: its schedule changed; `null`. Everyone who watches gets a snapshot.
+        SpaceChanged = "space_changed",
+        /// In a space: staff wants a day's board sent; [`ShowBoard`]. Not kept.
+        ShowBoard = "show_board",
+        /// In a bucket: [`FreedSlots`].
+        Freed = "freed",
+        /// In a bucket: [`UserMessage`].
+        User = "user",
+        /// In bucket 0: [`EveryoneMessage`].
+        Everyone = "everyone",
+        /// In a bucket: [`DisconnectUser`]. Not kept.
+        Disconnect = "disconnect",
+    }
+}
+
+impl Serialize for MessageKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| D::Error::custom(format_args!("no kind of message is called {name:?}")))
+    }
 }
 
 impl MessageKind {
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            MessageKind::SlotUpdate => "slot_update",
-            MessageKind::SpaceChanged => "space_changed",
-            MessageKind::ShowBoard => "show_board",
-            MessageKind::Freed => "freed",
-            MessageKind::User => "user",
-            MessageKind::Everyone => "everyone",
-            MessageKind::Disconnect => "disconnect",
-        }
-    }
-
     /// Whether the message takes a version and goes into the log.
     pub const fn is_kept(self) -> bool {
         !matches!(self, MessageKind::ShowBoard | MessageKind::Disconnect)

@@ -230,7 +230,7 @@ impl Scene {
         let of_topic = heard.iter().filter(|(of, _)| *of == topic);
         let told = |message: &Message| {
             let Message { at, kind, payload, .. } = message;
-            (at.version, at.epoch.to_string(), kind.name().to_owned(), payload.get().to_owned())
+            (at.version, at.epoch.to_string(), kind.as_str().to_owned(), payload.get().to_owned())
         };
         of_topic.map(|(_, message)| told(message)).collect()
     }
@@ -241,7 +241,7 @@ impl Scene {
         self.wait_until_heard("freed slots", topic).await;
         let counted = self.observer.start_bucket(space().bucket()).await.unwrap().freed.unwrap();
         let mut messages: Vec<Told> =
-            self.heard_of(topic).into_iter().filter(|(_, _, kind, _)| kind == MessageKind::Freed.name()).collect();
+            self.heard_of(topic).into_iter().filter(|(_, _, kind, _)| kind == MessageKind::Freed.as_str()).collect();
         messages.sort();
         messages.dedup();
         let slots = |payload: &str| {

@@ -1169,7 +1169,7 @@ pub async fn holds_that_ended_are_freed_before_a_change(factory: impl StoreFacto
                 let payload = json(&message.payload);
                 format!("{} {} {}", payload["slotId"], payload["status"], payload["data"]["orario"])
             }
-            kind => kind.name().to_owned(),
+            kind => kind.as_str().to_owned(),
         })
         .collect();
     // Slot 9 was at 17:00 as long as there was one.

@@ -50,7 +50,7 @@ impl SpaceTask {
                 Ok(show) => self.to_show.push((show.date, self.watchers.keys().copied().collect())),
                 Err(error) => tracing::error!(space.id = %self.space, %error, "an unreadable command in the feed"),
             },
-            other => tracing::error!(space.id = %self.space, kind = other.name(), "not a message of a space"),
+            other => tracing::error!(space.id = %self.space, kind = other.as_str(), "not a message of a space"),
         }
     }
 

@@ -78,7 +78,6 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
 use serde_json::value::RawValue;
 
 use crate::domain::ids::parse_id;
@@ -127,7 +126,7 @@ pub fn parse_message(payload: &[u8]) -> Option<Message> {
     let mut parts = rest.splitn(if has_line_for_nodes { 5 } else { 4 }, '\n');
     let epoch = parts.next()?.into();
     let version = parts.next()?.parse().ok()?;
-    let kind = parse_kind(parts.next()?)?;
+    let kind = MessageKind::parse(parts.next()?)?;
     let (written, owned) = if has_line_for_nodes { read_line(parts.next()?) } else { (None, None) };
     let payload = RawValue::from_string(parts.next()?.into()).ok()?.into();
     Some(Message { at: Position { epoch, version }, kind, payload, owned, written })
@@ -148,12 +147,6 @@ fn read_line(line: &str) -> (Option<StoreTime>, Option<Arc<Owned>>) {
 /// Who has a slot, as messages and logs tell it; `None` where they do not.
 pub(super) fn parse_owned(json: &str) -> Option<Arc<Owned>> {
     serde_json::from_str(json).ok()
-}
-
-/// The kind of a name.
-pub(super) fn parse_kind(name: &str) -> Option<MessageKind> {
-    let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
-    MessageKind::deserialize(name).ok()
 }
 
 /// The space of two texts.

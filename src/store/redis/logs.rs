@@ -4,13 +4,12 @@ use serde_json::value::RawValue;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::keys::parse_kind;
 use super::reads::bad_value;
 use super::reply::Reply;
 use super::scripts;
 use crate::domain::{Bucket, Position, StoreTime};
 use crate::store::told::{BucketRead, BucketStart, Told};
-use crate::store::{LOG_PORTION, Message, StoreError, Topic};
+use crate::store::{LOG_PORTION, Message, MessageKind, StoreError, Topic};
 
 pub(super) async fn start_bucket(store: &RedisStore, bucket: Bucket) -> Result<BucketStart, StoreError> {
     let call = read_call(store, bucket).arg("").arg(0);
@@ -50,7 +49,7 @@ fn messages_of(reply: &Reply) -> Option<Vec<Message>> {
     let message = |part: &[&str]| match part {
         [version, epoch, written, kind, payload] => Some(Message {
             at: Position { epoch: (*epoch).into(), version: version.parse().ok()? },
-            kind: parse_kind(kind)?,
+            kind: MessageKind::parse(kind)?,
             payload: RawValue::from_string((*payload).into()).ok()?.into(),
             owned: None,
             written: Some(StoreTime::from_millis(written.parse().ok()?)),

@@ -34,7 +34,7 @@ pub(super) async fn publish(runner: &Runner, publication: Publication) -> Result
                 .key(keys.everyone())
                 .arg(keys.channel(topic))
                 .arg(runner.positions.arg(topic))
-                .arg(MessageKind::Everyone.name())
+                .arg(MessageKind::Everyone.as_str())
                 .arg(to_json(&message));
             once(runner, topic, &call).await
         }
@@ -57,7 +57,7 @@ fn announcement(keys: &Keys, topic: Topic, kind: MessageKind, payload: &str) -> 
         .fence(topic.bucket())
         .key(keys.head(topic))
         .arg(keys.channel(topic))
-        .arg(kind.name())
+        .arg(kind.as_str())
         .arg(payload)
 }
 

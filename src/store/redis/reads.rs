@@ -7,14 +7,14 @@ use serde_json::value::RawValue;
 
 use super::RedisStore;
 use super::call::{Budget, Call};
-use super::keys::{parse_compact, parse_kind, parse_owned, space_key};
+use super::keys::{parse_compact, parse_owned, space_key};
 use super::record::{parse_record, parse_time, parse_token};
 use super::reply::Reply;
 use super::scripts;
 use crate::domain::ids::parse_id;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
-use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, SpaceState, StoreError, Topic};
+use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, SpaceState, StoreError, Topic};
 use crate::telemetry::users::logged;
 
 /// How often a day is read for what changed since it was read.
@@ -264,7 +264,7 @@ pub(super) async fn read_log(store: &RedisStore, topic: Topic, since: &Position)
     let mut messages = Vec::new();
     for (part, version) in reply.texts_from(3)?.chunks_exact(3).zip(since.version + 1..) {
         if let [kind, payload, owned] = part {
-            let message = parse_kind(kind).and_then(|kind| {
+            let message = MessageKind::parse(kind).and_then(|kind| {
                 let payload = RawValue::from_string((*payload).into()).ok()?.into();
                 let at = Position { epoch: head.epoch.clone(), version };
                 Some(Message { at, kind, payload, owned: parse_owned(owned), written: None })
