@@ -2,10 +2,11 @@
 
 use jsonwebtoken::Algorithm;
 
-use super::load::{KeyNeed, Reader};
+use super::load::{KeyNeed, Noted, Reader};
 use super::parse;
 use super::slips::why_guessable;
 use super::{AuthConfig, Environment, KeySource};
+use crate::random;
 
 /// How many bytes a secret made at start has.
 const RANDOM_SECRET_BYTES: usize = 48;
@@ -13,8 +14,8 @@ const RANDOM_SECRET_BYTES: usize = 48;
 /// The command that makes a secret.
 const MAKES_A_SECRET: &str = "openssl rand -base64 48";
 
-/// Reads how tokens are checked; the inner `None` where the command needs no keys and none are set.
-pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Option<Option<AuthConfig>> {
+/// Reads how tokens are checked; `None` where the command needs no keys and none are set.
+pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Result<Option<AuthConfig>, Noted> {
     let algorithm = reader.read("JWT_ALGORITHM", parse::word(parse::ALGORITHMS));
     let secret = reader.read_optional("JWT_SECRET", parse::secret);
     let previous = reader.read_optional("JWT_SECRET_PREVIOUS", parse::secret);
@@ -46,7 +47,7 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Option
                 Some(secret) => (Some(judge_secret(reader, "JWT_SECRET", secret, environment)?), false),
                 None => (missing_secret(reader, environment)?, true),
             };
-            Some(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
+            Ok(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
         }
         algorithm => {
             if secret.is_some() {
@@ -60,10 +61,9 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Option
                 reader.problem("JWT_ALGORITHM", otherwise);
             }
             let Some(url) = url else {
-                reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL");
-                return None;
+                return Err(reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL"));
             };
-            Some(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
+            Ok(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
         }
     }
 }
@@ -74,7 +74,7 @@ fn judge_previous(
     previous: Vec<u8>,
     secret: Option<&[u8]>,
     environment: Environment,
-) -> Option<Vec<u8>> {
+) -> Result<Vec<u8>, Noted> {
     match secret {
         None if reader.needs.keys != KeyNeed::None => {
             let otherwise = "goes beside JWT_SECRET, which signs; alone it would be the only secret";
@@ -89,44 +89,44 @@ fn judge_previous(
 }
 
 /// Refuses in production a secret that anybody can guess, and warns of it elsewhere.
-fn judge_secret(reader: &mut Reader, name: &'static str, secret: Vec<u8>, environment: Environment) -> Option<Vec<u8>> {
+fn judge_secret(
+    reader: &mut Reader,
+    name: &'static str,
+    secret: Vec<u8>,
+    environment: Environment,
+) -> Result<Vec<u8>, Noted> {
     let reason = why_guessable(reader.text(name));
     match (reason, environment) {
         (Some(reason), Environment::Production) if reader.needs.keys != KeyNeed::None => {
-            reader.problem(name, &format!("{reason} (`{MAKES_A_SECRET}` makes a good one)"));
-            None
+            Err(reader.problem(name, &format!("{reason} (`{MAKES_A_SECRET}` makes a good one)")))
         }
         (Some(reason), _) => {
             reader.warn(format!("{name} {reason}; production refuses it"));
-            Some(secret)
+            Ok(secret)
         }
-        (None, _) => Some(secret),
+        (None, _) => Ok(secret),
     }
 }
 
-/// What stands in for a secret that is not set; the outer `None` where nothing may.
-fn missing_secret(reader: &mut Reader, environment: Environment) -> Option<Option<Vec<u8>>> {
+/// What stands in for a secret that is not set; `None` where the command does without one.
+fn missing_secret(reader: &mut Reader, environment: Environment) -> Result<Option<Vec<u8>>, Noted> {
     match (reader.needs.keys, environment) {
-        (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Some(None),
+        (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Ok(None),
         (KeyNeed::Verify, Environment::Development) => random_secret(reader).map(Some),
         (KeyNeed::Verify | KeyNeed::Report, Environment::Production) => {
-            reader.problem("JWT_SECRET", &format!("must be set in production: at least 32 bytes (`{MAKES_A_SECRET}`)"));
-            None
+            let otherwise = format!("must be set in production: at least 32 bytes (`{MAKES_A_SECRET}`)");
+            Err(reader.problem("JWT_SECRET", &otherwise))
         }
         (KeyNeed::Sign, _) => {
-            reader.problem("JWT_SECRET", "must be set, to the one that the nodes have: they check the token with it");
-            None
+            let otherwise = "must be set, to the one that the nodes have: they check the token with it";
+            Err(reader.problem("JWT_SECRET", otherwise))
         }
     }
 }
 
-fn random_secret(reader: &mut Reader) -> Option<Vec<u8>> {
-    let mut secret = vec![0; RANDOM_SECRET_BYTES];
-    match getrandom::fill(&mut secret) {
-        Ok(()) => Some(secret),
-        Err(error) => {
-            reader.problem("JWT_SECRET", &format!("must be set, because this system gives no random bytes ({error})"));
-            None
-        }
+fn random_secret(reader: &mut Reader) -> Result<Vec<u8>, Noted> {
+    match random::bytes::<RANDOM_SECRET_BYTES>() {
+        Ok(secret) => Ok(secret.into()),
+        Err(error) => Err(reader.problem("JWT_SECRET", &format!("must be set, because {error}"))),
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: 
     let settings = reader.settings();
     let Layers { problems, warnings, .. } = reader.layers;
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings, settings }),
+        Ok(config) if problems.is_empty() => Ok(Loaded { config, warnings, settings }),
         _ => Err(ConfigError { problems, warnings }),
     }
 }
@@ -133,7 +133,7 @@ pub fn log_format(env: &dyn Strings) -> log::Format {
     environment.log_format()
 }
 
-fn read_config(reader: &mut Reader) -> Option<Config> {
+fn read_config(reader: &mut Reader) -> Result<Config, Noted> {
     // All parts are read before the first `?`, so that all their problems are found.
     let environment = reader.read(
         "SLOTCAST_ENV",
@@ -150,7 +150,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
     let webhooks = read_webhooks(reader);
     let log_filter = reader.read("SLOTCAST_LOG", parse::log_filter);
     let log_users = reader.read_optional("SLOTCAST_LOG_USERS", parse::word(LOG_USERS));
-    Some(Config {
+    Ok(Config {
         environment: environment?,
         listen: listen?,
         store: store?,
@@ -165,7 +165,7 @@ fn read_config(reader: &mut Reader) -> Option<Config> {
     })
 }
 
-fn read_listen(reader: &mut Reader, environment: Environment) -> Option<ListenConfig> {
+fn read_listen(reader: &mut Reader, environment: Environment) -> Result<ListenConfig, Noted> {
     let host = reader.read("HOST", parse::host);
     let port = reader.read("PORT", parse::number(0..=u16::MAX));
     let admin = reader.read("SLOTCAST_ADMIN_ADDR", parse::address);
@@ -188,7 +188,7 @@ fn read_listen(reader: &mut Reader, environment: Environment) -> Option<ListenCo
         warn_of_open_doors(reader, admin);
     }
     let (drain_time, drain_grace) = drain_times?;
-    Some(ListenConfig {
+    Ok(ListenConfig {
         address,
         admin,
         admin_is_explicit,
@@ -219,18 +219,18 @@ fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
 }
 
 /// How long the node takes to leave, and how much of that it waits before it closes connections.
-fn read_drain_times(reader: &mut Reader) -> Option<(Duration, Duration)> {
+fn read_drain_times(reader: &mut Reader) -> Result<(Duration, Duration), Noted> {
     let time = reader.read("SLOTCAST_DRAIN_TIME", parse::number(0..=3_600_u32));
     let grace = reader.read("SLOTCAST_DRAIN_GRACE", parse::number(0..=3_600_u32));
     let (time, grace) = (time?, grace?);
     if !reader.is_set("SLOTCAST_DRAIN_GRACE") {
-        return Some((seconds(time), seconds(grace).min(seconds(time) / GRACE_SHARE)));
+        return Ok((seconds(time), seconds(grace).min(seconds(time) / GRACE_SHARE)));
     }
     if grace > 0 && grace >= time {
         let otherwise = "must be less than SLOTCAST_DRAIN_TIME, of which it is a part";
         reader.contradict(["SLOTCAST_DRAIN_GRACE", "SLOTCAST_DRAIN_TIME"], otherwise);
     }
-    Some((seconds(time), seconds(grace)))
+    Ok((seconds(time), seconds(grace)))
 }
 
 fn seconds(number: u32) -> Duration {
@@ -250,7 +250,7 @@ enum StoreChoice {
     Redis,
 }
 
-fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConfig> {
+fn read_store(reader: &mut Reader, environment: Environment) -> Result<StoreConfig, Noted> {
     let choices = &[("auto", StoreChoice::Auto), ("embedded", StoreChoice::Embedded), ("redis", StoreChoice::Redis)];
     let choice = reader.read("SLOTCAST_STORE", parse::word(choices));
     let data_dir = reader.read("SLOTCAST_DATA_DIR", |text| Ok(text.into()));
@@ -278,16 +278,16 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Option<StoreConf
     if hears_emitters && matches!(kind, StoreKind::Embedded(_)) {
         reader.contradict(["SLOTCAST_EMITTER", "REDIS_URL"], "needs REDIS_URL: emitters publish in Redis");
     }
-    Some(StoreConfig { kind, redis_prefix, hears_emitters })
+    Ok(StoreConfig { kind, redis_prefix, hears_emitters })
 }
 
-fn read_journal(reader: &mut Reader) -> Option<JournalBounds> {
+fn read_journal(reader: &mut Reader) -> Result<JournalBounds, Noted> {
     let days = reader.read("SLOTCAST_JOURNAL_DAYS", parse::number(0..=MAX_JOURNAL_DAYS));
     let max = reader.read("SLOTCAST_JOURNAL_MAX", parse::number(MIN_JOURNAL..=MAX_JOURNAL));
-    Some(JournalBounds { days: days?, max: max? })
+    Ok(JournalBounds { days: days?, max: max? })
 }
 
-fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
+fn read_holds(reader: &mut Reader) -> Result<HoldConfig, Noted> {
     let duration = reader.read("SLOT_HOLD_DURATION", parse::number(1..=1_440_u64));
     let max = reader.read("SLOT_HOLD_MAX", parse::number(1..=1_440_u64));
     let timer_interval = reader.read("SLOT_TIMER_INTERVAL", parse::number_or_zero(10..=3_600_000));
@@ -300,7 +300,7 @@ fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
     if max < duration {
         reader.contradict(["SLOT_HOLD_MAX", "SLOT_HOLD_DURATION"], "must not be less than SLOT_HOLD_DURATION");
     }
-    Some(HoldConfig {
+    Ok(HoldConfig {
         duration: Duration::from_secs(duration * 60),
         max: Duration::from_secs(max * 60),
         timer_interval: timer_interval?.map(Duration::from_millis),
@@ -311,13 +311,13 @@ fn read_holds(reader: &mut Reader) -> Option<HoldConfig> {
     })
 }
 
-fn read_catalog(reader: &mut Reader) -> Option<CatalogConfig> {
+fn read_catalog(reader: &mut Reader) -> Result<CatalogConfig, Noted> {
     let open = reader.read("SLOTCAST_OPEN_CATALOG", parse::flag);
     let max_days = reader.read("SLOTCAST_MAX_DAYS", parse::number(1..=3_650));
-    Some(CatalogConfig { open: open?, max_days: max_days? })
+    Ok(CatalogConfig { open: open?, max_days: max_days? })
 }
 
-fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
+fn read_limits(reader: &mut Reader) -> Result<LimitConfig, Noted> {
     let user_rate = reader.read("SLOTCAST_USER_RATE", parse::number(0..=1_000_000));
     let anonymous_rate = reader.read("SLOTCAST_ANONYMOUS_RATE", parse::number(0..=1_000_000));
     let event_rate = reader.read("SLOTCAST_EVENT_RATE", parse::number(0..=1_000_000));
@@ -333,7 +333,7 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
             reader.warn(format!("{name} is 0: there is no limit, and one client may {may}"));
         }
     }
-    Some(LimitConfig {
+    Ok(LimitConfig {
         user_rate: NonZeroU32::new(user_rate?),
         anonymous_rate: NonZeroU32::new(anonymous_rate?),
         event_rate: NonZeroU32::new(event_rate?),
@@ -342,6 +342,10 @@ fn read_limits(reader: &mut Reader) -> Option<LimitConfig> {
     })
 }
 
+/// A value is bad, and the [`Reader`] has noted why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted;
+
 /// Takes values out of the layers, and notes what is wrong with them.
 pub(super) struct Reader {
     pub(super) layers: Layers,
@@ -349,42 +353,31 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A value that every variable of this kind has; `None` when it is bad, which is noted.
-    pub(super) fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
-        let value = self.read_optional(name, parse)?;
-        if value.is_none() {
-            self.problem(name, "must be set");
-        }
-        value
+    /// A value that must be set.
+    pub(super) fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<T, Noted> {
+        self.read_optional(name, parse)?.ok_or_else(|| self.problem(name, "must be set"))
     }
 
-    /// A value that may be missing (`Some(None)`); the outer `None` when it is bad, which is noted.
+    /// A value that may be missing.
     pub(super) fn read_optional<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Parsed<T>,
-    ) -> Option<Option<T>> {
-        let Some(value) = self.layers.values.get(name) else { return Some(None) };
+    ) -> Result<Option<T>, Noted> {
+        let Some(value) = self.layers.values.get(name) else { return Ok(None) };
         if value.text.contains('\u{fffd}') {
-            self.problem(name, "must be UTF-8");
-            return None;
+            return Err(self.problem(name, "must be UTF-8"));
         }
         let around = surroundings(&value.text);
         match (parse(&value.text), around) {
-            (Ok(parsed), None) => Some(Some(parsed)),
+            (Ok(parsed), None) => Ok(Some(parsed)),
             (Ok(parsed), Some(around)) => {
                 let warning = format!("{name} ({}) has {around}, which counts as a part of it", value.source);
                 self.warn(warning);
-                Some(Some(parsed))
+                Ok(Some(parsed))
             }
-            (Err(allowed), None) => {
-                self.problem(name, &allowed);
-                None
-            }
-            (Err(allowed), Some(around)) => {
-                self.problem(name, &format!("{allowed} (it has {around})"));
-                None
-            }
+            (Err(allowed), None) => Err(self.problem(name, &allowed)),
+            (Err(allowed), Some(around)) => Err(self.problem(name, &format!("{allowed} (it has {around})"))),
         }
     }
 
@@ -404,16 +397,18 @@ impl Reader {
     }
 
     /// Notes that a variable's value is not allowed.
-    pub(super) fn problem(&mut self, name: &'static str, otherwise: &str) {
+    pub(super) fn problem(&mut self, name: &'static str, otherwise: &str) -> Noted {
         let message = format!("{name} {otherwise}; {}", self.describe(name, "it"));
         self.layers.problems.push(Problem::new(name, message));
+        Noted
     }
 
     /// Notes that two variables' values, each allowed, do not go together.
-    pub(super) fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) {
+    pub(super) fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) -> Noted {
         let [first, second] = names;
         let (one, other) = (self.describe(first, first), self.describe(second, second));
         self.layers.problems.push(Problem::new(first, format!("{first} {otherwise}; {one}, {other}")));
+        Noted
     }
 
     fn describe(&self, name: &str, subject: &str) -> String {

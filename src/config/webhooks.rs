@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use url::{Host, Url};
 
 use super::error::Problem;
-use super::load::Reader;
+use super::load::{Noted, Reader};
 use super::parse::Parsed;
 use super::source::{Source, WEBHOOKS, nearest};
 use crate::domain::ids::parse_id;
@@ -110,8 +110,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads all endpoints; `None` when one is bad, which is noted.
-pub(super) fn read_webhooks(reader: &mut Reader) -> Option<Vec<Webhook>> {
+/// Reads all endpoints.
+pub(super) fn read_webhooks(reader: &mut Reader) -> Result<Vec<Webhook>, Noted> {
     let of_environment = read_environment(reader);
     let of_file = read_file(reader);
     let mut webhooks = of_file?;
@@ -129,14 +129,14 @@ pub(super) fn read_webhooks(reader: &mut Reader) -> Option<Vec<Webhook>> {
                 }
             );
             reader.layers.problems.push(Problem::new(WEBHOOKS, message));
-            return None;
+            return Err(Noted);
         }
     }
-    Some(webhooks)
+    Ok(webhooks)
 }
 
-/// The endpoint of the environment; the inner `None` where there is none.
-fn read_environment(reader: &mut Reader) -> Option<Option<Webhook>> {
+/// The endpoint of the environment, if there is one.
+fn read_environment(reader: &mut Reader) -> Result<Option<Webhook>, Noted> {
     let url = reader.read_optional(URL, |text| parse_url(text, false));
     let secrets = reader.read_optional(SECRET, |text| parse_secrets(&words(text)));
     let acts = reader.read_optional(TYPES, |text| parse_types(&words(text)));
@@ -148,13 +148,12 @@ fn read_environment(reader: &mut Reader) -> Option<Option<Webhook>> {
                 reader.contradict([name, URL], &format!("needs {URL}"));
             }
         }
-        return Some(None);
+        return Ok(None);
     };
     let Some(secrets) = secrets else {
-        reader.contradict([SECRET, URL], &format!("must be set with {URL}: each message is signed"));
-        return None;
+        return Err(reader.contradict([SECRET, URL], &format!("must be set with {URL}: each message is signed")));
     };
-    Some(Some(Webhook { name: OF_ENVIRONMENT.into(), url, secrets, acts: acts.unwrap_or_else(usual_acts), sites }))
+    Ok(Some(Webhook { name: OF_ENVIRONMENT.into(), url, secrets, acts: acts.unwrap_or_else(usual_acts), sites }))
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -166,16 +165,17 @@ fn usual_acts() -> BTreeSet<JournalAct> {
 }
 
 /// The endpoints of the file.
-fn read_file(reader: &mut Reader) -> Option<Vec<Webhook>> {
-    let Some((webhooks, source)) = reader.layers.webhooks.take() else { return Some(Vec::new()) };
+fn read_file(reader: &mut Reader) -> Result<Vec<Webhook>, Noted> {
+    let Some((webhooks, source)) = reader.layers.webhooks.take() else { return Ok(Vec::new()) };
     let problems = &mut reader.layers.problems;
     let tables = webhooks.as_array().map(|items| items.iter().map(toml::Value::as_table).collect::<Option<Vec<_>>>());
     let Some(Some(tables)) = tables else {
         let message = format!("{WEBHOOKS} must be tables, each under a line [[{WEBHOOKS}]] of its own ({source})");
         problems.push(Problem::new(WEBHOOKS, message));
-        return None;
+        return Err(Noted);
     };
-    let read: Vec<Option<Webhook>> =
+    // Each is read, so that the problems of all are noted.
+    let read: Vec<Result<Webhook, Noted>> =
         (1..).zip(tables).map(|(number, table)| Fields::new(number, table, &source, problems).read()).collect();
     read.into_iter().collect()
 }
@@ -196,22 +196,22 @@ impl<'a> Fields<'a> {
         Self { label, table, source, problems }
     }
 
-    fn read(mut self) -> Option<Webhook> {
+    fn read(mut self) -> Result<Webhook, Noted> {
         self.refuse_unknown_keys();
-        let insecure = self.field("insecure", false, |value| value.as_bool().ok_or("must be true or false".into()));
+        let insecure = self.optional("insecure", |value| value.as_bool().ok_or("must be true or false".into()));
         let insecure = insecure.map(Option::unwrap_or_default);
-        let name = self.field("name", true, |value| {
+        let name = self.required("name", |value| {
             let name = value.as_str().filter(|name| is_name(name)).map(str::to_owned);
             name.ok_or_else(|| format!("must be 1 to {LONGEST_NAME} letters, digits, `.`, `_` or `-`"))
         });
         let url =
-            self.field("url", true, |value| parse_url(value.as_str().unwrap_or_default(), insecure == Some(true)));
-        let secrets = self.field("secret", true, |value| parse_secrets(&texts(value)?));
-        let acts = self.field("types", false, |value| parse_types(&texts(value)?));
-        let sites = self.field("sites", false, |value| parse_sites(&texts(value)?));
-        let (name, url, secrets) = (name??, url??, secrets??);
+            self.required("url", |value| parse_url(value.as_str().unwrap_or_default(), matches!(insecure, Ok(true))));
+        let secrets = self.required("secret", |value| parse_secrets(&texts(value)?));
+        let acts = self.optional("types", |value| parse_types(&texts(value)?));
+        let sites = self.optional("sites", |value| parse_sites(&texts(value)?));
+        let (name, url, secrets) = (name?, url?, secrets?);
         insecure?;
-        Some(Webhook { name, url, secrets, acts: acts?.unwrap_or_else(usual_acts), sites: sites? })
+        Ok(Webhook { name, url, secrets, acts: acts?.unwrap_or_else(usual_acts), sites: sites? })
     }
 
     fn refuse_unknown_keys(&mut self) {
@@ -223,30 +223,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field; the outer `None` when it is bad, which is noted.
-    fn field<T>(
-        &mut self,
-        key: &str,
-        is_required: bool,
-        parse: impl FnOnce(&toml::Value) -> Parsed<T>,
-    ) -> Option<Option<T>> {
-        match self.table.get(key).map(parse) {
-            Some(Ok(parsed)) => Some(Some(parsed)),
-            Some(Err(otherwise)) => {
-                self.problem(key, &otherwise);
-                None
-            }
-            None if is_required => {
-                self.problem(key, "must be set");
-                None
-            }
-            None => Some(None),
-        }
+    fn required<T>(&mut self, key: &str, parse: impl FnOnce(&toml::Value) -> Parsed<T>) -> Result<T, Noted> {
+        self.optional(key, parse)?.ok_or_else(|| self.problem(key, "must be set"))
     }
 
-    fn problem(&mut self, key: &str, otherwise: &str) {
+    fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&toml::Value) -> Parsed<T>) -> Result<Option<T>, Noted> {
+        let parsed = self.table.get(key).map(parse).transpose();
+        parsed.map_err(|otherwise| self.problem(key, &otherwise))
+    }
+
+    fn problem(&mut self, key: &str, otherwise: &str) -> Noted {
         let message = format!("[[{WEBHOOKS}]] {}: {key} {otherwise} ({})", self.label, self.source);
         self.problems.push(Problem::new(WEBHOOKS, message));
+        Noted
     }
 }
 
