@@ -34,6 +34,7 @@ pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
+pub mod random;
 #[doc(hidden)]
 #[cfg(feature = "server")]
 pub mod fuzzing;

@@ -24,7 +24,7 @@ use crate::store::measured::Measured;
 use crate::store::{SlotStore, Subscriptions};
 use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
-use crate::{app, http, net, telemetry, webhooks};
+use crate::{app, http, net, random, telemetry, webhooks};
 
 /// The part of the drain time in which sockets are closed. The rest is for requests and the store.
 const CLOSING_SHARE: f64 = 0.6;
@@ -182,13 +182,11 @@ fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeK
              be sent the tokens of clients that poll; set it on all nodes, besides JWT_JWKS_URL"
         );
     }
-    NodeKey::own().map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))
+    Ok(NodeKey::own()?)
 }
 
 fn new_node_id() -> anyhow::Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))?;
-    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
+    Ok(format!("{:016x}", u64::from_be_bytes(random::bytes()?)))
 }
 
 /// Refuses new sockets, and gives balancers the time to notice. The present sockets are served meanwhile: a client whose

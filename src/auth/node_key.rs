@@ -9,6 +9,8 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
+use crate::random::{self, NoRandomBytes};
+
 /// Makes this key differ from the key of tokens, so that no signature of a node is the signature of a token.
 const DERIVED_FOR: &[u8] = b"slotcast: what nodes tell each other";
 
@@ -42,9 +44,8 @@ impl NodeKey {
     /// # Errors
     ///
     /// The system gives no random bytes.
-    pub fn own() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; OWN_KEY_BYTES];
-        getrandom::fill(&mut secret)?;
+    pub fn own() -> Result<Self, NoRandomBytes> {
+        let secret = random::bytes::<OWN_KEY_BYTES>()?;
         Ok(Self { key: derive(&secret), previous: None, is_shared: false })
     }
 

@@ -44,6 +44,7 @@ use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{
     Bucket, Day, Position, Refusal, SiteId, SlotAct, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId,
 };
+use crate::random::NoRandomBytes;
 
 /// How many changes a log keeps.
 pub const LOG_LENGTH: u64 = 1_024;
@@ -282,6 +283,12 @@ pub enum ApplyError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);
+
+impl From<NoRandomBytes> for StoreError {
+    fn from(error: NoRandomBytes) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl StoreError {
     /// Wraps a cause with what was being done: "doing: cause".

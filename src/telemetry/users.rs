@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use aws_lc_rs::hmac;
 
 use crate::domain::UserId;
+use crate::random;
 
 /// How many digits of a digest are logged: enough that no two of a million users share them.
 const DIGITS: usize = 16;
@@ -54,13 +55,9 @@ pub fn logged(user: &UserId) -> impl fmt::Display {
 
 impl Shown {
     fn new(how: LogUsers, secret: Option<&[u8]>) -> Self {
-        let mut random = [0; 32];
-        let secret = secret.unwrap_or_else(|| {
-            // Where the system has no random bytes, a digest that anybody can compute is still no address.
-            let _ = getrandom::fill(&mut random);
-            &random
-        });
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), PURPOSE);
+        // Where the system has no random bytes, a digest that anybody can compute is still no address.
+        let own = random::bytes::<32>().unwrap_or_default();
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.unwrap_or(&own)), PURPOSE);
         Self { how, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }
     }
 

@@ -1,5 +1,6 @@
 //! Why the file could not be read or written, until it becomes a [`StoreError`] at the store's edge.
 
+use crate::random::NoRandomBytes;
 use crate::store::StoreError;
 
 /// The storage failed, or holds what this program never wrote.
@@ -17,6 +18,9 @@ pub(super) enum Failure {
     /// The file lost its name; see [`super::open::Name`].
     #[error("the data file was removed, or another one is in its place, while it was in use")]
     Gone,
+    /// An epoch or an id could not be made.
+    #[error(transparent)]
+    NoRandomBytes(#[from] NoRandomBytes),
     /// A write failed not long ago, and would fail again.
     #[error("writes to the data file are refused since one failed: {0}")]
     Refused(String),
@@ -28,7 +32,7 @@ pub(super) enum Failure {
 impl Failure {
     /// Whether it may be over as soon as the file is open again.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Failure::Storage(_) | Failure::Closed(_))
+        matches!(self, Failure::Storage(_) | Failure::NoRandomBytes(_) | Failure::Closed(_))
     }
 
     /// Whether it was known before it happened.

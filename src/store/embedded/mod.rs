@@ -66,6 +66,7 @@ use super::{
 use crate::clock as clock_of_process;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
+use crate::random;
 
 /// How long a read waits for a file that is being opened again.
 const REOPENED_WITHIN: Duration = Duration::from_millis(800);
@@ -341,7 +342,7 @@ impl SlotStore for EmbeddedStore {
 
     async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError> {
         let user = user.clone();
-        let new = open::random_hex()?;
+        let new = random::hex()?;
         let new = stand_in(&new).ok_or_else(|| StoreError("embedded store: no id for an erased user".into()))?;
         self.write(move |batch| privacy::begin(batch, &user, new)).await
     }

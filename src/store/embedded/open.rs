@@ -21,6 +21,7 @@ use super::tables::{
 use super::trial::TrialBackend;
 use crate::domain::StoreTime;
 use crate::domain::slot::SlotState;
+use crate::random;
 
 /// The data file's name in its folder.
 pub const FILE_NAME: &str = "slotcast.redb";
@@ -186,7 +187,7 @@ fn create_folder(folder: &Path) -> Result<(), OpenError> {
 /// process was faster, its file stays, and this one opens that.
 fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let in_folder = |cause| OpenError::Folder { folder: folder.into(), cause };
-    let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random_hex().map_err(|error| io_error(file, error))?));
+    let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random::hex().map_err(|error| io_error(file, error))?));
     create_private(&unfinished).map_err(in_folder)?;
     let written = fill_file(&unfinished).map_err(|failure| io_error(&unfinished, failure));
     let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
@@ -331,7 +332,7 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
                     "the data file is not in the state that it was left in (restored or copied): taking a new epoch"
                 );
             }
-            let epoch = random_hex()?;
+            let epoch = random::hex()?;
             start_epoch(&transaction, &epoch, &identity)?;
             if !has_newest_format {
                 move_to_newest(&transaction)?;
@@ -457,13 +458,6 @@ fn place_of(metadata: &Metadata) -> String {
 #[cfg(not(unix))]
 fn place_of(_metadata: &Metadata) -> String {
     "file".into()
-}
-
-/// 16 random bytes as 32 hexadecimal digits.
-pub(super) fn random_hex() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| StorageError::Io(io::Error::other(error)))?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 fn corrupt(file: &Path, cause: impl std::fmt::Display) -> OpenError {

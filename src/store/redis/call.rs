@@ -20,6 +20,7 @@ use super::reply::Reply;
 use super::scripts::{self, Script};
 use crate::clock;
 use crate::domain::Bucket;
+use crate::random;
 use crate::store::health::{StoreFault, StoreHealth};
 use crate::store::{StoreError, Topic};
 
@@ -145,7 +146,7 @@ impl Runner {
     /// the store's time second.
     pub(super) async fn once(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
-        let mut once = Once { act_id: random_hex()?, budget, was_sent: false };
+        let mut once = Once { act_id: random::hex()?, budget, was_sent: false };
         if let Some(bucket) = call.fence {
             self.refuse_without_rights(bucket).await?;
         }
@@ -276,7 +277,7 @@ impl Runner {
             Some(once) => self.args_of_once(server, once).await?,
         };
         // New each time: a script that runs twice must not make the same epoch twice.
-        let candidate = random_hex().map_err(|error| Refused::Other(error.0))?;
+        let candidate = random::hex().map_err(|error| Refused::Other(error.to_string()))?;
         let run = async |script: &Script| {
             let fence_arg = self.fence_arg(server, script);
             let command = |how: &str, script: &str| {
@@ -453,10 +454,4 @@ impl From<RedisError> for Failure {
 
 fn as_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn random_hex() -> Result<String, StoreError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| StoreError::new("the system has no random bytes", error))?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use super::RedisStore;
-use super::call::{Budget, Call, random_hex};
+use super::call::{Budget, Call};
 use super::keys::{compact, space_key};
 use super::reads::bad_value;
 use super::record::parse_time;
@@ -14,6 +14,7 @@ use super::{scripts, taken};
 use crate::clock;
 use crate::domain::event::to_json;
 use crate::domain::{Bucket, Day, Position, SpaceKey, UserId};
+use crate::random;
 use crate::store::journal::{DAY_MILLIS, PEOPLE_DAYS_MORE, generation_at};
 use crate::store::privacy::{BOOKINGS_A_STEP, stand_in};
 use crate::store::{Erasure, ErasureStep, KeptCall, KeptOfUser, StoreError, Topic};
@@ -64,7 +65,7 @@ pub(super) async fn begin(store: &RedisStore, user: &UserId) -> Result<UserId, S
         store.runner.require_newest(bucket).await?;
     }
     store.require_indexes().await?;
-    let new = stand_in(&random_hex()?).ok_or_else(|| StoreError("Redis: no id for an erased user".into()))?;
+    let new = stand_in(&random::hex()?).ok_or_else(|| StoreError("Redis: no id for an erased user".into()))?;
     let key = store.keys.erasing(user);
     let call = Call::new(&scripts::BEGIN_ERASURE).fence(user.bucket()).key(key.clone()).arg(new);
     let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
