@@ -5,7 +5,7 @@ pub mod wire;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{origin_of, parse_day};
+use super::{act_log, origin_of, parse_day};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::config::HoldConfig;
@@ -96,7 +96,7 @@ pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<Use
 }
 
 /// Lets the caller into the site, and counts the act against the user's rate: staff of the space has none.
-pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
+fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if !caller.may_enter(space.site) {
         return Err(Code::Forbidden.into());
     }
@@ -105,7 +105,7 @@ pub(super) fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), R
 
 /// What the store remembers under the caller's `Idempotency-Key`: the parts of the call that the act reads, in one
 /// spelling. Each of them has been checked, and is short.
-pub(super) fn idempotency_of(
+fn idempotency_of(
     act: Act,
     caller: &Claims,
     request: &SlotsRequest,
@@ -128,6 +128,41 @@ pub(super) fn idempotency_of(
     );
     let fingerprint = crate::domain::event::to_json(&call);
     key.map(|key| Idempotency { caller: caller.user.clone(), key, fingerprint })
+}
+
+/// Does an act on the slots that the request names, and tells it when it is over. `kind` says what is to be done, as far as that
+/// can be said without the space's schedule; it runs before the act counts against the user's rate. `status` is what the act
+/// leaves the slots in.
+pub(super) async fn perform<K>(
+    app: &App,
+    caller: &Claims,
+    act: Act,
+    request: &SlotsRequest,
+    idempotency_key: Option<String>,
+    kind: impl FnOnce(SpaceKey) -> Result<K, Refusal>,
+    status: impl FnOnce(&[SlotTime]) -> Status,
+) -> Result<SlotsAnswer, Refusal>
+where
+    K: Fn(&Schedule) -> Result<SlotActKind, Refusal>,
+{
+    let running = act_log::begin(app, act.as_str(), caller);
+    let result = async {
+        let named = name_slots(request)?;
+        let kind = kind(named.space)?;
+        admit(app, caller, named.space)?;
+        let idempotency = idempotency_of(act, caller, request, &named, idempotency_key);
+        let applied = apply(app, caller, &named, idempotency, kind).await?;
+        let status = status(&applied.slots);
+        Ok(answer(applied, status))
+    }
+    .await;
+    running.end(&request.about(), &result, |answer| answer.version);
+    result
+}
+
+/// What is to be done whatever the space's schedule says.
+pub(super) fn by_any_schedule(kind: SlotActKind) -> impl Fn(&Schedule) -> Result<SlotActKind, Refusal> {
+    move |_| Ok(kind.clone())
 }
 
 /// What the store made of an act, and the slots as the schedule has them.
