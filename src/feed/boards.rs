@@ -63,7 +63,7 @@ impl Boards {
                 }
             }
             Err(reason) => {
-                tracing::error!(space = %self.space, reason, "an unreadable update in the feed");
+                tracing::error!(space.id = %self.space, reason, "an unreadable update in the feed");
                 self.forget();
             }
         }

@@ -101,7 +101,7 @@ impl SpaceTask {
             match Follower::start(feed.shared().clone(), Topic::Space(space)).await {
                 Ok(follower) => break follower,
                 Err(error) => {
-                    tracing::warn!(space = %space, %error, "cannot watch a space");
+                    tracing::warn!(space.id = %space, %error, "cannot watch a space");
                     refuse_waiting(&mut commands);
                     if feed.retire(space, &mut commands) {
                         return;
