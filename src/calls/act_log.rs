@@ -34,18 +34,31 @@ pub(super) struct RunningAct<'a> {
     started: Instant,
 }
 
+/// What became of an act that was not refused.
+pub(super) struct Done {
+    /// The version of its last event.
+    pub version: u64,
+    /// Whether it was done before, and only answered again.
+    pub is_repeat: bool,
+}
+
 /// Begins an act, from which its duration counts.
 pub(super) fn begin<'a>(app: &'a App, act: &'static str, caller: &'a Claims) -> RunningAct<'a> {
     RunningAct { app, act, caller, started: clock::instant() }
 }
 
 impl RunningAct<'_> {
-    /// Counts and logs how the act ended; `version_of` reads the version from its answer.
-    pub(super) fn end<T>(self, about: &About<'_>, result: &Result<T, Refusal>, version_of: impl FnOnce(&T) -> u64) {
-        let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
+    /// Counts and logs how the act ended; `done_of` reads from its answer what was done.
+    pub(super) fn end<T>(self, about: &About<'_>, result: &Result<T, Refusal>, done_of: impl FnOnce(&T) -> Done) {
+        let done = result.as_ref().map(done_of);
+        let outcome = match &done {
+            Ok(Done { is_repeat: false, .. }) => "ok",
+            Ok(Done { is_repeat: true, .. }) => "repeat",
+            Err(refusal) => refusal.code.as_str(),
+        };
         self.app.metrics.acts.with_label_values(&[self.act, outcome]).inc();
         let took_ms = clock::instant().saturating_duration_since(self.started).as_micros() as f64 / 1_000.0;
-        let version = result.as_ref().ok().map(version_of);
+        let version = done.ok().map(|done| done.version);
         // The level of a line is fixed where it is written.
         macro_rules! tell {
             ($level:ident) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::act_log::{self, About};
+use super::act_log::{self, About, Done};
 use super::{origin_of, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
@@ -67,7 +67,7 @@ pub async fn put_space(
 ) -> Result<SpaceAnswer, Refusal> {
     let running = act_log::begin(app, ACT, caller);
     let result = try_put_space(app, caller, space, spec).await;
-    running.end(&about(space), &result, |answer| answer.version);
+    running.end(&about(space), &result, |answer| Done { version: answer.version, is_repeat: false });
     result
 }
 
@@ -204,7 +204,7 @@ pub async fn read_space(app: &App, space: SpaceKey) -> Result<SpaceAnswer, Refus
 pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     let running = act_log::begin(app, ACT, caller);
     let result = try_delete_space(app, caller, space).await;
-    running.end(&about(space), &result, |answer| answer.version);
+    running.end(&about(space), &result, |answer| Done { version: answer.version, is_repeat: false });
     result
 }
 

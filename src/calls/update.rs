@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::act_log::{self, About};
-use super::slots::{self, NamedSlots, SlotsAnswer, distinct_ascending};
+use super::slots::{self, Applied, NamedSlots, SlotsAnswer, distinct_ascending};
 use super::{parse, parse_day, require_staff_of};
 use crate::app::App;
 use crate::auth::Claims;
@@ -94,8 +94,14 @@ pub async fn update(
     let result = try_update(app, caller, numbers, &request, idempotency_key).await;
     let space = SpaceKey { site: request.site, space: request.space };
     let about = About { space, date: Some(&request.date), slots: numbers, user: request.user.as_ref() };
-    running.end(&about, &result, |answer| answer.version);
-    result
+    running.end(&about, &result, Applied::done);
+    let applied = result?;
+    let status = match request.status {
+        StaffStatus::Available => slots::free_status(&applied.slots, app.clock.now()),
+        StaffStatus::Booked => Status::Booked,
+        StaffStatus::Blocked => Status::Blocked,
+    };
+    Ok(slots::answer(applied, status))
 }
 
 async fn try_update(
@@ -104,19 +110,13 @@ async fn try_update(
     numbers: &[SlotNumber],
     request: &UpdateRequest,
     idempotency_key: Option<String>,
-) -> Result<SlotsAnswer, Refusal> {
+) -> Result<Applied, Refusal> {
     let space = SpaceKey { site: request.site, space: request.space };
     let named = NamedSlots { space, day: parse_day(&request.date)?, numbers: distinct_ascending(numbers)? };
     let kind = update_kind(request)?;
     require_staff_of(caller, space)?;
     let idempotency = idempotency_of(caller, request, &named, idempotency_key);
-    let applied = slots::apply(app, caller, &named, idempotency, |_| Ok(kind.clone())).await?;
-    let status = match request.status {
-        StaffStatus::Available => slots::free_status(&applied.slots, app.clock.now()),
-        StaffStatus::Booked => Status::Booked,
-        StaffStatus::Blocked => Status::Blocked,
-    };
-    Ok(slots::answer(applied, status))
+    slots::apply(app, caller, &named, idempotency, slots::by_any_schedule(kind)).await
 }
 
 /// What the store remembers under the caller's `Idempotency-Key`: all of the call, staff's object by its digest.

@@ -16,6 +16,9 @@ pub struct ActOutcome {
     pub at: Position,
     /// For `hold` and `extend`.
     pub hold: Option<HoldAnswer>,
+    /// Whether it was done before, so that nothing was written now. Not a part of what is kept.
+    #[serde(skip)]
+    pub is_repeat: bool,
 }
 
 /// The records of one day, consistent with `at`.

@@ -172,9 +172,9 @@ fn act_of(
 /// An outcome without what differs: epochs, and instants by a few milliseconds.
 fn comparable(result: &Result<ActOutcome, ApplyError>) -> String {
     match result {
-        Ok(ActOutcome { at, hold }) => {
+        Ok(ActOutcome { at, hold, is_repeat }) => {
             let token = hold.as_ref().map(|hold| hold.token.as_str().to_owned());
-            format!("version {}, token {token:?}", at.version)
+            format!("version {}, token {token:?}, repeat {is_repeat}", at.version)
         }
         Err(error) => match error {
             ApplyError::Refused(refusal) => format!("{:?} {:?}", refusal.code, refusal.conflicts),

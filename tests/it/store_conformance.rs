@@ -24,6 +24,8 @@ use slotcast::store::{
     USER_LOG_LENGTH, UserMessage, is_portion, read_whole_log,
 };
 
+use crate::support::repeat_of;
+
 /// Makes stores for the cases.
 #[async_trait]
 pub trait StoreFactory: Send + Sync + Sized {
@@ -445,7 +447,7 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
             }
             ToTheSame => {
                 assert_eq!(written, (0, 0), "{cell}");
-                assert_eq!(result.unwrap(), first.unwrap(), "{cell}");
+                assert_eq!(result.unwrap(), repeat_of(&first.unwrap()), "{cell}");
             }
             ToNo(code) => {
                 assert_eq!(written, (0, 0), "{cell}");
@@ -662,12 +664,12 @@ pub async fn a_repeated_hold_answers_as_the_first(factory: impl StoreFactory) {
         max_holds: Some(1),
         max_held: None,
     };
-    assert_eq!(bench.apply(space(1), &[1, 2], again).await.unwrap(), first);
+    assert_eq!(bench.apply(space(1), &[1, 2], again).await.unwrap(), repeat_of(&first));
     assert_eq!(bench.heads(space(1)).await, before);
 
     // Also after it was extended.
     bench.apply(space(1), &[1, 2], extend_by("a", 3 * MINUTE)).await.unwrap();
-    assert_eq!(bench.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap(), first);
+    assert_eq!(bench.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap(), repeat_of(&first));
 }
 
 pub async fn a_repeated_book_answers_as_the_first(factory: impl StoreFactory) {
@@ -675,17 +677,17 @@ pub async fn a_repeated_book_answers_as_the_first(factory: impl StoreFactory) {
     bench.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap();
     let first = bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap();
     bench.apply(space(1), &[3], hold_by("b", MINUTE)).await.unwrap();
-    assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), first);
+    assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), repeat_of(&first));
     assert_eq!(bench.space_head(space(1)).await.version, 5);
     // Also after staff set booked what it was.
     bench.apply(space(1), &[1], update(StaffStatus::Booked)).await.unwrap();
-    assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), first);
+    assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), repeat_of(&first));
     // Who books again has a new first answer.
     bench.apply(space(1), &[1], update(StaffStatus::Available)).await.unwrap();
     bench.apply(space(1), &[1], hold_by("a", MINUTE)).await.unwrap();
     let second = bench.apply(space(1), &[1], book_by("a")).await.unwrap();
     assert_eq!(second.at.version, 9);
-    assert_eq!(bench.apply(space(1), &[1], book_by("a")).await.unwrap(), second);
+    assert_eq!(bench.apply(space(1), &[1], book_by("a")).await.unwrap(), repeat_of(&second));
     // A second release finds nothing.
     bench.apply(space(1), &[3], release_by("b")).await.unwrap();
     assert_eq!(refusal(bench.apply(space(1), &[3], release_by("b")).await).0, Code::NotHeld);
@@ -895,15 +897,15 @@ pub async fn a_repeat_that_changes_nothing_is_not_kept(factory: impl StoreFactor
     };
     let first = bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap();
     let again = bench.store.apply(under("again", "hold", hold_by("a", MINUTE))).await.unwrap();
-    assert_eq!(again, first);
+    assert_eq!(again, repeat_of(&first));
     // Had the repeat been kept, its key would be of another call now.
     let booked = bench.store.apply(under("again", "book", book_by("a"))).await.unwrap();
     let repeated = bench.store.apply(under("third", "book", book_by("a"))).await.unwrap();
-    assert_eq!(repeated, booked);
+    assert_eq!(repeated, repeat_of(&booked));
     let staff = bench.store.apply(under("third", "update", update(StaffStatus::Booked))).await.unwrap();
     assert!(staff.at.version > booked.at.version);
     // What did change something is exact.
-    assert_eq!(bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap(), first);
+    assert_eq!(bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap(), repeat_of(&first));
     let other = bench.store.apply(under("first", "other", hold_by("a", MINUTE))).await;
     assert_eq!(refusal(other), (Code::IdempotencyMismatch, vec![]));
 }
@@ -988,12 +990,12 @@ pub async fn an_idempotency_key_answers_as_the_first_time(factory: impl StoreFac
     let released = bench.store.apply(release.clone()).await.unwrap();
     let before = bench.heads(space(1)).await;
 
-    assert_eq!(bench.store.apply(hold.clone()).await.unwrap(), held);
-    assert_eq!(bench.store.apply(extend).await.unwrap(), extended);
-    assert_eq!(bench.store.apply(release).await.unwrap(), released);
+    assert_eq!(bench.store.apply(hold.clone()).await.unwrap(), repeat_of(&held));
+    assert_eq!(bench.store.apply(extend).await.unwrap(), repeat_of(&extended));
+    assert_eq!(bench.store.apply(release).await.unwrap(), repeat_of(&released));
     // Whatever happened to the schedule since.
     let stale = SlotAct { revision: Some(Position { version: 77, ..held.at.clone() }), ..hold.clone() };
-    assert_eq!(bench.store.apply(stale).await.unwrap(), held);
+    assert_eq!(bench.store.apply(stale).await.unwrap(), repeat_of(&held));
     // Another call, even one that would be refused, under the same key.
     let other = keyed(bench.act(space(1), &[2], hold_by("a", MINUTE)), "a", "k1", "hold 2");
     assert_eq!(refusal(bench.store.apply(other).await), (Code::IdempotencyMismatch, vec![]));
@@ -1019,7 +1021,7 @@ pub async fn a_refusal_is_not_kept_under_its_key(factory: impl StoreFactory) {
     bench.apply(space(1), &[1], release_by("b")).await.unwrap();
     let held = bench.store.apply(hold.clone()).await.unwrap();
     assert_eq!(held.at.version, 3);
-    assert_eq!(bench.store.apply(hold).await.unwrap(), held);
+    assert_eq!(bench.store.apply(hold).await.unwrap(), repeat_of(&held));
 }
 
 // Spaces.
@@ -2059,8 +2061,8 @@ pub async fn a_restart_keeps_everything(mut factory: impl StoreFactory) {
     assert_eq!((board_after.at, board_after.records), (board.at, board.records));
     assert_eq!(after.store.read_space(space(2)).await.unwrap().schedule, Some(spec(30)));
     assert_eq!(sequences(&*after.store, "a").await, second);
-    assert_eq!(after.store.apply(keyed_act).await.unwrap(), keyed_outcome);
-    assert_eq!(after.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap(), held);
+    assert_eq!(after.store.apply(keyed_act).await.unwrap(), repeat_of(&keyed_outcome));
+    assert_eq!(after.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap(), repeat_of(&held));
     after.wait_past(ending.until).await;
     let swept = after.store.sweep(space(1).bucket(), 10).await.unwrap();
     assert_eq!(swept.freed, 1);

@@ -5,7 +5,8 @@ pub mod wire;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{act_log, origin_of, parse_day};
+use super::act_log::{self, Done};
+use super::{origin_of, parse_day};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::config::HoldConfig;
@@ -151,13 +152,13 @@ where
         let kind = kind(named.space)?;
         admit(app, caller, named.space)?;
         let idempotency = idempotency_of(act, caller, request, &named, idempotency_key);
-        let applied = apply(app, caller, &named, idempotency, kind).await?;
-        let status = status(&applied.slots);
-        Ok(answer(applied, status))
+        apply(app, caller, &named, idempotency, kind).await
     }
     .await;
-    running.end(&request.about(), &result, |answer| answer.version);
-    result
+    running.end(&request.about(), &result, Applied::done);
+    let applied = result?;
+    let status = status(&applied.slots);
+    Ok(answer(applied, status))
 }
 
 /// What is to be done whatever the space's schedule says.
@@ -169,6 +170,12 @@ pub(super) fn by_any_schedule(kind: SlotActKind) -> impl Fn(&Schedule) -> Result
 pub(super) struct Applied {
     pub outcome: ActOutcome,
     pub slots: Vec<SlotTime>,
+}
+
+impl Applied {
+    pub(super) fn done(&self) -> Done {
+        Done { version: self.outcome.at.version, is_repeat: self.outcome.is_repeat }
+    }
 }
 
 /// Resolves the slots and acts on them, again when the space changed in between. `kind` says what is to be done by the space's

@@ -40,14 +40,14 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
         // Nothing is kept for a repeat: it is answered the same again, with its key or without.
         Ok(Decision::Repeat { version, epoch, hold }) => {
             let at = epoch.map_or_else(|| batch.position(version), |epoch| Position { epoch, version });
-            return Ok(Ok(ActOutcome { at, hold }));
+            return Ok(Ok(ActOutcome { at, hold, is_repeat: true }));
         }
         Ok(Decision::Write(changes)) => {
             let hold = match act.kind {
                 SlotActKind::Hold { .. } | SlotActKind::Extend { .. } => hold_answer(&changes),
                 _ => None,
             };
-            ActOutcome { at: write(batch, act, &mut view.records, changes)?, hold }
+            ActOutcome { at: write(batch, act, &mut view.records, changes)?, hold, is_repeat: false }
         }
     };
     keep_answer(batch, act.space, act.idempotency.as_ref(), &outcome)?;
@@ -122,7 +122,7 @@ fn recall_answer(
     if kept.fingerprint != told {
         return Ok(Some(Err(Code::IdempotencyMismatch.into())));
     }
-    Ok(Some(Ok(kept.outcome)))
+    Ok(Some(Ok(ActOutcome { is_repeat: true, ..kept.outcome })))
 }
 
 /// Keeps an answer, in the place of one that has ended, and of the caller's oldest in the bucket where there are many.

@@ -158,7 +158,7 @@ pub(super) fn forgotten_at_seconds(day: Day) -> i64 {
 
 fn read_outcome(reply: &Reply) -> Result<ActOutcome, ApplyError> {
     match reply.text_at(0)? {
-        "done" | "repeat" => {
+        how @ ("done" | "repeat") => {
             let hold = match parse_token(reply.text_at(4)?) {
                 Some(token) => {
                     let until = parse_time(reply.text_at(5)?).ok_or_else(|| reply.unexpected(5))?;
@@ -166,7 +166,7 @@ fn read_outcome(reply: &Reply) -> Result<ActOutcome, ApplyError> {
                 }
                 None => None,
             };
-            Ok(ActOutcome { at: reply.position_at(2)?, hold })
+            Ok(ActOutcome { at: reply.position_at(2)?, hold, is_repeat: how == "repeat" })
         }
         "stale" => Err(ApplyError::Stale),
         "mismatch" => Err(Refusal::from(Code::IdempotencyMismatch).into()),

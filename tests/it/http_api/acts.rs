@@ -316,3 +316,34 @@ async fn staff_sets_a_slot_with_data_digit_for_digit() {
     let long = with(with(slot(&app), "status", "blocked"), "data", json!({"a": "x".repeat(16 * 1024)}));
     assert_eq!(app.put("/api/slots/3", &admin, long).await.refusal(), refused(413, "too_large"));
 }
+
+/// Alerts and the dashboard tell repeats from acts that changed something.
+#[tokio::test]
+async fn acts_that_were_done_before_are_counted_as_repeats() {
+    let app = TestApp::start();
+    let (anna, staff) = (app.user("7"), app.staff("1", "admin"));
+    for _ in 0..2 {
+        app.post("/api/slots/hold", &anna, slots(&app, &[1, 2])).await.data();
+    }
+    for _ in 0..3 {
+        app.post("/api/slots/1/book", &anna, slot(&app)).await.data();
+        app.post_with_key("/api/slots/2/release", &anna, "k", slot(&app)).await.data();
+    }
+    let block = || request_with_key(&app, &staff, json!("blocked"));
+    for _ in 0..2 {
+        app.send(block()).await.data();
+    }
+    let outcomes = |act: &str| {
+        let count = |outcome: &str| app.app.metrics.acts.with_label_values(&[act, outcome]).get();
+        (count("ok"), count("repeat"))
+    };
+    let counted = ["hold", "book", "release", "update"].map(outcomes);
+    assert_eq!(counted, [(1, 1), (1, 2), (1, 2), (1, 1)]);
+}
+
+fn request_with_key(app: &TestApp, token: &str, status: Value) -> axum::http::Request<axum::body::Body> {
+    let body = with(slot(app), "status", status);
+    let mut put = request("PUT", "/api/slots/5", token, body.to_string().into());
+    put.headers_mut().insert("idempotency-key", "k".parse().unwrap());
+    put
+}

@@ -33,7 +33,7 @@ use slotcast::clock;
 use slotcast::config::{Config, KeySource, Needs, StoreKind};
 use slotcast::domain::{Day, Schedule};
 use slotcast::store::embedded::EmbeddedStore;
-use slotcast::store::{NodeReport, SlotStore, Subscriptions};
+use slotcast::store::{ActOutcome, NodeReport, SlotStore, Subscriptions};
 use slotcast::sweeper::deadlines::Told;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
@@ -213,6 +213,11 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
+}
+
+/// What the same act is answered when it is asked for again.
+pub fn repeat_of(first: &ActOutcome) -> ActOutcome {
+    ActOutcome { is_repeat: true, ..first.clone() }
 }
 
 /// A token of these claims, good for an hour unless they say otherwise.

@@ -96,7 +96,7 @@ impl Entry {
             token: HoldToken::from_random(u128::from_str_radix(token, 16).expect("a token").to_be_bytes()),
             until: StoreTime::from_millis(until.parse().expect("an end")),
         });
-        ActOutcome { at: self.message.at.clone(), hold }
+        ActOutcome { at: self.message.at.clone(), hold, is_repeat: false }
     }
 }
 
@@ -492,7 +492,7 @@ impl SlotStore for MovingStore {
                 Some(at) => self.with_true(topic, at, |at| put(Some(at))).await?,
                 None => put(None).await?,
             };
-            Ok(ActOutcome { at, hold: None })
+            Ok(ActOutcome { at, hold: None, is_repeat: false })
         };
         let outcome = self.write_keyless("put_space", topic, call).await?;
         Ok(self.ledger.place(bucket, outcome.at))
