@@ -2,6 +2,7 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::own::{OwnMembers, OwnTerms, Owned, insert_own};
 use super::position::Position;
@@ -286,7 +287,12 @@ fn serialize_data<M: SerializeMap>(map: &mut M, data: Option<&SlotData>) -> Resu
     Ok(())
 }
 
-/// Serializes what cannot fail: maps with string keys, numbers, text and JSON that was valid when it came.
+/// The JSON of what cannot fail to be written: maps with string keys, numbers, text, and JSON that was valid when it came.
 pub fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}
+
+/// As [`to_json`], ready to be a part of other JSON.
+pub fn to_raw_json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
 }

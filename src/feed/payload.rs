@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::Joined;
+use crate::domain::event::to_raw_json;
 use crate::domain::refusal::Code;
 use crate::domain::{Refusal, SpaceKey, StoreTime};
 
@@ -31,7 +32,7 @@ pub(crate) fn joined_space(space: SpaceKey, joined: &Joined, now: StoreTime) -> 
         version: joined.at.version,
         recovered: joined.recovered,
     };
-    to_raw_value(&payload).unwrap_or_default()
+    to_raw_json(&payload)
 }
 
 /// JSON that was made as text.

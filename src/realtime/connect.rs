@@ -21,8 +21,9 @@ use super::engine_sessions::EngineSession;
 use super::guests::{self, GuestPlace};
 use super::inbox::Incoming;
 use super::session::Session;
-use super::{Realtime, json, notifications};
+use super::{Realtime, notifications};
 use crate::auth::Claims;
+use crate::domain::event::to_raw_json;
 use crate::domain::{StoreTime, UserId};
 use crate::feed::MemberId;
 use crate::net::connection::ConnectionHandle;
@@ -216,7 +217,7 @@ fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::valu
         expires_at: Option<String>,
     }
     let is_known = !claims.user.is_guest();
-    json(&ConnectionConfirmed {
+    to_raw_json(&ConnectionConfirmed {
         message: "Connesso al sistema real-time",
         user_id: is_known.then_some(&claims.user),
         timestamp: now.rfc3339(),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::Realtime;
 use super::session::Session;
 use crate::calls::messages::MAX_EVENT_BYTES;
+use crate::domain::event::to_raw_json;
 use crate::domain::wire::is_reserved;
 use crate::domain::{SpaceKey, StoreTime};
 use crate::store::ForeignMessage;
@@ -239,7 +240,7 @@ fn write_float(number: f64, json: &mut String) {
 }
 
 fn write_text(text: &str, json: &mut String) {
-    json.push_str(super::json(&text).get());
+    json.push_str(to_raw_json(&text).get());
 }
 
 /// The instant of a timestamp extension of 4, 8 or 12 bytes.

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-use super::{Realtime, json};
+use super::Realtime;
+use crate::domain::event::to_raw_json;
 use crate::domain::{ServerEvent, StoreTime};
 use crate::feed::MemberId;
 use crate::telemetry::users::logged;
@@ -153,5 +154,5 @@ fn token_expiring(expires: StoreTime) -> Box<serde_json::value::RawValue> {
     struct TokenExpiring {
         expires_at: String,
     }
-    json(&TokenExpiring { expires_at: expires.rfc3339() })
+    to_raw_json(&TokenExpiring { expires_at: expires.rfc3339() })
 }

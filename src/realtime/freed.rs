@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Shared, json};
+use super::Shared;
 use crate::config::FreedTo;
+use crate::domain::event::to_raw_json;
 use crate::domain::{ServerEvent, SiteId, SpaceKey, StoreTime};
 use crate::feed::buckets::FreedSummary;
 use crate::store::FreedSlots;
@@ -96,7 +97,7 @@ fn payload_of(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: 
     }
     let truncated = has_unnamed || spaces.len() > FREED_SPACES;
     spaces.truncate(FREED_SPACES);
-    Some(json(&SlotsFreed {
+    Some(to_raw_json(&SlotsFreed {
         r#type: ServerEvent::SlotsFreed.as_str(),
         count,
         timestamp: now.rfc3339(),

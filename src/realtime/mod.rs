@@ -43,8 +43,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio::sync::{Semaphore, mpsc};
@@ -258,8 +257,3 @@ impl Realtime {
 }
 
 pub(crate) use emitter::read_for_fuzzing as emitted_json;
-
-/// The JSON of what cannot fail to be written: structs of numbers, text and valid JSON.
-pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).unwrap_or_default()
-}

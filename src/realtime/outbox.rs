@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::MAX_EVENT_BYTES;
 use super::emitter::Arguments;
+use crate::domain::event::to_raw_json;
 use crate::net::connection::{ConnectionHandle, Connections};
 
 /// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
@@ -143,7 +144,7 @@ impl Outbox {
 
     /// Queues the answer to an event that asked for one.
     pub(super) fn send_answer(&self, id: i64, answer: &impl Serialize) -> Sent {
-        let answer = super::json(answer);
+        let answer = to_raw_json(answer);
         let digits = id.checked_ilog10().unwrap_or_default() as usize + 1;
         self.queue(answer.get().len() + digits + ANSWER_FRAMING, |socket| {
             let Ok(ack) = AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));

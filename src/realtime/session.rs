@@ -17,6 +17,7 @@ use super::inbox::Inbox;
 use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
 use crate::auth::Claims;
+use crate::domain::event::to_raw_json;
 use crate::domain::{Refusal, ServerEvent, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
@@ -183,7 +184,7 @@ impl Session {
             message: &'a str,
         }
         let error = SpaceError { event, code: refusal.code.as_str(), message: &refusal.message };
-        self.emit(ServerEvent::SpaceError.as_str(), &super::json(&error));
+        self.emit(ServerEvent::SpaceError.as_str(), &to_raw_json(&error));
     }
 
     fn note_too_slow(&self) {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Realtime;
 use super::session::Session;
-use super::{Realtime, json};
 use crate::calls::stats;
 use crate::domain::ServerEvent;
+use crate::domain::event::to_raw_json;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -26,7 +27,7 @@ pub(super) async fn send_to(realtime: &Realtime, watching: Vec<Arc<Session>>) {
     }
     match stats::collect_stats(&realtime.app).await {
         Ok(stats) => {
-            let payload = json(&stats);
+            let payload = to_raw_json(&stats);
             for session in watching {
                 session.emit(ServerEvent::Stats.as_str(), &payload);
             }

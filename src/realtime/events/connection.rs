@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::Answer;
 use super::rooms::leave;
 use crate::calls;
+use crate::domain::event::to_raw_json;
 use crate::domain::{Code, Refusal};
 use crate::realtime::session::Session;
-use crate::realtime::{Realtime, json, statistics};
+use crate::realtime::{Realtime, statistics};
 
 #[derive(Deserialize)]
 pub(super) struct RefreshRequest {
@@ -34,7 +35,7 @@ pub(super) async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, r
             leave(realtime, session, space).await;
         }
     }
-    Ok(json(&Refreshed { expires_at: expires.rfc3339() }))
+    Ok(to_raw_json(&Refreshed { expires_at: expires.rfc3339() }))
 }
 
 pub(super) async fn watch_stats(realtime: &Realtime, session: &Arc<Session>) -> Answer {
@@ -43,5 +44,5 @@ pub(super) async fn watch_stats(realtime: &Realtime, session: &Arc<Session>) -> 
     }
     session.set_watches_stats();
     statistics::send_to(realtime, vec![session.clone()]).await;
-    Ok(json(&serde_json::Map::new()))
+    Ok(to_raw_json(&serde_json::Map::new()))
 }

@@ -16,8 +16,9 @@ use tracing::Instrument;
 
 use super::inbox::Incoming;
 use super::session::Session;
-use super::{Realtime, guests, json};
+use super::{Realtime, guests};
 use crate::calls;
+use crate::domain::event::to_raw_json;
 use crate::domain::{ClientEvent, Code, Refusal, SlotNumber};
 use crate::telemetry::request::{new_id, serve};
 use connection::{RefreshRequest, refresh_token, watch_stats};
@@ -62,7 +63,7 @@ async fn dispatch(realtime: &Realtime, session: &Arc<Session>, event: &str, payl
 }
 
 fn act(answer: Result<calls::slots::SlotsAnswer, Refusal>) -> Answer {
-    answer.map(|answer| json(&answer))
+    answer.map(|answer| to_raw_json(&answer))
 }
 
 /// Takes apart `["name", payload?]`: the name, empty where there is none, and the payload.

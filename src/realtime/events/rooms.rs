@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 
 use super::Answer;
 use crate::calls;
+use crate::domain::event::to_raw_json;
 use crate::domain::{Code, Object, Position, Refusal, ServerEvent, SiteId, SpaceId, SpaceKey};
 use crate::feed::{Interest, joined_space};
 use crate::realtime::session::Session;
-use crate::realtime::{Realtime, guests, json};
+use crate::realtime::{Realtime, guests};
 use crate::telemetry::users::logged;
 
 #[derive(Deserialize)]
@@ -108,7 +109,7 @@ pub(super) async fn leave(realtime: &Realtime, session: &Session, space: SpaceKe
         tracing::info!(user.id = %logged(session.user()), session = session.id(), room = space.room(), "left");
     }
     let timestamp = realtime.app.clock.now().rfc3339();
-    let left = json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
+    let left = to_raw_json(&LeftSpace { room: space.room(), spazio_id: space.space, sede_id: space.site, timestamp });
     session.emit(ServerEvent::LeftSpace.as_str(), &left);
     left
 }
