@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use slotcast::domain::{Bucket, Day, SiteId, SpaceId, SpaceKey, UserId};
+use slotcast::domain::{Bucket, Day, Position, SiteId, SpaceId, SpaceKey, UserId};
 use slotcast::feed::buckets::{Audience, FreedSummary};
 use slotcast::feed::{Feed, Interest, Member, MemberId, Rooms};
 use slotcast::store::{
@@ -137,6 +137,11 @@ impl Node {
     }
 
     async fn join(&self, space: SpaceKey) -> Arc<Viewer> {
+        self.join_since(space, None).await
+    }
+
+    /// A viewer that comes back with the position that it has.
+    async fn join_since(&self, space: SpaceKey, since: Option<Position>) -> Arc<Viewer> {
         let viewer = Arc::new(Viewer {
             id: NEXT_MEMBER.fetch_add(1, Ordering::Relaxed),
             heard: Mutex::default(),
@@ -144,7 +149,7 @@ impl Node {
             room: AtomicUsize::new(usize::MAX),
         });
         let day = Day::parse(&self.app.tomorrow()).unwrap();
-        self.feed.join(space, viewer.clone(), Interest { day: Some(day), since: None }).await.unwrap();
+        self.feed.join(space, viewer.clone(), Interest { day: Some(day), since }).await.unwrap();
         viewer
     }
 }
@@ -227,6 +232,13 @@ impl Viewer {
     async fn shows(&self, slot: u64, status: &str) {
         let shown = || self.board().get(&slot).is_some_and(|shown| shown == status);
         until(&format!("slot {slot} is {status}"), shown).await;
+    }
+
+    /// Where it stands by what it heard last.
+    fn position(&self) -> Position {
+        let heard = self.heard.lock();
+        let (_, payload) = heard.last().unwrap();
+        Position { epoch: payload["epoch"].as_str().unwrap().into(), version: payload["version"].as_u64().unwrap() }
     }
 
     fn epochs(&self) -> Vec<Value> {
@@ -481,6 +493,37 @@ async fn a_backup_restored_into_the_running_store_is_noticed() {
                 assert!(contents.insert(at, payload.clone()).is_none_or(|before| before == *payload));
             }
         }
+    }
+}
+
+// Nobody acts, and nobody else watches: only the compared heads can tell, or the return of the viewer who was away.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sole_viewer_of_a_space_is_shown_the_store_that_went_back() {
+    for (way, is_away) in [("restore", false), ("swap", false), ("restore", true), ("swap", true)] {
+        let redis = RedisServer::start();
+        let node = Node::start(&redis).await;
+        let space = space_of(80);
+        node.change(space, 1, "blocked", 0).await;
+        let backup = Backup::take(&redis).await;
+        let mut viewer = node.join(space).await;
+        for slot in 2..=4 {
+            node.change(space, slot, "blocked", 0).await;
+        }
+        viewer.shows(4, "blocked").await;
+        let (epochs, since) = (viewer.epochs(), viewer.position());
+        if is_away {
+            node.feed.leave(space, viewer.id).await;
+        }
+        backup.restore(&redis, way).await;
+        if is_away {
+            viewer = node.join_since(space, Some(since.clone())).await;
+        }
+        let restored = BTreeMap::from([(1, "blocked".to_owned())]);
+        until(&format!("{way}, away {is_away}: the board is {restored:?}"), || viewer.board() == restored).await;
+        // What the viewer has seen of the old epoch is never said again of something else.
+        let version = node.change(space, 9, "booked", 0).await;
+        viewer.shows(9, "booked").await;
+        assert!(version <= since.version && !epochs.contains(&json!(viewer.position().epoch)), "{way}, away {is_away}");
     }
 }
 
