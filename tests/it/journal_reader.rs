@@ -135,8 +135,9 @@ async fn a_place_before_what_is_kept_is_gone_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_read_looks_at_ten_thousand_entries_at_most() {
     let (store, _folder) = on_a_file(JournalBounds { days: 90, max: 100_000 });
-    for _ in 0..67 {
-        futures_util::future::try_join_all((0..150).map(|_| store.apply(act(1)))).await.unwrap();
+    // Some at a time: those that wait for a busy machine for more than a second are refused.
+    for _ in 0..670 {
+        futures_util::future::try_join_all((0..15).map(|_| store.apply(act(1)))).await.unwrap();
     }
     let none = read(store.as_ref(), &all(), None, |_| false, 10).await.unwrap();
     assert!(none.entries.is_empty() && none.more);
