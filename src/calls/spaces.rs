@@ -12,7 +12,7 @@ use crate::auth::Claims;
 use crate::domain::schedule::{Closure, ScheduleSpec};
 use crate::domain::{Code, Day, Position, Refusal, SiteId, SlotNumber, SpaceId, SpaceKey};
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
-use crate::store::{ApplyError, SpaceChange, SpaceState};
+use crate::store::{ApplyError, ScheduleState, SpaceChange};
 
 /// How many slots in the way a refusal names in its text.
 const NAMED_IN_TEXT: usize = 5;
@@ -195,7 +195,7 @@ fn parse_cursor(text: &str) -> Result<(SiteId, SpaceId), Refusal> {
 /// The space's schedule: its own, or, where unregistered spaces exist, the default.
 pub async fn read_space(app: &App, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     let state = read_state(app, space).await?;
-    let schedule = app.catalog.schedule_of(space, &state).ok_or(Code::SpaceNotFound)?;
+    let schedule = app.catalog.schedule_of(space, state.schedule.as_ref()).ok_or(Code::SpaceNotFound)?;
     Ok(answer(app, space, schedule.spec(), state.schedule.is_some(), state.at))
 }
 
@@ -228,8 +228,8 @@ pub(super) fn removal_of(app: &App, space: SpaceKey) -> SpaceChange {
     SpaceChange { space, spec: None, schedule, revised_at: None, origin: None }
 }
 
-pub(super) async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
-    app.store.read_space(space).await.map_err(|error| unavailable(&error))
+async fn read_state(app: &App, space: SpaceKey) -> Result<ScheduleState, Refusal> {
+    app.store.read_schedule(space).await.map_err(|error| unavailable(&error))
 }
 
 /// Writes a change; `None` when the schedule was changed since it was read.

@@ -4,11 +4,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::require_staff_of;
-use super::spaces::{SpaceAnswer, change_to, read_state, removal_of};
+use super::spaces::{SpaceAnswer, change_to, removal_of};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Code, Day, Refusal, SlotNumber, SpaceKey};
+use crate::store::refuse::unavailable;
 use crate::store::{SpaceChange, SpaceState};
 
 /// The space as it is after a change; or, with `dryRun=true`, what the change would move or remove.
@@ -57,6 +58,10 @@ pub async fn try_delete(app: &App, caller: &Claims, space: SpaceKey) -> Result<T
         return Err(Code::SpaceNotFound.into());
     }
     Ok(affected_by(&removal_of(app, space), &state))
+}
+
+async fn read_state(app: &App, space: SpaceKey) -> Result<SpaceState, Refusal> {
+    app.store.read_space(space).await.map_err(|error| unavailable(&error))
 }
 
 fn affected_by(change: &SpaceChange, state: &SpaceState) -> TrialAnswer {

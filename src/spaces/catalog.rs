@@ -11,9 +11,10 @@ use parking_lot::{Mutex, MutexGuard};
 use super::shared_boards::SharedBoards;
 use crate::clock::StoreClock;
 use crate::config::CatalogConfig;
+use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Code, Day, Position, Refusal, Schedule, SpaceKey};
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
-use crate::store::{DayState, SlotStore, SpaceState};
+use crate::store::{DayState, SlotStore};
 
 /// How many spaces are remembered at most.
 const CAPACITY: usize = 10_000;
@@ -129,9 +130,9 @@ impl Catalog {
         Err(unsettled(space))
     }
 
-    /// The schedule that a space has when `state` is what the store has of it; `None` when it does not exist.
-    pub fn schedule_of(&self, space: SpaceKey, state: &SpaceState) -> Option<Arc<Schedule>> {
-        let Some(spec) = &state.schedule else { return self.schedule_of_unregistered() };
+    /// The schedule that a space has when `stored` is what the store has of it; `None` when it does not exist.
+    pub fn schedule_of(&self, space: SpaceKey, stored: Option<&ScheduleSpec>) -> Option<Arc<Schedule>> {
+        let Some(spec) = stored else { return self.schedule_of_unregistered() };
         match Schedule::new(spec.clone()) {
             Ok(schedule) => Some(Arc::new(schedule)),
             Err(reason) => {
@@ -156,10 +157,10 @@ impl Catalog {
     }
 
     async fn read(&self, space: SpaceKey) -> Result<Known, Refusal> {
-        let state = self.store.read_space(space).await.map_err(|error| unavailable(&error))?;
+        let state = self.store.read_schedule(space).await.map_err(|error| unavailable(&error))?;
         self.clock.learn(state.now);
         let known = Known {
-            schedule: self.schedule_of(space, &state),
+            schedule: self.schedule_of(space, state.schedule.as_ref()),
             registered: state.schedule.is_some(),
             revision: state.revision,
             at: state.at,

@@ -41,6 +41,26 @@ impl DayState {
     }
 }
 
+/// A space's schedule as the store has it.
+#[derive(Clone, Debug)]
+pub struct ScheduleState {
+    /// Where the space stands.
+    pub at: Position,
+    /// The version at which the schedule last changed; 0 when it never did.
+    pub revision: u64,
+    /// `None` when nobody registered the space.
+    pub schedule: Option<ScheduleSpec>,
+    /// The store's time of the read.
+    pub now: StoreTime,
+}
+
+impl ScheduleState {
+    /// Where the schedule last changed; `None` when it never did. Acts and changes carry it.
+    pub fn revised_at(&self) -> Option<Position> {
+        (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
+    }
+}
+
 /// A space as the store has it.
 #[derive(Clone, Debug)]
 pub struct SpaceState {

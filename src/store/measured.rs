@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
-    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic,
+    UserBacklog,
 };
 use crate::clock;
 use crate::domain::schedule::ScheduleSpec;
@@ -23,6 +24,7 @@ const OPERATIONS: &[&str] = &[
     "publish",
     "tell_taken",
     "mark_received",
+    "read_schedule",
     "read_space",
     "read_day",
     "sites_of",
@@ -125,6 +127,10 @@ impl SlotStore for Measured {
 
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
         self.measure("mark_received", self.store.mark_received(user, sequence)).await
+    }
+
+    async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError> {
+        self.measure("read_schedule", self.store.read_schedule(space)).await
     }
 
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {

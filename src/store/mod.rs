@@ -27,7 +27,8 @@ pub mod refuse;
 pub mod told;
 
 pub use answers::{
-    ActOutcome, BookedSlot, DayState, HeldSlot, Migration, NodeReport, SpaceState, SweepBatch, UserBacklog,
+    ActOutcome, BookedSlot, DayState, HeldSlot, Migration, NodeReport, ScheduleState, SpaceState, SweepBatch,
+    UserBacklog,
 };
 use async_trait::async_trait;
 pub use change::SpaceChange;
@@ -101,7 +102,10 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Remembers that a socket of the user received its messages up to `sequence`.
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError>;
 
-    /// A space: its schedule, and the slots of the future that somebody has.
+    /// A space's schedule. Small, however many slots of the space somebody has.
+    async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError>;
+
+    /// A space: its schedule, and the slots of the future that somebody has, without staff's data.
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError>;
 
     /// The records of one day with the version that they are at.

@@ -60,8 +60,8 @@ use super::hub::{Hub, Watch};
 use super::privacy::stand_in;
 use super::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, JournalBounds, KeptOfUser, LogRead,
-    Migration, NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, Subscriptions,
-    SweepBatch, Topic, UserBacklog,
+    Migration, NodeReport, NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState, StoreError,
+    Subscriptions, SweepBatch, Topic, UserBacklog,
 };
 use crate::clock as clock_of_process;
 use crate::domain::schedule::ScheduleSpec;
@@ -262,6 +262,10 @@ impl SlotStore for EmbeddedStore {
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
         let user = user.clone();
         self.write(move |batch| publish::mark_received(batch, &user, sequence)).await
+    }
+
+    async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError> {
+        self.read(|snapshot| snapshot.read_schedule(space)).await
     }
 
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {

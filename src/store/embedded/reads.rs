@@ -20,8 +20,8 @@ use crate::domain::{
 };
 use crate::store::health::StoreHealth;
 use crate::store::{
-    BookedSlot, DayState, HeldSlot, KeptOfUser, LOG_PORTION, LogRead, Message, NumberedEntry, SpaceState, Topic,
-    UserBacklog,
+    BookedSlot, DayState, HeldSlot, KeptOfUser, LOG_PORTION, LogRead, Message, NumberedEntry, ScheduleState,
+    SpaceState, Topic, UserBacklog,
 };
 
 /// One snapshot.
@@ -40,16 +40,20 @@ impl Snapshot {
         Ok(Self { transaction, epoch, now: shared.clock.now(), health: shared.health.clone() })
     }
 
-    pub(super) fn read_space(&self, space: SpaceKey) -> Result<SpaceState, Failure> {
+    pub(super) fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, Failure> {
         let spaces = open_for_reading(&self.transaction, SPACES)?;
-        let revision = read_revision(&spaces, space)?;
-        Ok(SpaceState {
+        Ok(ScheduleState {
             at: self.head(Topic::Space(space))?,
-            revision,
+            revision: read_revision(&spaces, space)?,
             schedule: read_schedule(&spaces, space)?,
             now: self.now,
-            taken: read_taken(&open_for_reading(&self.transaction, SLOTS)?, space, self.now)?,
         })
+    }
+
+    pub(super) fn read_space(&self, space: SpaceKey) -> Result<SpaceState, Failure> {
+        let ScheduleState { at, revision, schedule, now } = self.read_schedule(space)?;
+        let taken = read_taken(&open_for_reading(&self.transaction, SLOTS)?, space, now)?;
+        Ok(SpaceState { at, revision, schedule, now, taken })
     }
 
     pub(super) fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, Failure> {

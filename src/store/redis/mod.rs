@@ -71,8 +71,8 @@ use super::health::StoreHealth;
 use super::told::{BucketRead, BucketStart, Told};
 use super::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, JournalBounds, KeptOfUser, LogRead,
-    NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic,
-    UserBacklog,
+    NodeReport, NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch,
+    Topic, UserBacklog,
 };
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
@@ -196,6 +196,10 @@ impl SlotStore for RedisStore {
 
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
         messages::mark_received(self, user, sequence).await
+    }
+
+    async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError> {
+        reads::read_schedule(self, space).await
     }
 
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {

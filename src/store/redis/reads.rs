@@ -14,7 +14,9 @@ use super::scripts;
 use crate::domain::ids::parse_id;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
-use crate::store::{DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, SpaceState, StoreError, Topic};
+use crate::store::{
+    DayState, HeldSlot, LOG_PORTION, LogRead, Message, MessageKind, ScheduleState, SpaceState, StoreError, Topic,
+};
 use crate::telemetry::users::logged;
 
 /// How often a day is read for what changed since it was read.
@@ -103,6 +105,25 @@ fn take_texts(reply: &Reply, texts: &mut BTreeMap<String, String>) -> Result<(),
     Ok(())
 }
 
+pub(super) async fn read_schedule(store: &RedisStore, space: SpaceKey) -> Result<ScheduleState, StoreError> {
+    let key = store.keys.head(Topic::Space(space));
+    let call = Call::new(&scripts::READ_SCHEDULE).fence(space.bucket()).key(key.clone());
+    let reply = store.runner.repeatable(&call, Budget::of_a_call()).await?;
+    let schedule = parse_schedule(reply.text_at(4)?, &key)?;
+    let state =
+        ScheduleState { at: reply.position_at(1)?, revision: reply.number_at(3)?, schedule, now: reply.time_at(0)? };
+    store.runner.positions.learn(Topic::Space(space), &state.at);
+    Ok(state)
+}
+
+/// What a head has of a schedule; an empty text is none.
+fn parse_schedule(json: &str, key: &str) -> Result<Option<ScheduleSpec>, StoreError> {
+    if json.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(json).map(Some).map_err(|_| bad_value(key))
+}
+
 pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<SpaceState, StoreError> {
     let budget = Budget::of_a_call();
     let keys = &store.keys;
@@ -122,10 +143,7 @@ pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<Sp
             days = reply.texts_from(1)?.into_iter().map(str::to_owned).collect();
             continue;
         }
-        let schedule = match reply.text_at(5)? {
-            "" => None,
-            json => Some(serde_json::from_str(json).map_err(|_| bad_value(&keys.head(Topic::Space(space))))?),
-        };
+        let schedule = parse_schedule(reply.text_at(5)?, &keys.head(Topic::Space(space)))?;
         let now = reply.time_at(1)?;
         let mut taken = Vec::new();
         for part in reply.texts_from(6)?.chunks_exact(3) {

@@ -71,6 +71,7 @@ scripts! {
     MOVE_READER = &[COMMON], "move_reader";
     READ_DAY = &[COMMON], "read_day";
     USER_HOLDS = &[COMMON], "user_holds";
+    READ_SCHEDULE = &[COMMON], "read_schedule";
     READ_SPACE = &[COMMON], "read_space";
     READ_LOG = &[COMMON], "read_log";
     READ_BUCKET = &[COMMON], "read_bucket";

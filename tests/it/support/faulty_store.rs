@@ -9,7 +9,8 @@ use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey
 use slotcast::store::told::{BucketRead, BucketStart, Told};
 use slotcast::store::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
-    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic,
+    UserBacklog,
 };
 
 /// Passes everything on.
@@ -43,6 +44,7 @@ pass_on! {
     publish(publication: Publication) -> Result<(), StoreError>;
     tell_taken() -> Result<(), StoreError>;
     mark_received(user: &UserId, sequence: u64) -> Result<(), StoreError>;
+    read_schedule(space: SpaceKey) -> Result<ScheduleState, StoreError>;
     read_space(space: SpaceKey) -> Result<SpaceState, StoreError>;
     read_day(space: SpaceKey, day: Day) -> Result<DayState, StoreError>;
     sites_of(space: SpaceId) -> Result<Vec<SiteId>, StoreError>;

@@ -27,8 +27,8 @@ use slotcast::store::hub::Hub;
 use slotcast::store::redis::{Commands, Endpoint, RedisStore};
 use slotcast::store::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LOG_PORTION, LogRead,
-    Message, MessageKind, NodeReport, NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError,
-    SweepBatch, Topic, UserBacklog,
+    Message, MessageKind, NodeReport, NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState,
+    StoreError, SweepBatch, Topic, UserBacklog,
 };
 
 use super::redis::{PlainSubscriptions, RedisCluster};
@@ -539,6 +539,12 @@ impl SlotStore for MovingStore {
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError> {
         self.use_bucket(user.bucket()).await;
         self.ask("mark_received", || self.store.mark_received(user, sequence)).await
+    }
+
+    async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError> {
+        self.use_bucket(space.bucket()).await;
+        let read = self.ask("read_schedule", || self.store.read_schedule(space)).await?;
+        Ok(ScheduleState { at: self.ledger.place(space.bucket(), read.at), ..read })
     }
 
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError> {

@@ -8,7 +8,8 @@ use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::{
     ActOutcome, ApplyError, BookedSlot, DayState, Erasure, ErasureStep, HeldSlot, KeptOfUser, LogRead, NodeReport,
-    NumberedEntry, Publication, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic, UserBacklog,
+    NumberedEntry, Publication, ScheduleState, SlotStore, SpaceChange, SpaceState, StoreError, SweepBatch, Topic,
+    UserBacklog,
 };
 use tokio::time::Instant;
 
@@ -54,6 +55,10 @@ where
     }
 
     async fn mark_received(&self, _: &UserId, _: u64) -> Result<(), StoreError> {
+        not_scripted()
+    }
+
+    async fn read_schedule(&self, _: SpaceKey) -> Result<ScheduleState, StoreError> {
         not_scripted()
     }
 

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- A space: its schedule, and the slots of the future that somebody has. The days that it has slots on must be named in
+-- A space: its schedule, and the slots of the future that somebody has, without staff's data, of which a space may have
+-- megabytes. The days that it has slots on must be named in
 -- KEYS; a caller that does not name them all is told them, and asks again.
 --
 -- KEYS[1]  the bucket's fence
@@ -10,6 +11,13 @@
 --
 -- Reply: an array: 'days' and the days that have to be named ...; or 'space', now in ms, epoch, version, revision of the
 -- schedule, the schedule as JSON or '', then for each slot that somebody has its day, its number and its record ...
+
+-- A record's text without what staff wrote.
+local function without_data(record, value)
+  if (record.data or '') == '' then return value end
+  record.data = nil
+  return record_text(record)
+end
 
 local epoch = fence(KEYS[1])
 -- A local day is never more than one off.
@@ -29,7 +37,7 @@ for _, day in ipairs(days) do
     if record.start and record.start > now and (status == 'occupied' or status == 'booked' or status == 'blocked') then
       reply[#reply + 1] = day
       reply[#reply + 1] = slots[i]
-      reply[#reply + 1] = slots[i + 1]
+      reply[#reply + 1] = without_data(record, slots[i + 1])
     end
   end
 end
