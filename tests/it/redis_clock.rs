@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use slotcast::clock;
+use slotcast::domain::act::Idempotency;
 use slotcast::domain::slot::SlotState;
 use slotcast::domain::{
-    Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
+    Actor, Day, HoldToken, SiteId, SlotAct, SlotActKind, SlotNumber, SlotTime, SpaceId, SpaceKey, StoreTime, UserId,
 };
 use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{LogRead, SlotStore, Topic};
@@ -22,6 +23,14 @@ fn space() -> SpaceKey {
 
 fn day() -> Day {
     Day::parse("2090-05-05").unwrap()
+}
+
+fn lasting(number: u64, millis: i64) -> SlotAct {
+    let mut act = hold(number, "ada");
+    if let SlotActKind::Hold { millis: lasts, .. } = &mut act.kind {
+        *lasts = millis;
+    }
+    act
 }
 
 fn hold(number: u64, who: &str) -> SlotAct {
@@ -100,6 +109,39 @@ async fn a_hold_that_was_freed_stays_free_when_the_clock_goes_back_and_another_l
     assert!(holder(1).1 <= read.now.plus_millis(LASTS));
     // The other, which nobody had freed, is live again for what is left of it.
     assert!(holder(2).0 == "bob" && holder(2).1 <= read.now.plus_millis(LASTS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_after_the_clock_went_back_is_answered_as_the_first_call() {
+    let server = RedisServer::start();
+    let (later, now) = (ahead(&server, HOUR), ahead(&server, 0));
+    let ada = UserId::new("ada").unwrap();
+    let keyed = |key: &str, act: SlotAct| {
+        let idempotency = Idempotency { caller: ada.clone(), key: key.into(), fingerprint: key.into() };
+        SlotAct { idempotency: Some(idempotency), ..act }
+    };
+    // These answers were lost on their way: under a key, without one, and of a call that only repeated another.
+    let (with_key, without) = (keyed("one", lasting(1, HOUR)), lasting(2, HOUR));
+    let first = [later.apply(with_key.clone()).await.unwrap(), later.apply(without.clone()).await.unwrap()];
+    let repeat = keyed("two", lasting(2, HOUR));
+    assert_eq!(later.apply(repeat.clone()).await.unwrap(), first[1]);
+    let before = now.heads(&[Topic::Space(space())]).await.unwrap();
+    let again = [now.apply(with_key).await.unwrap(), now.apply(without).await.unwrap()];
+    assert_eq!(again, first);
+    assert_eq!(now.apply(repeat.clone()).await.unwrap(), first[1]);
+    assert_eq!(now.heads(&[Topic::Space(space())]).await.unwrap(), before);
+    // Nothing is kept under the key of what only repeated: when that is over, it acts.
+    let token = first[1].hold.as_ref().unwrap().token.clone();
+    let release = SlotActKind::Release {
+        actor: Actor::User(ada.clone()),
+        token: Some(token),
+        booked_by: None,
+        cancel_before: None,
+    };
+    now.apply(SlotAct { kind: release, ..lasting(2, HOUR) }).await.unwrap();
+    let anew = now.apply(repeat.clone()).await.unwrap();
+    assert_eq!(anew.at.version, before[0].version + 2);
+    assert_eq!(later.apply(repeat).await.unwrap(), anew);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,24 +1,51 @@
-//! The embedded store's clock: this machine's wall clock, except that it never goes back while the process lives.
+//! The embedded store's clock: this machine's wall clock, except that it never goes back while the process lives. Where the wall
+//! clock is set back, this one goes on at its pace, so that a hold ends after its own length.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use crate::clock;
 use crate::domain::StoreTime;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct StoreClock {
+    began: Instant,
+    /// What the wall clock showed when `began` was, by the reading that makes it the latest, in ms.
+    wall_at_begin: AtomicI64,
+    /// The latest instant ever told, in ms.
     last: AtomicI64,
     /// What this module's own tests move the clock by; it does not exist outside of them.
     #[cfg(test)]
     shift: AtomicI64,
 }
 
+impl Default for StoreClock {
+    fn default() -> Self {
+        Self {
+            began: clock::instant(),
+            wall_at_begin: AtomicI64::new(i64::MIN),
+            last: AtomicI64::new(i64::MIN),
+            #[cfg(test)]
+            shift: AtomicI64::default(),
+        }
+    }
+}
+
 impl StoreClock {
-    /// Now, or the latest instant ever told when the wall clock was set back.
+    /// Now; where the wall clock was set back, what it would show by now if it had not been.
     pub(super) fn now(&self) -> StoreTime {
-        let wall = self.wall();
-        StoreTime::from_millis(self.last.fetch_max(wall, Ordering::AcqRel).max(wall))
+        let passed =
+            i64::try_from(clock::instant().saturating_duration_since(self.began).as_millis()).unwrap_or(i64::MAX);
+        let wall_at_begin = self.wall().saturating_sub(passed);
+        let latest = self.wall_at_begin.fetch_max(wall_at_begin, Ordering::AcqRel).max(wall_at_begin);
+        let now = latest.saturating_add(passed);
+        StoreTime::from_millis(self.last.fetch_max(now, Ordering::AcqRel).max(now))
+    }
+
+    /// By how much the wall clock is behind, in ms.
+    pub(super) fn set_back_by(&self) -> i64 {
+        self.now().as_millis().saturating_sub(self.wall())
     }
 
     #[cfg(not(test))]
@@ -40,17 +67,26 @@ impl StoreClock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn the_clock_stands_still_when_the_wall_clock_is_set_back() {
+    fn the_clock_goes_on_at_its_pace_when_the_wall_clock_is_set_back() {
         let clock = StoreClock::default();
-        let first = clock.now();
+        let (began, first) = (clock::instant(), clock.now());
         clock.shift(-60_000);
+        std::thread::sleep(Duration::from_millis(20));
         let second = clock.now();
-        assert!(second >= first);
-        assert_eq!(clock.now(), second);
-        clock.shift(120_000);
-        assert!(clock.now() > second);
+        let passed = began.elapsed().as_millis() as i64;
+        assert!(
+            (first.plus_millis(19)..=first.plus_millis(passed + 1)).contains(&second),
+            "{second:?} after {first:?}"
+        );
+        assert!(clock.set_back_by() >= 59_000);
+        // Where it is ahead again, the wall clock counts.
+        clock.shift(180_000);
+        assert!(clock.now() >= second.plus_millis(119_000));
+        assert!(clock.set_back_by() < 1_000);
     }
 }

@@ -28,6 +28,7 @@ mod privacy;
 mod publish;
 mod reads;
 mod rewrite;
+mod set_back;
 mod spaces;
 mod sweep;
 mod tables;

@@ -15,12 +15,11 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, St
 use super::batch::booker_of;
 use super::failure::Failure;
 use super::mark::Mark;
+use super::set_back::shorten_holds;
 use super::tables::{
-    COMMITS, FORMAT, HEADS, HOLD_ENDS, LOG, LOG_ENDS, META, OLDEST_FORMAT, SLOTS, Tables, USER_BOOKINGS, parse_slot,
+    COMMITS, FORMAT, HEADS, LOG, LOG_ENDS, META, OLDEST_FORMAT, SLOTS, Tables, USER_BOOKINGS, parse_slot,
 };
 use super::trial::TrialBackend;
-use crate::domain::StoreTime;
-use crate::domain::slot::SlotState;
 use crate::random;
 
 /// The data file's name in its folder.
@@ -344,36 +343,6 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
             Ok(Continued { epoch: epoch.into(), commits, was_moved: !has_newest_format })
         }
     }
-}
-
-/// Ends sooner what would last longer from now than when its end was set, because the clock was set back since. Tells how many
-/// holds that were.
-fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> Result<usize, Failure> {
-    let (mut ends, mut slots) = (transaction.open_table(HOLD_ENDS)?, transaction.open_table(SLOTS)?);
-    let rows = ends.iter()?.map(|row| row.map(|(key, _)| key.value()));
-    let mut shortened = 0;
-    for key @ (bucket, until, site, space, day, slot) in rows.collect::<Result<Vec<_>, _>>()? {
-        let slot_key = (site, space, day, slot);
-        let Some(mut record) = slots.get(slot_key)?.and_then(|row| parse_slot(row.value())) else { continue };
-        let SlotState::Held(hold) = &mut record.state else { continue };
-        let nearer = hold.ends(now);
-        if hold.until.as_millis() != until || nearer >= hold.until {
-            continue;
-        }
-        hold.until = nearer;
-        let json = serde_json::to_string(&record).map_err(|error| Failure::BadRow(error.to_string()))?;
-        slots.insert(slot_key, json.as_str())?;
-        ends.remove(key)?;
-        ends.insert((bucket, nearer.as_millis(), site, space, day, slot), ())?;
-        shortened += 1;
-    }
-    if shortened > 0 {
-        tracing::warn!(
-            holds = shortened,
-            "the clock was set back while holds were live: they end after their own length from now"
-        );
-    }
-    Ok(shortened)
 }
 
 /// Moves the file to the newest format: from then on an older program refuses it. The rows of format 1 are rows of format 2.

@@ -18,6 +18,7 @@ use super::batch::Batch;
 use super::failure::Failure;
 use super::mark::Mark;
 use super::open::{Absent, Name, Opened, count_commit, open};
+use super::set_back::note_instant;
 use crate::clock;
 use crate::store::health::StoreFault;
 use crate::store::{Message, StoreError, Topic};
@@ -42,6 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How soon a write is tried again after one failed, at first and at last.
 const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
+
+/// By how much the machine's clock must go back, in ms, to be worth a word.
+const SET_BACK_MILLIS: i64 = 1_000;
 
 /// The file that is written to see whether the disk has room, and its length.
 const TRIAL_NAME: &str = "slotcast.trial";
@@ -132,6 +136,8 @@ pub(super) struct Writer {
     commits: u64,
     next_clean: Instant,
     next_reopen: Instant,
+    /// By how much the clock was set back, in ms, as the log was told last.
+    told_set_back: i64,
 }
 
 impl Writer {
@@ -141,7 +147,9 @@ impl Writer {
         let now = clock::instant();
         let next_trial = (now, TRY_EVERY.0);
         let (refused, next_clean, next_reopen) = (None, now, now);
-        let writer = Self { shared, jobs, mark, name, refused, next_trial, commits, next_clean, next_reopen };
+        let told_set_back = 0;
+        let writer =
+            Self { shared, jobs, mark, name, refused, next_trial, commits, next_clean, next_reopen, told_set_back };
         (writer, Queue { jobs: sender, room: Arc::new(Semaphore::new(QUEUE_JOBS)) })
     }
 
@@ -168,6 +176,7 @@ impl Writer {
 
     /// What is to be done between batches.
     fn tend(&mut self) {
+        self.tell_set_back();
         self.rewrite_if_asked();
         if !self.shared.is_open() {
             self.reopen();
@@ -177,6 +186,19 @@ impl Writer {
             self.try_to_write();
         } else if self.next_clean <= clock::instant() {
             self.clean();
+        }
+    }
+
+    /// Says once that the machine's clock was set back.
+    fn tell_set_back(&mut self) {
+        let millis = self.shared.clock.set_back_by();
+        if millis > self.told_set_back + SET_BACK_MILLIS {
+            self.told_set_back = millis;
+            tracing::warn!(
+                clock.set_back_ms = millis,
+                "the machine's clock was set back: the store goes on by the time that it had, so that what has ended stays \
+                 ended; restart the node to follow the clock"
+            );
         }
     }
 
@@ -275,6 +297,7 @@ impl Writer {
 
     /// Commits durably, and under the file's name: only then may it be answered.
     fn commit_counted(&mut self, transaction: WriteTransaction) -> Result<(), Failure> {
+        note_instant(&transaction, self.shared.clock.now())?;
         count_commit(&transaction, self.commits + 1)?;
         transaction.commit()?;
         if !self.name.is_there() {

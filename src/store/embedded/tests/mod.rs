@@ -10,7 +10,6 @@ use std::ops::Bound;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
-use futures_util::StreamExt;
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, ReadableTableMetadata, StorageBackend};
 use serde_json::value::RawValue;
@@ -65,8 +64,12 @@ fn block(store: &EmbeddedStore) -> SlotAct {
 }
 
 fn hold(store: &EmbeddedStore, slot: u64, who: &str) -> SlotAct {
+    act(store, slot, hold_for(slot, who, 60_000))
+}
+
+fn hold_for(slot: u64, who: &str, millis: i64) -> SlotActKind {
     let token = HoldToken::from_random([slot as u8; 16]);
-    act(store, slot, SlotActKind::Hold { user: user(who), token, millis: 60_000, max_holds: None, max_held: None })
+    SlotActKind::Hold { user: user(who), token, millis, max_holds: None, max_held: None }
 }
 
 fn keyed(act: SlotAct, key: &str, fingerprint: &str) -> SlotAct {
@@ -116,12 +119,16 @@ async fn send(store: &EmbeddedStore, text: &str) {
     store.publish(Publication::ToUser { user: user("a"), event: "e".into(), data }).await.unwrap();
 }
 
-/// Waits for all acts, some at a time: what waits for more than a second is refused.
-async fn all_done(acts: impl Iterator<Item = impl Future<Output = Result<ActOutcome, ApplyError>>>) {
-    let mut outcomes = futures_util::stream::iter(acts).buffer_unordered(64);
-    while let Some(outcome) = outcomes.next().await {
-        outcome.unwrap();
-    }
+/// Does all acts as one job: of many, those that wait for a slow disk for more than a second are refused.
+async fn do_all(store: &EmbeddedStore, acts: impl Iterator<Item = SlotAct>) {
+    let acts: Vec<SlotAct> = acts.collect();
+    let work = move |batch: &mut Batch<'_>| {
+        for act in &acts {
+            acts::apply(batch, act)?.unwrap();
+        }
+        Ok(())
+    };
+    store.write(work).await.unwrap();
 }
 
 #[tokio::test]
@@ -232,8 +239,7 @@ async fn a_log_that_has_ended_does_not_come_back_with_the_next_change() {
 #[tokio::test]
 async fn a_trimmed_log_leaves_no_rows() {
     let (_folder, store) = open_store();
-    let acts = (0..crate::store::LOG_LENGTH + 50).map(|_| store.apply(block(&store)));
-    all_done(acts).await;
+    do_all(&store, (0..crate::store::LOG_LENGTH + 50).map(|_| block(&store))).await;
     assert_eq!(rows(&store).await[4..6], [crate::store::LOG_LENGTH, 1]);
 }
 
@@ -275,13 +281,17 @@ async fn what_becomes_free_leaves_no_rows() {
 #[tokio::test]
 async fn cleaning_is_done_in_steps() {
     let (_folder, store) = open_store();
+    // The writer cleans after its first turn, so before its second one, and then for a minute no more.
+    for _ in 0..2 {
+        store.write(|_| Ok(())).await.unwrap();
+    }
     // More than one step removes, of as many callers as it takes: of each only so many are kept.
     let acts = (0..1_100).map(|n| {
         let mut act = keyed(block(&store), &format!("k{n}"), "f");
         act.idempotency.as_mut().unwrap().caller = user(&format!("u{}", n / 200));
-        store.apply(act)
+        act
     });
-    all_done(acts).await;
+    do_all(&store, acts).await;
     store.shared.clock.shift(KEEP_MILLIS + 1);
     let mut steps = 1;
     while clean(&store).await {
@@ -330,4 +340,61 @@ async fn a_hold_made_by_a_clock_that_was_ahead_ends_after_its_own_length() {
     assert_ne!(head(&store).await.epoch, before.epoch, "another board is under another epoch");
     let next = store.sweep(space(1).bucket(), 10).await.unwrap().next_end_in_ms;
     assert!(next.is_some_and(|next| next <= 60_000), "{next:?}");
+}
+
+/// Frees what has ended, until that is one hold.
+async fn freed_once(store: &EmbeddedStore) {
+    let deadline = clock_of_process::instant() + Duration::from_secs(30);
+    while store.sweep(space(1).bucket(), 10).await.unwrap().freed == 0 {
+        assert!(clock_of_process::instant() < deadline, "the hold does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hold_ends_after_its_own_length_although_the_clock_was_set_back() {
+    let (_folder, store) = open_store();
+    let held = act(&store, 1, hold_for(1, "a", 200));
+    store.apply(held.clone()).await.unwrap();
+    store.shared.clock.shift(-DAY_MILLIS);
+    freed_once(&store).await;
+    assert!(store.read_day(space(1), held.day).await.unwrap().records.is_empty());
+}
+
+#[tokio::test]
+async fn what_had_ended_is_not_live_again_after_the_clock_was_set_back() {
+    let (folder, store) = open_store();
+    let held = hold(&store, 1, "a");
+    store.apply(held.clone()).await.unwrap();
+    let live = hold(&store, 2, "b");
+    store.shared.clock.shift(30_000);
+    store.apply(live).await.unwrap();
+    store.shared.clock.shift(40_000);
+    // The first has ended, nobody has freed it, and somebody may have been shown a free slot since.
+    let shown = store.apply(act(&store, 3, SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None }));
+    let before = shown.await.unwrap().at;
+    drop(store);
+    // Its clock is 70 s behind that of the one before.
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let read = store.read_day(space(1), held.day).await.unwrap();
+    let is_live = |n| read.records[&SlotNumber::new(n).unwrap()].live_hold(read.now).is_some();
+    assert_eq!((is_live(1), is_live(2)), (false, true));
+    assert!(read.now < held.slots[0].start && read.at.epoch != before.epoch);
+    assert!(store.holds_of(&user("a")).await.unwrap().is_empty());
+    freed_once(&store).await;
+    store.apply(hold(&store, 1, "c")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repeat_after_the_clock_was_set_back_is_answered_as_the_first_call() {
+    let (folder, store) = open_store();
+    store.shared.clock.shift(DAY_MILLIS);
+    let (with_key, without) = (keyed(hold(&store, 1, "a"), "k", "one"), hold(&store, 2, "a"));
+    // These answers were lost on their way.
+    let first = [store.apply(with_key.clone()).await.unwrap(), store.apply(without.clone()).await.unwrap()];
+    drop(store);
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let again = [store.apply(with_key).await.unwrap(), store.apply(without).await.unwrap()];
+    assert_eq!(again, first);
+    assert_eq!(head(&store).await.version, 2);
 }

@@ -1,0 +1,55 @@
+//! What it means for holds that the machine's clock was set back while no node ran on the file.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::failure::Failure;
+use super::tables::{HOLD_ENDS, META, SLOTS, parse_slot};
+use crate::domain::StoreTime;
+use crate::domain::slot::SlotState;
+
+/// The row of the file that has the instant of its last commit, in ms. Files of before 0.2 have none.
+const LAST_COMMIT: &str = "clock";
+
+/// Notes the instant of a commit, in the transaction that will be it.
+pub(super) fn note_instant(transaction: &WriteTransaction, now: StoreTime) -> Result<(), Failure> {
+    transaction.open_table(META)?.insert(LAST_COMMIT, now.as_millis().to_string().as_str())?;
+    Ok(())
+}
+
+/// The instant of the file's last commit.
+fn last_instant(transaction: &WriteTransaction) -> Result<StoreTime, Failure> {
+    let meta = transaction.open_table(META)?;
+    let noted = meta.get(LAST_COMMIT)?.and_then(|row| row.value().parse().ok());
+    Ok(StoreTime::from_millis(noted.unwrap_or(i64::MIN)))
+}
+
+/// Ends sooner what would last longer from now than when its end was set, because the clock was set back since; and at once
+/// what had ended when the file was last written, since nobody may hold again what was free. Tells how many holds that were.
+pub(super) fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> Result<usize, Failure> {
+    let last = last_instant(transaction)?;
+    let (mut ends, mut slots) = (transaction.open_table(HOLD_ENDS)?, transaction.open_table(SLOTS)?);
+    let rows = ends.iter()?.map(|row| row.map(|(key, _)| key.value()));
+    let mut shortened = 0;
+    for key @ (bucket, until, site, space, day, slot) in rows.collect::<Result<Vec<_>, _>>()? {
+        let slot_key = (site, space, day, slot);
+        let Some(mut record) = slots.get(slot_key)?.and_then(|row| parse_slot(row.value())) else { continue };
+        let SlotState::Held(hold) = &mut record.state else { continue };
+        let nearer = if hold.until <= last { hold.until.min(now) } else { hold.ends(now) };
+        if hold.until.as_millis() != until || nearer >= hold.until {
+            continue;
+        }
+        hold.until = nearer;
+        let json = serde_json::to_string(&record).map_err(|error| Failure::BadRow(error.to_string()))?;
+        slots.insert(slot_key, json.as_str())?;
+        ends.remove(key)?;
+        ends.insert((bucket, nearer.as_millis(), site, space, day, slot), ())?;
+        shortened += 1;
+    }
+    if shortened > 0 {
+        tracing::warn!(
+            holds = shortened,
+            "the clock was set back while holds were live: they end after their own length from now, or have ended already"
+        );
+    }
+    Ok(shortened)
+}
