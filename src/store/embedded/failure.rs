@@ -15,8 +15,8 @@ pub(super) enum Failure {
     /// A job panicked; its batch was given up.
     #[error("a write panicked and was undone")]
     Panicked,
-    /// The file lost its name; see [`super::open::Name`].
-    #[error("the data file was removed, or another one is in its place, while it was in use")]
+    /// The file lost its name, or another program has written to it; see [`super::open::Name`].
+    #[error("the data file was removed, replaced or written to by another program while it was in use")]
     Gone,
     /// An epoch or an id could not be made.
     #[error(transparent)]

@@ -20,6 +20,7 @@ mod batch;
 mod clock;
 mod failure;
 mod folder;
+mod guarded;
 mod housekeeping;
 mod journal;
 mod mark;

@@ -14,6 +14,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, St
 
 use super::batch::booker_of;
 use super::failure::Failure;
+use super::guarded::{Guard, GuardedBackend};
 use super::mark::Mark;
 use super::set_back::shorten_holds;
 use super::tables::{
@@ -115,21 +116,38 @@ pub(super) struct Opened {
 pub(super) struct Name {
     file: PathBuf,
     place: String,
+    guard: Arc<Guard>,
 }
 
 impl Name {
-    pub(super) fn of(file: &Path) -> io::Result<Self> {
-        Ok(Self { file: file.into(), place: place_of(&fs::metadata(file)?) })
+    pub(super) fn of(file: &Path, guard: Arc<Guard>) -> io::Result<Self> {
+        Ok(Self { file: file.into(), place: place_of(&fs::metadata(file)?), guard })
     }
 
-    /// Whether the name still leads to the file that is open.
+    /// Whether the name still leads to the file that is open, as this node left it.
     pub(super) fn is_there(&self) -> bool {
-        match fs::metadata(&self.file) {
+        let leads_to_it = match fs::metadata(&self.file) {
             Ok(metadata) => place_of(&metadata) == self.place,
             // Another error, such as too many open files, says nothing about the file.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        leads_to_it && self.guard.is_untouched()
+    }
+
+    /// Notes how the file is after a transaction of this node, committed or not.
+    pub(super) fn note_written(&self) {
+        if let Err(error) = self.guard.note_written() {
+            tracing::warn!(%error, "the data file cannot be looked at");
         }
     }
+}
+
+/// Opens a file that was checked, guarded against other writers.
+pub(super) fn open_guarded(file: &Path) -> Result<(Database, Arc<Guard>), DatabaseError> {
+    let opened = OpenOptions::new().read(true).write(true).open(file).map_err(StorageError::Io)?;
+    let backend = GuardedBackend::new(opened)?;
+    let guard = backend.guard();
+    Ok((builder().create_with_backend(backend)?, guard))
 }
 
 /// What to do when there is no file.
@@ -155,11 +173,12 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     }
     check(&file)?;
 
-    let database = builder().open(&file).map_err(|error| database_error(&file, error))?;
+    let (database, guard) = open_guarded(&file).map_err(|error| database_error(&file, error))?;
     let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
+    guard.note_written().map_err(|error| io_error(&file, error))?;
     // It is locked by now: between the opening and this look, nobody put another one there but by force.
-    let name = Name::of(&file).map_err(|error| io_error(&file, error))?;
+    let name = Name::of(&file, guard).map_err(|error| io_error(&file, error))?;
     super::rewrite::forget_unfinished(folder);
     let Continued { epoch, commits, was_moved } = continued;
     Ok(Opened { database, epoch, commits, was_moved, mark: open_mark, name })

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
 use redb::{TableHandle, WriteTransaction};
 
 use super::failure::Failure;
-use super::open::{FILE_NAME, Name, builder, create_private, identity_of, sync_folder};
+use super::guarded::Guard;
+use super::open::{FILE_NAME, Name, create_private, identity_of, open_guarded, sync_folder};
 use super::tables::{
     ANSWER_ENDS, ANSWER_ORDER, ANSWERS, COMMITS, DAYS, ERASING, HEADS, HOLD_ENDS, JOURNAL, LOG, LOG_ENDS, META, PEOPLE,
     READERS, REFERENCES, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USER_LOG_ENDS, USERS,
@@ -29,13 +31,13 @@ pub(super) struct Rewritten {
 pub(super) fn write_anew(old: &Database, folder: &Path) -> Result<Rewritten, Failure> {
     let (file, unfinished) = (folder.join(FILE_NAME), folder.join(UNFINISHED_NAME));
     forget_unfinished(folder);
-    let written = fill(old, &unfinished).and_then(|database| {
+    let written = fill(old, &unfinished).and_then(|(database, guard)| {
         // As the operator has set them.
         let rights = fs::metadata(&file).map_err(StorageError::Io)?.permissions();
         fs::set_permissions(&unfinished, rights).map_err(StorageError::Io)?;
         fs::rename(&unfinished, &file).map_err(StorageError::Io)?;
         sync_folder(folder).map_err(StorageError::Io)?;
-        Ok(Rewritten { database, name: Name::of(&file).map_err(StorageError::Io)? })
+        Ok(Rewritten { database, name: Name::of(&file, guard).map_err(StorageError::Io)? })
     });
     if written.is_err() {
         forget_unfinished(folder);
@@ -49,15 +51,16 @@ pub(super) fn forget_unfinished(folder: &Path) {
     let _ = fs::remove_file(folder.join(UNFINISHED_NAME));
 }
 
-fn fill(old: &Database, unfinished: &Path) -> Result<Database, Failure> {
+fn fill(old: &Database, unfinished: &Path) -> Result<(Database, Arc<Guard>), Failure> {
     create_private(unfinished).map_err(StorageError::Io)?;
-    let database = builder().create(unfinished)?;
+    let (database, guard) = open_guarded(unfinished)?;
     let identity = identity_of(&fs::metadata(unfinished).map_err(StorageError::Io)?);
     let (from, into) = (old.begin_read()?, database.begin_write()?);
     copy_all(&from, &into)?;
     into.open_table(META)?.insert("identity", identity.as_str())?;
     into.commit()?;
-    Ok(database)
+    guard.note_written().map_err(StorageError::Io)?;
+    Ok((database, guard))
 }
 
 /// Copies the named tables, and fails where there is another one.
@@ -128,6 +131,7 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
+    use crate::store::embedded::open::builder;
     use crate::store::embedded::tables::Tables;
 
     fn in_memory() -> Database {

@@ -259,6 +259,7 @@ impl Writer {
     fn commit<T>(&mut self, work: impl FnOnce(&Shared, &mut Batch<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         self.shared.writing_since.store(self.shared.clock.now().as_millis(), Ordering::SeqCst);
         let result = self.commit_work(work);
+        self.name.note_written();
         self.shared.writing_since.store(i64::MAX, Ordering::SeqCst);
         result
     }
@@ -267,6 +268,9 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&Shared, &mut Batch<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        if !self.name.is_there() {
+            return Err(Failure::Gone);
+        }
         let shared = self.shared.clone();
         let (transaction, epoch) = shared.begin_write()?;
         let done = {
@@ -342,7 +346,7 @@ impl Writer {
             Failure::Gone => {
                 self.shared
                     .health
-                    .set(StoreFault::FileGone, format!("{failure}: nothing is written until one is there"));
+                    .set(StoreFault::FileGone, format!("{failure}: nothing is written until a whole one is there"));
             }
             Failure::Storage(error) => self.refuse_writes(error.to_string()),
             _ => {}
@@ -377,6 +381,7 @@ impl Writer {
             return;
         }
         let tried = self.shared.begin_write().and_then(|(transaction, _)| self.commit_counted(transaction));
+        self.name.note_written();
         match tried {
             Ok(()) => {
                 self.refused = None;

@@ -57,7 +57,7 @@ struct FailingStore {
 /// A store whose first opening is on storage that can fail. What is opened after a failure is the file itself.
 fn open_failing_store() -> FailingStore {
     let folder = tempfile::tempdir().unwrap();
-    let Opened { database, epoch, commits, mark, was_moved, name } = open::open(folder.path(), Absent::Create).unwrap();
+    let Opened { database, epoch, commits, mark, was_moved, .. } = open::open(folder.path(), Absent::Create).unwrap();
     database.close().unwrap();
     let (fail_writes, fail_syncs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let file = OpenOptions::new().read(true).write(true).open(folder.path().join(open::FILE_NAME)).unwrap();
@@ -67,6 +67,11 @@ fn open_failing_store() -> FailingStore {
         fail_syncs: fail_syncs.clone(),
     };
     let database = Builder::new().create_with_backend(backend).unwrap();
+    // Its guard is of another file: the backend has none.
+    let other = folder.path().join("other");
+    std::fs::write(&other, "").unwrap();
+    let guard = GuardedBackend::new(std::fs::File::open(other).unwrap()).unwrap().guard();
+    let name = open::Name::of(&folder.path().join(open::FILE_NAME), guard).unwrap();
     let opened = Opened { database, epoch, commits, mark, was_moved, name };
     let store = EmbeddedStore::start(folder.path(), opened, StoreClock::default(), JournalBounds::default()).unwrap();
     FailingStore { folder, store, fail_writes, fail_syncs }

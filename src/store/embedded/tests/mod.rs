@@ -1,6 +1,7 @@
 //! What can only be seen from inside: a clock that is moved, storage that fails, a writer that is held up.
 
 mod failing;
+mod foreign;
 mod held_up;
 mod journal;
 
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 use super::batch::Batch;
+use super::guarded::GuardedBackend;
 use super::writer::START_WITHIN;
 use super::*;
 use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
