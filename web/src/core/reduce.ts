@@ -71,9 +71,9 @@ export function reduce(state: SpaceState, event: Event): SpaceState {
     case 'left':
       return changed(state, { isJoined: false });
     case 'update':
-      return settle(takeUpdate(state, event.update, event.now));
+      return settle(takeUpdate(takeTime(state, event.now), event.update, event.now));
     case 'snapshot':
-      return settle(takeSnapshot(state, event.snapshot, event.now));
+      return settle(takeSnapshot(takeTime(state, event.now), event.snapshot, event.now));
     case 'board':
       return takeBoard(state, event.board);
     case 'described':
@@ -138,7 +138,7 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
     ...state,
     position: at,
     ahead: isReached(state.ahead, at) ? null : state.ahead,
-    now: latest(state, now),
+    now,
   };
   const day = state.days.get(update.data.date);
   if (day === undefined || !day.inSync) return next;
@@ -150,7 +150,7 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
 
 /** An own hold is over at its end, whether the clock tells so first or the server does. Before that it was let go. */
 function withEnded(state: SpaceState, before: DayState, after: DayState, at: number): SpaceState {
-  const gone = endedOf(before, after.slots).filter((number) => {
+  const gone = endedOf(before, after.slots, state.ended).filter((number) => {
     const until = before.slots.find((slot) => slot.number === number)?.heldUntil ?? Infinity;
     return until <= at && after.slots.find((slot) => slot.number === number)?.status === 'available';
   });
@@ -183,7 +183,7 @@ function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): S
     // It stands at another version than the other days are known at.
     days: isSame ? state.days : mapDays(state.days, outOfSync),
     timeZone: snapshot.timeZone ?? state.timeZone,
-    now: latest(state, now),
+    now,
   };
   const known = next.days.get(snapshot.date);
   if (known === undefined) return next;
@@ -212,10 +212,6 @@ function pastWith({ position, pastEpochs }: SpaceState): readonly string[] {
 
 function isReached(ahead: Position | null, at: Position): boolean {
   return ahead === null || (ahead.epoch === at.epoch && ahead.version <= at.version);
-}
-
-function latest(state: SpaceState, now: number): number {
-  return Math.max(state.now, now);
 }
 
 /**
@@ -248,6 +244,7 @@ function takeDescription(state: SpaceState, { name, timezone }: WireDescription)
 
 // Time
 
+/** Also before each event that tells the time: it changes one day, and time passes in all of them. */
 function takeTime(state: SpaceState, now: number): SpaceState {
   if (now === state.now) return state;
   let days = state.days;
@@ -255,7 +252,7 @@ function takeTime(state: SpaceState, now: number): SpaceState {
   for (const day of state.days.values()) {
     const slots = slotsAt(day, { ...state, now });
     if (slots === day.slots) continue;
-    const gone = endedOf(day, slots);
+    const gone = endedOf(day, slots, state.ended);
     if (gone.length > 0) ended.push({ date: day.date, slots: gone, at: now });
     days = new Map(days).set(day.date, { ...day, slots });
   }
@@ -278,10 +275,12 @@ function noteBehind(state: SpaceState, now: number): SpaceState {
   return noteAhead(state, late.at);
 }
 
-/** The own holds that have ended between two pictures of a day. */
-function endedOf(day: DayState, after: readonly Slot[]): number[] {
+/** The own holds that have ended between two pictures of a day. A clock that was corrected may pass an end twice: it is told once. */
+function endedOf(day: DayState, after: readonly Slot[], told: readonly Ended[]): number[] {
   const byNumber = new Map(after.map((slot) => [slot.number, slot]));
-  const wasOwnHold = day.slots.filter((slot) => slot.mine && slot.status === 'occupied');
+  const isTold = ({ number, heldUntil }: Slot) =>
+    told.some(({ date, slots, at }) => date === day.date && slots.includes(number) && heldUntil !== null && heldUntil <= at);
+  const wasOwnHold = day.slots.filter((slot) => slot.mine && slot.status === 'occupied' && !isTold(slot));
   return wasOwnHold.filter((slot) => byNumber.get(slot.number)?.status !== 'occupied').map((slot) => slot.number);
 }
 
