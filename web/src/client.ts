@@ -3,7 +3,7 @@
 import { io, type Socket } from 'socket.io-client';
 
 import { ServerClock } from './clock.js';
-import type { SpaceId, WireJoined, WireSnapshot, WireUpdate } from './core/protocol.js';
+import type { DayDate, SpaceId, WireBoard, WireJoined, WireSnapshot, WireUpdate } from './core/protocol.js';
 import { Calls } from './http.js';
 import { Refusal } from './refusal.js';
 import { Space, type Wire } from './space.js';
@@ -11,6 +11,13 @@ import { Store } from './store.js';
 
 /** How long an answer may take before the call counts as unanswered. */
 const ANSWER_MS = 10_000;
+
+/** How long a token may take to come. After that it is asked for again. */
+const TOKEN_MS = 10_000;
+
+/** The first and the longest wait before a token that did not come is asked for again. */
+const TOKEN_RETRY_FIRST_MS = 500;
+const TOKEN_RETRY_LONGEST_MS = 15_000;
 
 /** Why a token is asked for. */
 export interface TokenReason {
@@ -72,6 +79,8 @@ export class Client {
   #present: Promise<TokenAnswer> | undefined;
   #wasConnected = false;
   #wasRefused = false;
+  /** Counts what asks for a token to connect with: the last one goes on, and the others stop. */
+  #asking = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unconfirmed: ReturnType<typeof setTimeout> | undefined;
 
@@ -85,14 +94,14 @@ export class Client {
       tryAllTransports: true,
       forceNew: true,
     };
-    this.calls = new Calls(url ?? '', () => this.#present ?? this.#askToken({ reason: 'connect' }));
+    this.calls = new Calls(url ?? '', () => (this.#present ?? this.#askToken({ reason: 'connect' })).catch(() => undefined));
     this.#socket = url === undefined ? io(options) : io(url, options);
     this.#wire = {
       now: () => this.now(),
       isOnline: () => this.state.link === 'online',
       request: (event, payload) => this.request(event, payload),
       online: () => this.#online(),
-      board: (space, date) => this.calls.board(space, date),
+      board: (space, date) => this.#board(space, date),
       describe: (space) => this.calls.describe(space),
       asksForOwners: () => this.state.isStaff,
       keep: (space) => this.#keep(space),
@@ -125,7 +134,7 @@ export class Client {
   /** Goes on with another token: in place where it is of the same user, else by connecting again. */
   async setToken(token: TokenSource): Promise<void> {
     this.#token = token;
-    const value = await this.#askToken({ reason: 'reconnect' });
+    const value = await this.#askToken({ reason: 'reconnect' }).catch(() => undefined);
     if (value && this.state.link === 'online' && (await this.#refresh(value))) return;
     this.#wasRefused = false;
     this.#socket.disconnect();
@@ -162,6 +171,7 @@ export class Client {
   close(): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#unconfirmed);
+    this.#asking += 1;
     this.#spaces.clear();
     this.#change({ link: 'closed', reason: '' });
     this.#socket.removeAllListeners();
@@ -207,8 +217,13 @@ export class Client {
   #disconnected(reason: string): void {
     clearTimeout(this.#unconfirmed);
     const now = this.now();
-    this.#change({ link: this.#socket.active ? 'offline' : 'closed', reason });
+    const { expiresAt } = this.state;
+    // The server ends a connection whose token has ended, and such a socket does not come back by itself.
+    const hasExpired = reason === 'io server disconnect' && expiresAt !== null && expiresAt <= now;
+    const mayReturn = this.#socket.active || (hasExpired && typeof this.#token === 'function');
+    this.#change({ link: mayReturn ? 'offline' : hasExpired ? 'refused' : 'closed', reason });
     for (const space of this.#spaces.values()) space.dispatch({ kind: 'disconnected', now });
+    if (mayReturn && !this.#socket.active) this.#socket.connect();
   }
 
   #connectFailed(error: Error): void {
@@ -226,7 +241,8 @@ export class Client {
 
   async #renew(expiresAt: number): Promise<void> {
     this.#change({ expiresAt });
-    const token = await this.#askToken({ reason: 'expiring', expiresAt });
+    const isWanted = () => this.state.link === 'online' && this.state.expiresAt === expiresAt;
+    const token = await this.#tokenAtLast(() => ({ reason: 'expiring', expiresAt }), isWanted);
     if (token) await this.#refresh(token);
   }
 
@@ -244,25 +260,55 @@ export class Client {
   }
 
   async #answerAuth(take: (auth: object) => void): Promise<void> {
-    const reason = this.#wasRefused ? 'refused' : this.#wasConnected ? 'reconnect' : 'connect';
-    // A first board may have asked for it already.
-    const token = await (reason === 'connect' ? (this.#present ?? this.#askToken({ reason })) : this.#askToken({ reason }));
+    const asking = ++this.#asking;
+    const isWanted = () => this.#asking === asking;
+    const reason = () => (this.#wasRefused ? 'refused' : this.#wasConnected ? 'reconnect' : 'connect');
+    const token = await this.#tokenAtLast(() => ({ reason: reason() }), isWanted);
+    if (!isWanted()) return;
     this.#change({ isStaff: isStaff(token) });
     take(token ? { token } : {});
   }
 
+  /**
+   * Asks until the host gives a token, or says that there is none. A host that fails, or does not answer, has no network,
+   * say: that is no reason to go on as a guest.
+   */
+  async #tokenAtLast(why: () => TokenReason, isWanted: () => boolean): Promise<TokenAnswer> {
+    for (let attempt = 0; isWanted(); attempt += 1) {
+      try {
+        // A first board may have asked for it already.
+        const isFirst = attempt === 0 && why().reason === 'connect';
+        return await ((isFirst && this.#present) || this.#askToken(why()));
+      } catch (error) {
+        if (why().reason !== 'expiring') this.#change({ reason: error instanceof Error ? error.message : String(error) });
+        await sleep(Math.min(TOKEN_RETRY_FIRST_MS * 2 ** attempt, TOKEN_RETRY_LONGEST_MS));
+      }
+    }
+    return undefined;
+  }
+
+  /** Rejects where the host does, or does not answer in time. */
   #askToken(why: TokenReason): Promise<TokenAnswer> {
     const answer = this.#tokenFrom(why);
-    if (why.reason !== 'expiring') this.#present = answer;
+    if (why.reason === 'expiring') return answer;
+    this.#present = answer;
+    // What failed is not asked of again.
+    answer.catch(() => {
+      if (this.#present === answer) this.#present = undefined;
+    });
     return answer;
   }
 
   async #tokenFrom(why: TokenReason): Promise<TokenAnswer> {
+    if (typeof this.#token !== 'function') return this.#token;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('The token function does not answer')), TOKEN_MS);
+    });
     try {
-      return typeof this.#token === 'function' ? await this.#token(why) : this.#token;
-    } catch {
-      // The host could not give one: the server says what it thinks of a connection without.
-      return undefined;
+      return await Promise.race([this.#token(why), late]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -280,6 +326,13 @@ export class Client {
     this.#spaces.set(key, space);
     if (this.state.link === 'online') space.connected();
     return space;
+  }
+
+  /** A guest who may not connect learns the server's time here. */
+  async #board(space: SpaceId, date: DayDate): Promise<WireBoard> {
+    const board = await this.calls.board(space, date);
+    this.#clock.learn(board.timestamp);
+    return board;
   }
 
   #told(event: { timestamp?: string }, names: SpaceId): Space | undefined {
@@ -327,6 +380,10 @@ interface Confirmed {
   readonly userId: number | string | null;
   readonly timestamp: string;
   readonly expiresAt: string | null;
+}
+
+function sleep(millis: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
 /** What the token says of its bearer. */

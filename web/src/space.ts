@@ -22,7 +22,7 @@ const RETRY_LONGEST_MS = 15_000;
 /** How long an act is repeated before it counts as unanswered. */
 const ACT_TIME_MS = 30_000;
 
-/** How long a space is still followed after its last day was closed: a page that is drawn anew finds it. */
+/** How long a day is still followed after it was closed: a page that is drawn anew finds it. */
 const LINGER_MS = 2_000;
 
 /** How long changes are gathered before staff asks whose the slots are. */
@@ -71,7 +71,8 @@ export class Space {
   #isAsking = false;
   #isDescribed = false;
   #lastAct = 0;
-  #lingering: ReturnType<typeof setTimeout> | undefined;
+  #user = 0;
+  readonly #lingering = new Map<DayDate, ReturnType<typeof setTimeout>>();
   #owners: ReturnType<typeof setTimeout> | undefined;
 
   /** For the client. */
@@ -91,7 +92,7 @@ export class Space {
 
   /** Begins to follow a day, until {@link Day.close}. */
   day(date: DayDate): Day {
-    clearTimeout(this.#lingering);
+    clearTimeout(this.#lingering.get(date));
     this.#wire.keep(this);
     this.#watchers.set(date, (this.#watchers.get(date) ?? 0) + 1);
     this.dispatch({ kind: 'watched', date });
@@ -122,6 +123,7 @@ export class Space {
 
   /** For the client. */
   dispatch(event: Event): void {
+    if (event.kind === 'user_changed') this.#user += 1;
     this.#store.set(reduce(this.#store.get(), event));
     this.#wire.schedule();
   }
@@ -129,6 +131,8 @@ export class Space {
   /** For the client: connected and confirmed. */
   connected(): void {
     this.dispatch({ kind: 'connected' });
+    // The server has just told its time, and what was missed may be nothing.
+    this.dispatch({ kind: 'clock', now: this.#wire.now() });
     void this.#describe();
     if (this.#wire.asksForOwners()) this.#showOwners();
     void this.#follow();
@@ -202,10 +206,12 @@ export class Space {
 
   async #repeat(act: Act, payload: object): Promise<WireAnswer> {
     const ends = Date.now() + ACT_TIME_MS;
+    const user = this.#user;
     let wasSent = false;
     for (let attempt = 0; ; attempt += 1) {
       try {
         await within(this.#wire.online(), ends);
+        if (user !== this.#user) throw new Refusal('closed', 'Another user has signed in since');
         return (await this.#wire.request(EVENTS[act], payload)) as unknown as WireAnswer;
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -267,20 +273,21 @@ export class Space {
       return;
     }
     this.#watchers.delete(date);
-    if (this.#watchers.size > 0) {
-      this.dispatch({ kind: 'unwatched', date });
-      return;
-    }
-    this.#lingering = setTimeout(() => this.#leave(), LINGER_MS);
+    this.#lingering.set(date, setTimeout(() => this.#drop(date), LINGER_MS));
+  }
+
+  #drop(date: DayDate): void {
+    this.#lingering.delete(date);
+    if (this.#watchers.has(date)) return;
+    this.dispatch({ kind: 'unwatched', date });
+    if (this.#watchers.size === 0 && this.#lingering.size === 0) this.#leave();
   }
 
   #leave(): void {
-    if (this.#watchers.size > 0) return;
     clearTimeout(this.#owners);
     this.#owners = undefined;
     this.#wire.forget(this);
     const wasJoined = this.state.isJoined;
-    for (const date of this.state.days.keys()) this.dispatch({ kind: 'unwatched', date });
     this.dispatch({ kind: 'left' });
     if (wasJoined && this.#wire.isOnline()) this.#wire.request('leave_space', this.id).catch(() => undefined);
   }
@@ -301,7 +308,7 @@ export class Day {
 
   /** What is known of the day: the same object until it changes; `undefined` after {@link close}. */
   get state(): DayState | undefined {
-    return this.space.state.days.get(this.date);
+    return this.#end && this.space.state.days.get(this.date);
   }
 
   /** Calls the listener after each change of the space, until the returned function is called. */

@@ -169,6 +169,95 @@ describe('the client', () => {
     await one.hold([1]);
   });
 
+  test.each(['rejects', 'throws', 'hangs'])('asks again where the token function %s, and goes on as the user', async (how) => {
+    const space = freshSpace();
+    const reasons: string[] = [];
+    let isThere = false;
+    const source = ({ reason }: { reason: string }): string | Promise<string> => {
+      reasons.push(reason);
+      if (isThere) return userToken(22);
+      if (how === 'throws') throw new Error('no network');
+      return how === 'rejects' ? Promise.reject(new Error('no network')) : new Promise(() => {});
+    };
+    const client = open(node.url, source);
+    const one = client.space(space).day(DATES[0] as string);
+    await eventually(() => reasons.length > 1, 'asked again');
+    // What is free is shown meanwhile.
+    await eventually(() => one.state?.isKnown, 'a first picture');
+    expect(client.state.link).not.toBe('refused');
+    expect(client.state.userId).toBeUndefined();
+    isThere = true;
+    await eventually(() => client.state.userId === '22' && one.state?.inSync, 'the user');
+    await one.hold([1]);
+  }, 90_000);
+
+  test('comes back by itself after its token has ended', async () => {
+    const reasons: string[] = [];
+    const source = ({ reason }: { reason: string }) => {
+      reasons.push(reason);
+      if (reason === 'expiring') throw new Error('no network');
+      // Within the leeway: it is taken, and ends at once.
+      return userToken(23, { exp: Math.floor(Date.now() / 1_000) + (reasons.length === 1 ? 1 : 3_600) });
+    };
+    const client = open(node.url, source);
+    const one = client.space(freshSpace()).day(DATES[0] as string);
+    await inSync(one);
+    await eventually(() => reasons.includes('reconnect'), 'asked after the end');
+    await eventually(() => client.state.link === 'online' && (client.state.expiresAt ?? 0) > Date.now() + 600_000, 'back');
+    await inSync(one);
+    expect(reasons.filter((reason) => reason === 'expiring').length).toBeGreaterThan(1);
+  }, 60_000);
+
+  test('asks to sign in where a token without a function has ended', async () => {
+    const client = open(node.url, userToken(24, { exp: Math.floor(Date.now() / 1_000) + 1 }));
+    await inSync(client.space(freshSpace()).day(DATES[0] as string));
+    await eventually(() => client.state.link === 'refused', 'refused');
+  }, 60_000);
+
+  test('never does for the next user what the one before asked for', async () => {
+    const space = freshSpace();
+    const proxy = await proxyTo();
+    const client = open(proxy.url, userToken(25));
+    const one = client.space(space).day(DATES[0] as string);
+    await inSync(one);
+    proxy.isBlackHole = true;
+    const act = one.hold([4]).then(() => 'held', (error: unknown) => (error as Refusal).code);
+    // Whether it was sent or not, no node hears of it.
+    proxy.cut();
+    proxy.isBlackHole = false;
+    await client.setToken(userToken(26));
+    await eventually(() => client.state.userId === '26' && one.state?.inSync, 'the next user');
+    expect(await act).toBe('closed');
+    expect(slotOf(one, 4)?.mine).toBe(false);
+  }, 60_000);
+
+  test('ends an act that is under way when it is closed', async () => {
+    const proxy = await proxyTo();
+    const client = open(proxy.url, userToken(27));
+    const one = client.space(freshSpace()).day(DATES[0] as string);
+    await inSync(one);
+    proxy.isBlackHole = true;
+    const act = one.hold([4]);
+    client.close();
+    await expect(act).rejects.toMatchObject({ code: 'closed' });
+    await expect(one.book([4])).rejects.toMatchObject({ code: 'closed' });
+  });
+
+  test('forgets days that nobody looks at any more, however many were leafed through', async () => {
+    const space = open(node.url, userToken(28)).space(freshSpace());
+    const days = Array.from({ length: 6 }, (_, index) => day(10 + index));
+    for (const date of days) {
+      const one = space.day(date);
+      await inSync(one);
+      one.close();
+      expect(one.state).toBeUndefined();
+    }
+    const last = space.day(DATES[0] as string);
+    await inSync(last);
+    await eventually(() => space.state.days.size === 1, 'one day is left');
+    expect(last.state?.inSync).toBe(true);
+  });
+
   test('shows nothing of one user to the next', async () => {
     const space = freshSpace();
     const client = open(node.url, userToken(16));
