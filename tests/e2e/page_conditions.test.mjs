@@ -7,6 +7,7 @@ import { choose, chosen, hold, isLive, launch, newPage, openAt, skip, slotIs, sl
 import { day } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { staffToken, userToken } from './lib/tokens.mjs';
+import { eventually } from './lib/waiting.mjs';
 
 const DATE = day(7);
 
@@ -86,6 +87,22 @@ describe('the page in unusual conditions', { skip }, () => {
     await page.waitForSelector('[data-slot="3"][aria-selected=true]');
     assert.deepEqual(await chosen(page), [2, 3]);
     await page.context().close();
+  });
+
+  test('a space that the user may not join says so in place of catching up for ever', async () => {
+    const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 2, giorno: day(14), token: userToken(96, { sedi: [7] }) });
+    await page.waitForSelector('.connection:has-text("Questo spazio non è per te: scegline un altro")');
+    await page.context().close();
+  });
+
+  test('without a day in the address the field shows that of the space, not that of the viewer', async () => {
+    // At least one of them is on another day than Rome, whenever this runs.
+    for (const timezoneId of ['Pacific/Kiritimati', 'Pacific/Pago_Pago']) {
+      const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 1, token: userToken(97) }, { timezoneId });
+      await isLive(page);
+      await eventually(async () => (await page.inputValue('#date')) === day(0), 'the day in Rome');
+      await page.context().close();
+    }
   });
 
   test('a day too far ahead says what to do next', async () => {

@@ -174,6 +174,32 @@ describe('the board for everybody', { skip }, () => {
     }
   });
 
+  test('on the smallest screen the bar stays in reach, whatever stands above it', async () => {
+    for (const viewport of [{ width: 320, height: 640 }, { width: 320, height: 480 }, { width: 640, height: 360 }]) {
+      const user = freshUser();
+      const page = await open({ spazio: 12, user, viewport, hasTouch: true });
+      const body = { idSpazio: 12, sedeId: 1, date: DATE };
+      for (const slots of [[1], [3]]) assert.equal((await slotcast.userCaller(user).post('/api/slots/hold', { ...body, slots })).status, 200);
+      for (const slot of [1, 3]) await page.waitForSelector(`.card[data-slots="${slot}"]`);
+      await choose(page, 7);
+      // Too much is held: a refusal stands there, too.
+      await page.click('[data-press=hold]');
+      await page.waitForSelector('[data-notice=refusal]');
+      await page.click('[data-press=clear]');
+      await hasNoSidewaysScroll(page);
+      const { board, bar, around } = await page.evaluate(() => {
+        const boxOf = ({ bottom, height }) => ({ bottom, height });
+        const root = document.querySelector('slotcast-board').shadowRoot;
+        const box = (element) => boxOf(element.getBoundingClientRect());
+        return { board: box(root.host), bar: box(root.querySelector('.bar')), around: box(document.querySelector('.column')) };
+      });
+      assert.ok(bar.bottom <= board.bottom + 1 && bar.bottom <= around.bottom + 1, JSON.stringify({ viewport, board, bar, around }));
+      for (const slot of [1, 3]) await act(page, 'release', slot);
+      await slotIs(page, 3, 'available');
+      await page.context().close();
+    }
+  });
+
   test('a finger drags the ends of the choice, and scrolls with the rows', async () => {
     const page = await open({ spazio: 8, user: freshUser(), viewport: { width: 390, height: 844 }, hasTouch: true });
     await choose(page, 3);

@@ -85,7 +85,7 @@ export class SlotcastBoard extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    this.#ticking = setInterval(() => this.requestUpdate(), 1_000);
+    this.#ticking = setInterval(() => this.#tick(), 1_000);
     addEventListener('scroll', this.#scrolledAround, { capture: true, passive: true });
     if (this.hasUpdated) this.#model.open();
   }
@@ -95,6 +95,11 @@ export class SlotcastBoard extends LitElement {
     clearInterval(this.#ticking);
     removeEventListener('scroll', this.#scrolledAround, { capture: true });
     this.#model.end();
+  }
+
+  #tick(): void {
+    this.#model.followToday();
+    this.requestUpdate();
   }
 
   /** Shows another day, so many days on. */
@@ -325,7 +330,8 @@ export class SlotcastBoard extends LitElement {
   /** Tells a screen reader, politely. */
   #say(sentence: string): void {
     const live = this.renderRoot?.querySelector('#live');
-    if (live) live.textContent = sentence;
+    // The same sentence again is a change, too, or nothing would be told.
+    if (live) live.textContent = live.textContent === sentence ? `${sentence}\u00a0` : sentence;
   }
 }
 

@@ -9,10 +9,10 @@ import type { Act, Pending, Slot, SpaceState } from '../core/state.js';
 import type { SlotChange } from '../http.js';
 import { Refusal } from '../refusal.js';
 import type { Day } from '../space.js';
-import { textsOf, type RefusalCode, type Texts } from '../texts/index.js';
+import { sayRefusal, textsOf, type Texts } from '../texts/index.js';
 import { Announcer } from './announcer.js';
 import { choiceAt, extendTo, isFree, isIn, look, restOf, tap, type Choice, type Looked, type Place, type Ranged } from './choice.js';
-import { Times, neighbours } from './times.js';
+import { Times, formatOf, neighbours } from './times.js';
 
 /** What the host of the element is told in `detail`. */
 export interface BoardEventDetail extends SpaceId {
@@ -198,7 +198,7 @@ export class Model {
     }
     this.#seen = slots;
     this.#tellEnded();
-    this.#followToday();
+    this.followToday();
     this.#host.changed();
     if (isFirst) this.#host.opened();
   }
@@ -221,11 +221,12 @@ export class Model {
     this.#seenEnded = ended;
   }
 
-  /** Without a date the board shows today, which is known for sure once the space's zone is. */
-  #followToday(): void {
+  /** Without a date the board shows today: once the space's zone is known, and after midnight there, but for what is under way. */
+  followToday(): void {
     const zone = this.space?.timeZone;
     if (this.#settings.date !== undefined || !zone || !this.#day) return;
-    if (today(zone, this.client.now()) !== this.#day.date && this.#seen.length === 0) this.open();
+    const isBusy = this.choice !== null || this.pending.length > 0 || this.slots.some(({ mine, status }) => mine && status === 'occupied');
+    if (!isBusy && today(zone, this.client.now()) !== this.#day.date) this.open();
   }
 
   // Choosing
@@ -394,13 +395,12 @@ export class Model {
   readonly reconnect = (): void => this.client.reconnect();
 
   refusalText(refusal: Refusal, slots: readonly Slot[]): string {
-    const { refusals } = this.texts;
-    const sentence = refusals[refusal.code as RefusalCode] ?? refusals.other;
     const inTheWay = slots.filter(({ number }) => refusal.conflicts.includes(number));
     const others = slots.filter(({ number }) => !refusal.conflicts.includes(number));
     const rest = refusal.conflicts.length > 0 ? neighbours(others)[0] : undefined;
     const { times } = this;
-    return sentence({ conflicts: times.spans(inTheWay), rest: rest ? times.spans(rest) : '', code: refusal.code });
+    const { code } = refusal;
+    return sayRefusal(this.texts, { conflicts: times.spans(inTheWay), rest: rest ? times.spans(rest) : '', code });
   }
 
   /** What came of the last act, where there is something to say. */
@@ -416,5 +416,5 @@ export class Model {
 
 /** The day that it is in a zone. */
 export function today(timeZone: string | null, now: number): DayDate {
-  return new Intl.DateTimeFormat('en-CA', { dateStyle: 'short', ...(timeZone && { timeZone }) }).format(now);
+  return formatOf('en-CA', { dateStyle: 'short', ...(timeZone && { timeZone }) }).format(now);
 }

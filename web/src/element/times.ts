@@ -118,10 +118,10 @@ export function neighbours(slots: readonly Slot[]): Slot[][] {
   return runs;
 }
 
-/** Made once: a format costs more than a hundred uses of it. */
 const FORMATS = new Map<string, Intl.DateTimeFormat>();
 
-function formatOf(language: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+/** Made once: a format costs more than a hundred uses of it. */
+export function formatOf(language: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   const key = language + JSON.stringify(options);
   const format = FORMATS.get(key) ?? new Intl.DateTimeFormat(language, options);
   FORMATS.set(key, format);

@@ -4,6 +4,7 @@ import { connect } from '../client.js';
 import type { SpaceId } from '../core/protocol.js';
 import type { SpaceListing } from '../http.js';
 import '../element/index.js';
+import { today } from '../element/model.js';
 import { readAddress, writeAddress, type Where } from './address.js';
 import { element, make, setText } from './dom.js';
 import { LANGUAGE, recall, remember } from './memory.js';
@@ -49,6 +50,8 @@ function start(): void {
   setInterval(() => {
     session.draw();
     overview.draw();
+    // Not while somebody types another one.
+    if (document.activeElement !== element('date')) drawDay();
   }, 1_000);
 }
 
@@ -129,7 +132,14 @@ function draw(): void {
   drawChooser();
   element<HTMLInputElement>('site').value = String(where.sedeId);
   element<HTMLInputElement>('space').value = String(where.spazioId);
-  element<HTMLInputElement>('date').value = where.date ?? new Intl.DateTimeFormat('en-CA').format(client.now());
+  drawDay();
+}
+
+/** The day that the board shows: without one in the address it is today where the space is. */
+function drawDay(): void {
+  const date = element<HTMLInputElement>('date');
+  const shown = where.date ?? today(client.space(where).state.timeZone, client.now());
+  if (date.value !== shown) date.value = shown;
 }
 
 function drawChooser(): void {

@@ -93,7 +93,8 @@ export const english: Texts = {
     space_not_found: () => 'There is no such space: choose another one',
     bad_date: () => 'This day cannot be booked: choose another one',
     timeout: () => 'No answer came: try again, it is safe',
-    offline: () => 'No connection: it will be tried when it is back',
+    offline: () => 'No connection: try again when it is back',
+    closed: () => 'The connection has ended: reload the page',
     other: ({ code }) => `It could not be done (${code}): try again`,
   },
 };

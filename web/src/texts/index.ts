@@ -6,7 +6,7 @@ import type { Texts } from './texts.js';
 
 export { english } from './en.js';
 export { italian } from './it.js';
-export type { RefusalCode, RefusalDetail, Texts } from './texts.js';
+export { sayRefusal, type RefusalCode, type RefusalDetail, type Texts } from './texts.js';
 
 /** The texts of a language, `it-CH` as `it`; Italian where there is none, as the server's own. */
 export function textsOf(language: string | null | undefined): Texts {

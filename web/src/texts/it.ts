@@ -99,7 +99,8 @@ export const italian: Texts = {
     space_not_found: () => 'Questo spazio non esiste: scegline un altro',
     bad_date: () => 'Questo giorno non si può prenotare: scegline un altro',
     timeout: () => 'Nessuna risposta: riprova, non c’è rischio',
-    offline: () => 'Manca la connessione: si riprova quando torna',
+    offline: () => 'Manca la connessione: riprova quando torna',
+    closed: () => 'La connessione è chiusa: ricarica la pagina',
     other: ({ code }) => `Non è stato possibile (${code}): riprova`,
   },
 };

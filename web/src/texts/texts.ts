@@ -22,6 +22,7 @@ export type RefusalCode =
   | 'bad_date'
   | 'timeout'
   | 'offline'
+  | 'closed'
   | 'other';
 
 /** One language. Spans are ready text such as `10:00-12:00`. */
@@ -104,6 +105,12 @@ export interface RefusalDetail {
   /** What is still free of what was asked for; may be empty. */
   readonly rest: string;
   readonly code: string;
+}
+
+/** What to say of a refusal: a node that is leaving is one that cannot answer now. */
+export function sayRefusal({ refusals }: Texts, detail: RefusalDetail): string {
+  const code = detail.code === 'draining' ? 'unavailable' : detail.code;
+  return (refusals[code as RefusalCode] ?? refusals.other)(detail);
 }
 
 /** The form of a word for a count, by the language's own rules. */

@@ -5,7 +5,7 @@ import { guard } from 'lit/directives/guard.js';
 import { repeat } from 'lit/directives/repeat.js';
 
 import type { Slot } from '../../core/state.js';
-import type { Texts } from '../../texts/index.js';
+import { sayRefusal, type Texts } from '../../texts/index.js';
 import { blocksOf, noteOf, placesOf, type Place } from '../blocks.js';
 import { isIn } from '../choice.js';
 import type { Model } from '../model.js';
@@ -63,7 +63,7 @@ export function column(model: Model, actions: ColumnActions): TemplateResult {
 }
 
 function emptyText({ texts, space, client }: Model, isKnown: boolean): string {
-  if (space?.refusal) return (texts.refusals[space.refusal.code as 'other'] ?? texts.refusals.other)({ conflicts: '', rest: '', code: space.refusal.code });
+  if (space?.refusal) return sayRefusal(texts, { conflicts: '', rest: '', code: space.refusal.code });
   if (isKnown) return texts.closedDay;
   return client.state.link === 'refused' ? texts.signInHint : texts.connecting;
 }

@@ -41,13 +41,7 @@ export function button(
 export function dock(model: Model, press: Press): TemplateResult {
   return html`
     <div class="dock" part="dock">
-      <div class="cards">
-        ${repeat(
-          holdsOf(model.slots),
-          ({ key }) => key,
-          (hold) => card(model, hold, press),
-        )}
-      </div>
+      <div class="cards">${repeat(holdsOf(model.slots), ({ key }) => key, (hold) => card(model, hold, press))}</div>
       <div class="notices">${repeat(notices(model), ({ key }) => key, (notice) => draw(notice, press))}</div>
       ${bar(model, press)}
     </div>

@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from 'lit';
 import { repeat } from 'lit/directives/repeat.js';
 
 import type { Slot } from '../../core/state.js';
+import { sayRefusal } from '../../texts/index.js';
 import type { Model } from '../model.js';
 import { bookingsOf, mayCancel, type OwnGroup } from '../own.js';
 import { dayName } from '../times.js';
@@ -35,6 +36,8 @@ function title({ place, space, texts }: Model, name: string | undefined): string
 
 function connectionText({ texts, client, space, day, times }: Model): string {
   const { link } = client.state;
+  // What is shown is from before the no, and no event follows it.
+  if (link === 'online' && space?.refusal) return sayRefusal(texts, { conflicts: '', rest: '', code: space.refusal.code });
   if (link === 'online') return day?.state?.inSync ? texts.live : texts.catchingUp;
   if (link === 'refused') return texts.refusedLink;
   if (link === 'closed') return texts.closedLink;

@@ -4,8 +4,8 @@ import { css } from 'lit';
 export const column = css`
   /* Only the column scrolls: the bar below it is always there, and never over a row. */
   .frame {
-    flex: 1 1 auto;
-    min-height: 8rem;
+    flex: 1 1000000 auto;
+    min-height: 5rem;
     overflow: hidden auto;
     border-block: 1px solid var(--_line);
     overscroll-behavior: contain;

@@ -2,9 +2,12 @@ import { css } from 'lit';
 
 /** What stays below: cards of holds, notices, the bar of acts. */
 export const dock = css`
+  /* Where the room is small, the column gives way first, then cards and notices: the bar stays. */
   .dock {
-    flex: none;
-    display: grid;
+    flex: 0 1 auto;
+    display: flex;
+    flex-direction: column;
+    min-height: 0;
     gap: 0.5rem;
     padding-block: 0.5rem;
   }
@@ -12,6 +15,8 @@ export const dock = css`
   .cards {
     display: grid;
     gap: 0.5rem;
+    flex: 0 1 auto;
+    min-height: 4rem;
     max-height: 14rem;
     overflow: auto;
   }
@@ -22,7 +27,10 @@ export const dock = css`
   }
 
   .notices {
+    flex: none;
     display: grid;
+    max-height: 7rem;
+    overflow: auto;
     gap: 0.5rem;
   }
 
@@ -102,6 +110,7 @@ export const dock = css`
   }
 
   .bar {
+    flex: none;
     display: grid;
     grid-template-columns: minmax(0, 1fr) auto;
     align-items: center;

@@ -53,8 +53,14 @@ export const heading = css`
     color: var(--_warning);
   }
 
-  .bookings {
+  .heading,
+  .connection {
     flex: none;
+  }
+
+  .bookings {
+    flex: 0 1 auto;
+    min-height: 4.5rem;
     max-height: 8.5rem;
     overflow: auto;
     padding-block: 0.5rem;
