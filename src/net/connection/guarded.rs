@@ -28,6 +28,10 @@ const PONG_LENGTH: usize = 14;
 /// How many bytes of a handshake are gathered, more than the head and the packets that follow it at once.
 pub(super) const GATHERED_BYTES: usize = 1_024;
 
+/// How much is read of a websocket's peer while it leaves unread what is written to it. The library answers each ping of
+/// the peer, and keeps the answers that the peer does not read, in any number.
+pub(super) const READ_WHILE_BEHIND: usize = 128 * 1024;
+
 /// A stream under the control of a [`ConnectionHandle`].
 #[derive(Debug)]
 pub struct Guarded<S> {
@@ -41,6 +45,9 @@ pub struct Guarded<S> {
     frames: WrittenFrames,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
+    /// How many bytes were read of a websocket's peer since a write had to wait for it, until all is written that there
+    /// was; `None` when nothing waits.
+    read_behind: Option<usize>,
     registry: Weak<Registry>,
 }
 
@@ -54,6 +61,7 @@ impl<S> Guarded<S> {
             is_reader_to_send: false,
             frames: WrittenFrames::default(),
             stall: None,
+            read_behind: None,
             registry,
         }
     }
@@ -75,10 +83,24 @@ impl<S> Guarded<S> {
         // wakes it.
         self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
+        self.read_behind.get_or_insert(0);
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
         ready!(stall.as_mut().poll(cx));
         self.handle.kill();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
+    }
+
+    /// Whether the peer has sent as much as it may while it does not read.
+    fn is_held_back(&self) -> bool {
+        let is_websocket = self.handle.0.is_websocket.load(Ordering::Acquire);
+        is_websocket && self.read_behind.is_some_and(|read| read >= READ_WHILE_BEHIND)
+    }
+
+    /// Notes that the peer has taken, or the kernel for it, all that there was to write.
+    fn note_caught_up(&mut self) {
+        if self.read_behind.take().is_some_and(|read| read >= READ_WHILE_BEHIND) {
+            self.handle.0.reader.wake();
+        }
     }
 
     /// Adds the ping that was asked for, where a frame may begin. Its payload is the number of packets that have left
@@ -169,11 +191,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         // The task registers before the flags are read, so that a change between the two wakes it.
         self.handle.0.reader.register(cx.waker());
         self.handle.check_alive()?;
-        let read = match self.handle.0.paused.load(Ordering::Acquire) {
+        let read = match self.handle.0.paused.load(Ordering::Acquire) || self.is_held_back() {
             true => Poll::Pending,
             false => Pin::new(&mut self.stream).poll_read(cx, buf),
         };
-        self.handle.0.note_shown(buf.filled().get(filled..).unwrap_or_default());
+        let new = buf.filled().get(filled..).unwrap_or_default();
+        self.handle.0.note_shown(new);
+        self.read_behind = self.read_behind.map(|read| read.saturating_add(new.len()));
         // Only one task is woken when there is room to write. While the writer waits for room, it must be the writer.
         if self.stall.is_none() || self.is_reader_to_send {
             self.add_ping();
@@ -238,7 +262,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         // The library flushes when it has written whole frames.
         self.add_ping();
         ready!(self.poll_send_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.note_caught_up();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,7 +2,7 @@ use futures_util::FutureExt;
 use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::guarded::{GATHERED_BYTES, PING_HEAD, PONG_HEAD};
+use super::guarded::{GATHERED_BYTES, PING_HEAD, PONG_HEAD, READ_WHILE_BEHIND};
 use super::*;
 
 #[tokio::test]
@@ -206,6 +206,40 @@ async fn what_left_before_it_was_asked_for_is_asked_for_by_the_reader() {
     hears(&mut far, &ping(1)).await;
     far.write_all(&pong(1)).await.unwrap();
     assert_eq!(reader.await.unwrap().unwrap(), PONG_HEAD[0]);
+}
+
+// Attack 2: what the library queues without us.
+#[tokio::test]
+async fn who_does_not_read_is_not_read_for_ever_and_is_read_again_once_all_is_written() {
+    let (mut guarded, mut far) = websocket(4 * READ_WHILE_BEHIND).await;
+    let sent = vec![7; 2 * READ_WHILE_BEHIND];
+    far.write_all(&sent).await.unwrap();
+    let answers = vec![8; 5 * READ_WHILE_BEHIND];
+    let written = guarded.write(&answers).now_or_never().unwrap().unwrap();
+    assert!(guarded.write(&answers[written..]).now_or_never().is_none(), "its peer has to read first");
+    let mut read = vec![0; sent.len()];
+    let mut count = 0;
+    // In few pieces: a task that never waits is made to, after so many.
+    while let Some(more) = guarded.read(&mut read[count..][..4_096]).now_or_never() {
+        count += more.unwrap();
+    }
+    assert_eq!(count, READ_WHILE_BEHIND);
+    let mut heard = vec![0; answers.len()];
+    // A part of what waits is written, and the rest still waits.
+    far.read_exact(&mut heard[..1_000]).await.unwrap();
+    let more = guarded.write(&answers[written..]).now_or_never().unwrap().unwrap();
+    assert_eq!(more, 1_000);
+    assert!(guarded.write(&answers[written + more..]).now_or_never().is_none());
+    assert!(guarded.read(&mut read).now_or_never().is_none(), "it is as far behind as before");
+    let (mut reading, mut writing) = tokio::io::split(guarded);
+    let reader = tokio::spawn(async move { reading.read_exact(&mut read[count..]).await.map(drop) });
+    tokio::task::yield_now().await;
+    far.read_exact(&mut heard[1_000..written + more]).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!reader.is_finished());
+    writing.write_all(&answers[written + more..]).await.unwrap();
+    writing.flush().await.unwrap();
+    reader.await.unwrap().unwrap();
 }
 
 #[tokio::test]

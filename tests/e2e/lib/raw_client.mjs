@@ -14,12 +14,12 @@ export const POLLING = '/socket.io/?EIO=4&transport=polling';
 export const head = (method, path, headers = {}) =>
   [`${method} ${path} HTTP/1.1`, 'host: localhost', ...Object.entries(headers).map((pair) => pair.join(': ')), '', ''].join('\r\n');
 
-/** A text frame as a client sends it, masked. */
-export function frame(text, { announce = Buffer.byteLength(text) } = {}) {
+/** A text frame, or one of another opcode, as a client sends it, masked. */
+export function frame(text, { announce = Buffer.byteLength(text), opcode = 1 } = {}) {
   const payload = Buffer.from(text);
   const short = announce < 126;
   const start = Buffer.alloc(short ? 2 : announce < 65_536 ? 4 : 10);
-  start[0] = 0x81;
+  start[0] = 0x80 | opcode;
   start[1] = 0x80 | (short ? announce : announce < 65_536 ? 126 : 127);
   if (start.length === 4) start.writeUInt16BE(announce, 2);
   if (start.length === 10) start.writeBigUInt64BE(BigInt(announce), 2);
