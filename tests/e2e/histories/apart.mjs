@@ -15,7 +15,7 @@ const RUN = join(fileURLToPath(import.meta.url), '../run.mjs');
 const SHOWN = 2;
 
 /** How long a history may take, in ms: with each of its waits at its end. */
-const DEADLINE_MS = 300_000;
+const DEADLINE_MS = 600_000;
 
 /** Runs one history in this process: what `runHistory` gives, with violations counted by name and explained. */
 export async function runHere(fault, seed, file = undefined) {

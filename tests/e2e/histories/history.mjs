@@ -17,6 +17,9 @@ import { World } from './worlds.mjs';
 /** How long after a fault everything may take that has to come back, in ms: a busy machine takes its time. */
 const RECOVERY_MS = 60_000;
 
+/** How long the acts before a fault, and those after its end, may take in all, in ms. It says nothing of the fault. */
+const ACTS_MS = 120_000;
+
 /** How long a probe of a node may take, in ms. */
 const PROBE_MS = 3_000;
 
@@ -131,7 +134,7 @@ class History {
   /** Waits until so many acts more are done. */
   async #acts(count) {
     const goal = this.load.done + count;
-    await eventually(() => this.load.done >= goal, `${count} acts more`, RECOVERY_MS);
+    await eventually(() => this.load.done >= goal, `${count} acts more`, ACTS_MS);
   }
 
   async #fail() {
