@@ -81,6 +81,30 @@ describe('the board for everybody', { skip }, () => {
     assert.deepEqual(page.complaints, []);
   });
 
+  test('a day of 96 slots is drawn in portions, and no row that is in sight moves', async () => {
+    const page = await open({ sede: 2, spazio: 3, user: freshUser() });
+    await page.waitForSelector('[data-slot="96"]');
+    const pictures = await page.locator('slotcast-board').evaluate(async (board, step) => {
+      const drawn = [];
+      const draw = board.performUpdate;
+      board.performUpdate = function () {
+        draw.call(this);
+        const rows = [...this.renderRoot.querySelectorAll('.slot')];
+        drawn.push({ count: rows.length, top: Math.round(rows[0]?.getBoundingClientRect().top ?? 0) });
+      };
+      board.go(step);
+      while ((drawn.at(-1)?.count ?? 0) < 96 || drawn.length < 3) await new Promise(requestAnimationFrame);
+      board.performUpdate = draw;
+      return drawn;
+    }, 1);
+    const rows = pictures.filter(({ count }) => count > 0);
+    const from = rows.findIndex(({ count }) => count < 96);
+    assert.notEqual(from, -1, JSON.stringify(pictures));
+    const grown = rows.slice(from).map(({ count }, index, all) => count - (all[index - 1]?.count ?? 0));
+    assert.ok(grown.every((count) => count <= 32), JSON.stringify(pictures));
+    assert.equal(new Set(rows.slice(from).map(({ top }) => top)).size, 1, JSON.stringify(pictures));
+  });
+
   test('a slot is named by its time, its state and whose it is, and acts by their verbs', async () => {
     await fill(3);
     const page = await open({ spazio: 3, user: freshUser() });

@@ -23,6 +23,9 @@ import { styles } from './styles/index.js';
 
 export type { BoardEventDetail } from './model.js';
 
+/** So many rows are drawn in one frame: up to these after the first free slot, which is in view, then more until all are. */
+const ROWS_A_FRAME = 32;
+
 /** The element. Importing `index.ts` defines it. */
 export class SlotcastBoard extends LitElement {
   static override styles = styles;
@@ -61,6 +64,8 @@ export class SlotcastBoard extends LitElement {
   #ticking: ReturnType<typeof setInterval> | undefined;
   #isDragging = false;
   #isToScroll = false;
+  /** How many rows are drawn: a new day grows below what is in sight. */
+  #most = Infinity;
   /** How far everything around the rows could be scrolled at the last press. */
   #scrollable = new Map<Element, number>();
   #focusedBefore: Element | null = null;
@@ -142,7 +147,7 @@ export class SlotcastBoard extends LitElement {
     if (!model.day) return html`${nothing}`;
     return html`
       ${heading(model, this.name || undefined, press, (days) => this.go(days))}
-      <div class="frame" part="board" @scroll=${(event: Event) => this.#scrolled(event.target as Element)}><div class="day">${column(model, this.#actions)}</div></div>
+      <div class="frame" part="board" @scroll=${(event: Event) => this.#scrolled(event.target as Element)}><div class="day">${column(model, this.#actions, this.#most)}</div></div>
       ${bookings(model, press)} ${dock(model, press)}
       <p id="live" class="unseen" role="status" aria-live="polite"></p>
     `;
@@ -153,6 +158,9 @@ export class SlotcastBoard extends LitElement {
     this.#placeHandles();
     this.#keepFocus();
     if (this.#isToScroll) this.#showNext();
+    if (this.#most >= this.#model.slots.length) return;
+    this.#most += ROWS_A_FRAME;
+    this.requestUpdate();
   }
 
   /** When the focused control is gone, the focus goes to the day: a browser would move it to the top of the page. */
@@ -195,6 +203,7 @@ export class SlotcastBoard extends LitElement {
     const first = this.#model.slots.findIndex(({ status }) => status === 'available');
     this.#model.focused = Math.max(first, 0);
     this.#isToScroll = true;
+    this.#most = this.#model.focused + ROWS_A_FRAME;
     this.requestUpdate();
   }
 

@@ -26,7 +26,9 @@ export class Times {
     this.#named = clockOf(texts.language, this.#zone, 'short');
     this.#own = own === this.#zone ? null : clockOf(texts.language, own);
     this.#starts = slots.map(({ startsAt }) => startsAt);
-    this.#ambiguous = repeated(slots.map((slot) => (slot.startsAt === null ? slot.orario : this.#clock.format(slot.startsAt))));
+    this.#ambiguous = repeated(slots.map(({ orario }) => orario));
+    // The server has told these: formatting a hundred instants takes longer than drawing their rows.
+    for (const { startsAt, orario } of slots) if (startsAt !== null && !this.#ambiguous.has(orario)) this.#told.set(startsAt, orario);
   }
 
   /** Whether slots have the same times as those that this was made for. */
@@ -140,5 +142,6 @@ export function dayName(date: string, language: string): string {
 }
 
 function repeated(texts: readonly string[]): ReadonlySet<string> {
-  return new Set(texts.filter((text, index) => texts.indexOf(text) !== index));
+  const seen = new Set<string>();
+  return new Set(texts.filter((text) => seen.size === seen.add(text).size));
 }

@@ -1,6 +1,6 @@
 /** The day as one column of time: a row a slot, neighbours of one kind as one block. */
 
-import { html, nothing, type TemplateResult } from 'lit';
+import { html, noChange, nothing, type TemplateResult } from 'lit';
 import { guard } from 'lit/directives/guard.js';
 import { repeat } from 'lit/directives/repeat.js';
 
@@ -22,8 +22,8 @@ export interface ColumnActions {
   readonly handleDown: (end: 'from' | 'to', event: PointerEvent) => void;
 }
 
-/** The column, or what is to say in its place. */
-export function column(model: Model, actions: ColumnActions): TemplateResult {
+/** The column, its first rows drawn anew, so many; or what is to say in its place. */
+export function column(model: Model, actions: ColumnActions, most: number): TemplateResult {
   const { slots, texts, day } = model;
   const isKnown = day?.state?.isKnown === true;
   if (slots.length === 0) return html`<p class="empty">${emptyText(model, isKnown)}</p>`;
@@ -52,6 +52,8 @@ export function column(model: Model, actions: ColumnActions): TemplateResult {
         slots,
         ({ number }) => number,
         (slot, index) => {
+          // Nothing yet, or what stood there: it is out of sight.
+          if (index >= most) return noChange;
           const view = viewOf(known, slot, places.get(slot.number) ?? 'only', index === model.focused);
           return guard([slot, texts, known.times, ...Object.values(view)], () => row(slot, view, known));
         },
