@@ -12,8 +12,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 
-import { isLive, launch, newPage } from '../tests/e2e/lib/board_page.mjs';
+import { act, choose, isLive, launch, newPage, openAt, slotIs, slotIsOwn } from '../tests/e2e/lib/board_page.mjs';
 import { day } from '../tests/e2e/lib/fixtures.mjs';
+import { startRedis } from '../tests/e2e/lib/redis_server.mjs';
 import { startSlotcast } from '../tests/e2e/lib/slotcast.mjs';
 import { staffToken, userToken } from '../tests/e2e/lib/tokens.mjs';
 import { describeMachine } from './lib/machine.mjs';
@@ -28,6 +29,7 @@ const CHANGES_A_SECOND = 50;
 /** How many slots one call changes: each is a change of its own for the page, and a busy node keeps up. */
 const TOGETHER = 5;
 const SECONDS = 10;
+const HOLDS = 15;
 const FRAME_MS = 1_000 / 60;
 const DATE = day(7);
 
@@ -140,6 +142,38 @@ async function manyChanges(browser, slotcast) {
   return { ...told, gaps, rate: (answers.length * TOGETHER) / took };
 }
 
+/** From the press on one device until the slot is drawn as own on the other device of the same user, through another node, in ms. */
+async function otherDevice(browser) {
+  const redis = await startRedis();
+  const nodes = [];
+  for (let count = 0; count < 2; count += 1) nodes.push(await startSlotcast({ settings: { REDIS_URL: redis.url, SLOTCAST_LOG: 'warn' } }));
+  const place = { sede: 1, spazio: 1, giorno: DATE, token: userToken(10) };
+  const [first, second] = [await openAt(browser, nodes[0].url, place), await openAt(browser, nodes[1].url, place)];
+  for (const page of [first, second]) await isLive(page);
+  await first.evaluate(() => document.addEventListener('click', () => (window.pressed = Date.now()), { capture: true }));
+  const times = [];
+  for (let hold = 0; hold < HOLDS; hold += 1) {
+    const slot = 1 + (hold % 9);
+    const shown = second.evaluate(async (number) => {
+      const row = document.querySelector('slotcast-board').shadowRoot.querySelector(`[data-slot="${number}"]`);
+      const isOwn = () => row.hasAttribute('data-mine');
+      await new Promise((resolve) => new MutationObserver(() => isOwn() && resolve()).observe(row, { attributes: true }));
+      return Date.now();
+    }, slot);
+    await choose(first, slot);
+    await first.click('[data-press=hold][aria-disabled=false]');
+    const pressed = await first.evaluate(() => window.pressed);
+    times.push((await shown) - pressed);
+    await slotIsOwn(first, slot);
+    await act(first, 'release', slot);
+    for (const page of [first, second]) await slotIs(page, slot, 'available');
+  }
+  for (const page of [first, second]) await page.context().close();
+  for (const node of nodes) await node.stop();
+  await redis.kill();
+  return times;
+}
+
 function lineOf(title, unit, value, goal, isReached) {
   return [title, unit, value < 10 ? value.toFixed(1) : String(Math.round(value)), goal ?? '', goal === undefined ? '' : isReached ? 'yes' : 'no'];
 }
@@ -164,10 +198,11 @@ const quarters = { name: 'Sala 24 ore', timezone: 'Europe/Rome', opens: '00:00',
 await slotcast.caller(staffToken()).put('/api/spaces/2/3', quarters);
 const browser = await launch();
 const busy = loadavg()[0];
-const [visits, days, changes, build] = [
+const [visits, days, changes, devices, build] = [
   await firstSlots(browser, slotcast),
   await wholeDay(browser, slotcast),
   await manyChanges(browser, slotcast),
+  await otherDevice(browser),
   await buildOf(slotcast),
 ];
 await browser.close();
@@ -185,6 +220,8 @@ const lines = [
   lineOf('the same, p95', 'ms', percentile(changes.drawings, 95)),
   lineOf('frames a second meanwhile', '/s', (changes.gaps.length * 1_000) / changes.gaps.reduce((sum, gap) => sum + gap, 0)),
   lineOf('tasks longer than 50 ms meanwhile', '', changes.longTasks.length),
+  lineOf(`an own hold is own on the other device, through another node, slowest of ${HOLDS}`, 'ms', Math.max(...devices), '1000', Math.max(...devices) <= 1_000),
+  lineOf('the same, median', 'ms', median(devices)),
 ];
 const { date, commit, machine } = describeMachine();
 const chromium = execFileSync('chromium', ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
@@ -194,7 +231,8 @@ ${tableOf(lines)}
 
 The throttles are Chromium's own (\`Network.emulateNetworkConditions\`, \`Emulation.setCPUThrottlingRate\`): each answer over HTTP waits
 150 ms and comes at 1.6 Mbit/s; connections are made at once, and the websocket is not held back. A drawing is the element's
-update with its layout.
+update with its layout, the longest one of a day: rows that are out of sight come a frame later. The two devices are two pages
+at two nodes that share a Redis; the time is from the press to the drawn row.
 
 ${date}, commit ${commit}, \`./scripts/bench page\`, ${build}. ${machine}. ${chromium}. Load average at the start: ${busy.toFixed(1)}.`;
 console.log(content);
