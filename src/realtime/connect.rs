@@ -21,8 +21,9 @@ use super::engine_sessions::EngineSession;
 use super::guests::{self, GuestPlace};
 use super::inbox::Incoming;
 use super::session::Session;
+use super::turn_away::turn_away;
 use super::{Realtime, notifications};
-use crate::auth::Claims;
+use crate::auth::{Claims, TokenError};
 use crate::domain::event::to_raw_json;
 use crate::domain::{StoreTime, UserId};
 use crate::feed::MemberId;
@@ -55,28 +56,44 @@ pub(super) enum Rejection {
     NoToken,
     BadToken,
     NoNamespace,
+    /// Nobody can tell now whether the token holds. The client is turned away before, so that it never reads the text.
+    NoKeys,
 }
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Rejection::NoToken => "Token di autenticazione richiesto",
-            Rejection::BadToken => "Token non valido",
+            Rejection::BadToken | Rejection::NoKeys => "Token non valido",
             Rejection::NoNamespace => "Invalid namespace",
         })
     }
 }
 
-/// Checks the token and makes the session; the client is not told yet.
-pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result<(), Rejection> {
-    let (claims, place) = authenticate(realtime, &connecting).await.inspect_err(|rejection| {
-        let outcome = match rejection {
+impl Rejection {
+    /// What metrics call it.
+    const fn outcome(self) -> &'static str {
+        match self {
             Rejection::NoToken => "no_token",
             Rejection::BadToken => "bad_token",
             Rejection::NoNamespace => "foreign_namespace",
-        };
-        realtime.app.metrics.connects.with_label_values(&[outcome]).inc();
-    })?;
+            Rejection::NoKeys => "keys_unavailable",
+        }
+    }
+}
+
+/// Checks the token and makes the session; the client is not told yet.
+pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result<(), Rejection> {
+    let (claims, place) = match authenticate(realtime, &connecting).await {
+        Ok(admitted) => admitted,
+        Err(rejection) => {
+            realtime.app.metrics.connects.with_label_values(&[rejection.outcome()]).inc();
+            if matches!(rejection, Rejection::NoKeys) {
+                turn_away(realtime, &connecting.socket).await;
+            }
+            return Err(rejection);
+        }
+    };
     let id = realtime.sessions.next_id();
     let socket = connecting.socket;
     if let Some(session) = socket.req_parts().extensions.get::<Arc<EngineSession>>() {
@@ -90,7 +107,7 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
 /// Ends the connection of a client that asks for a namespace which does not exist. The library would keep such a connection,
 /// and a copy of each name until the client reads it.
 pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> Rejection {
-    realtime.app.metrics.connects.with_label_values(&["foreign_namespace"]).inc();
+    realtime.app.metrics.connects.with_label_values(&[Rejection::NoNamespace.outcome()]).inc();
     let socket = &connecting.socket;
     realtime.close_connection(&socket.id.to_string(), websocket_of(socket));
     // The library has made the namespace for this client, and would keep it.
@@ -99,7 +116,7 @@ pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> 
 }
 
 /// The connection of a session that began as a websocket.
-fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
+pub(super) fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
     let request = socket.req_parts();
     request.extensions.get::<ConnectionHandle>().filter(|_| request.headers.contains_key(header::UPGRADE)).cloned()
 }
@@ -118,7 +135,7 @@ async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(C
     };
     let claims = realtime.app.verifier.verify(&token).await.map_err(|error| {
         tracing::debug!(%error, "a token was refused");
-        Rejection::BadToken
+        if error == TokenError::KeysUnavailable { Rejection::NoKeys } else { Rejection::BadToken }
     })?;
     Ok((claims, None))
 }

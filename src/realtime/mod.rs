@@ -12,6 +12,7 @@
 //! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: how far one socket is.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - `freed`: `slots_freed`, for everyone, for sites, for rooms.
+//! - `turn_away`: ends a connection so that its client comes back.
 //! - [`statistics`]: `stats` every two seconds to those who watch.
 //!
 //! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
@@ -35,6 +36,7 @@ pub(crate) mod request;
 pub mod session;
 pub mod sessions;
 pub mod statistics;
+mod turn_away;
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -197,10 +199,18 @@ impl Realtime {
         if let Some(connection) = websocket.or_else(|| self.connections.upgraded(engine_id)) {
             return connection.kill();
         }
+        if session.is_some() {
+            let (realtime, engine_id) = (self.clone(), engine_id.to_owned());
+            tokio::spawn(async move { realtime.end_polling(&engine_id).await });
+        }
+    }
+
+    /// Ends the session of a client that polls.
+    async fn end_polling(&self, engine_id: &str) {
         let close = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={engine_id}"));
-        if let (Some(_), Some(library), Ok(close)) = (session, self.library.get(), close.body(Body::from(ENGINE_CLOSE)))
-        {
-            tokio::spawn(library.routes.clone().oneshot(close));
+        if let (Some(library), Ok(close)) = (self.library.get(), close.body(Body::from(ENGINE_CLOSE))) {
+            // Routes do not fail, and the session may be over already.
+            let _ = library.routes.clone().oneshot(close).await;
         }
     }
 

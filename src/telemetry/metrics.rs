@@ -39,8 +39,8 @@ metrics! {
         engine_sessions: IntGauge,
         /// Engine.IO sessions among them whose client has shown no token that holds.
         strangers: IntGauge,
-        /// Attempts to connect, by outcome: accepted, no_token, bad_token, foreign_namespace, draining, node_full,
-        /// connection_full.
+        /// Attempts to connect, by outcome: accepted, no_token, bad_token, keys_unavailable, foreign_namespace, draining,
+        /// node_full, connection_full.
         connects: IntCounterVec ["outcome"],
         /// Sockets that were closed, by reason.
         disconnects: IntCounterVec ["reason"],
@@ -83,7 +83,7 @@ metrics! {
         webhook_lost: IntCounterVec ["endpoint"],
         /// Seconds from an act to its delivery, by endpoint.
         webhook_lag_seconds: HistogramVec ["endpoint"] in LATENESS,
-        /// Spaces of which an entry is to be delivered, by endpoint; 0 on nodes that send no webhooks now.
+        /// Spaces with an entry that is still to be delivered, by endpoint; 0 on nodes that send no webhooks now.
         webhook_waiting: IntGaugeVec ["endpoint"],
         /// Seconds since the oldest entry that is to be delivered was written, by endpoint; 0 on nodes that send no webhooks now.
         webhook_oldest_seconds: IntGaugeVec ["endpoint"],
@@ -122,9 +122,16 @@ impl Metrics {
         metrics.watch_process();
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), build::COMMIT]).set(1);
         // Series that alerts watch exist from the start: a rate over a series that appears with its first count is 0.
-        for outcome in
-            ["accepted", "no_token", "bad_token", "foreign_namespace", "draining", "node_full", "connection_full"]
-        {
+        for outcome in [
+            "accepted",
+            "no_token",
+            "bad_token",
+            "keys_unavailable",
+            "foreign_namespace",
+            "draining",
+            "node_full",
+            "connection_full",
+        ] {
             metrics.connects.with_label_values(&[outcome]);
         }
         for act in Act::ALL {

@@ -5,9 +5,11 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after, describe, test } from 'node:test';
 
+import { Client, TRANSPORTS } from './lib/client.mjs';
+import { startTcpProxy } from './lib/proxy.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { secondsNow, signToken } from './lib/tokens.mjs';
-import { eventually } from './lib/waiting.mjs';
+import { eventually, sleep } from './lib/waiting.mjs';
 
 const BAD_TOKEN = 'Token non valido';
 
@@ -40,9 +42,15 @@ class Key {
 
 /** An issuer on this machine that serves its keys, and counts how often it was asked. */
 async function startIssuer(keys) {
-  const issuer = { keys, asked: 0 };
-  const server = createServer((request, response) => {
+  const issuer = { keys, asked: 0, isDown: false };
+  const server = createServer(async (request, response) => {
     issuer.asked += 1;
+    if (issuer.isDown) {
+      // As a busy issuer does: clients are at any step of their connection when it is known that there are no keys.
+      await sleep(Math.random() * 1_000);
+      response.writeHead(500).end();
+      return;
+    }
     response.setHeader('content-type', 'application/json');
     response.end(JSON.stringify({ keys: issuer.keys.map((key) => key.jwk) }));
   });
@@ -110,3 +118,42 @@ test('a key that the issuer adds is found, and unknown ones do not make the node
     await slotcast.stop();
   }
 });
+
+/** How many clients come at once while there are no keys. */
+const CROWD = 8;
+
+for (const [name, transports] of Object.entries(TRANSPORTS)) {
+  test(`clients that come by ${name} before the keys are known come back by themselves`, async () => {
+    const key = new Key('ES256', 'one');
+    const issuer = await startIssuer([key]);
+    issuer.isDown = true;
+    const settings = { JWT_SECRET: undefined, JWT_ALGORITHM: 'ES256', JWT_JWKS_URL: issuer.url };
+    const slotcast = await startSlotcast({ settings, probe: '/healthz' });
+    const proxy = await startTcpProxy(() => [slotcast.port]);
+    // An upgrade takes several round trips.
+    proxy.delay = 50;
+    const [clients, closed] = [[], []];
+    try {
+      for (let index = 0; index < CROWD; index += 1) {
+        const client = new Client(proxy.url, { token: key.token(), transports, reconnection: true });
+        client.socket.io.on('close', (reason) => closed.push([index, reason]));
+        clients.push(client);
+        await sleep(100);
+      }
+      const hasCrowdLeft = () => new Set(closed.map(([index]) => index)).size === CROWD;
+      await eventually(hasCrowdLeft, () => `all connections to be closed (${JSON.stringify(closed)})`, 60_000);
+      assert.equal((await slotcast.caller(key.token()).get('/api/holds')).status, 503);
+      issuer.isDown = false;
+      for (const client of clients) {
+        await eventually(() => client.events[0]?.name === 'connection_confirmed', 'to be connected', 60_000);
+        assert.ok(!client.refusals.includes(BAD_TOKEN), 'a stock client does not come back from a refusal');
+      }
+      // Whoever has to wait for its ping sits in front of a dead page for 45 seconds.
+      assert.deepEqual(closed.filter(([, reason]) => reason === 'ping timeout'), []);
+    } finally {
+      for (const client of clients) client.close();
+      proxy.close();
+      await slotcast.stop();
+    }
+  });
+}

@@ -59,14 +59,19 @@ class TcpProxy {
           return;
         }
         this.look?.(chunk, near, far);
-        if (this.delay > 0) setTimeout(() => to.write(chunk), this.delay);
-        else to.write(chunk);
+        this.#later(() => to.write(chunk));
       });
-      from.once('close', () => !from.lost && to.destroy());
+      // An end comes as late as the bytes before it.
+      from.once('close', () => !from.lost && this.#later(() => to.destroy()));
     };
     pass(near, far);
     pass(far, near);
     near.resume();
+  }
+
+  #later(pass) {
+    if (this.delay > 0) setTimeout(pass, this.delay);
+    else pass();
   }
 
   #keep(socket) {

@@ -80,14 +80,22 @@ export function temporaryFolder() {
 /**
  * Starts a node on the embedded store and waits until it is ready. `settings` are its environment variables (`undefined`
  * leaves one out); `dataDir` and `port` serve to start it again where another one was. `openFiles` is how many it may have
- * open at most, `binary` another program than the one under test. Its admin listener is on `adminPort`.
+ * open at most, `binary` another program than the one under test. Its admin listener is on `adminPort`. `probe` is the path that
+ * tells when the node has started.
  */
-export async function startSlotcast({ settings = {}, dataDir = temporaryFolder(), port, openFiles, binary = BINARY } = {}) {
+export async function startSlotcast({
+  settings = {},
+  dataDir = temporaryFolder(),
+  port,
+  openFiles,
+  binary = BINARY,
+  probe = '/readyz',
+} = {}) {
   for (let attempt = 1; ; attempt += 1) {
     const ports = { port: port ?? (await freePort()), adminPort: await freePort() };
     const node = new Slotcast(settings, dataDir, ports, { openFiles, binary });
     try {
-      await node.ready();
+      await node.ready(probe);
       return node;
     } catch (error) {
       await node.kill();
@@ -140,17 +148,17 @@ class Slotcast {
     return readFileSync(this.logFile, 'utf8');
   }
 
-  /** Waits until the node answers `/readyz` with 200. */
-  async ready() {
+  /** Waits until the node answers a path with 200. */
+  async ready(path = '/readyz') {
     const isReady = async () => {
       if (this.exit) throw new Error(`slotcast ended with ${JSON.stringify(this.exit)}:\n${this.log()}`);
       try {
-        return (await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(PROBE_MS) })).status === 200;
+        return (await fetch(`${this.url}${path}`, { signal: AbortSignal.timeout(PROBE_MS) })).status === 200;
       } catch {
         return false;
       }
     };
-    await eventually(isReady, `/readyz (log: ${this.logFile})`, 60_000);
+    await eventually(isReady, `${path} (log: ${this.logFile})`, 60_000);
   }
 
   /** A stock client that starts to connect at once, closed at the end of the tests. */
