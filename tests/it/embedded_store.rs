@@ -524,7 +524,7 @@ async fn a_cursor_from_before_the_file_was_rolled_back_misses_nothing() {
     for _ in 0..3 {
         notify(&store, "lost").await;
     }
-    // What a socket has had, and a client's position.
+    // The position of the last event that a socket got, which is its client's position.
     let (_, cursor) = texts(&store, 0).await;
     store.mark_received(&user, cursor).await.unwrap();
     drop(store);

@@ -1,4 +1,4 @@
-//! Every parser that meets the network, fed the kept corpus, what mutation makes of it, and noise.
+//! Feeds every parser that meets the network with the kept corpus, with mutations of it, and with noise.
 //!
 //! `FUZZ_SECONDS` is how long in all (default 3). A failure prints the input, shrunk: put it into the target's folder in
 //! `tests/corpus/`, where it is tried first from then on. `fuzz/` searches the same targets by coverage.

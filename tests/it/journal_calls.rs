@@ -212,7 +212,7 @@ async fn as_many_calls_wait_as_may_and_a_drain_ends_them() {
     let path = format!("/api/journal?wait=30&after={place}");
     let waiting = futures_util::future::join_all((0..256).map(|_| app.get_as(&path, &staff)));
     let others = async {
-        // Whoever comes when all have begun to wait.
+        // A caller that comes when all others have begun to wait.
         let deadline = slotcast::clock::instant() + Duration::from_secs(20);
         loop {
             let answer = app.get_as(&format!("/api/journal?wait=1&after={place}"), &staff).await;

@@ -1,4 +1,4 @@
-//! The calls on what is kept of a user: who may, what is told, what is erased, and what stands in the way.
+//! The calls that show or erase what is kept of a user: who may call them, what they answer, what they erase, and why they refuse.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Formats: what a node reads, what it writes while a node of 0.1 lives, and when it moves a bucket to the next one.
+//! Formats: which a node reads, which it writes while a node of 0.1 lives, and when it moves a bucket to the next one.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ async fn a_new_deployment_has_the_newest_format_and_scripts_of_0_1_fail() {
 async fn while_a_node_of_0_1_lives_a_bucket_keeps_its_format_and_moves_afterwards() {
     let server = RedisServer::start();
     give_lease_of_0_1(&server, 600);
-    // What 0.1 has written: its fence, a board, a space's head.
+    // Keys as 0.1 wrote them: its fence, a board, a space's head.
     server.cli(&["HSET", &key("epoch"), "epoch", "0123456789abcdef0123456789abcdef", "replid", ""]);
     server.cli(&["HSET", &key("head:1:1"), "v", "41"]);
     let store = server.store();

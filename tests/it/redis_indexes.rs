@@ -37,7 +37,7 @@ fn report() -> NodeReport {
     }
 }
 
-/// What 0.1 has written while it lived: a booking of user `ada` in each space, and much else.
+/// Writes as 0.1 did: a booking of user `ada` in each space, and other keys.
 fn write_as_0_1(server: &RedisServer) {
     let script = "local lines = table.concat({ 'b', '4', '3797003600000', '3797007200000', '01:00', 'ada', '', '', '', '', '4', '' }, '\\n')
         for i = 1, #ARGV, 2 do

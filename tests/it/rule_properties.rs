@@ -188,7 +188,7 @@ fn check_changes(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTim
     Ok(())
 }
 
-/// What a user did changed nothing that another user has, but for bookings that staff released.
+/// A user's act changes no slot that another user has. Staff may release bookings.
 fn check_owners(before: &Model, after: &Model, act: &SlotAct, now: StoreTime) -> Result<(), TestCaseError> {
     let actor = match &act.kind {
         SlotActKind::Hold { user, .. } | SlotActKind::Extend { user, .. } => Actor::User(user.clone()),

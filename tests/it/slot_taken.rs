@@ -218,7 +218,7 @@ async fn nothing_is_told(scene: Scene) {
     scene.apply(&[10, 11], hold("9", MINUTE)).await;
     scene.apply(&[10], set(StaffStatus::Blocked)).await;
     scene.apply(&[11], release(of("9"), Some(Actor::Anyone))).await;
-    // What nobody has, and what nobody has any more.
+    // A slot that nobody ever had, and one that nobody has any more.
     scene.apply(&[12], set(StaffStatus::Booked)).await;
     scene.apply(&[12], set(StaffStatus::Blocked)).await;
     scene.apply(&[13], hold("bruno", 50)).await;
@@ -290,7 +290,7 @@ async fn an_act_that_was_half_done_is_told_if_it_took_the_slots() {
     assert!(took.contains(&true) && took.contains(&false), "both happen: {took:?}");
 }
 
-/// What a process leaves that ends right after its act is sent by a walk of any other, once.
+/// A process that ends right after its act leaves its notifications. The walk of any other process sends them, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_left_is_told_by_the_next_walk() {
     let server = RedisServer::start();

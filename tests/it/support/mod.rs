@@ -47,7 +47,7 @@ pub struct TestApp {
     pub app: AppState,
     /// How the store is heard.
     pub subscriptions: Arc<dyn Subscriptions>,
-    /// What a sweeper would be told. No sweeper runs: ended holds are freed by the next act, or by `POST /api/sweep`.
+    /// The ends of holds, which a sweeper would be told. No sweeper runs: the next act, or `POST /api/sweep`, frees ended holds.
     pub told: Told,
     router: Router,
     /// Deleted when dropped.

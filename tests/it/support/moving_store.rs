@@ -357,10 +357,10 @@ impl MovingStore {
         result
     }
 
-    /// What the log has of the one write without a key, of which nothing more can happen.
+    /// The log's entries of the one write without a key, which cannot write any more.
     async fn find_unanswered(&self, topic: Topic) -> Option<Entry> {
         let entries = self.read_entries(topic).await;
-        // What is in the log of the others is answered, or will be.
+        // The other entries of the log are answered, or will be.
         let others = self.ledger.lock().writes.entry(topic).or_default().keyed.clone();
         let deadline = clock::instant() + PATIENCE;
         while !self.ledger.lock().writes.entry(topic).or_default().keyed.is_disjoint(&others) {
@@ -423,7 +423,7 @@ impl MovingStore {
         self.with_true(topic, at, |at| self.store.apply(SlotAct { revision: Some(at), ..act.clone() })).await
     }
 
-    /// What a log has after a version, through the epochs; `None` when it does not reach back that far.
+    /// The entries of a log after a version, across epochs; `None` when the log does not reach back that far.
     async fn read_through(&self, topic: Topic, since: &Position, head: &Position) -> Option<Vec<Message>> {
         let entries = self.read_entries(topic).await;
         let after = |version: u64| entries.iter().filter(move |entry| entry.version > version);

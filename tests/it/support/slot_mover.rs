@@ -445,7 +445,7 @@ impl Server {
         self.cluster.servers()[self.index].cli(arguments)
     }
 
-    /// What it knows of all servers, by their ids. Slots that are on their way are in brackets, and left out.
+    /// The slots of all servers, by the servers' ids. A slot that is being moved stands in brackets there, and is left out here.
     fn view(&self) -> BTreeMap<String, Known> {
         let nodes = self.ask(&["CLUSTER", "NODES"]);
         let parse = |text: &str| text.parse().expect("a slot");
