@@ -65,7 +65,7 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
         (Err(error), true) => {
             tracing::error!(error, "the sweep failed");
             let refusal = Refusal::new(Code::Unavailable);
-            let body = json!({"success": false, "error": refusal.message, "code": refusal.code.as_str()});
+            let body = json!({"success": false, "error": refusal.message, "detail": refusal.detail, "code": refusal.code.as_str()});
             let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, &body);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             Ok(response)

@@ -136,7 +136,11 @@ async fn read_once(
 
 fn gone(begins: &Begins) -> Refusal {
     let refusal = match begins.at {
-        Some(at) => Refusal::because(Code::Gone, format_args!("il registro comincia {}", at.rfc3339())),
+        Some(at) => {
+            let (usual, at) = (Refusal::new(Code::Gone), at.rfc3339());
+            let message = format!("{}: il registro comincia {at}", usual.message);
+            Refusal { message, detail: format!("the journal begins at {at}"), ..usual }
+        }
         None => Code::Gone.into(),
     };
     Refusal { next: Some(begins.cursor.encode()), ..refusal }

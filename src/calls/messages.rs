@@ -133,7 +133,7 @@ pub(crate) fn require_message(request: &MessageRequest) -> Result<(), Refusal> {
     }
     require_fit(&request.data)?;
     if is_reserved(&request.event) {
-        return Err(Refusal::because(Code::ReservedEvent, &request.event));
+        return Err(Refusal::telling(Code::ReservedEvent, &request.event));
     }
     Ok(())
 }

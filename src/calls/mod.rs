@@ -67,7 +67,7 @@ pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
 
 /// A date as the calls take it: a day that exists, else `bad_date`.
 pub(crate) fn parse_day(text: &str) -> Result<Day, Refusal> {
-    Day::parse(text).ok_or_else(|| Refusal::because(Code::BadDate, "YYYY-MM-DD"))
+    Day::parse(text).ok_or_else(|| Refusal::telling(Code::BadDate, "YYYY-MM-DD"))
 }
 
 /// Lets only staff of the space pass.
@@ -95,7 +95,7 @@ mod tests {
     fn refused(json: &str) -> String {
         let refusal = parse::<SlotsRequest>(json.as_bytes()).unwrap_err();
         assert_eq!(refusal.code, Code::Malformed, "{json}");
-        refusal.message
+        refusal.detail
     }
 
     #[test]

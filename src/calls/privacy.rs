@@ -186,7 +186,7 @@ async fn add_journal(
     Ok(())
 }
 
-/// Entries that name the user in whichever part. Where those after the place were trimmed meanwhile, from the first that is kept.
+/// The entries that name the user in any part. They begin with the first that is kept when those after the place were trimmed.
 async fn read_entries(app: &App, user: &UserId, from: Option<Cursor>) -> Result<JournalRead, Refusal> {
     let buckets: Vec<Bucket> = Bucket::all().collect();
     let names_user = |entry: &JournalEntry| entry.people().any(|person| person == user);

@@ -251,7 +251,7 @@ fn in_use(slots: &[(Day, SlotNumber)]) -> Refusal {
     let named: Vec<String> = slots.iter().take(NAMED_IN_TEXT).map(|(day, slot)| format!("{day} #{slot}")).collect();
     let more = if slots.len() > NAMED_IN_TEXT { ", ..." } else { "" };
     let conflicts: BTreeSet<SlotNumber> = slots.iter().map(|(_, slot)| *slot).collect();
-    let refusal = Refusal::because(Code::SpaceInUse, format_args!("{}{more}", named.join(", ")));
+    let refusal = Refusal::telling(Code::SpaceInUse, format_args!("{}{more}", named.join(", ")));
     Refusal { conflicts: conflicts.into_iter().collect(), ..refusal }
 }
 

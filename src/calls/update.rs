@@ -155,7 +155,7 @@ const MAX_DEPTH: usize = 64;
 /// a client's parser gives up (`malformed`).
 pub(super) fn require_fit(data: &RawValue) -> Result<(), Refusal> {
     if data.get().len() > MAX_DATA_BYTES {
-        return Err(Refusal::because(Code::TooLarge, format_args!("data: {MAX_DATA_BYTES} byte")));
+        return Err(Refusal::telling(Code::TooLarge, format_args!("data, {MAX_DATA_BYTES} byte")));
     }
     if depth_of(data.get()) > MAX_DEPTH {
         return Err(Refusal::because(Code::Malformed, format_args!("data: nests more than {MAX_DEPTH} deep")));

@@ -2,6 +2,9 @@
 
 use super::SlotNumber;
 
+/// The longest name of a field that people are shown, in bytes.
+const LONGEST_FIELD: usize = 64;
+
 /// The stable code of a refusal, for programs. Its text is [`Code::as_str`], its HTTP status [`Code::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -150,14 +153,52 @@ impl Code {
     }
 }
 
+impl Code {
+    /// What developers read, in English.
+    const fn detail(self) -> &'static str {
+        use Code::*;
+        match self {
+            Malformed => "the call has another shape",
+            SedeRequired => "sedeId must be named: the space's id alone does not name one space",
+            Unauthorized => "there is no token, or it does not hold",
+            Forbidden => "the token does not allow this",
+            NotFound => "there is no such call, user or thing",
+            SpaceNotFound => "there is no such space",
+            NotHeld => "nothing of the user's is held there",
+            SlotUnavailable => "somebody has the slot",
+            HoldLimit => "the hold would last longer than it may",
+            TooLate => "the booking starts too soon to be cancelled",
+            HasBookings => "the user has bookings that have not started; force=true cancels them",
+            SpaceInUse => "the change would move or remove slots that somebody has",
+            HoldExpired => "no live hold of the user bears this holdToken",
+            Gone => "what was asked for is no longer kept",
+            TooLarge => "the body or the data is too large",
+            SlotOutOfRange => "the day has no slot of this number",
+            BadDate => "the date is no day, or too far ahead",
+            Past => "the slot has started",
+            BadHoldSeconds => "holdSeconds must be a whole number within its bounds",
+            ReservedEvent => "the protocol has an event of this name",
+            UnknownEvent => "there is no such event",
+            IdempotencyMismatch => "this Idempotency-Key was used for another call",
+            RateLimited => "too many at a time: try again in a moment",
+            TooManyHolds => "the user holds as much in the space as one user may",
+            TooManyRooms => "the socket is in as many rooms as one may be",
+            Unavailable => "what became of the call is known after one second: repeat it then",
+            Draining => "this node is going away: try again, and another one answers",
+        }
+    }
+}
+
 /// A no, with what the caller needs to act on it. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}", code = .code.as_str())]
+#[error("{code}: {detail}", code = .code.as_str())]
 pub struct Refusal {
     /// For programs.
     pub code: Code,
-    /// For people, Italian; for a malformed call it names the field.
+    /// For people, Italian; where a field is wrong, it is named.
     pub message: String,
+    /// For developers, English: what is wrong, and where.
+    pub detail: String,
     /// The slots that stood in the way, ascending; empty where no slot did.
     pub conflicts: Vec<SlotNumber>,
     /// Only in the journal's `gone`: the place from which a call reads everything that is kept.
@@ -165,14 +206,26 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with the usual text of its code.
+    /// A refusal with the usual texts of its code.
     pub fn new(code: Code) -> Self {
-        Self { code, message: code.text().into(), conflicts: Vec::new(), next: None }
+        let (message, detail) = (code.text().into(), code.detail().into());
+        Self { code, message, detail, conflicts: Vec::new(), next: None }
     }
 
-    /// A refusal that says more than its code does: "text: detail".
+    /// A refusal that tells developers more than its code does. People are shown the field that `detail` names.
     pub fn because(code: Code, detail: impl std::fmt::Display) -> Self {
-        Self { code, message: format!("{}: {detail}", code.text()), conflicts: Vec::new(), next: None }
+        let detail = detail.to_string();
+        let message = match field_of(&detail) {
+            Some(field) => format!("{}: {field}", code.text()),
+            None => code.text().into(),
+        };
+        Self { message, detail, ..Self::new(code) }
+    }
+
+    /// A refusal with what people and developers read alike, as numbers and dates.
+    pub fn telling(code: Code, fact: impl std::fmt::Display) -> Self {
+        let (message, detail) = (format!("{}: {fact}", code.text()), format!("{}: {fact}", code.detail()));
+        Self { message, detail, ..Self::new(code) }
     }
 
     /// A refusal that lists the slots in the way.
@@ -184,5 +237,42 @@ impl Refusal {
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
         Self::new(code)
+    }
+}
+
+/// The field that a text names: before its first colon, or in its first backticks.
+fn field_of(detail: &str) -> Option<&str> {
+    let is_field = |text: &&str| {
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || "_-.[]".contains(letter);
+        (1..=LONGEST_FIELD).contains(&text.len()) && text.chars().all(fits)
+    };
+    let in_front = detail.split_once(": ").map(|(field, _)| field).filter(is_field);
+    in_front.or_else(|| detail.split('`').nth(1).filter(is_field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_shown_the_field_and_developers_what_is_wrong_with_it() {
+        let refusal = Refusal::because(Code::Malformed, "slots[1]: invalid type: string \"x\", expected a number");
+        assert_eq!(refusal.message, "Richiesta non valida: slots[1]");
+        assert_eq!(refusal.detail, "slots[1]: invalid type: string \"x\", expected a number");
+        for (detail, message) in [
+            ("missing field `date`", "Richiesta non valida: date"),
+            ("Failed to deserialize query string: missing field `sedeId`", "Richiesta non valida: sedeId"),
+            ("trailing characters at line 1 column 9", "Richiesta non valida"),
+            ("unknown variant `<b>`, expected `a`", "Richiesta non valida"),
+        ] {
+            assert_eq!(Refusal::because(Code::Malformed, detail).message, message);
+        }
+    }
+
+    #[test]
+    fn both_are_told_facts() {
+        let refusal = Refusal::telling(Code::BadHoldSeconds, "1-900");
+        assert_eq!(refusal.message, "holdSeconds non valido: 1-900");
+        assert_eq!(refusal.detail, "holdSeconds must be a whole number within its bounds: 1-900");
     }
 }

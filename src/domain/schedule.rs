@@ -196,7 +196,7 @@ impl Schedule {
         let zone = TimeZone::get(&spec.timezone)
             .map_err(|_| format!("timezone: {:?} is not an IANA time zone", spec.timezone))?;
         if spec.opens >= spec.closes {
-            return Err(format!("opens ({}) must be before closes ({})", spec.opens, spec.closes));
+            return Err(format!("opens: {} must be before closes, {}", spec.opens, spec.closes));
         }
         if !(1..=1_440).contains(&spec.slot_minutes) {
             return Err("slotMinutes: from 1 to 1440".into());

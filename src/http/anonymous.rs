@@ -116,7 +116,7 @@ fn address_of(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// What one caller has: an IPv4 address, or a whole network of IPv6.
+/// One caller is an IPv4 address, or a whole network of IPv6.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -127,7 +127,7 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Refuses, as `rate_limited`, what an address calls too often without a token.
+/// Refuses, as `rate_limited`, an address that calls too often without a token.
 pub(super) async fn limit(State(limit): State<Arc<AnonymousLimit>>, request: Request, next: Next) -> Response {
     let is_anonymous = !request.headers().contains_key(header::AUTHORIZATION);
     let peer = request.extensions().get::<PeerAddress>().map(|PeerAddress(peer)| peer.ip());

@@ -36,7 +36,7 @@ pub async fn read_body(body: Body) -> Result<Bytes, Refusal> {
 }
 
 fn too_large() -> Refusal {
-    Refusal::because(Code::TooLarge, format_args!("{MAX_BODY_BYTES} byte"))
+    Refusal::telling(Code::TooLarge, format_args!("{MAX_BODY_BYTES} byte"))
 }
 
 /// Makes sure that whatever answers this request, its sender can read the answer.

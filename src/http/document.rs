@@ -282,7 +282,7 @@ fn finish_operation(operation: &mut Value) {
     }
 }
 
-/// What a call is sent, or where it takes no body, what it answers.
+/// The body that a call is sent. Where it takes none: the body that it answers.
 fn example_of(operation: &str) -> Option<Value> {
     let success = |data: Value| json!({"success": true, "data": data});
     let (epoch, date) = ("8f14e45fceea167a5a36dedd4bea2543", "2026-12-01");

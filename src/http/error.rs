@@ -1,7 +1,7 @@
 //! How refusals look, and which error goes where.
 //!
 //! - A caller's mistake, or a state that stands in the way, is a [`Refusal`] from where it is found. Handlers pass it on
-//!   with `?` and it becomes `{success: false, error, code, conflicts?}` with the status of its code.
+//!   with `?` and it becomes `{success: false, error, code, detail, conflicts?}` with the status of its code.
 //! - A failing store is logged where it is turned into `unavailable` ([`crate::calls`]); a 5xx body says nothing of the
 //!   cause.
 //! - A rejection by axum itself never reaches a client: the extractors of [`super::extract`] turn it into a refusal, the
@@ -34,6 +34,8 @@ pub struct ErrorBody {
     /// For programs.
     #[schema(example = "slot_unavailable")]
     code: &'static str,
+    /// For developers, English: what is wrong, and where.
+    detail: String,
     /// The slots that stood in the way, ascending.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<u16>, required = false)]
@@ -45,8 +47,8 @@ pub struct ErrorBody {
 
 impl ErrorBody {
     fn new(refusal: Refusal) -> Self {
-        let Refusal { code, message, conflicts, next } = refusal;
-        Self { success: false, error: message, code: code.as_str(), conflicts, next }
+        let Refusal { code, message, detail, conflicts, next } = refusal;
+        Self { success: false, error: message, code: code.as_str(), detail, conflicts, next }
     }
 }
 
@@ -73,7 +75,7 @@ impl IntoResponse for ApiError {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // What the caller still sends is read and thrown away (see `body`), and no other call follows it.
+            // The rest of the caller's body is read and thrown away (see `body`). No other call follows on this connection.
             Code::TooLarge => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -93,7 +95,11 @@ pub async fn answer_unknown_path() -> ApiError {
 
 /// Return `405 Method Not Allowed`: the path has other methods, named in `Allow`.
 pub async fn answer_wrong_method() -> Response {
-    let refusal = Refusal::because(Code::NotFound, "metodo HTTP non previsto, vedi Allow");
+    let refusal = Refusal {
+        message: "Metodo HTTP non previsto, vedi Allow".into(),
+        detail: "the path has other methods: see Allow".into(),
+        ..Refusal::new(Code::NotFound)
+    };
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new(refusal))).into_response()
 }
 
@@ -119,8 +125,10 @@ mod tests {
         let conflicts = vec![SlotNumber::new(3).unwrap(), SlotNumber::new(5).unwrap()];
         let response = ApiError(Refusal::of_slots(Code::SlotUnavailable, conflicts)).into_response();
         assert_eq!(response.status(), StatusCode::CONFLICT);
-        let expected =
-            r#"{"success":false,"error":"Slot non disponibile","code":"slot_unavailable","conflicts":[3,5]}"#;
+        let expected = concat!(
+            r#"{"success":false,"error":"Slot non disponibile","code":"slot_unavailable","#,
+            r#""detail":"somebody has the slot","conflicts":[3,5]}"#
+        );
         assert_eq!(body_of(response).await, expected);
     }
 
@@ -149,6 +157,10 @@ mod tests {
     async fn a_401_asks_for_a_bearer_token() {
         let response = ApiError::from(Code::Unauthorized).into_response();
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
-        assert_eq!(body_of(response).await, r#"{"success":false,"error":"Token non valido","code":"unauthorized"}"#);
+        let expected = concat!(
+            r#"{"success":false,"error":"Token non valido","code":"unauthorized","#,
+            r#""detail":"there is no token, or it does not hold"}"#
+        );
+        assert_eq!(body_of(response).await, expected);
     }
 }

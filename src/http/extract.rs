@@ -39,7 +39,9 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
         let caller = <Self as OptionalFromRequestParts<AppState>>::from_request_parts(parts, app).await?;
-        caller.ok_or_else(|| Refusal::because(Code::Unauthorized, "Authorization: Bearer").into())
+        caller.ok_or_else(|| {
+            Refusal::because(Code::Unauthorized, "Authorization: must be Bearer, a space and a token").into()
+        })
     }
 }
 

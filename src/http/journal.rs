@@ -80,7 +80,7 @@ impl JournalQuery {
 }
 
 fn malformed(name: &str) -> Refusal {
-    Refusal::because(Code::Malformed, name)
+    Refusal::because(Code::Malformed, format_args!("{name}: cannot be read"))
 }
 
 /// Who did what, in order within a space.

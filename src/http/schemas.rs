@@ -77,7 +77,7 @@ pub struct BoardSlot {
     id_utente: Option<String>,
 }
 
-/// What the journal has, and where to go on.
+/// A page of the journal, and where the next one begins.
 #[derive(ToSchema)]
 pub struct JournalPage {
     /// In order within a space.

@@ -27,7 +27,7 @@ pub async fn list_holds(State(app): State<AppState>, Caller(caller): Caller) -> 
     Ok(Success::new(calls::holds::list_holds(&app, &caller).await?))
 }
 
-/// Whose bookings, and of which days.
+/// Names whose bookings are listed, and of which days.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]

@@ -182,8 +182,10 @@ impl Session {
             event: &'a str,
             code: &'static str,
             message: &'a str,
+            detail: &'a str,
         }
-        let error = SpaceError { event, code: refusal.code.as_str(), message: &refusal.message };
+        let Refusal { code, message, detail, .. } = refusal;
+        let error = SpaceError { event, code: code.as_str(), message, detail };
         self.emit(ServerEvent::SpaceError.as_str(), &to_raw_json(&error));
     }
 

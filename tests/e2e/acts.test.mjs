@@ -399,7 +399,7 @@ describe('by event', () => {
     const refused = await other.call('hold_slot', space.event({ slots: [2, 3] }));
     assert.deepEqual(Object.keys(refused).sort(), ['error', 'ok']);
     assert.equal(refused.ok, false);
-    assert.deepEqual(Object.keys(refused.error).sort(), ['code', 'conflicts', 'message']);
+    assert.deepEqual(Object.keys(refused.error).sort(), ['code', 'conflicts', 'detail', 'message']);
     assert.equal(refused.error.code, 'slot_unavailable');
     assert.deepEqual(refused.error.conflicts, [2]);
     assert.equal((await other.call('book_slot', space.event({ slots: [1] }))).error.code, 'not_held');
@@ -414,7 +414,7 @@ describe('by event', () => {
     const client = await freshUser().connect();
     client.emit('release_slot', space.event({ slots: [1] }));
     const error = await client.first('space_error');
-    assert.deepEqual(Object.keys(error).sort(), ['code', 'event', 'message']);
+    assert.deepEqual(Object.keys(error).sort(), ['code', 'detail', 'event', 'message']);
     assert.equal(error.event, 'release_slot');
     assert.equal(error.code, 'not_held');
     assert.equal(typeof error.message, 'string');

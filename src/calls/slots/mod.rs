@@ -74,7 +74,7 @@ fn millis_up_to(request: &SlotsRequest, longest: Duration) -> Result<i64, Refusa
         None => Some(longest),
         Some(value) => value.as_i64().filter(|seconds| (1..=longest).contains(seconds)),
     };
-    let seconds = seconds.ok_or_else(|| Refusal::because(Code::BadHoldSeconds, format_args!("1-{longest}")))?;
+    let seconds = seconds.ok_or_else(|| Refusal::telling(Code::BadHoldSeconds, format_args!("1-{longest}")))?;
     Ok(seconds.saturating_mul(1_000))
 }
 

@@ -138,14 +138,15 @@ struct NotOk<'a> {
 struct NotOkError<'a> {
     code: &'static str,
     message: &'a str,
+    detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     conflicts: &'a [SlotNumber],
 }
 
 impl<'a> From<&'a Refusal> for NotOk<'a> {
     fn from(refusal: &'a Refusal) -> Self {
-        let Refusal { code, message, conflicts, .. } = refusal;
-        Self { ok: false, error: NotOkError { code: code.as_str(), message, conflicts } }
+        let Refusal { code, message, detail, conflicts, .. } = refusal;
+        Self { ok: false, error: NotOkError { code: code.as_str(), message, detail, conflicts } }
     }
 }
 

@@ -157,8 +157,8 @@ async fn a_malformed_body_is_told_with_its_field() {
         assert_eq!(answer.refusal(), refused(400, "malformed"), "{body}");
         answer.json()["error"].as_str().unwrap().to_owned()
     };
-    assert!(error(r#"{"idSpazio": 3, "sedeId": -1}"#).await.contains("sedeId"));
-    assert!(error(r#"{"idSpazio": 3, "sedeId": 1, "slots": [1]}"#).await.contains("date"));
+    assert_eq!(error(r#"{"idSpazio": 3, "sedeId": -1}"#).await, "Richiesta non valida: sedeId");
+    assert_eq!(error(r#"{"idSpazio": 3, "sedeId": 1, "slots": [1]}"#).await, "Richiesta non valida: date");
     for body in ["", "{", "\"", "nul", "[1,", "\u{0}", "{\"a\":1}}"] {
         error(body).await;
     }

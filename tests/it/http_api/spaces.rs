@@ -87,7 +87,7 @@ async fn a_schedule_that_does_not_hold_together_is_malformed() {
     ] {
         let answer = app.put("/api/spaces/1/3", &admin, body.clone()).await;
         assert_eq!(answer.refusal(), refused(400, "malformed"), "{body}");
-        assert!(answer.json()["error"].as_str().unwrap().contains(field), "{body}: {}", answer.text);
+        assert!(answer.json()["detail"].as_str().unwrap().contains(field), "{body}: {}", answer.text);
     }
     let default = json!({});
     assert_eq!(app.put("/api/spaces/1/3", &app.user("7"), default.clone()).await.refusal(), refused(403, "forbidden"));

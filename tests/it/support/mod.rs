@@ -205,7 +205,9 @@ impl Answer {
     pub fn refusal(&self) -> (u16, String) {
         let json = self.json();
         assert_eq!(json["success"], Value::Bool(false), "{json}");
-        assert!(json["error"].as_str().is_some_and(|error| !error.is_empty()), "{json}");
+        for text in ["error", "detail"] {
+            assert!(json[text].as_str().is_some_and(|text| !text.is_empty()), "{text} of {json}");
+        }
         (self.status, json["code"].as_str().unwrap_or_else(|| panic!("a code: {json}")).to_owned())
     }
 

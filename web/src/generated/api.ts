@@ -742,6 +742,8 @@ export interface components {
             code: string;
             /** @description The slots that stood in the way, ascending. */
             conflicts?: number[];
+            /** @description For developers, English: what is wrong, and where. */
+            detail: string;
             /** @description For people, Italian. */
             error: string;
             /** @description Of the journal's `gone`: what `after` takes to read everything that is kept. */
@@ -802,7 +804,7 @@ export interface components {
              */
             version: number;
         };
-        /** @description What the journal has, and where to go on. */
+        /** @description A page of the journal, and where the next one begins. */
         JournalPage: {
             /** @description In order within a space. */
             entries: components["schemas"]["JournalEntry"][];
