@@ -31,7 +31,7 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// Move what is stored to the format of this version, all at once, and print a report as a line of JSON.
     Migrate,
-    /// Print the journal, who did what to which slots, an entry a line of JSON.
+    /// Print the journal: who did what to which slots, one line of JSON for each entry.
     Journal(journal::JournalArgs),
     /// Print a token signed with JWT_SECRET.
     Token(token::TokenArgs),

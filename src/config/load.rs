@@ -34,7 +34,7 @@ const LOG_USERS: &[(&str, LogUsers)] =
 const MIN_JOURNAL: u32 = 100;
 const MAX_JOURNAL: u32 = 1_000_000;
 
-/// What limits nothing when it is 0, and what anybody with a token may do then.
+/// The settings that limit nothing when they are 0, and what anybody with a token may do then.
 const LIMITS: [(&str, &str); 3] = [
     ("SLOTCAST_USER_RATE", "act as fast as the store can"),
     ("SLOTCAST_ANONYMOUS_RATE", "read without a token as fast as the store can"),

@@ -179,7 +179,7 @@ pub struct HoldConfig {
     pub timer_interval: Option<Duration>,
     /// `SLOT_MAX_HOLDS`. Default 12 live holds of one user in one space; `None` for 0: any number.
     pub max_holds: Option<u32>,
-    /// `SLOT_MAX_HELD`. Default 64 slots that one user may hold at a time in one space; `None` for 0: any number.
+    /// `SLOT_MAX_HELD`: how many slots one user may hold at a time in one space. Default 64; `None` for 0, which is any number.
     pub max_held: Option<u32>,
     /// `SLOT_CANCEL_UNTIL` in minutes before the start. Default none: who booked a slot cannot cancel it.
     pub cancel_until: Option<Duration>,

@@ -146,7 +146,7 @@ pub(super) fn read_operator_file(env: &dyn Strings) -> Result<Option<OperatorFil
 /// The values in force, with what was found wrong on the way to them.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<&'static str, Value>,
-    /// What the file has under [`WEBHOOKS`], and the file.
+    /// The value under [`WEBHOOKS`] in the file, and the file's name.
     pub(super) webhooks: Option<(toml::Value, Source)>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,

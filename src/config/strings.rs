@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Names with texts, as the environment is; tests parse from a map.
 pub trait Strings {
-    /// The text of a name. What is not UTF-8 has U+FFFD in its place, and is refused.
+    /// The text of a name. A value that is not UTF-8 has U+FFFD in it, and is refused.
     fn get(&self, name: &str) -> Option<String>;
 
     /// All names that have a text.

@@ -15,7 +15,7 @@ const DIGITS: usize = 16;
 /// What is logged in place of an id with [`LogUsers::None`].
 const NOBODY: &str = "-";
 
-/// What is logged in place of the id of a guest, who has none.
+/// The log's name for a guest, who has no id.
 const GUEST: &str = "guest";
 
 /// Sets this use of the secret apart from the signing of tokens.

@@ -316,7 +316,7 @@ impl Sender {
         &mut self.buckets[usize::from(space.bucket().get())]
     }
 
-    /// Writes the places that have moved. Where another node has written one, that one holds.
+    /// Writes the places that have moved. A place that another node has written stays as it is.
     async fn save(&mut self) {
         let dirty: Vec<usize> = (0..self.buckets.len()).filter(|index| self.buckets[*index].is_dirty).collect();
         let (store, reader) = (self.tools.store.as_ref(), self.reader.as_str());

@@ -1,4 +1,4 @@
-//! What is kept under a user's id, and erasing it: bucket by bucket, each of which may be on another server.
+//! Reads and erases all that is kept under a user's id, bucket by bucket: each bucket may be on another server.
 
 use std::collections::HashMap;
 use std::time::Duration;
