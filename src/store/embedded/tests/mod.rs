@@ -397,6 +397,6 @@ async fn a_repeat_after_the_clock_was_set_back_is_answered_as_the_first_call() {
     drop(store);
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let again = [store.apply(with_key).await.unwrap(), store.apply(without).await.unwrap()];
-    assert_eq!(again, first);
+    assert_eq!(again, first.map(|first| ActOutcome { is_repeat: true, ..first }));
     assert_eq!(head(&store).await.version, 2);
 }
