@@ -35,6 +35,7 @@ pub mod telemetry;
 pub mod cli;
 pub mod clock;
 pub mod random;
+pub mod files;
 #[doc(hidden)]
 #[cfg(feature = "server")]
 pub mod fuzzing;

@@ -1,9 +1,9 @@
 //! Values that come from a file of their own, as Docker and Kubernetes give secrets: `REDIS_URL_FILE` names the file that
 //! has the value of `REDIS_URL`.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
+
+use crate::files::read_bounded;
 
 /// The variables whose value may be the content of a file, each with the variable that names the file.
 pub(super) const FILED: &[(&str, &str)] = &[
@@ -19,11 +19,8 @@ const LONGEST: u64 = 64 * 1024;
 /// The content of a file, without one newline at its end. The error is the rest of a sentence that begins with the name of
 /// the variable; it never quotes the content.
 pub(super) fn read_value(path: &str) -> Result<String, String> {
-    let content =
-        read_bounded(Path::new(path)).map_err(|error| format!("names {path:?}, which cannot be read: {error}"))?;
-    if content.len() as u64 > LONGEST {
-        return Err(format!("names {path:?}, which is longer than {LONGEST} bytes"));
-    }
+    let content = read_bounded(Path::new(path), LONGEST)
+        .map_err(|error| format!("names {path:?}, which cannot be read: {error}"))?;
     let text = String::from_utf8(content).map_err(|_| format!("names {path:?}, which is not UTF-8"))?;
     let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
     if line.is_empty() {
@@ -35,13 +32,6 @@ pub(super) fn read_value(path: &str) -> Result<String, String> {
 /// Why a variable and the one that names its file cannot both be set, as a sentence.
 pub(super) fn both_set(name: &str, file_name: &str) -> String {
     format!("{name} and {file_name} are both set: leave one of them out")
-}
-
-/// Reads one byte more than a value may have, so that a device without an end cannot fill the memory.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth::read_auth;
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
+use super::proxies::Network;
 use super::redis::MAX_JOURNAL_DAYS;
 use super::slips::surroundings;
 use super::source::{Layers, OperatorFile, Source, VARIABLES, Value, read_operator_file};
@@ -187,6 +188,9 @@ fn read_listen(reader: &mut Reader, environment: Environment) -> Result<ListenCo
     if environment == Environment::Production && reader.needs.listens {
         warn_of_open_doors(reader, admin);
     }
+    if let Ok(Some(trusted)) = &trusted_proxies {
+        warn_of_proxies(reader, trusted);
+    }
     let (drain_time, drain_grace) = drain_times?;
     Ok(ListenConfig {
         address,
@@ -214,6 +218,16 @@ fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
         reader.warn(
             "SLOTCAST_ADMIN_ADDR listens on all addresses, and whoever reaches it reads the metrics without a token: give it \
              an address of your own network, or keep its port closed from outside",
+        );
+    }
+}
+
+/// Whom a node should not believe.
+fn warn_of_proxies(reader: &mut Reader, trusted: &[Network]) {
+    if reader.needs.listens && trusted.iter().any(Network::is_everybody) {
+        reader.warn(
+            "SLOTCAST_TRUSTED_PROXIES has a network of all addresses: whoever reaches this node names the address that its \
+             calls are counted by, and so has no limit; name the networks of your proxies",
         );
     }
 }
@@ -428,8 +442,8 @@ impl Reader {
 /// A value as it may be shown: never a secret, nor a URL with a user's name in it.
 fn show(name: &str, text: &str) -> String {
     let is_secret = matches!(name, "JWT_SECRET" | "JWT_SECRET_PREVIOUS" | "REDIS_URL" | "SLOTCAST_WEBHOOK_SECRET");
-    // What a webhook's address has before an `@` or after a `?` may be what lets slotcast in there.
-    let lets_in = name == "SLOTCAST_WEBHOOK_URL" && text.contains(['@', '?']);
+    // What an address has before an `@` or after a `?` may be what lets slotcast in there.
+    let lets_in = matches!(name, "SLOTCAST_WEBHOOK_URL" | "JWT_JWKS_URL") && text.contains(['@', '?', '#']);
     if is_secret || lets_in || (text.contains("://") && text.contains('@')) {
         return "(hidden)".into();
     }

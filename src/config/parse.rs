@@ -1,7 +1,7 @@
 //! From text to checked value. An error is what is allowed, to follow the variable's name: "must be ...".
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -75,13 +75,22 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
 
 /// A name or address that others can reach, and a port.
 pub(super) fn advertised(text: &str) -> Parsed<String> {
-    let is_whole = |host: &str, port: &str| {
-        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse().is_ok_and(|port: u16| port > 0)
-    };
+    let is_port = |port: &str| !port.starts_with('+') && port.parse().is_ok_and(|port: u16| port > 0);
     match text.rsplit_once(':') {
-        Some((host, port)) if is_whole(host, port) => Ok(text.into()),
-        _ => Err("must be HOST:PORT, such as 10.0.0.7:3000".into()),
+        Some((host, port)) if is_reachable(host) && is_port(port) => Ok(text.into()),
+        _ => Err("must be HOST:PORT as the other nodes reach this one, such as 10.0.0.7:3000, [fd00::7]:3000 or \
+                  node-1.internal:3000"
+            .into()),
     }
+}
+
+/// Whether a host can be called: a name, or an address that is a single machine's.
+fn is_reachable(host: &str) -> bool {
+    if let Some(bare) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return bare.parse().is_ok_and(|address: Ipv6Addr| !address.is_unspecified());
+    }
+    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    is_name && host.parse() != Ok(Ipv4Addr::UNSPECIFIED)
 }
 
 /// Networks, comma separated.
@@ -172,10 +181,26 @@ pub(super) fn log_filter(text: &str) -> Parsed<String> {
     if let Some(level) = nearest(text, LOG_LEVELS).filter(|level| !level.eq_ignore_ascii_case(text)) {
         return Err(format!("{allowed}; did you mean {level}?"));
     }
+    if has_gap(text) {
+        return Err(format!("{allowed}: a comma and nothing else between its parts"));
+    }
     match crate::telemetry::log::parse_filter(text) {
         Ok(_) => Ok(text.into()),
         Err(error) => Err(format!("{allowed} ({error})")),
     }
+}
+
+/// Whether a filter has, outside of the brackets of a span, what no target has. Such a part would match nothing.
+fn has_gap(filter: &str) -> bool {
+    let mut depth = 0_usize;
+    filter.chars().any(|char| {
+        match char {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && (char.is_whitespace() || char == ';')
+    })
 }
 
 /// The names of algorithms.

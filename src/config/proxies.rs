@@ -11,6 +11,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether every address of its kind is one of these.
+    pub fn is_everybody(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether an address is one of these. IPv4 in IPv6 is IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let masked = |bits: u128, of: u32, length: u32| bits.checked_shr(of - length).unwrap_or_default();

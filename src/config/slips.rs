@@ -60,6 +60,8 @@ const PLACEHOLDERS: &[&str] = &[
     "inserthere",
     "putyour",
     "setme",
+    "opensslrand",
+    "qwertyuiop",
     "cambiami",
     "cambiaquesto",
     "iltuosegreto",

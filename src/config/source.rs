@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::error::Problem;
 use super::files::{FILED, both_set, read_value};
 use super::strings::Strings;
+use crate::files::read_bounded;
 
 /// All defaults, and what each setting means.
 const DEFAULTS: &str = include_str!("default.toml");
@@ -17,6 +18,9 @@ const PRODUCTION: &str = "production";
 
 /// The file that is read when `SLOTCAST_CONFIG` names none.
 const USUAL_FILE: &str = "slotcast.toml";
+
+/// The longest file, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// The variable that names the file; the only one that a file cannot hold.
 const CONFIG: &str = "SLOTCAST_CONFIG";
@@ -133,7 +137,7 @@ pub(super) struct OperatorFile {
 pub(super) fn read_operator_file(env: &dyn Strings) -> Result<Option<OperatorFile>, Problem> {
     let named = env.get(CONFIG).filter(|path| !path.is_empty());
     let path = PathBuf::from(named.as_deref().unwrap_or(USUAL_FILE));
-    match std::fs::read_to_string(&path) {
+    match read_bounded(&path, LONGEST_FILE).and_then(|bytes| String::from_utf8(bytes).map_err(|_| not_text())) {
         Ok(content) => Ok(Some(OperatorFile { path, content })),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -141,6 +145,10 @@ pub(super) fn read_operator_file(env: &dyn Strings) -> Result<Option<OperatorFil
             Err(Problem::new(CONFIG, format!("cannot read the configuration file {path:?}{asked}: {error}")))
         }
     }
+}
+
+fn not_text() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8")
 }
 
 /// The values in force, with what was found wrong on the way to them.

@@ -10,6 +10,12 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("SLOTCAST_ADMIN_ADDR", "example.org:9090"),
         ("SLOTCAST_ADVERTISE_ADDR", "10.0.0.7"),
         ("SLOTCAST_ADVERTISE_ADDR", "http://10.0.0.7:3000/"),
+        ("SLOTCAST_ADVERTISE_ADDR", "0.0.0.0:3000"),
+        ("SLOTCAST_ADVERTISE_ADDR", "[::]:3000"),
+        ("SLOTCAST_ADVERTISE_ADDR", "fd00::7:3000"),
+        ("SLOTCAST_ADVERTISE_ADDR", "node?1:3000"),
+        ("SLOTCAST_ADVERTISE_ADDR", "node\n1:3000"),
+        ("SLOTCAST_ADVERTISE_ADDR", "node-1:+3000"),
         ("CORS_ORIGIN", "*"),
         ("CORS_ORIGIN", "https://a.example/"),
         ("CORS_ORIGIN", "https://A.example"),
@@ -63,6 +69,9 @@ fn each_variable_refuses_what_it_does_not_take() {
         ("SLOTCAST_MAX_ROOMS", "0"),
         ("SLOTCAST_LOG", "slotcast=loud"),
         ("SLOTCAST_LOG", "inof"),
+        ("SLOTCAST_LOG", "info debug"),
+        ("SLOTCAST_LOG", "info;slotcast::feed=debug"),
+        ("SLOTCAST_LOG", "info, slotcast::feed=debug"),
         ("SLOTCAST_LOG_USERS", "hashed"),
         ("SLOTCAST_LOG", "in\u{fffd}fo"),
     ] {
@@ -243,4 +252,22 @@ fn guests_are_let_in_only_where_that_is_asked_for() {
     for (name, bad) in [("SLOTCAST_GUESTS", "true"), ("SLOTCAST_MAX_GUESTS", "0")] {
         assert!(message(&[(name, bad)], Needs::SERVE).starts_with(name));
     }
+}
+
+#[test]
+fn who_trusts_everybody_is_told() {
+    let warnings = |networks: &str| load(&[("SLOTCAST_TRUSTED_PROXIES", networks)], Needs::SERVE).unwrap().warnings;
+    for everybody in ["0.0.0.0/0", "10.0.0.0/8, ::/0"] {
+        let told = warnings(everybody);
+        assert!(told.iter().any(|one| one.starts_with("SLOTCAST_TRUSTED_PROXIES ")), "{everybody}: {told:?}");
+    }
+    assert!(warnings("10.0.0.0/8,fd00::/8,203.0.113.7").is_empty());
+}
+
+#[test]
+fn what_lets_slotcast_in_at_the_issuer_is_not_shown() {
+    let url = "https://issuer.example/keys?apikey=geheim";
+    let loaded = load(&[("JWT_ALGORITHM", "RS256"), ("JWT_JWKS_URL", url)], Needs::CHECK).unwrap();
+    let shown = loaded.settings.iter().find(|setting| setting.name == "JWT_JWKS_URL").and_then(|one| one.value.clone());
+    assert_eq!(shown.unwrap().0, "(hidden)");
 }

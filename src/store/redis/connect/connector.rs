@@ -167,10 +167,13 @@ fn tcp_settings() -> TcpSettings {
     settings
 }
 
+/// The longest file of certificates, in bytes: all that a system trusts are a fourth of it.
+const LONGEST_CA: u64 = 1024 * 1024;
+
 /// The certificates to trust in place of the system's.
 pub(in crate::store::redis) fn read_ca(endpoint: &Endpoint) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(path) = endpoint.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else { return Ok(None) };
-    match std::fs::read(path) {
+    match crate::files::read_bounded(path, LONGEST_CA) {
         Ok(pem) => Ok(Some(pem)),
         Err(error) => {
             Err(StoreError::new(&format!("cannot read {}, the ca parameter of REDIS_URL", path.display()), error))
