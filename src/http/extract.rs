@@ -3,7 +3,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -14,6 +14,8 @@ use crate::app::AppState;
 use crate::auth::Claims;
 use crate::calls;
 use crate::domain::{Code, Refusal, SlotNumber, SpaceId, SpaceKey, UserId};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 255;
@@ -54,8 +56,9 @@ impl OptionalFromRequestParts<AppState> for Caller {
     }
 }
 
+/// The token of the only `Authorization`. Of two, another reader before this one might take the other.
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = only(headers, &header::AUTHORIZATION).map_err(|_| Code::Unauthorized)? else { return Ok(None) };
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Code::Unauthorized)?;
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
@@ -64,7 +67,19 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
     Ok(Some(token))
 }
 
-/// The `Idempotency-Key`, when the caller sent one: 1 to 255 visible ASCII characters, else `malformed`.
+/// A header that came more than once.
+struct Repeated;
+
+/// The value of a header that may come once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Repeated),
+        (value, None) => Ok(value),
+    }
+}
+
+/// The `Idempotency-Key`, when the caller sent one: once, with 1 to 255 visible ASCII characters, else `malformed`.
 pub struct IdempotencyKey(pub Option<String>);
 
 impl FromRequestParts<AppState> for IdempotencyKey {
@@ -76,14 +91,13 @@ impl FromRequestParts<AppState> for IdempotencyKey {
 }
 
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let otherwise = |_| {
+        let allowed = format_args!("Idempotency-Key: one, of 1 to {MAX_KEY_BYTES} visible ASCII characters");
+        Refusal::because(Code::Malformed, allowed)
+    };
+    let Some(value) = only(headers, &IDEMPOTENCY_KEY).map_err(otherwise)? else { return Ok(None) };
     let fits = (1..=MAX_KEY_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    let key = value.to_str().ok().filter(|_| fits).ok_or_else(|| {
-        Refusal::because(
-            Code::Malformed,
-            format_args!("Idempotency-Key: 1 to {MAX_KEY_BYTES} visible ASCII characters"),
-        )
-    })?;
+    let key = value.to_str().ok().filter(|_| fits).ok_or(Repeated).map_err(otherwise)?;
     Ok(Some(key.to_owned()))
 }
 
@@ -173,8 +187,6 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(name: &'static str, value: &[u8]) -> HeaderMap {
@@ -191,6 +203,26 @@ mod tests {
             assert_eq!(bearer_token(&headers("authorization", bad.as_bytes())), Err(Code::Unauthorized), "{bad}");
         }
         assert_eq!(bearer_token(&headers("authorization", b"Bearer \xff")), Err(Code::Unauthorized));
+    }
+
+    // Attacks 4 and 7: what two readers would read differently.
+    #[test]
+    fn of_two_headers_none_is_taken() {
+        let two = |name: &'static str, values: [&'static str; 2]| -> HeaderMap {
+            let pairs = values.map(|value| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            pairs.into_iter().for_each(|(name, value)| {
+                headers.append(name, value);
+            });
+            headers
+        };
+        for values in [["Bearer x.y.z", "Bearer a.b.c"], ["Bearer x.y.z", "Bearer x.y.z"], ["Bearer x.y.z", ""]] {
+            assert_eq!(bearer_token(&two("authorization", values)), Err(Code::Unauthorized), "{values:?}");
+        }
+        for values in [["a", "b"], ["a", "a"], ["", "a"]] {
+            let refusal = idempotency_key(&two("idempotency-key", values)).unwrap_err();
+            assert!(refusal.message.contains("Idempotency-Key: one"), "{values:?}: {}", refusal.message);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::http::header;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
 use socketioxide::handler::{FromConnectParts, MessageHandler};
@@ -140,18 +141,22 @@ async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(C
     Ok((claims, None))
 }
 
-/// `auth.token`; a token that is not a string is no valid one.
+/// `auth.token`. A token that is no string, or that cannot be read, is a bad one, and not none: its client is no guest.
 fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     #[derive(Deserialize)]
-    struct Auth {
-        token: Option<serde_json::Value>,
+    struct Auth<'a> {
+        #[serde(borrow)]
+        token: Option<&'a RawValue>,
     }
     let Value::Str(text, _) = auth else { return Ok(None) };
-    match serde_json::from_str::<Auth>(text).ok().and_then(|auth| auth.token) {
-        None => Ok(None),
-        Some(serde_json::Value::String(token)) => Ok(Some(token).filter(|token| !token.is_empty())),
-        Some(_) => Err(Rejection::BadToken),
+    if !text.trim_start().starts_with('{') {
+        // What is no object has no token.
+        return Ok(None);
     }
+    let auth: Auth<'_> = serde_json::from_str(text).map_err(|_| Rejection::BadToken)?;
+    let Some(token) = auth.token else { return Ok(None) };
+    let token: String = serde_json::from_str(token.get()).map_err(|_| Rejection::BadToken)?;
+    Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
 /// Whether a handshake carries a token, in its `auth` or in its query. For the fuzzers.
@@ -224,7 +229,7 @@ pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     super::worker::open(realtime, &session);
 }
 
-fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<serde_json::value::RawValue> {
+fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<RawValue> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ConnectionConfirmed<'a> {
@@ -314,5 +319,31 @@ fn reason_name(reason: DisconnectReason) -> &'static str {
         DisconnectReason::ClientNSDisconnect => "client_left",
         DisconnectReason::ServerNSDisconnect => "disconnected_by_server",
         DisconnectReason::ClosingServer => "closing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_bad_and_not_missing() {
+        let read = |auth: &str| token_of_auth(&Value::Str(auth.to_owned().into(), None));
+        for none in [r#"{}"#, r#"{"token":null}"#, r#"{"token":""}"#, "[1]", "7", "null", "", r#"["x"]"#] {
+            assert!(matches!(read(none), Ok(None)), "{none}");
+        }
+        assert!(matches!(read(r#" {"x": [1e400], "token": "a.b"}"#), Ok(Some(token)) if token == "a.b"));
+        let deep = format!(r#"{{"token":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        for bad in [
+            r#"{"token":7}"#,
+            r#"{"token":1e400}"#,
+            r#"{"token":"\ud800"}"#,
+            r#"{"token":["a.b"]}"#,
+            r#"{"token":"a.b","token":"c.d"}"#,
+            r#"{"token":"a.b""#,
+            &deep,
+        ] {
+            assert!(matches!(read(bad), Err(Rejection::BadToken)), "{bad}");
+        }
     }
 }

@@ -129,6 +129,9 @@ fn require_websocket(request: &Request) -> Result<(), Unfit> {
     if !is_asked {
         return Err(Unfit::Request);
     }
+    if [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION].iter().any(|name| headers.get_all(name).iter().count() > 1) {
+        return Err(Unfit::Request);
+    }
     if headers.get(SEC_WEBSOCKET_VERSION) != Some(&WEBSOCKET_VERSION) {
         return Err(Unfit::WebsocketVersion);
     }
