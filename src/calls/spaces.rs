@@ -17,6 +17,9 @@ use crate::store::{ApplyError, ScheduleState, SpaceChange};
 /// How many slots in the way a refusal names in its text.
 const NAMED_IN_TEXT: usize = 5;
 
+/// Names of the time zone database that are no place's.
+const NO_TIME_ZONES: [&str; 2] = ["Factory", "Etc/Unknown"];
+
 /// How many spaces one page has at most.
 const PAGE: usize = 500;
 
@@ -102,7 +105,31 @@ pub(super) fn change_to(app: &App, space: SpaceKey, spec: &ScheduleSpec) -> Resu
     let change = SpaceChange::new(space, Some(spec.clone()), None)
         .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
     require_hold_minutes(app, spec)?;
+    require_time_zone(spec)?;
+    require_order(spec)?;
     Ok(change)
+}
+
+/// Refuses the names of the time zone database that stand for "unknown": no browser shows a day of them. What is stored
+/// already goes on.
+fn require_time_zone(spec: &ScheduleSpec) -> Result<(), Refusal> {
+    if NO_TIME_ZONES.iter().any(|name| name.eq_ignore_ascii_case(&spec.timezone)) {
+        return Err(Refusal::because(Code::Malformed, format_args!("timezone: {} is no place's", spec.timezone)));
+    }
+    Ok(())
+}
+
+/// Refuses closures that end before they begin, and so would close nothing.
+fn require_order(spec: &ScheduleSpec) -> Result<(), Refusal> {
+    for (index, closure) in spec.closures.iter().enumerate() {
+        if let Closure::Days { from, to } = closure
+            && from > to
+        {
+            let reason = format_args!("closures[{index}]: from ({from}) must not be after to ({to})");
+            return Err(Refusal::because(Code::Malformed, reason));
+        }
+    }
+    Ok(())
 }
 
 fn require_hold_minutes(app: &App, spec: &ScheduleSpec) -> Result<(), Refusal> {

@@ -78,7 +78,11 @@ impl<'de> Deserialize<'de> for WallTime {
 
 /// Days on which a space is closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a closure is a day (\"2026-12-25\"), {from, to} or {weekday}, in English and lower case"
+)]
 pub enum Closure {
     /// One day: `"2026-12-25"`.
     Day(Day),

@@ -15,7 +15,7 @@ use super::schemas::{JournalPage, StaffRefused};
 use crate::app::AppState;
 use crate::calls;
 use crate::calls::journal::JournalRequest;
-use crate::domain::{Code, Refusal, StoreTime, UserId};
+use crate::domain::{Code, JournalAct, Refusal, StoreTime, UserId};
 use crate::journal::filter::{Filter, parse_acts, parse_bound};
 
 /// Which entries, and how.
@@ -56,11 +56,15 @@ pub struct JournalQuery {
 impl JournalQuery {
     fn parse(self) -> Result<JournalRequest, Refusal> {
         let bound = |name: &str, text: &Option<String>| {
-            let parsed = text.as_deref().map(|text| parse_bound(text).ok_or_else(|| malformed(name)));
+            let otherwise = format_args!("{name}: YYYY-MM-DD, or an instant of RFC 3339");
+            let parsed = text.as_deref().map(|text| parse_bound(text).ok_or_else(|| malformed(otherwise)));
             parsed.transpose()
         };
-        let user = self.user.map(|user| UserId::new(&user).ok_or_else(|| malformed("id_utente"))).transpose()?;
-        let acts = self.act.map(|acts| parse_acts(&acts).ok_or_else(|| malformed("act"))).transpose()?;
+        let user = self
+            .user
+            .map(|user| UserId::new(&user).ok_or_else(|| malformed("id_utente: not a user id")))
+            .transpose()?;
+        let acts = self.act.map(|acts| parse_acts(&acts).ok_or_else(no_acts)).transpose()?;
         let filter = Filter {
             sites: None,
             space: self.space.map(|space| parse_id("spazioId", &space)).transpose()?,
@@ -79,8 +83,13 @@ impl JournalQuery {
     }
 }
 
-fn malformed(name: &str) -> Refusal {
-    Refusal::because(Code::Malformed, format_args!("{name}: cannot be read"))
+fn malformed(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::because(Code::Malformed, reason)
+}
+
+fn no_acts() -> Refusal {
+    let names = JournalAct::ALL.map(JournalAct::as_str).join(", ");
+    malformed(format_args!("act: some of {names}, a comma between"))
 }
 
 /// Who did what, in order within a space.

@@ -57,15 +57,17 @@ pub fn parse_acts(text: &str) -> Option<BTreeSet<JournalAct>> {
 /// anything else.
 pub fn parse_bound(text: &str) -> Option<(StoreTime, StoreTime)> {
     if let Some(day) = Day::parse(text) {
-        let midnight = |date: jiff::civil::Date| {
-            let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);
-            midnight.ok().map(|midnight| StoreTime::from(midnight.timestamp()))
-        };
-        return Some((midnight(day.date())?, midnight(day.date().tomorrow().ok()?)?));
+        return Some((midnight_of(Some(day.date())), midnight_of(day.date().tomorrow().ok())));
     }
     let instant: jiff::Timestamp = text.parse().ok()?;
     let instant = StoreTime::from(instant);
     Some((instant, instant))
+}
+
+/// When a day begins in UTC. Nothing is later than the days at the end of the calendar.
+fn midnight_of(date: Option<jiff::civil::Date>) -> StoreTime {
+    let midnight = date.and_then(|date| date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC).ok());
+    midnight.map_or(StoreTime::from_millis(i64::MAX), |midnight| midnight.timestamp().into())
 }
 
 #[cfg(test)]
@@ -80,6 +82,8 @@ mod tests {
         for text in ["2026-11-30T12:00:00Z", "2026-11-30T13:00:00+01:00", "2026-11-30T12:00:00.000Z"] {
             assert_eq!(parse_bound(text), Some((noon, noon)), "{text}");
         }
+        assert_eq!(parse_bound("9999-12-31").unwrap().1, StoreTime::from_millis(i64::MAX));
+        assert!(parse_bound("0000-01-01").is_some());
         for bad in ["", "yesterday", "2026-11-31", "2026-11-30T12:00", "1795900000"] {
             assert_eq!(parse_bound(bad), None, "{bad}");
         }

@@ -79,7 +79,12 @@ async fn a_schedule_that_does_not_hold_together_is_malformed() {
         (json!({"opens": "9:00"}), "opens"),
         (json!({"slotMinutes": 0}), "slotMinutes"),
         (json!({"slotMinutes": -5}), "slotMinutes"),
-        (json!({"closures": ["2026-02-30"]}), "closures"),
+        (json!({"closures": ["2026-02-30"]}), "a closure is a day"),
+        (json!({"closures": [{"weekday": "domenica"}]}), "{weekday}, in English"),
+        (json!({"closures": [{"weekday": "sunday", "from": "2027-01-01", "to": "2027-01-02"}]}), "closures[0]"),
+        (json!({"closures": ["2027-01-01", {"from": "2027-03-02", "to": "2027-03-01"}]}), "closures[1]: from"),
+        (json!({"timezone": "Etc/Unknown"}), "timezone"),
+        (json!({"timezone": "factory"}), "timezone"),
         (json!({"color": "red"}), "color"),
         // Fields in order are no object.
         (json!([]), "object"),
