@@ -1,9 +1,11 @@
-// Strangers at a node that may have 300 MiB (RLIMIT_DATA): handshakes by the thousand, namespaces that do not exist, and sockets
-// that connect and leave in a hurry, all at once. The node lives, an honest client beside misses nothing, and afterwards
-// sessions, sockets, rooms, tasks and bytes are where they were. `SLOTCAST_ATTACK_SECONDS` says for how long.
+// Strangers at a node that may have 300 MiB (RLIMIT_DATA): handshakes by the thousand, with short queries and long ones,
+// namespaces that do not exist, sockets that connect and leave in a hurry, and pings whose answers nobody reads, all at once.
+// The node lives, an honest client beside misses nothing, and afterwards sessions, sockets, rooms, tasks and bytes are where
+// they were. `SLOTCAST_ATTACK_SECONDS` says for how long.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 
@@ -51,11 +53,11 @@ async function untilOver(end, attack) {
 }
 
 /** Handshakes over one connection, until it ends or the time does. */
-async function sendHandshakes(end) {
+async function sendHandshakes(end, more = '') {
   const client = await RawClient.open(slotcast.port);
   while (Date.now() < end && !client.hasEnded) {
     client.received = '';
-    client.write(head('GET', POLLING).repeat(PIPELINED));
+    client.write(head('GET', POLLING + more).repeat(PIPELINED));
     const isAnswered = () => client.hasEnded || (client.received.match(/HTTP\/1\.1 \d+/g) ?? []).length >= PIPELINED;
     await eventually(isAnswered, 'answers', 30_000);
   }
@@ -91,6 +93,18 @@ async function hurry() {
   client.close();
 }
 
+/** A websocket that sends pings as fast as it can, and reads nothing. */
+async function floodWithPings(end) {
+  const client = await (await RawClient.open(slotcast.port)).upgrade();
+  const pings = Buffer.concat(range(1, 200).map(() => frame('x'.repeat(125), { opcode: 9 })));
+  client.socket.pause();
+  while (Date.now() < end && !client.socket.destroyed) {
+    if (client.socket.write(pings)) await new Promise(setImmediate);
+    else await Promise.race([once(client.socket, 'drain').catch(() => {}), client.ended, sleep(1_000)]);
+  }
+  client.close();
+}
+
 test('strangers do not end a node of 300 MiB, disturb nobody, and leave nothing behind', async (t) => {
   execFileSync('prlimit', ['--pid', String(slotcast.child.pid), `--data=${MEMORY}`]);
   const space = freshSpace();
@@ -104,7 +118,9 @@ test('strangers do not end a node of 300 MiB, disturb nobody, and leave nothing 
   const end = Date.now() + SECONDS * 1_000;
   let most = 0;
   const attacks = [
-    ...range(1, 4).map(() => untilOver(end, () => sendHandshakes(end))),
+    ...range(1, 3).map(() => untilOver(end, () => sendHandshakes(end))),
+    untilOver(end, () => sendHandshakes(end, `&x=${'x'.repeat(44_000)}`)),
+    untilOver(end, () => floodWithPings(end)),
     ...range(1, 2).map(() => untilOver(end, () => askForNamespaces())),
     ...range(1, 2).map(() => untilOver(end, () => askForNamespaces(connectPacket()))),
     ...range(1, 4).map(() => untilOver(end, hurry)),
