@@ -48,9 +48,9 @@ pub async fn list_spaces(
     long_answer(calls::spaces::list_spaces(&app, caller, site, query.after.as_deref()).await?)
 }
 
-/// Whether a change is made.
+/// Whether a change is made. Another parameter is refused: a misspelt `dryRun` must not make the change.
 #[derive(Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ChangeQuery {
     /// `true`: changes nothing, and answers what the change would move or remove.

@@ -97,6 +97,20 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       assert.deepEqual([changed.closes, changed.version], ['20:00', version + 1]);
     });
 
+    test('a misspelt dryRun is malformed and changes nothing', async () => {
+      const space = await takenSpace(first);
+      const staff = second.staffCaller();
+      const { version } = await first.board(space);
+      for (const bad of ['dryrun=true', 'dry_run=true', 'dry-run=true', 'DryRun=true', 'dryRun', 'dryRun%20=true', 'x=1', 'dryRun=true&x=1', 'dryRun=false&dryrun=true']) {
+        for (const ask of [() => staff.put(`${space.path}?${bad}`, { ...DAYTIME, closes: '20:00' }), () => staff.delete(`${space.path}?${bad}`)]) {
+          const answer = await ask();
+          assert.deepEqual([answer.status, answer.body?.code], [400, 'malformed'], `${bad}: ${answer.text}`);
+        }
+      }
+      assert.equal((await first.board(space)).version, version);
+      assert.match((await staff.delete(`${space.path}?dryrun=true`)).body.error, /dryrun.*dryRun/);
+    });
+
     test('a trial needs what the change needs: rights, a schedule that holds together, a registered space', async () => {
       const space = await takenSpace(first);
       const refusals = [

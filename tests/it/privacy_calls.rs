@@ -87,7 +87,8 @@ async fn what_is_no_user_or_no_place_is_malformed() {
             "{bad}"
         );
     }
-    for bad in ["force=", "force=yes", "force=1", "force=true&force=true"] {
+    for bad in ["force=", "force=yes", "force=1", "force=true&force=true", "Force=true", "forced=true", "force=true&x="]
+    {
         assert_eq!(
             app.delete(&format!("{}?{bad}", path("7")), &admin).await.refusal(),
             refused(400, "malformed"),
