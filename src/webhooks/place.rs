@@ -16,9 +16,13 @@ use crate::domain::ids::parse_id;
 use crate::domain::{SiteId, SpaceId, SpaceKey, StoreTime};
 use crate::journal::Place;
 
-/// How many spaces of a bucket may wait at an endpoint. Where as many do, nothing more of the bucket is looked at: memory and
-/// what is stored stay bounded while an endpoint is away.
-pub const MOST_WAITING: usize = 256;
+/// How many spaces of a bucket may wait at an endpoint, whatever waits in the others. Memory and what is stored stay bounded while
+/// an endpoint is away.
+pub const OWN_ROOM: usize = 256;
+
+/// How many spaces more may wait at an endpoint, of whichever buckets: where some fail, they do not hold back others of their
+/// bucket. A bucket that finds no more room is looked at no further.
+pub const SHARED_ROOM: usize = 8_192;
 
 /// The first line.
 const SHAPE: &str = "1";
@@ -50,13 +54,14 @@ pub struct Waiting {
 }
 
 impl BucketPlace {
-    /// Notes an entry that is to be sent. Tells when its space was not waiting yet; `None` where no more spaces may wait.
-    pub fn note(&mut self, space: SpaceKey, number: u64, at: StoreTime, now: StoreTime) -> Option<bool> {
+    /// Notes an entry that is to be sent. Tells when its space was not waiting yet; `None` where `room` spaces wait
+    /// already.
+    pub fn note(&mut self, space: SpaceKey, number: u64, at: StoreTime, now: StoreTime, room: usize) -> Option<bool> {
         if let Some(waiting) = self.waiting.get_mut(&space) {
             waiting.last = Some(number);
             return Some(false);
         }
-        if self.is_full() {
+        if self.waiting.len() >= room {
             return None;
         }
         let settled = number.saturating_sub(1);
@@ -65,9 +70,20 @@ impl BucketPlace {
         Some(true)
     }
 
-    /// Whether as many spaces wait as may.
-    pub fn is_full(&self) -> bool {
-        self.waiting.len() >= MOST_WAITING
+    /// How much of the shared room its spaces take.
+    pub fn shared(&self) -> usize {
+        self.waiting.len().saturating_sub(OWN_ROOM)
+    }
+
+    /// How many of its spaces may wait, where all buckets together take so much of the shared room.
+    pub fn room(&self, taken: usize) -> usize {
+        OWN_ROOM + self.shared() + SHARED_ROOM.saturating_sub(taken)
+    }
+
+    /// The number up to which nothing waits.
+    pub fn settled(&self) -> u64 {
+        let waiting = self.waiting.values().map(|waiting| waiting.settled).min();
+        waiting.map_or(self.seen.number, |settled| settled.min(self.seen.number))
     }
 
     /// Goes on after another place: the store has lost entries, or no longer keeps them. What waits after it is read again.
@@ -151,8 +167,8 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_was_written() {
         let mut place = place_at(42);
-        place.note(space(3), 40, at(1_000), at(2_000));
-        place.note(space(4), 41, at(1_500), at(2_000));
+        place.note(space(3), 40, at(1_000), at(2_000), OWN_ROOM);
+        place.note(space(4), 41, at(1_500), at(2_000), OWN_ROOM);
         let failed = place.waiting.get_mut(&space(4)).unwrap();
         (failed.first_try, failed.tries, failed.due) = (Some(at(2_100)), 3, at(9_000));
         assert_eq!(place.to_text(), "1\n42 7\n1 3 39 1000 - 0 2000\n1 4 40 1500 2100 3 9000");
@@ -169,8 +185,8 @@ mod tests {
     #[test]
     fn a_space_waits_until_its_last_entry_is_settled() {
         let mut place = place_at(9);
-        assert_eq!(place.note(space(3), 4, at(0), at(1)), Some(true));
-        assert_eq!(place.note(space(3), 9, at(0), at(1)), Some(false));
+        assert_eq!(place.note(space(3), 4, at(0), at(1), OWN_ROOM), Some(true));
+        assert_eq!(place.note(space(3), 9, at(0), at(1), OWN_ROOM), Some(false));
         assert!(place.settle(space(3), 4, at(2)), "the ninth waits");
         assert!(!place.settle(space(3), 9, at(3)));
         assert!(place.waiting.is_empty());
@@ -178,7 +194,7 @@ mod tests {
         assert!(read.settle(space(3), 9, at(3)), "nobody here has looked for more");
         read.pass(space(3), 9);
         assert!(read.waiting.is_empty());
-        assert_eq!(read.note(space(3), 12, at(0), at(1)), Some(true));
+        assert_eq!(read.note(space(3), 12, at(0), at(1), OWN_ROOM), Some(true));
         read.pass(space(3), 10);
         assert_eq!(read.waiting[&space(3)].settled, 11, "the twelfth came meanwhile");
     }
@@ -186,21 +202,32 @@ mod tests {
     #[test]
     fn no_more_spaces_wait_than_may() {
         let mut place = place_at(1);
-        for number in 1..=MOST_WAITING as u64 {
-            assert_eq!(place.note(space(number), number, at(0), at(0)), Some(true));
+        let most = OWN_ROOM + SHARED_ROOM;
+        let note = |place: &mut BucketPlace, number: u64, taken| {
+            let room = place.room(taken);
+            place.note(space(number), number, at(0), at(0), room)
+        };
+        for number in 1..=OWN_ROOM as u64 {
+            assert_eq!(note(&mut place, number, SHARED_ROOM), Some(true), "its own room");
         }
-        assert_eq!(place.note(space(1_000), 1_000, at(0), at(0)), None);
-        assert_eq!(place.note(space(7), 1_001, at(0), at(0)), Some(false), "it waits already");
-        assert!(place.to_text().len() < 32 * 1024);
+        assert_eq!(note(&mut place, 100_000, SHARED_ROOM), None, "others take what is shared");
+        assert_eq!(note(&mut place, 7, SHARED_ROOM), Some(false), "it waits already");
+        for number in OWN_ROOM as u64 + 1..=most as u64 {
+            let taken = place.shared();
+            assert_eq!(note(&mut place, number, taken), Some(true));
+        }
+        assert_eq!((place.shared(), place.room(SHARED_ROOM)), (SHARED_ROOM, most));
+        assert_eq!(note(&mut place, 100_000, SHARED_ROOM), None);
+        assert!(place.to_text().len() < 1024 * 1024);
     }
 
     #[test]
     fn what_waits_after_a_lost_entry_is_read_again() {
         let mut place = place_at(50);
-        place.note(space(1), 20, at(0), at(0));
-        place.note(space(1), 45, at(0), at(0));
-        place.note(space(2), 31, at(0), at(0));
-        place.note(space(3), 30, at(0), at(0));
+        place.note(space(1), 20, at(0), at(0), OWN_ROOM);
+        place.note(space(1), 45, at(0), at(0), OWN_ROOM);
+        place.note(space(2), 31, at(0), at(0), OWN_ROOM);
+        place.note(space(3), 30, at(0), at(0), OWN_ROOM);
         place.go_on_after(Place { number: 30, mark: 7 });
         let waiting: Vec<_> = place.waiting.iter().map(|(space, waiting)| (*space, waiting.last)).collect();
         assert_eq!(waiting, [(space(1), None), (space(3), Some(30))]);

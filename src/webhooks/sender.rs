@@ -125,7 +125,8 @@ impl Sender {
 
     /// When to read next; `None` while there is nothing to read.
     fn read_at(&self) -> Option<Instant> {
-        self.buckets.iter().filter(|reading| reading.can_read()).map(|reading| reading.not_before).min()
+        let taken = self.shared_room_taken();
+        self.buckets.iter().filter(|reading| reading.can_read(taken)).map(|reading| reading.not_before).min()
     }
 
     /// When the next space is due; `None` while no more messages may be sent.
@@ -134,9 +135,15 @@ impl Sender {
         Some(Instant::now() + self.tools.clock.now().until(due))
     }
 
+    /// How much of the room is taken that all buckets share.
+    fn shared_room_taken(&self) -> usize {
+        self.buckets.iter().map(|reading| reading.place.shared()).sum()
+    }
+
     async fn read_some(&mut self) {
         let (now, store, reader, begun) = (Instant::now(), self.tools.store.as_ref(), &self.reader, self.begun);
-        let is_due = |reading: &&Reading| reading.can_read() && reading.not_before <= now;
+        let taken = self.shared_room_taken();
+        let is_due = |reading: &&Reading| reading.can_read(taken) && reading.not_before <= now;
         let mut due: Vec<&Reading> = self.buckets.iter().filter(is_due).collect();
         // The one that has waited longest comes first: buckets of a server that is away keep no others waiting.
         due.sort_by_key(|reading| reading.not_before);
@@ -172,6 +179,7 @@ impl Sender {
     /// Takes in what was read of a bucket.
     fn take(&mut self, index: usize, read: PlacedEntries) {
         let now = self.tools.clock.now();
+        let taken = self.shared_room_taken();
         let reading = &mut self.buckets[index];
         let is_moved = read.from != reading.place.seen;
         if is_moved {
@@ -184,9 +192,11 @@ impl Sender {
         self.tools.metrics.webhook_lost.with_label_values(&[&self.webhook.name]).inc_by(unreadable);
         // One entry of a portion may be the one after which it was asked for.
         reading.must_read = read.entries.len() + 1 >= PORTION;
+        // No less while it takes of it: what the bucket takes itself counts on both sides.
+        let room = reading.place.room(taken);
         for (place, entry) in read.entries {
             if let Some(entry) = entry.filter(|entry| is_wanted(&self.webhook, entry)) {
-                match reading.place.note(entry.space, place.number, entry.at, now) {
+                match reading.place.note(entry.space, place.number, entry.at, now, room) {
                     Some(true) => self.queue.push(entry.space, now, 0),
                     Some(false) => {}
                     None => {
@@ -390,8 +400,9 @@ impl Reading {
         }
     }
 
-    fn can_read(&self) -> bool {
-        self.must_read && !self.place.is_full()
+    /// Whether there may be something to read, and a space of it may wait.
+    fn can_read(&self, shared_room_taken: usize) -> bool {
+        self.must_read && self.place.waiting.len() < self.place.room(shared_room_taken)
     }
 
     fn go_on_after(&mut self, place: Place) {
