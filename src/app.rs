@@ -118,6 +118,7 @@ impl App {
             metrics: self.metrics.clone(),
             tails: self.journal.clone(),
             patience: Patience::default(),
+            forgets: !self.config.journal.is_kept(),
         }
     }
 }

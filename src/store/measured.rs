@@ -48,6 +48,7 @@ const OPERATIONS: &[&str] = &[
     "end_erasure",
     "reader_places",
     "move_reader",
+    "forget_read",
     "take_reader_lease",
     "report_node",
     "nodes",
@@ -229,6 +230,10 @@ impl SlotStore for Measured {
         place: &str,
     ) -> Result<bool, StoreError> {
         self.measure("move_reader", self.store.move_reader(reader, bucket, known, place)).await
+    }
+
+    async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError> {
+        self.measure("forget_read", self.store.forget_read(bucket, before, readers)).await
     }
 
     async fn take_reader_lease(

@@ -214,6 +214,11 @@ pub trait SlotStore: Send + Sync + 'static {
         place: &str,
     ) -> Result<bool, StoreError>;
 
+    /// Removes the entries of a bucket's journal before the one with the number `before`, which stays. Removes nothing, and
+    /// tells so by `false`, where one of the `readers` has written another place than what is known of it here, or where that entry
+    /// is not there.
+    async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError>;
+
     /// Takes or renews, for `lease`, the right to read the journal as a reader. When another holder has it: how long still.
     async fn take_reader_lease(
         &self,

@@ -3,7 +3,8 @@
 //! - [`signing`]: the signature of a message. [`delivery`]: one request, and what its answer means.
 //! - [`place`]: where an endpoint is in a bucket's journal; `start`: where it begins.
 //! - [`attempt`]: one entry, read and sent. [`queue`]: which space is next. [`patience`]: when it is tried again.
-//! - `sender`: all of that for one endpoint, on the one node that has the right to.
+//! - `sender`: all of that for one endpoint, on the one node that has the right to. `forgetting`: what becomes of entries that all
+//!   endpoints have, where no journal is kept besides.
 //!
 //! **Invariant:** an entry is sent again until the endpoint has it, and after it only later ones of its space. A place is written
 //! after what it says has happened, by whoever knows the one before: a node that dies, two nodes at once, or a store that has
@@ -13,6 +14,7 @@
 
 pub mod attempt;
 pub mod delivery;
+mod forgetting;
 pub mod patience;
 pub mod place;
 pub mod queue;
@@ -64,6 +66,8 @@ pub struct Tools {
     pub tails: Arc<Tails>,
     /// How an entry is tried again.
     pub patience: Patience,
+    /// Whether entries are removed from the journal once all endpoints have them.
+    pub forgets: bool,
 }
 
 /// Sends to all endpoints while this node has the right to, which `holder` asks for. When `leaving` is cancelled, gives it back to
@@ -95,6 +99,11 @@ fn tell_of(webhook: &Webhook, metrics: &Metrics) {
     metrics.webhook_waiting.with_label_values(&[name]);
     metrics.webhook_oldest_seconds.with_label_values(&[name]);
     tracing::info!(webhook = name, url = webhook.shown_url(), "acts are told to an endpoint");
+}
+
+/// What the store calls the reader that an endpoint is.
+fn reader_of(webhook: &Webhook) -> String {
+    format!("webhook:{}", webhook.name)
 }
 
 /// When this node was started, by the store's clock.
@@ -142,6 +151,9 @@ impl Turn {
         for webhook in &self.webhooks {
             senders.spawn(send_to(self.tools.clone(), webhook.clone(), self.begun, stop.clone()));
         }
+        if self.tools.forgets {
+            senders.spawn(forgetting::run(self.tools.store.clone(), self.readers(), stop.clone()));
+        }
         let pause = loop {
             tokio::select! {
                 () = leaving.cancelled() => break Duration::ZERO,
@@ -161,6 +173,11 @@ impl Turn {
         while senders.join_next().await.is_some() {}
         tracing::info!("this node sends no webhooks any more");
         pause
+    }
+
+    /// What the store calls the endpoints.
+    fn readers(&self) -> Vec<String> {
+        self.webhooks.iter().map(|webhook| reader_of(webhook)).collect()
     }
 
     /// Lets another node have the right at once.

@@ -9,12 +9,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::Tools;
 use super::attempt::{Done, Found, Task, attempt, is_wanted};
 use super::delivery::{Failure, Outcome, client};
 use super::place::BucketPlace;
 use super::queue::Queue;
 use super::start::{Stored, load};
+use super::{Tools, reader_of};
 use crate::clock::sleep_until;
 use crate::config::Webhook;
 use crate::domain::{Bucket, SpaceKey, StoreTime};
@@ -75,7 +75,7 @@ struct Reading {
 impl Sender {
     /// Of an endpoint. One that is new begins with what was done since `begun`.
     pub(super) fn new(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime) -> anyhow::Result<Self> {
-        let (client, reader) = (client()?, format!("webhook:{}", webhook.name));
+        let (client, reader) = (client()?, reader_of(&webhook));
         let buckets = Bucket::all().map(Reading::new).collect();
         Ok(Self { tools, webhook, client, reader, buckets, queue: Queue::default(), running: JoinSet::new(), begun })
     }

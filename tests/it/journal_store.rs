@@ -11,7 +11,7 @@ use slotcast::domain::{
 };
 use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::redis::{RedisOptions, RedisStore};
-use slotcast::store::{JournalBounds, SlotStore, SpaceChange, Topic};
+use slotcast::store::{JournalBounds, NumberedEntry, SlotStore, SpaceChange, Topic};
 
 use crate::support::redis::RedisServer;
 
@@ -68,6 +68,7 @@ on_both_stores! {
     the_oldest_go_where_there_are_too_many(super::FEW);
     nothing_is_kept_for_no_days(slotcast::store::JournalBounds { days: 0, max: 5_000 });
     tails_are_the_last_numbers(slotcast::store::JournalBounds::default());
+    what_all_readers_have_read_goes(slotcast::store::JournalBounds::default());
 }
 
 fn space(number: u64) -> SpaceKey {
@@ -295,6 +296,38 @@ async fn nothing_is_kept_for_no_days(scene: Scene) {
     scene.wait_past(ended).await;
     scene.store.sweep(space(1).bucket(), 100).await.unwrap();
     assert_eq!(scene.count().await, 0);
+}
+
+async fn what_all_readers_have_read_goes(scene: Scene) {
+    // More than one step removes, many at a time: each commit of a file is a sync.
+    for _ in 0..12 {
+        futures_util::future::join_all((0..100).map(|_| scene.apply(&[1], set(StaffStatus::Blocked), None))).await;
+    }
+    let (store, bucket) = (&scene.store, space(1).bucket());
+    let known = |places: &[(&str, &str)]| -> Vec<(String, String)> {
+        places.iter().map(|(reader, place)| ((*reader).into(), (*place).into())).collect()
+    };
+    let both = known(&[("one", "here"), ("two", "there")]);
+    assert!(!store.forget_read(bucket, 5, &both).await.unwrap(), "neither has read");
+    for (reader, place) in &both {
+        assert!(store.move_reader(reader, bucket, None, place).await.unwrap());
+    }
+    for elsewhere in [known(&[("one", "here"), ("two", "here")]), known(&[("two", "there"), ("three", "")])] {
+        assert!(!store.forget_read(bucket, 5, &elsewhere).await.unwrap(), "{elsewhere:?}");
+    }
+    assert!(!store.forget_read(bucket, 1_201, &both).await.unwrap(), "no such entry, so the store has lost some");
+    let first = async |limit| {
+        let kept = store.read_journal(bucket, 1, limit).await.unwrap();
+        kept.into_iter().map(|entry: NumberedEntry| entry.number).collect::<Vec<_>>()
+    };
+    assert_eq!(first(2).await, [1, 2], "nothing has gone");
+    assert!(store.forget_read(bucket, 1_199, &both).await.unwrap());
+    assert!(store.forget_read(bucket, 1_199, &both).await.unwrap(), "again");
+    assert!(!store.forget_read(bucket, 5, &both).await.unwrap(), "it is gone already");
+    assert_eq!(first(100).await, [1_199, 1_200]);
+    assert!(store.forget_read(bucket, 1_200, &both).await.unwrap());
+    scene.apply(&[1], set(StaffStatus::Blocked), None).await;
+    assert_eq!(first(100).await, [1_200, 1_201]);
 }
 
 async fn tails_are_the_last_numbers(scene: Scene) {

@@ -1,6 +1,6 @@
 //! Webhooks against receivers that fail, on a store of either kind: at least once, in order within a space, and nothing skipped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{JournalBounds, SlotStore};
 use slotcast::telemetry::metrics::Metrics;
 use slotcast::webhooks::patience::Patience;
+use slotcast::webhooks::place::OWN_ROOM;
 use slotcast::webhooks::{self, Tools};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -179,6 +180,17 @@ struct Node {
 
 impl Node {
     fn start(store: Arc<dyn SlotStore>, receiver: &Receiver, name: &str, patience: Patience) -> Self {
+        Self::start_that(false, store, receiver, name, patience)
+    }
+
+    /// One that removes entries from the journal once they are delivered, if it `forgets`.
+    fn start_that(
+        forgets: bool,
+        store: Arc<dyn SlotStore>,
+        receiver: &Receiver,
+        name: &str,
+        patience: Patience,
+    ) -> Self {
         let metrics = Metrics::new();
         let webhook = Webhook {
             name: "mail".into(),
@@ -188,7 +200,8 @@ impl Node {
             sites: None,
         };
         let tails = Tails::new(store.clone());
-        let tools = Tools { store, clock: Arc::new(StoreClock::default()), metrics: metrics.clone(), tails, patience };
+        let clock = Arc::new(StoreClock::default());
+        let tools = Tools { store, clock, metrics: metrics.clone(), tails, patience, forgets };
         let leaving = CancellationToken::new();
         let task = tokio::spawn(webhooks::run(tools, vec![webhook], name.into(), leaving.clone()));
         Self { metrics, leaving, task }
@@ -258,6 +271,8 @@ macro_rules! on_both_stores {
 on_both_stores! {
     every_entry_arrives_in_order_within_its_space(slotcast::store::JournalBounds::default());
     what_fails_holds_back_its_own_space_alone(slotcast::store::JournalBounds::default());
+    many_spaces_that_fail_hold_back_no_other_of_their_bucket(slotcast::store::JournalBounds::default());
+    what_all_have_is_forgotten_where_no_journal_is_kept(slotcast::store::JournalBounds::default());
     an_entry_is_skipped_after_its_time_and_the_next_one_comes(slotcast::store::JournalBounds::default());
     a_new_endpoint_begins_with_now(slotcast::store::JournalBounds::default());
     what_is_trimmed_before_its_delivery_is_counted(slotcast::store::JournalBounds { days: 90, max: 100 });
@@ -311,6 +326,67 @@ async fn what_fails_holds_back_its_own_space_alone(scene: Scene) {
     is_well.store(true, std::sync::atomic::Ordering::SeqCst);
     eventually("the space that was held back", || receiver.accepted().get(&1) == Some(&vec![1, 2, 3])).await;
     assert_eq!(node.deliveries("skipped"), 0);
+}
+
+/// Spaces of one bucket.
+fn neighbours(count: usize) -> Vec<u64> {
+    let bucket = space(1).bucket();
+    (1..).filter(|number| space(*number).bucket() == bucket).take(count).collect()
+}
+
+async fn act_at_once(store: &dyn SlotStore, spaces: &[u64]) {
+    for some in spaces.chunks(100) {
+        futures_util::future::join_all(some.iter().map(|space| store.apply(act(*space)))).await;
+    }
+}
+
+async fn many_spaces_that_fail_hold_back_no_other_of_their_bucket(scene: Scene) {
+    let all = neighbours(2 * OWN_ROOM + 20);
+    let (failing, well) = all.split_at(2 * OWN_ROOM);
+    let refused: BTreeSet<u64> = failing.iter().copied().collect();
+    let answer = move |got: &Got, _| Act::Status(if refused.contains(&got.space) { 503 } else { 200 }, "");
+    let receiver = Receiver::start(answer).await;
+    let patience = Patience { first: Duration::from_secs(5), longest: Duration::from_secs(60), ..QUICK };
+    let node = Node::start(scene.store.clone(), &receiver, "one", patience);
+    act_at_once(scene.store.as_ref(), failing).await;
+    eventually("all that fail", || node.waiting() == failing.len() as i64).await;
+    act_at_once(scene.store.as_ref(), well).await;
+    eventually("the others", || receiver.accepted().len() == well.len()).await;
+    assert_eq!((node.deliveries("delivered"), node.lost()), (well.len() as u64, 0));
+}
+
+async fn what_all_have_is_forgotten_where_no_journal_is_kept(scene: Scene) {
+    let is_well = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let well = is_well.clone();
+    let [held_back, other] = neighbours(2)[..] else { panic!("two were asked for") };
+    let receiver = Receiver::start(move |got, _| {
+        let refused = got.space == held_back && !well.load(std::sync::atomic::Ordering::SeqCst);
+        Act::Status(if refused { 503 } else { 200 }, "")
+    })
+    .await;
+    let node = Node::start_that(true, scene.store.clone(), &receiver, "one", QUICK);
+    let bucket = space(1).bucket();
+    let kept = async |wanted: &[u64]| {
+        let read = async || scene.store.read_journal(bucket, 1, 100).await.unwrap();
+        let numbers = async || read().await.into_iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let all = async {
+            while numbers().await != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, all).await.is_ok(), "{wanted:?}, and not {:?}", numbers().await);
+    };
+    act_in(scene.store.as_ref(), &[other, other, other, held_back, other]).await;
+    eventually("what is not held back", || receiver.accepted() == BTreeMap::from([(other, vec![1, 2, 3, 4])])).await;
+    // The third is where the endpoint is, and the fourth waits.
+    kept(&[3, 4, 5]).await;
+    is_well.store(true, std::sync::atomic::Ordering::SeqCst);
+    kept(&[5]).await;
+    // The next ones follow the one that has stayed.
+    act_in(scene.store.as_ref(), &[held_back, other]).await;
+    let all = BTreeMap::from([(other, vec![1, 2, 3, 4, 5]), (held_back, vec![1, 2])]);
+    eventually("all of it", || receiver.accepted() == all).await;
+    assert_eq!(node.lost(), 0);
 }
 
 async fn an_entry_is_skipped_after_its_time_and_the_next_one_comes(scene: Scene) {

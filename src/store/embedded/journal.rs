@@ -175,6 +175,37 @@ pub(super) fn move_reader(
     Ok(is_known)
 }
 
+/// How much was removed of what all readers have read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// Nothing: a reader is somewhere else than is known, or the entry that stays is not there.
+    Nothing,
+    /// As much as one step may.
+    Some,
+    /// All of it.
+    All,
+}
+
+/// Removes a bounded part of what all readers of a bucket have read: the entries before one that stays.
+pub(super) fn forget_read(
+    batch: &mut Batch<'_>,
+    bucket: Bucket,
+    before: u64,
+    readers: &[(String, String)],
+) -> Result<Forgotten, Failure> {
+    for (reader, known) in readers {
+        let place = batch.tables().readers.get((reader.as_str(), bucket.get()))?;
+        if place.is_none_or(|place| place.value() != known) {
+            return Ok(Forgotten::Nothing);
+        }
+    }
+    if batch.tables().journal.get((bucket.get(), before))?.is_none() {
+        return Ok(Forgotten::Nothing);
+    }
+    let removed = trim_to(batch, bucket, before.saturating_sub(1))?;
+    Ok(if removed < ROWS { Forgotten::All } else { Forgotten::Some })
+}
+
 /// A table that the file may not have yet.
 fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
     transaction: &ReadTransaction,

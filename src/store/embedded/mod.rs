@@ -379,6 +379,18 @@ impl SlotStore for EmbeddedStore {
         self.write(move |batch| journal::move_reader(batch, &reader, bucket, known.as_deref(), &place)).await
     }
 
+    async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError> {
+        let readers: Arc<[(String, String)]> = readers.into();
+        let forget = |readers: Arc<[_]>| {
+            move |batch: &mut batch::Batch<'_>| journal::forget_read(batch, bucket, before, &readers)
+        };
+        let mut removed = journal::Forgotten::Some;
+        while removed == journal::Forgotten::Some {
+            removed = self.write(forget(readers.clone())).await?;
+        }
+        Ok(removed == journal::Forgotten::All)
+    }
+
     /// Always granted: there is no other node.
     async fn take_reader_lease(
         &self,

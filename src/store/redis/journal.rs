@@ -145,3 +145,16 @@ pub(super) async fn trim(store: &RedisStore, bucket: Bucket) -> Result<(), Store
     while store.runner.repeatable(&call, Budget::of_a_call()).await?.text_at(0)? == "1" {}
     Ok(())
 }
+
+/// Removes what all readers of a bucket have read, but for its last entry.
+pub(super) async fn forget_read(
+    store: &RedisStore,
+    bucket: Bucket,
+    before: u64,
+    readers: &[(String, String)],
+) -> Result<bool, StoreError> {
+    let keys = &store.keys;
+    let call = Call::new(&scripts::FORGET_READ).key(keys.journal(bucket)).key(keys.readers(bucket)).arg(before);
+    let call = readers.iter().fold(call, |call, (reader, known)| call.arg(reader).arg(known));
+    Ok(store.runner.repeatable(&call, Budget::of_a_call()).await?.text_at(0)? == "1")
+}

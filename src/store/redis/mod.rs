@@ -300,6 +300,10 @@ impl SlotStore for RedisStore {
         journal::move_reader(self, reader, bucket, known, place).await
     }
 
+    async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError> {
+        journal::forget_read(self, bucket, before, readers).await
+    }
+
     async fn take_reader_lease(
         &self,
         reader: &str,

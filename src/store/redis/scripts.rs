@@ -69,6 +69,7 @@ scripts! {
     PUT_SPACE = &[COMMON], "put_space";
     TRIM_JOURNAL = &[COMMON], "trim_journal";
     MOVE_READER = &[COMMON], "move_reader";
+    FORGET_READ = &[COMMON], "forget_read";
     READ_DAY = &[COMMON], "read_day";
     USER_HOLDS = &[COMMON], "user_holds";
     READ_SCHEDULE = &[COMMON], "read_schedule";

@@ -64,6 +64,7 @@ pass_on! {
     end_erasure(user: &UserId) -> Result<(), StoreError>;
     reader_places(reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError>;
     move_reader(reader: &str, bucket: Bucket, known: Option<&str>, place: &str) -> Result<bool, StoreError>;
+    forget_read(bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError>;
     take_reader_lease(reader: &str, holder: &str, lease: Duration) -> Result<Option<Duration>, StoreError>;
     report_node(report: NodeReport, lease: Duration) -> Result<(), StoreError>;
     nodes() -> Result<Vec<NodeReport>, StoreError>;

@@ -673,6 +673,11 @@ impl SlotStore for MovingStore {
         self.ask("move_reader", || self.store.move_reader(reader, bucket, known, place)).await
     }
 
+    async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError> {
+        self.use_bucket(bucket).await;
+        self.ask("forget_read", || self.store.forget_read(bucket, before, readers)).await
+    }
+
     async fn take_reader_lease(
         &self,
         reader: &str,

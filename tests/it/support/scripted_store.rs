@@ -142,6 +142,10 @@ where
         not_scripted()
     }
 
+    async fn forget_read(&self, _: Bucket, _: u64, _: &[(String, String)]) -> Result<bool, StoreError> {
+        not_scripted()
+    }
+
     async fn take_reader_lease(&self, _: &str, _: &str, _: Duration) -> Result<Option<Duration>, StoreError> {
         not_scripted()
     }

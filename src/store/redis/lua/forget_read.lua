@@ -1,0 +1,18 @@
+#!lua
+-- Removes what all readers of a bucket's journal have read: the entries before one that stays. Nothing where a reader is not where
+-- the caller knows it to be: after a failover both may be further back.
+--
+-- KEYS[1]  the bucket's journal
+-- KEYS[2]  where the readers of the bucket's journal are
+-- ARGV[4]  the number of the entry that stays
+-- ARGV[5...]  pairs: a reader, and what is written of it as the caller knows it
+--
+-- Reply: an array of one text: '1' when what is before the entry is gone, else '0'.
+
+for i = 5, #ARGV, 2 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return { '0' } end
+end
+local keep = '0-' .. ARGV[4]
+if #redis.call('XRANGE', KEYS[1], keep, keep) == 0 then return { '0' } end
+redis.call('XTRIM', KEYS[1], 'MINID', keep)
+return { '1' }
