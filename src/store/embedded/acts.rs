@@ -193,11 +193,13 @@ pub(super) fn calls_of(
 }
 
 /// Forgets all answers of a caller.
-pub(super) fn forget_answers_of(batch: &mut Batch<'_>, caller: &UserId) -> Result<(), Failure> {
-    for (digest, kept) in answers_of(&batch.tables().answers, caller)? {
+pub(super) fn forget_answers_of(batch: &mut Batch<'_>, caller: &UserId) -> Result<bool, Failure> {
+    let kept = answers_of(&batch.tables().answers, caller)?;
+    let has_any = !kept.is_empty();
+    for (digest, kept) in kept {
         forget_answer(batch, kept.ends.as_millis(), caller.as_str(), &digest)?;
     }
-    Ok(())
+    Ok(has_any)
 }
 
 fn answers_of(

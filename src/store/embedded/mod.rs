@@ -48,7 +48,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
-use tokio::sync::oneshot;
 
 use self::clock::StoreClock;
 use self::failure::Failure;
@@ -101,7 +100,7 @@ struct Shared {
     /// Since when a transaction runs that was not committed yet, in ms of the store's clock; `i64::MAX` when none does.
     writing_since: AtomicI64,
     /// Who waits for the file to be written anew. Held for an access only, never across an await.
-    rewrites: Mutex<Vec<oneshot::Sender<Result<(), StoreError>>>>,
+    rewrites: Mutex<rewrite::Rewrites>,
     /// Held to begin a transaction, and to close or reopen the file; never across an await.
     file: RwLock<FileState>,
 }
@@ -184,10 +183,9 @@ impl EmbeddedStore {
         }
     }
 
-    /// Has the writer write the file anew, and waits until it is in its place.
-    async fn write_file_anew(&self) -> Result<(), StoreError> {
-        let (asked, answer) = oneshot::channel();
-        self.shared.rewrites.lock().push(asked);
+    /// Has the writer write the file anew for an erased user, and waits until it is in its place.
+    async fn write_file_anew(&self, user: &UserId) -> Result<(), StoreError> {
+        let Some(answer) = self.shared.rewrites.lock().ask(user) else { return Ok(()) };
         // The writer looks between two jobs.
         self.write(|_| Ok(())).await?;
         answer.await.map_err(|error| StoreError::new("embedded store: writing the file anew", error))?
@@ -350,18 +348,26 @@ impl SlotStore for EmbeddedStore {
         let user = user.clone();
         let new = random::hex()?;
         let new = stand_in(&new).ok_or_else(|| StoreError("embedded store: no id for an erased user".into()))?;
+        if self.shared.rewrites.lock().is_done_for(&user) {
+            // Not written: the file would have the user's id again.
+            return Ok(new);
+        }
         self.write(move |batch| privacy::begin(batch, &user, new)).await
     }
 
     async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
-        let erasure = erasure.clone();
-        self.write(move |batch| privacy::erase_in(batch, bucket, &erasure)).await
+        let of = erasure.clone();
+        let (step, has_changed) = self.write(move |batch| privacy::erase_in(batch, bucket, &of)).await?;
+        if has_changed {
+            self.shared.rewrites.lock().found_more_of(&erasure.user);
+        }
+        Ok(step)
     }
 
     async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError> {
-        let user = user.clone();
-        self.write(move |batch| privacy::end(batch, &user)).await?;
-        self.write_file_anew().await
+        let of = user.clone();
+        self.write(move |batch| privacy::end(batch, &of)).await?;
+        self.write_file_anew(user).await
     }
 
     async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError> {

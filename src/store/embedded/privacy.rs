@@ -42,20 +42,27 @@ pub(super) fn end(batch: &mut Batch<'_>, user: &UserId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One step in a bucket: some bookings; or, where there are none, everything else.
-pub(super) fn erase_in(batch: &mut Batch<'_>, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, Failure> {
+/// One step in a bucket: some bookings; or, where there are none, everything else. Tells, too, whether anything of the user was
+/// there.
+pub(super) fn erase_in(
+    batch: &mut Batch<'_>,
+    bucket: Bucket,
+    erasure: &Erasure,
+) -> Result<(ErasureStep, bool), Failure> {
     if has_hold(batch, bucket, &erasure.user)? {
-        return Ok(ErasureStep::Taken);
+        return Ok((ErasureStep::Taken, true));
     }
     let rows = bookings_in(batch, bucket, &erasure.user)?;
     if !rows.is_empty() {
-        return give_bookings(batch, erasure, &rows);
+        return Ok((give_bookings(batch, erasure, &rows)?, true));
     }
-    give_references(batch, erasure)?;
-    forget_answers_of(batch, &erasure.user)?;
-    forget_messages(batch, &erasure.user)?;
-    trim_logs(batch, bucket, &erasure.user)?;
-    Ok(ErasureStep::Done)
+    let found = [
+        give_references(batch, erasure)?,
+        forget_answers_of(batch, &erasure.user)?,
+        forget_messages(batch, &erasure.user)?,
+        trim_logs(batch, bucket, &erasure.user)?,
+    ];
+    Ok((ErasureStep::Done, found.contains(&true)))
 }
 
 fn has_hold(batch: &Batch<'_>, bucket: Bucket, user: &UserId) -> Result<bool, Failure> {
@@ -131,13 +138,14 @@ fn index(bookings: &mut Table<'_, BookingKey, ()>, stand_in: &UserId, row: Booki
     Ok(())
 }
 
-/// Has the journal's references to the user mean the other id, in each generation.
-fn give_references(batch: &mut Batch<'_>, erasure: &Erasure) -> Result<(), Failure> {
+/// Has the journal's references to the user mean the other id, in each generation. Tells whether there were any.
+fn give_references(batch: &mut Batch<'_>, erasure: &Erasure) -> Result<bool, Failure> {
     let Erasure { user, stand_in } = erasure;
+    let mut has_any = false;
     let generations = {
         let people = &batch.tables().people;
         let (first, last) = (people.first()?, people.last()?);
-        let Some((first, last)) = first.zip(last) else { return Ok(()) };
+        let Some((first, last)) = first.zip(last) else { return Ok(false) };
         first.0.value().0..=last.0.value().0
     };
     for generation in generations {
@@ -147,28 +155,32 @@ fn give_references(batch: &mut Batch<'_>, erasure: &Erasure) -> Result<(), Failu
         tables.people.insert((generation, reference), stand_in.as_str())?;
         tables.references.remove((generation, user.as_str()))?;
         tables.references.insert((generation, stand_in.as_str()), reference)?;
+        has_any = true;
     }
-    Ok(())
+    Ok(has_any)
 }
 
-fn forget_messages(batch: &mut Batch<'_>, user: &UserId) -> Result<(), Failure> {
+/// Forgets the user's notifications and their numbers. Tells whether there were any.
+fn forget_messages(batch: &mut Batch<'_>, user: &UserId) -> Result<bool, Failure> {
     let user = user.as_str();
     let mut kept = Vec::new();
     for row in batch.tables().user_log.range((user, 0)..=(user, u64::MAX))? {
         let (key, row) = row?;
         kept.push((key.value().1, row.value().0));
     }
+    let mut has_any = !kept.is_empty();
     let tables = batch.write();
     for (sequence, ends) in kept {
         tables.user_log.remove((user, sequence))?;
         tables.user_log_ends.remove((ends, user, sequence))?;
     }
-    tables.users.remove(user)?;
-    Ok(())
+    has_any |= tables.users.remove(user)?.is_some();
+    Ok(has_any)
 }
 
-/// Trims the logs of a bucket so that no message names the user: who has not seen what is gone gets a snapshot.
-fn trim_logs(batch: &mut Batch<'_>, bucket: Bucket, user: &UserId) -> Result<(), Failure> {
+/// Trims the logs of a bucket so that no message names the user: who has not seen what is gone gets a snapshot. Tells whether one
+/// did.
+fn trim_logs(batch: &mut Batch<'_>, bucket: Bucket, user: &UserId) -> Result<bool, Failure> {
     let mut topics = Vec::new();
     for row in batch.tables().heads.iter()? {
         let (key, head) = row?;
@@ -177,10 +189,11 @@ fn trim_logs(batch: &mut Batch<'_>, bucket: Bucket, user: &UserId) -> Result<(),
             topics.push((key, head));
         }
     }
+    let mut has_any = false;
     for (key, head) in topics {
-        trim_log(batch, key, head, user)?;
+        has_any |= trim_log(batch, key, head, user)?;
     }
-    Ok(())
+    Ok(has_any)
 }
 
 /// The bucket of a topic in keys.
@@ -191,10 +204,10 @@ fn bucket_of((tag, first, second): TopicKey) -> Result<Option<Bucket>, Failure> 
     }
 }
 
-fn trim_log(batch: &mut Batch<'_>, key: TopicKey, head: HeadRow, user: &UserId) -> Result<(), Failure> {
+fn trim_log(batch: &mut Batch<'_>, key: TopicKey, head: HeadRow, user: &UserId) -> Result<bool, Failure> {
     let ((tag, first, second), (version, last_change, first_kept)) = (key, head);
     if first_kept > version {
-        return Ok(());
+        return Ok(false);
     }
     let kept = (tag, first, second, first_kept)..=(tag, first, second, version);
     let naming = Naming::new(user);
@@ -206,11 +219,11 @@ fn trim_log(batch: &mut Batch<'_>, key: TopicKey, head: HeadRow, user: &UserId) 
             break;
         }
     }
-    let Some(last) = last else { return Ok(()) };
+    let Some(last) = last else { return Ok(false) };
     let tables = batch.write();
     tables.log.retain_in((tag, first, second, first_kept)..=(tag, first, second, last), |_, _| false)?;
     tables.heads.insert(key, (version, last_change, last + 1))?;
-    Ok(())
+    Ok(true)
 }
 
 /// How a message of a log names a user.

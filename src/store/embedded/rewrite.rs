@@ -1,12 +1,14 @@
 //! Writing the data file anew. A page that is free keeps what it had until it is used again, and a page in use may keep what
 //! was removed from it: only a new file has nothing but what its rows say.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
 use redb::{TableHandle, WriteTransaction};
+use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::guarded::Guard;
@@ -15,6 +17,64 @@ use super::tables::{
     ANSWER_ENDS, ANSWER_ORDER, ANSWERS, COMMITS, DAYS, ERASING, HEADS, HOLD_ENDS, JOURNAL, LOG, LOG_ENDS, META, PEOPLE,
     READERS, REFERENCES, REGISTERED, SLOTS, SPACES, USER_BOOKINGS, USER_HOLDS, USER_LOG, USER_LOG_ENDS, USERS,
 };
+use crate::domain::UserId;
+use crate::store::StoreError;
+
+/// How many users are remembered for whom the file was written anew while nobody waited any more.
+const MOST_REMEMBERED: usize = 1_000;
+
+/// Who waits for the file to be written anew at the end of an erasure.
+#[derive(Default)]
+pub(super) struct Rewrites {
+    waiting: Vec<Asked>,
+    /// The erased users for whom it was done when their callers had given up: their erasures are complete. Without that, a file
+    /// that takes longer than a call may wait would be written anew at each repeat, and no call would ever be answered.
+    done: HashSet<UserId>,
+}
+
+/// Somebody who waits.
+pub(super) struct Asked {
+    user: UserId,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Rewrites {
+    /// Asks for the file to be written anew after a user was erased; `None` where that was done already.
+    pub(super) fn ask(&mut self, user: &UserId) -> Option<oneshot::Receiver<Result<(), StoreError>>> {
+        if self.done.remove(user) {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.waiting.push(Asked { user: user.clone(), answer });
+        Some(answered)
+    }
+
+    /// Those who wait.
+    pub(super) fn take_waiting(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Answers one of them.
+    pub(super) fn answer(&mut self, asked: Asked, result: Result<(), StoreError>) {
+        let is_done = result.is_ok();
+        if asked.answer.send(result).is_err() && is_done {
+            if self.done.len() >= MOST_REMEMBERED {
+                self.done.clear();
+            }
+            self.done.insert(asked.user);
+        }
+    }
+
+    /// Whether the erasure of a user is complete, but for its answer.
+    pub(super) fn is_done_for(&self, user: &UserId) -> bool {
+        self.done.contains(user)
+    }
+
+    /// Says that something of the user was there again.
+    pub(super) fn found_more_of(&mut self, user: &UserId) {
+        self.done.remove(user);
+    }
+}
 
 /// The name of the new file while it is not complete.
 const UNFINISHED_NAME: &str = "slotcast.redb.anew";

@@ -204,7 +204,7 @@ impl Writer {
 
     /// Writes the file anew for those who wait for it.
     fn rewrite_if_asked(&mut self) {
-        let waiting = std::mem::take(&mut *self.shared.rewrites.lock());
+        let waiting = self.shared.rewrites.lock().take_waiting();
         if waiting.is_empty() {
             return;
         }
@@ -226,9 +226,8 @@ impl Writer {
                 Err(failure.into())
             }
         };
-        for caller in waiting {
-            // A caller that has gone away asks again, or does not care.
-            let _ = caller.send(answer.clone());
+        for asked in waiting {
+            self.shared.rewrites.lock().answer(asked, answer.clone());
         }
     }
 

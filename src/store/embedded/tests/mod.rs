@@ -1,5 +1,6 @@
 //! What can only be seen from inside: a clock that is moved, storage that fails, a writer that is held up.
 
+mod erasing;
 mod failing;
 mod foreign;
 mod held_up;
