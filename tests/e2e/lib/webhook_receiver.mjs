@@ -1,16 +1,50 @@
-// A backend that gets webhooks: each message is verified as the npm package `standardwebhooks` does it.
+// A backend that gets webhooks: each message is verified as the npm package `standardwebhooks` does it, and as the PyPI package of
+// that name does it where `scripts/test` has installed it (always in a run of `scripts/test`).
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { fileURLToPath } from 'node:url';
 
 import { Webhook } from 'standardwebhooks';
 
 import { freePort } from './ports.mjs';
+import { killAtExit } from './slotcast.mjs';
 import { eventually } from './waiting.mjs';
 
 /** A secret as Standard Webhooks has them. */
 export const WEBHOOK_SECRET = `whsec_${Buffer.from('thirty-two bytes for one receiver').toString('base64')}`;
+
+const PYTHON = fileURLToPath(new URL('../.venv/bin/python', import.meta.url));
+
+const VERIFIER = fileURLToPath(new URL('../python/verify_webhooks.py', import.meta.url));
+
+/** The PyPI package, in a process of its own. */
+class PythonVerifier {
+  constructor(secret) {
+    this.sent = 0;
+    this.process = spawn(PYTHON, [VERIFIER, secret], { stdio: ['pipe', 'pipe', 'inherit'] });
+    killAtExit(this.process);
+    this.printed = '';
+    this.process.stdout.on('data', (chunk) => {
+      this.printed += chunk;
+    });
+  }
+
+  verify(headers, body) {
+    this.sent += 1;
+    this.process.stdin.write(`${JSON.stringify({ headers, body })}\n`);
+  }
+
+  /** Fails unless it has verified all that it was given. */
+  async finish() {
+    this.process.stdin.end();
+    const [code] = await once(this.process, 'close');
+    assert.deepEqual([code, this.printed.trim()], [0, `verified ${this.sent}`], 'the PyPI package verifies each message');
+  }
+}
 
 /**
  * Starts a receiver. `answer` gets a message with the response and how many came before it; it ends the response with a status,
@@ -27,6 +61,7 @@ class Receiver {
     this.port = port;
     this.answer = answer;
     this.webhook = new Webhook(secret);
+    this.python = existsSync(PYTHON) ? new PythonVerifier(secret) : undefined;
     /** All messages: `{id, space, version, headers, body, message, accepted, at}`. */
     this.got = [];
     this.complaints = [];
@@ -57,6 +92,7 @@ class Receiver {
     for await (const chunk of request) chunks.push(chunk);
     const body = Buffer.concat(chunks).toString();
     const message = this.webhook.verify(body, request.headers);
+    this.python?.verify(request.headers, body);
     const id = request.headers['webhook-id'];
     assert.equal(request.method, 'POST');
     assert.equal(request.headers['content-type'], 'application/json');
@@ -113,5 +149,6 @@ class Receiver {
     this.server.close();
     this.server.closeAllConnections();
     await once(this.server, 'close');
+    await this.python?.finish();
   }
 }
