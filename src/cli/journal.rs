@@ -1,7 +1,7 @@
 //! `slotcast journal`: prints who did what, an entry a line, from the store itself.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,8 +12,8 @@ use crate::config::{Config, StoreKind};
 use crate::domain::{JournalAct, JournalEntry, SiteId, SpaceId, StoreTime, UserId};
 use crate::journal::filter::{Filter, parse_acts, parse_bound};
 use crate::journal::{Cursor, ReadError, read};
-use crate::store::SlotStore;
 use crate::store::embedded::OpenError;
+use crate::store::{SlotStore, StoreError};
 
 /// How many entries are read at a time.
 const AT_ONCE: usize = 500;
@@ -64,11 +64,12 @@ impl JournalArgs {
     }
 }
 
-/// Prints what the journal has, and with `follow` what comes, until `shutdown` is cancelled.
+/// Prints what the journal has, and with `follow` what comes, until `shutdown` is cancelled or nobody reads any more. Who follows
+/// goes on when a store that fails is back.
 ///
 /// # Errors
 ///
-/// No journal is kept; or the store cannot be opened, also because a node has it, or fails.
+/// No journal is kept; or the store cannot be opened, also because a node has it, or fails: with `follow`, before the first read.
 pub async fn journal(
     config: &Config,
     args: &JournalArgs,
@@ -79,19 +80,53 @@ pub async fn journal(
         bail!("no journal is kept: SLOTCAST_JOURNAL_DAYS is 0");
     }
     let store = super::serve::open_store(config).map_err(|error| explain_lock(error, config))?;
-    let (filter, mut after) = (args.filter(), None);
-    loop {
-        let is_at_end = print_some(store.as_ref(), config, &filter, &mut after, out).await?;
-        if !is_at_end {
-            continue;
+    let (filter, mut after, mut is_away) = (args.filter(), None, false);
+    while !shutdown.is_cancelled() {
+        match print_some(store.as_ref(), config, &filter, &mut after, out).await {
+            Ok(is_at_end) => {
+                is_away = false;
+                if !is_at_end {
+                    continue;
+                }
+                if !args.follow {
+                    break;
+                }
+            }
+            Err(PrintError::Closed) => break,
+            Err(PrintError::Store(error)) if args.follow && after.is_some() => {
+                if !is_away {
+                    tracing::warn!(%error, "the journal cannot be read: going on when the store is back");
+                }
+                is_away = true;
+            }
+            Err(PrintError::Store(error)) => return Err(error).context("the journal cannot be read"),
+            Err(PrintError::Output(error)) => return Err(error).context("the journal cannot be printed"),
         }
-        if !args.follow {
-            return Ok(());
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
-        }
+        // Whichever comes first.
+        let _ = tokio::time::timeout(EVERY, shutdown.cancelled()).await;
+    }
+    Ok(())
+}
+
+/// Why entries cannot be printed.
+enum PrintError {
+    /// Whoever read them has gone away, as `head` does.
+    Closed,
+    /// They cannot be written.
+    Output(io::Error),
+    /// The store fails.
+    Store(StoreError),
+}
+
+impl From<io::Error> for PrintError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { PrintError::Closed } else { PrintError::Output(error) }
+    }
+}
+
+impl From<StoreError> for PrintError {
+    fn from(error: StoreError) -> Self {
+        PrintError::Store(error)
     }
 }
 
@@ -102,13 +137,13 @@ async fn print_some(
     filter: &Filter,
     after: &mut Option<Cursor>,
     out: &mut dyn Write,
-) -> anyhow::Result<bool> {
+) -> Result<bool, PrintError> {
     let oldest = config.journal.oldest(store.ping().await?);
     let wanted = |entry: &JournalEntry| entry.at >= oldest && filter.wants(entry);
     match read(store, &filter.buckets(), after.as_ref(), wanted, AT_ONCE).await {
         Ok(read) => {
             for entry in &read.entries {
-                serde_json::to_writer(&mut *out, entry)?;
+                serde_json::to_writer(&mut *out, entry).map_err(io::Error::from)?;
                 writeln!(out)?;
             }
             out.flush()?;
@@ -120,7 +155,7 @@ async fn print_some(
             *after = Some(begins.cursor);
             Ok(false)
         }
-        Err(ReadError::Store(error)) => Err(error).context("the journal cannot be read"),
+        Err(ReadError::Store(error)) => Err(error.into()),
     }
 }
 

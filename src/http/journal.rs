@@ -56,20 +56,19 @@ pub struct JournalQuery {
 impl JournalQuery {
     fn parse(self) -> Result<JournalRequest, Refusal> {
         let bound = |name: &str, text: &Option<String>| {
-            let otherwise = format_args!("{name}: YYYY-MM-DD, or an instant of RFC 3339");
-            let parsed = text.as_deref().map(|text| parse_bound(text).ok_or_else(|| malformed(otherwise)));
+            let parsed = text.as_deref().map(|text| {
+                let what = "a day such as 2026-11-30, or an instant such as 2026-11-30T12:00:00Z";
+                parse_bound(text).ok_or_else(|| malformed(name, what))
+            });
             parsed.transpose()
         };
-        let user = self
-            .user
-            .map(|user| UserId::new(&user).ok_or_else(|| malformed("id_utente: not a user id")))
-            .transpose()?;
-        let acts = self.act.map(|acts| parse_acts(&acts).ok_or_else(no_acts)).transpose()?;
+        let user = self.user.map(|user| UserId::new(&user).ok_or_else(|| malformed("id_utente", "not a user id")));
+        let acts = self.act.map(|acts| parse_acts(&acts).ok_or_else(|| malformed("act", &known_acts())));
         let filter = Filter {
             sites: None,
             space: self.space.map(|space| parse_id("spazioId", &space)).transpose()?,
-            user,
-            acts,
+            user: user.transpose()?,
+            acts: acts.transpose()?,
             from: bound("from", &self.from)?.map(|(start, _): (StoreTime, _)| start),
             until: bound("to", &self.to)?.map(|(_, end)| end),
         };
@@ -83,13 +82,12 @@ impl JournalQuery {
     }
 }
 
-fn malformed(reason: impl std::fmt::Display) -> Refusal {
-    Refusal::because(Code::Malformed, reason)
+fn malformed(name: &str, what: &str) -> Refusal {
+    Refusal::because(Code::Malformed, format_args!("{name}: {what}"))
 }
 
-fn no_acts() -> Refusal {
-    let names = JournalAct::ALL.map(JournalAct::as_str).join(", ");
-    malformed(format_args!("act: some of {names}, a comma between"))
+fn known_acts() -> String {
+    format!("one or more of {}, a comma between", JournalAct::ALL.map(JournalAct::as_str).join(", "))
 }
 
 /// Who did what, in order within a space.

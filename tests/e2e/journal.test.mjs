@@ -95,6 +95,40 @@ test('who waits on another node sees an act within moments, and the command prin
   }
 });
 
+test('the command follows across a restart of Redis, and ends in silence with whoever reads it', async () => {
+  const cluster = await startCluster({ nodes: 1 });
+  try {
+    const [node] = cluster.nodes;
+    const space = freshSpace();
+    const block = async (slot) => {
+      const answer = await node.staffCaller().settled.put(`/api/slots/${slot}`, space.body({ status: 'blocked' }));
+      assert.equal(answer.status, 200, answer.text);
+    };
+    await block(1);
+    const settings = { REDIS_URL: cluster.redis.url, JWT_SECRET: undefined };
+    let child;
+    const following = runCommand(['journal', '--follow'], settings, { onStart: (process) => (child = process), deadline: 300_000 });
+    let printed = '';
+    let told = '';
+    child.stdout.on('data', (chunk) => (printed += chunk));
+    child.stderr.on('data', (chunk) => (told += chunk));
+    await eventually(() => lines(printed).length === 1, 'the entry that is there');
+    await cluster.redis.kill();
+    await eventually(() => /going on when the store is back/.test(told), () => `a word about the outage: ${told}`);
+    await cluster.redis.start();
+    await block(2);
+    const slots = () => new Set(lines(printed).flatMap((entry) => entry.slots));
+    await eventually(() => slots().has(2), 'the entry from after it');
+    child.stdout.destroy();
+    await block(3);
+    const { code, stderr } = await following;
+    assert.equal(code, 0, stderr);
+    assert.doesNotMatch(stderr, /ipe/);
+  } finally {
+    await cluster.stop();
+  }
+});
+
 test('each act is told once, none is invented, while Redis and a node are killed', async () => {
   const cluster = await startCluster({ nodes: 3 });
   try {
