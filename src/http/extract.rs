@@ -221,7 +221,7 @@ mod tests {
         }
         for values in [["a", "b"], ["a", "a"], ["", "a"]] {
             let refusal = idempotency_key(&two("idempotency-key", values)).unwrap_err();
-            assert!(refusal.message.contains("Idempotency-Key: one"), "{values:?}: {}", refusal.message);
+            assert!(refusal.detail.contains("Idempotency-Key: one"), "{values:?}: {}", refusal.detail);
         }
     }
 

@@ -108,7 +108,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
         }
       }
       assert.equal((await first.board(space)).version, version);
-      assert.match((await staff.delete(`${space.path}?dryrun=true`)).body.error, /dryrun.*dryRun/);
+      assert.match((await staff.delete(`${space.path}?dryrun=true`)).body.detail, /dryrun.*dryRun/);
     });
 
     test('a trial needs what the change needs: rights, a schedule that holds together, a registered space', async () => {

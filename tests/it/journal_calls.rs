@@ -146,8 +146,8 @@ async fn what_does_not_decode_is_malformed() {
     ] {
         let answer = app.get_as(&format!("/api/journal?{bad}"), &staff).await;
         assert_eq!(answer.refusal(), (400, "malformed".into()), "{bad}");
-        let (name, error) = (bad.split('=').next().unwrap(), answer.json()["error"].as_str().unwrap().to_owned());
-        assert!(error.contains(&format!("{name}: ")), "it names what is wrong, and what is allowed: {error}");
+        let (name, detail) = (bad.split('=').next().unwrap(), answer.json()["detail"].as_str().unwrap().to_owned());
+        assert!(detail.contains(&format!("{name}: ")), "it names what is wrong, and what is allowed: {detail}");
     }
     app.get_as("/api/journal?from=0000-01-01&to=9999-12-31", &staff).await.data();
 }
