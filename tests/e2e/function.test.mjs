@@ -112,7 +112,7 @@ test('without Redis a schedule fails, a call is 503, and both work again with it
   assert.equal(failed.json.errorType, 'SweepFailed');
   const refused = await lambda.invoke(FUNCTION_URL);
   assert.deepEqual([refused.outcome, refused.json.statusCode], ['response', 503], refused.text);
-  assert.deepEqual(Object.keys(JSON.parse(refused.json.body)).sort(), ['code', 'error', 'success']);
+  assert.deepEqual(Object.keys(JSON.parse(refused.json.body)).sort(), ['code', 'detail', 'error', 'success']);
   assert.equal(JSON.parse(refused.json.body).code, 'unavailable');
   await redis.start();
   await eventually(async () => (await lambda.invoke(SCHEDULED)).outcome === 'response', 'a sweep after the outage');

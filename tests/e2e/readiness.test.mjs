@@ -238,9 +238,9 @@ describe('on a data file', () => {
         await slotcast.ready();
         const after = await slotcast.userCaller(7).settled.post('/api/slots/3/hold', space.body());
         assert.notEqual(after.data.epoch, before.data.epoch);
-        assert.match(slotcast.log(), /removed, or another one is in its place/);
+        assert.match(slotcast.log(), /removed, replaced or written to/);
       } else {
-        await notReady(slotcast.url, 'data_file_gone', /removed, or another one/);
+        await notReady(slotcast.url, 'data_file_gone', /removed, replaced or written to/);
         assert.equal((await hold(slotcast, space, 3)).status, 503);
         if (name === 'is moved away') {
           renameSync(`${join(slotcast.dataDir, file)}.moved`, join(slotcast.dataDir, file));
