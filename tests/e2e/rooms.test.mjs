@@ -363,7 +363,7 @@ test('a token with sedi enters only these', async () => {
   assert.equal(refused.error.code, 'forbidden');
   client.emit('join_space', { spazioId: freshNumber(), sedeId: 2 });
   const error = await client.first('space_error');
-  assert.deepEqual(Object.keys(error).sort(), ['code', 'event', 'message']);
+  assert.deepEqual(Object.keys(error).sort(), ['code', 'detail', 'event', 'message']);
   assert.equal(error.event, 'join_space');
   assert.equal(error.code, 'forbidden');
 });
