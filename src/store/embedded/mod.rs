@@ -23,6 +23,7 @@ mod folder;
 mod guarded;
 mod housekeeping;
 mod journal;
+mod locks;
 mod mark;
 pub mod open;
 mod privacy;
