@@ -226,8 +226,8 @@ fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
 fn warn_of_proxies(reader: &mut Reader, trusted: &[Network]) {
     if reader.needs.listens && trusted.iter().any(Network::is_everybody) {
         reader.warn(
-            "SLOTCAST_TRUSTED_PROXIES has a network of all addresses: whoever reaches this node names the address that its \
-             calls are counted by, and so has no limit; name the networks of your proxies",
+            "SLOTCAST_TRUSTED_PROXIES has a network of all addresses: each client can choose the address that its calls are \
+             counted by, and so has no limit; name the networks of your proxies",
         );
     }
 }

@@ -27,7 +27,7 @@ pub async fn list_holds(State(app): State<AppState>, Caller(caller): Caller) -> 
     Ok(Success::new(calls::holds::list_holds(&app, &caller).await?))
 }
 
-/// Names whose bookings are listed, and of which days.
+/// Which bookings are listed: own ones by `from` and `to`, or a site's by `sedeId` and `date`.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]

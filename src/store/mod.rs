@@ -93,8 +93,8 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Announces in a bucket's topic; see [`Publication`].
     async fn publish(&self, publication: Publication) -> Result<(), StoreError>;
 
-    /// Sends the notifications to users who lost slots by an act of staff, where whoever did the act has ended before they
-    /// were sent. A store that sends them by the act's own write has none left.
+    /// Sends the notifications that are left to users from whom staff took slots: the node of the act ended before it sent
+    /// them. A store that sends them by the act's own write has none left.
     async fn tell_taken(&self) -> Result<(), StoreError> {
         Ok(())
     }

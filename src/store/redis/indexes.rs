@@ -107,8 +107,8 @@ impl Runner {
         Ok(servers)
     }
 
-    /// Fills the indexes of buckets of format 2 that one server has, and tells how many bookings there are; `None` when another
-    /// node has the turn. May be done again, and beside acts.
+    /// Fills the indexes of the buckets of format 2 that one server has. Returns the number of bookings, or `None` when it is
+    /// another node's turn. May be done again, and beside acts.
     async fn fill_buckets(&self, holder: &str, buckets: &[Bucket]) -> Result<Option<u64>, StoreError> {
         let Some(first) = buckets.first() else { return Ok(Some(0)) };
         let pattern = self.keys.pattern_of_all_days();

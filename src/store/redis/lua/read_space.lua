@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- A space: its schedule, and the slots of the future that somebody has, without staff's data, of which a space may have
--- megabytes. The days that it has slots on must be named in
--- KEYS; a caller that does not name them all is told them, and asks again.
+-- A space: its schedule, and its future slots that somebody has. They come without staff's data, which may be megabytes.
+-- KEYS must name the days on which the space has slots. A caller that does not name them all is told them, and asks again.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head

@@ -75,7 +75,7 @@ impl Sentinels {
 
 #[async_trait]
 impl Judge for Sentinels {
-    /// By more than half of the sentinels, none of which replaces it, all of them asked now.
+    /// Asks all sentinels now. True when more than half of them call the node primary, and none of these is replacing it.
     async fn is_primary(&self, node: &Node) -> bool {
         let since = Instant::now();
         self.shared.asked.send_modify(|count| *count += 1);
