@@ -26,7 +26,7 @@ pub struct App {
     pub store: Arc<dyn SlotStore>,
     /// Checks tokens.
     pub verifier: Verifier,
-    /// Knows the store's time, as its last answers told it.
+    /// The store's time, as its last answers told it.
     pub clock: Arc<StoreClock>,
     /// Knows the spaces' schedules.
     pub catalog: Catalog,
@@ -34,7 +34,7 @@ pub struct App {
     pub acknowledged: Acknowledged,
     /// Limits the acts of each user.
     pub rates: UserRates,
-    /// Tells when the journal has something new.
+    /// Wakes readers when the journal has new entries.
     pub journal: Arc<Tails>,
     /// Tells this node's sweeper when holds end.
     pub deadlines: Deadlines,
@@ -51,14 +51,14 @@ const NO_KEYS: (&str, &str) =
     ("keys_unavailable", "no token can be checked: the key set of JWT_JWKS_URL cannot be fetched");
 
 impl App {
-    /// The obstacles to serving, one word each; empty when the node is ready.
+    /// What keeps the node from serving, one word each; empty when the node is ready.
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = self.health.obstacles();
         obstacles.extend((!self.verifier.has_keys()).then_some(NO_KEYS.0));
         obstacles
     }
 
-    /// Why, one line for each obstacle that has more to say than its word.
+    /// The reasons for the obstacles, one line for each obstacle that has more to say than its word.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.health.reasons();
         reasons.extend((!self.verifier.has_keys()).then(|| NO_KEYS.1.to_owned()));
@@ -66,7 +66,7 @@ impl App {
     }
 }
 
-/// What an [`App`] is made of that differs between a node and a test.
+/// The parts of an [`App`] that differ between a node and a test.
 pub struct Parts {
     /// What the operator set.
     pub config: Config,
@@ -83,7 +83,7 @@ pub struct Parts {
 }
 
 impl App {
-    /// A node's shared state, and what its sweeper is told.
+    /// Makes a node's shared state, and the receiver that tells its sweeper of deadlines.
     pub fn new(parts: Parts) -> (Self, Told) {
         let Parts { config, store, verifier, metrics, health, presence } = parts;
         let (deadlines, told) = Deadlines::new();
@@ -105,12 +105,12 @@ impl App {
         (app, told)
     }
 
-    /// What a sweeper of this node works with.
+    /// The parts of the node that its sweeper works with.
     pub fn sweeper_tools(&self) -> Tools {
         Tools { store: self.store.clone(), clock: self.clock.clone(), metrics: self.metrics.clone() }
     }
 
-    /// What webhooks of this node work with.
+    /// The parts of the node that its webhooks work with.
     pub fn webhook_tools(&self) -> webhooks::Tools {
         webhooks::Tools {
             store: self.store.clone(),
@@ -141,7 +141,7 @@ pub trait Presence: Send + Sync {
     fn report(&self) -> NodeReport;
 }
 
-/// How many records that cannot be read `/readyz` names.
+/// The most unreadable records that `/readyz` names.
 const MOST_NOTES: usize = 20;
 
 /// Whether this node can serve, as its parts tell it.
@@ -173,18 +173,17 @@ impl Health {
         }
     }
 
-    /// Whether the store answered when it was last asked for its time. In a Cluster, the server of the first bucket is
-    /// asked.
+    /// Whether the store answered the last question for its time. In a Cluster the server of the first bucket is asked.
     pub fn is_store_reachable(&self) -> bool {
         self.store_is_reachable.load(Ordering::Acquire)
     }
 
-    /// Says whether what the store announces arrives.
+    /// Notes whether the store's announcements arrive.
     pub fn set_feed_in_step(&self, in_step: bool) {
         self.feed_in_step.store(in_step, Ordering::Release);
     }
 
-    /// Says that the node is going away; never taken back.
+    /// Notes that the node is going away. It never takes this back.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -194,18 +193,18 @@ impl Health {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Whether the store may lose writes without telling, so that a version may name two contents afterwards. The node
-    /// serves all the same.
+    /// Whether the store may lose writes without telling. Then one version may name two contents. The node serves all the
+    /// same.
     pub fn is_unfenced(&self) -> bool {
         self.store.is_unfenced()
     }
 
-    /// Whether this node can begin to hear of changes.
+    /// Whether this node can start new subscriptions to changes.
     pub fn can_subscribe(&self) -> bool {
         !self.store.has(StoreFault::CannotSubscribe)
     }
 
-    /// What could be better and is no obstacle, one line each.
+    /// Shortcomings that do not keep the node from serving, one line each.
     pub fn notes(&self) -> Vec<String> {
         let unfenced = self.is_unfenced().then(|| "store_unfenced".to_owned());
         let unreadable = self.store.unreadable().into_iter().take(MOST_NOTES);
@@ -218,7 +217,7 @@ impl Health {
         self.store.unreadable().len()
     }
 
-    /// Alive: the store was reached once since start.
+    /// Whether the node is alive: it has reached the store once since it started.
     pub fn is_alive(&self) -> bool {
         self.store_was_reached.load(Ordering::Acquire)
     }

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use crate::domain::StoreTime;
 
-/// After how long the store is asked again: until then the two clocks have hardly drifted apart.
+/// The store's time counts as recent for this long. The two clocks hardly drift apart until then.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// By how much the store's time must be behind the expected time to count as set back. A read is given up before it
-/// could be on its way for this long.
+/// The store's clock counts as set back if it is this much behind the expected time. A slower answer cannot look like that:
+/// a read is given up before it takes this long.
 const STEP_MILLIS: i64 = 1_000;
 
 /// This node's clock may be faster than the store's by 1/1,000 of the passing time.
@@ -32,7 +32,7 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// Sleeps until then; without a deadline, for ever.
+/// Sleeps until `deadline`, or for ever without one.
 pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -40,8 +40,8 @@ pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// The store's clock, as its answers told it: the time that the store last told, and how long ago that was. No rule may
-/// depend on it, since the store itself decides by its own clock.
+/// The store's clock as this node knows it: the time that the store last told, and how long ago. No rule may use it,
+/// because the store decides by its own clock.
 #[derive(Debug, Default)]
 pub struct StoreClock {
     /// Held for a copy only, never across an await.
@@ -49,8 +49,8 @@ pub struct StoreClock {
 }
 
 impl StoreClock {
-    /// Notes that the store has just told the time `told`. An answer that was long on its way tells an old time, which
-    /// does not turn the clock back.
+    /// Notes that the store has just told the time `told`. An answer that took long tells an old time, which does not turn
+    /// this clock back.
     pub fn learn(&self, told: StoreTime) {
         let now = tokio::time::Instant::now();
         let mut known = self.told.lock();
@@ -63,18 +63,18 @@ impl StoreClock {
         }
     }
 
-    /// The store's time; before it said any, this machine's.
+    /// The store's time; this machine's until the store has told one.
     pub fn now(&self) -> StoreTime {
         self.told_now().unwrap_or_else(wall)
     }
 
-    /// The store's time; `None` when it never said it.
+    /// The store's time; `None` until the store has told one.
     pub fn told_now(&self) -> Option<StoreTime> {
         let (told, at) = self.read()?;
         Some(told.plus(at.elapsed()))
     }
 
-    /// Whether the store said its time in the last minute.
+    /// Whether the store told its time in the last minute.
     pub fn is_fresh(&self) -> bool {
         self.read().is_some_and(|(_, at)| at.elapsed() < FRESH_FOR)
     }
@@ -84,8 +84,8 @@ impl StoreClock {
     }
 }
 
-/// The time to go by from now on, when the store tells `told` a while (`since`) after it told `then`. `None` keeps the
-/// known time.
+/// The time to use from now on if the store tells `told` now, and told `then` a time `since` ago. `None` keeps the known
+/// time.
 fn settle(told: StoreTime, then: StoreTime, since: Duration) -> Option<StoreTime> {
     let expected = then.plus(since);
     if told >= expected || told < expected.plus_millis(-STEP_MILLIS) {

@@ -1,7 +1,7 @@
-//! Files that an operator names: the configuration, a secret, a certificate.
+//! Reads files that an operator names: the configuration, a secret, a certificate.
 //!
-//! What is named may be no plain file. A device without an end would fill the memory, and a pipe that nobody writes to
-//! would keep the program waiting without a word.
+//! Such a name may lead to something other than a plain file. A device without an end would fill the memory, and a pipe
+//! without a writer would block the program silently.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long a file may take to be read: a pipe of a shell may have a slow command at its other end.
+/// How long a file may take to be read. A pipe of a shell may have a slow command at its other end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The content of a file of at most `longest` bytes.
@@ -23,7 +23,7 @@ pub fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 
 fn read_within(path: PathBuf, longest: u64, patience: Duration) -> io::Result<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    // Opening a pipe waits for who writes to it, and nothing can end that but the end of the process.
+    // Opening a pipe waits for a writer, and only the end of the process can end that wait.
     std::thread::spawn(move || sender.send(read_up_to(&path, longest)));
     receiver.recv_timeout(patience).unwrap_or_else(|_| {
         let text = format!("it gave nothing for {} s: is it a pipe that nobody writes to?", patience.as_secs());
@@ -45,7 +45,7 @@ fn read_up_to(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    // Issue 10, kind 13: what an operator names may be anything.
+    // Issue 10, kind 13: an operator may name anything.
     #[cfg(unix)]
     #[test]
     fn what_has_no_end_and_what_says_nothing_are_errors_that_say_so() {
@@ -60,7 +60,7 @@ mod tests {
             let pipe = pipe.clone();
             move || std::fs::write(pipe, "12345678")
         });
-        // The reader that was given up still waits at the pipe, and may be the one who gets this.
+        // The reader that gave up still waits at the pipe, and may get this text instead.
         written.join().unwrap().unwrap();
     }
 

@@ -23,18 +23,17 @@ use crate::domain::{Code, Refusal, StoreTime};
 use crate::store::SlotStore;
 use crate::sweeper::{self, SweepReport};
 
-/// The part of an invocation's time after which no further batch is started.
+/// No further batch is started after this part of an invocation's time.
 const SWEEPING_SHARE: f64 = 0.8;
 
-/// The part of an invocation's time after which a batch that is still running is given up, so that it is this program that
-/// tells the failure, and not the platform that kills it.
+/// A running batch is given up after this part of an invocation's time. So this program reports the failure before the
+/// platform kills it.
 const WAITING_SHARE: f64 = 0.95;
 
 /// The longest that the platform lets an invocation run.
 const LONGEST_INVOCATION: Duration = Duration::from_secs(15 * 60);
 
-/// Answers invocations, one at a time, on one store for all of them. Returns only when the platform cannot be asked for
-/// more.
+/// Answers invocations, one at a time, all with one store. Returns only if the platform cannot be asked for more.
 ///
 /// # Errors
 ///
@@ -60,7 +59,7 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
             tracing::info!(freed, spaces, oldest_late_ms, took_ms, "swept");
             Ok(json_response(StatusCode::OK, &report))
         }
-        // The runtime logs it.
+        // The runtime logs the error.
         (Err(error), false) => Err(Diagnostic { error_type: "SweepFailed".into(), error_message: error }),
         (Err(error), true) => {
             tracing::error!(error, "the sweep failed");
@@ -73,7 +72,8 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
     }
 }
 
-/// Tells the platform, and through it the caller of the function, why it cannot start. The process must end afterwards.
+/// Tells the platform, and through it the function's caller, why the function cannot start. The process must end
+/// afterwards.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ fn is_http(event: &Request) -> bool {
     !matches!(event.request_context_ref(), None | Some(RequestContext::PassThrough))
 }
 
-/// Sweeps until little of the time is left. The error is a sentence for operators.
+/// Sweeps until little of the time is left. An error is a sentence for operators.
 async fn sweep_within(store: &Arc<dyn SlotStore>, time_left: Duration) -> Result<SweepReport, String> {
     let now = Instant::now();
     let last_start = now + time_left.mul_f64(SWEEPING_SHARE);

@@ -1,8 +1,8 @@
-//! What the fuzzers call: one function for each parser that meets the network, by `tests/it/fuzz_parsers.rs` on the
-//! stable toolchain and by `fuzz/` guided by coverage.
+//! The targets of the fuzzers: one function for each parser that meets the network. `tests/it/fuzz_parsers.rs` calls them
+//! on the stable toolchain, and `fuzz/` guided by coverage.
 //!
-//! Each takes any bytes and tells whether they were accepted. What was accepted must be what it says; a panic, here or in
-//! the parser, is a finding.
+//! Each target takes any bytes and tells whether its parser accepted them. It checks that an accepted value means what its
+//! bytes say. A panic in the target or the parser is a finding.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -121,7 +121,7 @@ pub fn schedules(input: &[u8]) -> bool {
     true
 }
 
-/// The first and the last day that there are, both changes of the clock, a leap day, and days that some zone skipped.
+/// The first and the last day of the calendar, both changes of the clock, a leap day, and days that some zone skipped.
 static DAYS: LazyLock<Vec<Day>> = LazyLock::new(|| {
     let days = ["0000-01-01", "0001-01-01", "2011-12-30", "2026-03-29", "2026-10-25", "2028-02-29", "9999-12-31"];
     days.into_iter().filter_map(Day::parse).collect()
@@ -184,13 +184,13 @@ fn is_good_header(value: HeaderValue) -> bool {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Whole tokens. None can be made without the secret: what is accepted was in the corpus.
+/// Whole tokens. Nobody can make one without the secret, so an accepted token is from the corpus.
 pub fn tokens(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     verify(text).is_some()
 }
 
-/// What a token may say, signed as it is.
+/// A token's claims, signed correctly.
 pub fn claims(input: &[u8]) -> bool {
     let header = base64url(br#"{"alg":"HS256"}"#);
     let message = format!("{header}.{}", base64url(input));
@@ -202,7 +202,7 @@ pub fn claims(input: &[u8]) -> bool {
 /// The secret of the fuzzers, with which the tokens of the corpus are signed.
 const SECRET: &[u8] = b"the fuzzers sign with this one secret";
 
-/// When the fuzzers' tokens are checked: in 2027.
+/// The time at which the fuzzers' tokens are checked, which is in 2027.
 const NOW: StoreTime = StoreTime::from_millis(1_800_000_000_000);
 
 fn verify(token: &str) -> Option<Claims> {
@@ -218,7 +218,7 @@ fn verify(token: &str) -> Option<Claims> {
         })
         .ok()
     });
-    // With a secret nothing is fetched, so the answer is there at once.
+    // With a secret nothing is fetched, so the future is ready at once.
     VERIFIER.as_ref()?.verify_at(token, NOW).now_or_never()?.ok()
 }
 
@@ -231,7 +231,7 @@ fn base64url(bytes: &[u8]) -> String {
     bytes.chunks(3).flat_map(sextets).collect()
 }
 
-/// The frame of an event: name and payload, up to where it would act.
+/// The frame of an event: its name and payload, up to the point where it would act.
 pub fn events(input: &[u8]) -> bool {
     std::str::from_utf8(input).is_ok_and(is_well_formed)
 }
@@ -241,7 +241,7 @@ pub fn handshakes(input: &[u8]) -> bool {
     std::str::from_utf8(input).is_ok_and(|text| carries_token(text, text))
 }
 
-/// Whether JSON is read as a `T`; what was read is written and read again as the same JSON.
+/// Whether JSON can be read as a `T`. Checks that the value, written and read again, is the same JSON.
 #[expect(clippy::expect_used, reason = "a panic is how a fuzzer hears of a finding")]
 fn survives_json<T: Serialize + DeserializeOwned>(json: &[u8]) -> bool {
     let Ok(value) = serde_json::from_slice::<T>(json) else { return false };

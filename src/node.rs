@@ -1,4 +1,4 @@
-//! A running node: its parts wired together, and how it leaves.
+//! A running node: how its parts are wired, and how it leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, http, net, random, telemetry, webhooks};
 
-/// The part of the drain time in which sockets are closed. The rest is for requests and the store.
+/// The part of the drain time in which sockets are closed. Requests and the store get the rest.
 const CLOSING_SHARE: f64 = 0.6;
 
-/// How long the closing of one socket stretches the drain: a few sockets are closed at once, many over the whole time.
+/// How much each socket lengthens the closing: a few sockets are closed at once, many over the whole time.
 const CLOSING_PER_SOCKET: Duration = Duration::from_millis(20);
 
-/// Into how many batches the closing is cut at most.
+/// The most batches in which sockets are closed.
 const CLOSING_BATCHES: usize = 100;
 
 /// A store, and the way to hear it.
@@ -80,8 +80,8 @@ pub async fn run(
     let serving = tokio::spawn(serving);
     let ended_early = tokio::select! {
         () = shutdown.cancelled() => false,
-        // None of the tasks ends by itself. Without one of them the node would go on serving, and nothing would tell
-        // what it no longer does.
+        // None of these tasks ends by itself. After the end of one, the node would go on serving without its work, and
+        // nothing would tell.
         _ = background.join_next() => true,
     };
     let deadline = Instant::now() + drain_time;
@@ -146,7 +146,7 @@ impl Parts {
             Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
         foreign.into_iter().for_each(|messages| realtime.hear_emitters(messages, background));
         let fetching = app.clone();
-        // This task ends when it has done its work, so it is none of the tasks that never end.
+        // This task ends when its work is done, so it does not belong to the tasks that never end.
         tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });
         background.spawn(feed.compare_heads());
         background.spawn(presence::run(app.clone()));
@@ -167,7 +167,7 @@ impl Parts {
     }
 }
 
-/// The key that nodes sign with. Nodes that share no key take each other's addresses on trust.
+/// The key with which nodes sign. Nodes without a common key take each other's addresses on trust.
 fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeKey> {
     if let Some(secret) = &auth.node_secret {
         let key = NodeKey::shared(secret);
@@ -189,8 +189,8 @@ fn new_node_id() -> anyhow::Result<String> {
     Ok(format!("{:016x}", u64::from_be_bytes(random::bytes()?)))
 }
 
-/// Refuses new sockets, and gives balancers the time to notice. The present sockets are served meanwhile: a client whose
-/// socket is closed earlier would come back to this node.
+/// Refuses new sockets, and gives balancers time to notice. The present sockets are served meanwhile: a client whose socket
+/// is closed too early would come back to this node.
 async fn start_draining(app: &App, grace: Duration) {
     app.health.start_draining();
     app.metrics.draining.set(1);
@@ -212,6 +212,6 @@ async fn close_sockets(connections: &Connections, time_left: Duration) {
         batch.iter().for_each(ConnectionHandle::kill_socket);
         tokio::time::sleep((window / batches).mul_f64(0.5 + fastrand::f64())).await;
     }
-    // This closes sockets that slipped in meanwhile, and pollers that came with their next request.
+    // Closes sockets that slipped in meanwhile, and polling clients whose next request has come.
     connections.with_sockets().iter().for_each(ConnectionHandle::kill_socket);
 }

@@ -12,7 +12,7 @@ use crate::store::NodeReport;
 /// How often a node tells what it has.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a report counts without a newer one: a frozen or dead node disappears after it.
+/// How long a report counts without a newer one. A frozen or dead node disappears after that.
 const LEASE: Duration = Duration::from_secs(6);
 
 /// This node, as the others know it.
@@ -21,7 +21,7 @@ pub struct LocalPresence {
     pub id: String,
     /// Where other nodes reach it.
     pub address: String,
-    /// The node's own signature of its address; `None` where nodes share no key.
+    /// The node's signature of its own address; `None` if nodes have no common key.
     pub proof: Option<String>,
     /// When it started, by its own clock.
     pub started_at: StoreTime,

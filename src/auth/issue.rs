@@ -1,4 +1,4 @@
-//! Signing a token, for `slotcast token` and for tests. Only with a shared secret: a node has no private key.
+//! Signs tokens for `slotcast token` and for tests. Only a shared secret can sign: a node has no private key.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::domain::{SiteId, StoreTime, UserId};
 /// Why no token was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// The keys are those of somebody else.
+    /// The configured keys belong to another issuer, so this program cannot sign with them.
     #[error("only tokens of HS256 with JWT_SECRET can be signed here; ask the issuer of JWT_JWKS_URL for one")]
     NoSecret,
     /// The token could not be made.
@@ -20,8 +20,8 @@ pub enum IssueError {
     Signing(#[from] jsonwebtoken::errors::Error),
 }
 
-/// Signs a token that says `claims`, with the issuer and audience of the configuration, if any. Times are written in
-/// whole seconds, the end rounded down.
+/// Signs a token that says `claims`, with the configured issuer and audience, if any. Times are written in whole seconds;
+/// the end is rounded down.
 ///
 /// # Errors
 ///

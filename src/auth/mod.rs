@@ -1,7 +1,7 @@
-//! Who is asking, and what that allows.
+//! Who is asking, and what the caller may do.
 //!
-//! - [`Claims`]: what a token that holds says, and what that allows.
-//! - [`verifier`]: whether a token holds.
+//! - [`Claims`]: what a verified token says and allows.
+//! - [`verifier`]: whether a token is valid.
 //! - [`jwks`]: the public keys of an issuer, fetched and kept.
 //! - [`mod@issue`]: signing a token, for `slotcast token` and for tests.
 //! - [`rates`]: how many acts a second a user may do.
@@ -26,9 +26,9 @@ use crate::domain::{SiteId, SpaceKey, StoreTime, UserId};
 pub struct Claims {
     /// `id_utente`.
     pub user: UserId,
-    /// `ruolo`, when it is a staff role.
+    /// `ruolo`, if it names a staff role.
     pub role: Option<Role>,
-    /// `sedi`. When present, only these sites may be joined or booked, and staff are staff only there.
+    /// `sedi`. With it, the user may join and book only in these sites, and staff are staff only there.
     pub sites: Option<BTreeSet<SiteId>>,
     /// `exp`.
     pub expires: StoreTime,
@@ -53,12 +53,12 @@ impl Claims {
         self.sites.as_ref().is_none_or(|sites| sites.contains(&site))
     }
 
-    /// Whether it is staff for this space.
+    /// Whether the caller is staff of this space.
     pub fn is_staff_of(&self, space: SpaceKey) -> bool {
         self.is_staff_of_site(space.site)
     }
 
-    /// Whether it is staff for all spaces of this site.
+    /// Whether the caller is staff of all spaces of this site.
     pub fn is_staff_of_site(&self, site: SiteId) -> bool {
         match self.role {
             None => false,
@@ -67,13 +67,13 @@ impl Claims {
         }
     }
 
-    /// Whether it is staff for what concerns all nodes or all users. Staff whose token has `sedi` are staff only there,
-    /// whatever their role.
+    /// Whether the caller is staff for what concerns all nodes or all users. Staff whose token has `sedi` are not, whatever
+    /// their role.
     pub fn is_staff_everywhere(&self) -> bool {
         self.sites.is_none() && matches!(self.role, Some(Role::Manager | Role::Administrator | Role::Service))
     }
 
-    /// Whether it may act for another user.
+    /// Whether the caller may act for another user.
     pub fn is_service(&self) -> bool {
         self.role == Some(Role::Service)
     }
@@ -83,7 +83,7 @@ impl Role {
     /// Every `ruolo` that is a staff role.
     pub const NAMES: [&'static str; 5] = ["responsabile", "gestore", "amministratore", "admin", "servizio"];
 
-    /// The staff role that a `ruolo` names; `None` for any other, an ordinary user's.
+    /// The staff role that a `ruolo` names. `None` is an ordinary user.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "responsabile" => Some(Role::SiteManager),

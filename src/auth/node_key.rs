@@ -1,20 +1,19 @@
-//! What nodes sign for each other: the ids of polling sessions, and the addresses at which they are reached.
+//! Signatures between nodes: on the ids of polling sessions, and on the addresses at which nodes are reached.
 //!
-//! The key follows from `JWT_SECRET`, which all nodes have and Redis has not. So nobody who writes to Redis can invent
-//! a node or have a client's requests sent elsewhere. A signature with the key that follows from `JWT_SECRET_PREVIOUS`
-//! counts, too, so that nodes understand each other while the secrets are exchanged. Without a `JWT_SECRET`, where
-//! tokens are checked by a key set, each process signs with a key of its own: it still knows its own sessions, and
-//! takes addresses on trust.
+//! The key is derived from `JWT_SECRET`, which all nodes have and Redis has not. So nobody who writes to Redis can invent a
+//! node or divert a client's requests. A signature with the key of `JWT_SECRET_PREVIOUS` is accepted, too, so that nodes
+//! understand each other while the secret changes. Without a `JWT_SECRET` (tokens are checked by a key set), each process
+//! signs with a random key: it knows its own sessions, and takes the addresses of other nodes on trust.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
 use crate::random::{self, NoRandomBytes};
 
-/// Makes this key differ from the key of tokens, so that no signature of a node is the signature of a token.
+/// Makes this key differ from the key of tokens: no signature of a node is ever a valid signature of a token.
 const DERIVED_FOR: &[u8] = b"slotcast: what nodes tell each other";
 
-/// The bytes of a key of this process alone.
+/// The length of a random key.
 const OWN_KEY_BYTES: usize = 32;
 
 /// The shortest signature that is compared, in hexadecimal digits: 64 bits.
@@ -23,7 +22,7 @@ const SHORTEST: usize = 16;
 /// The key of this node; its text never shows it.
 pub struct NodeKey {
     key: Key,
-    /// The previous key, which signs nothing any more.
+    /// The previous key, which accepts signatures and makes none.
     previous: Option<Key>,
     is_shared: bool,
 }
@@ -39,7 +38,7 @@ impl NodeKey {
         Self { previous: Some(derive(secret)), ..self }
     }
 
-    /// A key that no other process has.
+    /// A random key, which no other process has.
     ///
     /// # Errors
     ///
@@ -49,17 +48,17 @@ impl NodeKey {
         Ok(Self { key: derive(&secret), previous: None, is_shared: false })
     }
 
-    /// Whether other nodes sign with the same key, so that what they say can be checked.
+    /// Whether other nodes sign with the same key, so that this node can check what they say.
     pub fn is_shared(&self) -> bool {
         self.is_shared
     }
 
-    /// Signs some words for one purpose: 64 hexadecimal digits.
+    /// Signs words for one purpose. The signature has 64 hexadecimal digits.
     pub fn sign(&self, purpose: &str, words: &[&str]) -> String {
         sign_words(&self.key, purpose, words)
     }
 
-    /// Whether this is the signature of these words, or its beginning of at least 16 digits.
+    /// Whether `signature` is the signature of these words, or at least its first 16 digits.
     pub fn is_signed(&self, purpose: &str, words: &[&str], signature: &str) -> bool {
         let keys = [Some(&self.key), self.previous.as_ref()].into_iter().flatten();
         signature.len() >= SHORTEST
@@ -82,7 +81,7 @@ fn sign_words(key: &Key, purpose: &str, words: &[&str]) -> String {
     hexadecimal(sign(key, message.as_bytes()).as_ref())
 }
 
-/// Takes the same time for every signature of a length.
+/// Compares in the same time for every signature of one length.
 fn begins_with(expected: &str, signature: &str) -> bool {
     let expected = expected.as_bytes().get(..signature.len());
     expected.is_some_and(|expected| verify_slices_are_equal(expected, signature.as_bytes()).is_ok())

@@ -1,4 +1,4 @@
-//! Limits the acts of each user, so that no user can keep the store from the others.
+//! Limits the acts of each user, so that one user cannot keep the others from the store.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn idle_users_are_forgotten() {
-        // At this rate an act is forgotten within a microsecond, so that every prune finds only idle users.
+        // At this rate each act is forgotten within a microsecond, so every prune finds only idle users.
         let rates = UserRates::new(NonZeroU32::new(1_000_000));
         for number in 0..CHECKS_BETWEEN_PRUNES * 4 {
             rates.check(&user(&number.to_string())).unwrap();

@@ -74,7 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the configuration, starts logging by it, and logs what looks wrong with it.
+/// Reads the configuration, starts logging as it says, and logs its warnings.
 fn load(needs: Needs) -> anyhow::Result<Config> {
     let Loaded { config, warnings, .. } = Config::load(&ProcessEnvironment, needs)?;
     telemetry::log::init(config.environment.log_format(), &config.log_filter)?;
@@ -93,8 +93,8 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// Resolves at the first SIGTERM, SIGINT or SIGHUP: platforms send one of the first two, a terminal that goes away the last.
-/// A SIGHUP that whoever started this program had ignored (`nohup`) stays ignored.
+/// Resolves at the first SIGTERM, SIGINT or SIGHUP. Platforms send SIGTERM or SIGINT; a terminal that closes sends SIGHUP.
+/// If SIGHUP was ignored when the program started (`nohup`), it stays ignored.
 fn wait_for_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -115,7 +115,7 @@ fn wait_for_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Ou
     })
 }
 
-/// Whether this program was started with SIGHUP ignored, as Linux tells it: signal N is bit N-1 of a mask.
+/// Whether SIGHUP was ignored when this program started. Linux tells it as a mask in which signal N is bit N-1.
 fn is_hangup_ignored() -> bool {
     const SIGHUP_BIT: u64 = 1;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

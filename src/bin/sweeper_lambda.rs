@@ -11,7 +11,7 @@ use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{JournalBounds, SlotStore};
 use slotcast::telemetry::log;
 
-/// What the platform sets for every function; its library panics without.
+/// The variables that AWS Lambda sets for every function. The library panics if one is missing.
 const PLATFORM: [&str; 4] = [
     "AWS_LAMBDA_RUNTIME_API",
     "AWS_LAMBDA_FUNCTION_NAME",
@@ -19,7 +19,7 @@ const PLATFORM: [&str; 4] = [
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
 
-/// One thread: an invocation is one sweep, and the platform gives a small function less than one processor.
+/// One thread is enough: an invocation is one sweep, and a small function gets less than one processor.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     if let Some(missing) = PLATFORM.iter().find(|name| std::env::var_os(name).is_none()) {
@@ -51,7 +51,7 @@ fn start() -> anyhow::Result<Arc<dyn SlotStore>> {
     open_store(&config)
 }
 
-/// Nothing is checked beforehand: a sweep fails by itself, and a check would cost each start.
+/// Opens the store without checking it: a sweep reports its own failure, and a check would slow down each start.
 fn open_store(config: &FunctionConfig) -> anyhow::Result<Arc<dyn SlotStore>> {
     let journal = JournalBounds { days: config.journal_days, ..JournalBounds::default() };
     let options = RedisOptions { fence: Fence::WhereAllowed, journal, ..RedisOptions::default() };

@@ -1,7 +1,8 @@
-//! How an act is told when it is over: one line in the log and one count, here and nowhere else.
+//! Reports each act when it is over: one line in the log and one count. Nothing else logs or counts acts.
 //!
-//! A line has the act, its outcome, whose slots they are, who asked and in which role, the space, the day, the slots, the
-//! version, the request's id and how long it took. An act that was done is INFO, a refused one DEBUG, a failure of this side WARN.
+//! A line names the act, its outcome, the user whose slots they are, the caller with its role, the space, the day, the
+//! slots, the version, the request's id and the duration. Its level is INFO for an act that was done, DEBUG for a refused
+//! one, WARN for a failure of this side.
 
 use std::fmt::{self, Write as _};
 use std::time::Instant;
@@ -18,11 +19,11 @@ use crate::telemetry::users::logged;
 pub(super) struct About<'a> {
     /// The space.
     pub space: SpaceKey,
-    /// The local day as it came, where the act is about one.
+    /// The local day as the request names it; `None` for an act that is not about one day.
     pub date: Option<&'a str>,
     /// The slots as they came.
     pub slots: &'a [SlotNumber],
-    /// The user whose slots they are, where the request names one.
+    /// The user whose slots they are, if the request names one.
     pub user: Option<&'a UserId>,
 }
 
@@ -34,21 +35,21 @@ pub(super) struct RunningAct<'a> {
     started: Instant,
 }
 
-/// What became of an act that was not refused.
+/// The result of an act that was not refused.
 pub(super) struct Done {
     /// The version of its last event.
     pub version: u64,
-    /// Whether it was done before, and only answered again.
+    /// Whether the act had been done before, and only its answer was repeated.
     pub is_repeat: bool,
 }
 
-/// Begins an act, from which its duration counts.
+/// Begins an act. Its duration counts from here.
 pub(super) fn begin<'a>(app: &'a App, act: &'static str, caller: &'a Claims) -> RunningAct<'a> {
     RunningAct { app, act, caller, started: clock::instant() }
 }
 
 impl RunningAct<'_> {
-    /// Counts and logs how the act ended; `done_of` reads from its answer what was done.
+    /// Counts and logs how the act ended. `done_of` reads the version from the answer.
     pub(super) fn end<T>(self, about: &About<'_>, result: &Result<T, Refusal>, done_of: impl FnOnce(&T) -> Done) {
         let done = result.as_ref().map(done_of);
         let outcome = match &done {
@@ -59,7 +60,7 @@ impl RunningAct<'_> {
         self.app.metrics.acts.with_label_values(&[self.act, outcome]).inc();
         let took_ms = clock::instant().saturating_duration_since(self.started).as_micros() as f64 / 1_000.0;
         let version = done.ok().map(|done| done.version);
-        // The level of a line is fixed where it is written.
+        // `tracing` needs the level of a line at compile time, so each level has a line of its own.
         macro_rules! tell {
             ($level:ident) => {
                 tracing::$level!(
@@ -86,7 +87,7 @@ impl RunningAct<'_> {
     }
 }
 
-/// Slot numbers, with a comma between them; of a request that names too many only as many as an act may have.
+/// Slot numbers with commas between them. Of a request that names too many, it shows as many as an act may have.
 struct Numbers<'a>(&'a [SlotNumber]);
 
 impl fmt::Display for Numbers<'_> {

@@ -11,7 +11,7 @@ use crate::domain::{Code, Day, OwnTerms, Refusal, SiteId, SpaceId, SpaceKey};
 use crate::spaces::catalog::Board;
 use crate::store::refuse::unavailable;
 
-/// The board of a day, for any caller. Without a site the space's id alone must name one registered space.
+/// The board of a day, for any caller. Without a site, exactly one registered space must have this id.
 ///
 /// Answers JSON: `{idSpazio, sedeId, date, timeZone, timestamp, count, epoch, version, slots}`.
 pub async fn read_board(

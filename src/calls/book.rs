@@ -1,11 +1,11 @@
-//! Booking slots: what is held becomes confirmed.
+//! Booking slots: a hold becomes a booking.
 
 use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, by_any_schedule};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Act, Refusal, SlotActKind, Status};
 
-/// Books the named slots, if the caller holds all of them. Answers the first answer when the caller has booked them.
+/// Books the named slots, if the caller holds all of them. If the caller has booked them already, repeats the first answer.
 pub async fn book(
     app: &App,
     caller: &Claims,

@@ -1,4 +1,4 @@
-//! Reading bookings: one's own, and as staff all that somebody has on a day of a site.
+//! Reading bookings: the caller's own, and for staff all that is taken on a day of a site.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::domain::{Code, Day, Refusal, SiteId, SlotNumber, SlotTime, SpaceId, S
 use crate::store::refuse::unavailable;
 use crate::store::{BookedSlot, DayState};
 
-/// How many bookings one page has at most.
+/// The most bookings on one page.
 pub const PAGE: usize = 500;
 
-/// The first and the last day that a booking may be on.
+/// The first and the last day of the calendar, between which every booking lies.
 const ALWAYS: (&str, &str) = ("0001-01-01", "9999-12-31");
 
 /// The caller's own bookings, a page of them.
@@ -93,7 +93,7 @@ pub async fn list_own(app: &App, caller: &Claims, query: &OwnQuery) -> Result<Bo
     Ok(page_of(app, booked, after))
 }
 
-/// All bookings of a user that are kept, a page of them.
+/// All stored bookings of a user, a page of them.
 pub(super) async fn list_all(app: &App, user: &UserId, after: Option<&str>) -> Result<BookingsAnswer, Refusal> {
     let after = after.map(Place::parse).transpose()?;
     let booked = app.store.bookings_of(user, parse_day(ALWAYS.0)?, parse_day(ALWAYS.1)?).await;
@@ -117,7 +117,7 @@ fn page_of(app: &App, mut booked: Vec<BookedSlot>, after: Option<Place>) -> Book
     BookingsAnswer { bookings: booked.into_iter().map(|slot| own_booking(app, slot)).collect(), next }
 }
 
-/// The day before today in UTC: a local day is never more than one off.
+/// The day before today in UTC. A local day is at most one day off.
 fn day_before(now: StoreTime) -> Day {
     let today = utc_day(now).date();
     today.yesterday().unwrap_or(today).into()
@@ -127,7 +127,7 @@ fn utc_day(now: StoreTime) -> Day {
     now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().into()
 }
 
-/// Drops what was before today in each booking's own zone.
+/// Drops bookings before today, by the day in each booking's own time zone.
 async fn keep_from_today(app: &App, booked: &mut Vec<BookedSlot>, now: StoreTime) -> Result<(), Refusal> {
     let mut today: HashMap<SpaceKey, Day> = HashMap::new();
     for slot in booked.iter() {
@@ -136,7 +136,7 @@ async fn keep_from_today(app: &App, booked: &mut Vec<BookedSlot>, now: StoreTime
         }
         let day = match app.catalog.resolve(slot.space).await {
             Ok(resolved) => resolved.schedule.today(now),
-            // Nobody registers it any more: what is booked there stays shown.
+            // The space is not registered any more. Its bookings are shown all the same, by the day in UTC.
             Err(refusal) if refusal.code == Code::SpaceNotFound => utc_day(now),
             Err(refusal) => return Err(refusal),
         };
@@ -161,7 +161,7 @@ fn own_booking(app: &App, slot: BookedSlot) -> OwnBooking {
     }
 }
 
-/// Where a booking stands among all of its user, in order.
+/// The place of a booking in the order of all bookings of its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     start: i64,
@@ -178,7 +178,7 @@ impl Place {
 
     fn parse(text: &str) -> Result<Self, Refusal> {
         let place = Self::parse_parts(text.split('.'));
-        // Only the canonical text: what a page has given.
+        // Only the spelling that a page has given is taken.
         place.filter(|place| place.to_string() == text).ok_or_else(bad_cursor)
     }
 
@@ -203,8 +203,8 @@ fn bad_cursor() -> Refusal {
     Refusal::because(Code::Malformed, "after: what `next` was")
 }
 
-/// All that somebody has on a day of a site, or that staff closed; a page of it. Answers JSON: `{entries, next?}`, each
-/// entry as on a board, with `spazioId`, `slotId` and, where a user has it, `id_utente`.
+/// All slots of a site's day that are held, booked or closed by staff; a page of them. Answers JSON: `{entries, next?}`.
+/// Each entry is as on a board, with `spazioId`, `slotId` and, if a user has the slot, `id_utente`.
 pub async fn list_of_day(
     app: &App,
     caller: &Claims,
@@ -244,7 +244,7 @@ fn parse_day_cursor(text: &str) -> Result<(SpaceId, u16), Refusal> {
 
 /// The slots of a day that are held, booked or blocked, as JSON.
 fn taken_of(space: SpaceId, state: &DayState) -> Result<Vec<(SlotNumber, Box<RawValue>)>, Refusal> {
-    // By what is stored: also what no schedule has any more is somebody's.
+    // The stored times are used instead of the schedule's: a taken slot counts even if the schedule no longer has it.
     let times: Vec<SlotTime> = state.records.iter().map(|(number, record)| record.time(*number)).collect();
     let entries = board(&times, &state.records, state.now, &Viewer::Staff, false);
     let taken = entries.iter().filter(|entry| entry.is_taken()).map(|entry| {

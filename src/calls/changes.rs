@@ -35,7 +35,7 @@ pub struct ChangeEntry {
     pub payload: Box<RawValue>,
 }
 
-/// The changes of a space after a position, all of them, or `gone`.
+/// All changes of a space after a position, or `gone` if the log no longer has them all.
 pub async fn list_changes(
     app: &App,
     caller: &Claims,

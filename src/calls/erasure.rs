@@ -1,7 +1,6 @@
-//! Erasing a user: what the user has is released, and all that is kept under the user's id is forgotten or given to a random
-//! one.
+//! Erasing a user: releases what the user has, and deletes what is kept under the user's id or moves it to a random id.
 //!
-//! Each step may be repeated. Where the call ends in the middle, the next one goes on: the store remembers the random id until
+//! Each step may be repeated. If a call ends in the middle, the next one continues: the store remembers the random id until
 //! all buckets are done.
 
 use std::collections::BTreeSet;
@@ -24,17 +23,17 @@ use crate::store::{ApplyError, DayState, Erasure, ErasureStep};
 use crate::telemetry::request::current_id;
 use crate::telemetry::users::logged;
 
-/// How long one call works: less than a call may take. What is left then is for the next one.
+/// How long one call works, which is less than a call may take. The next call does the rest.
 const WORKS_FOR: Duration = Duration::from_secs(25);
 
-/// How many buckets are erased at a time.
+/// The number of buckets that are erased at once.
 const BUCKETS_AT_ONCE: usize = 8;
 
-/// How many holds that have ended one sweep frees.
+/// The most ended holds that one sweep frees.
 const SWEPT_AT_ONCE: usize = 500;
 
-/// The pause before slots are looked for again that are not there to be released: the store's clock and this node's may differ
-/// by a little.
+/// The pause before slots are read again that could not be released. The store's clock and this node's may differ by as
+/// much.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was released before the user was erased, by this call.
@@ -46,8 +45,8 @@ pub struct ErasedAnswer {
     pub cancelled: usize,
 }
 
-/// Erases a user, for staff everywhere. With bookings that have not started it is `has_bookings`, unless `force` cancels them.
-/// `unavailable` where not all is done: the call is to be repeated.
+/// Erases a user; only staff of all sites may. If the user has bookings that have not started, answers `has_bookings`,
+/// unless `force` cancels them. Answers `unavailable` if something is left to do: then the caller repeats the call.
 pub async fn erase(app: &App, caller: &Claims, user: &UserId, force: bool) -> Result<ErasedAnswer, Refusal> {
     require_staff_everywhere(caller)?;
     let started = clock::instant();
@@ -87,7 +86,7 @@ impl Work<'_> {
 
     /// Refuses a user with bookings that have not started, unless they are to be cancelled.
     async fn refuse_bookings(&self) -> Result<(), Refusal> {
-        // By the store's clock, which decides what has started in each step.
+        // Learns the store's time first: the store's clock decides which bookings have started.
         self.app.clock.learn(self.app.store.ping().await.map_err(|error| unavailable(&error))?);
         if !self.force && !future_of(self.app, self.user).await?.is_empty() {
             return Err(Code::HasBookings.into());
@@ -95,7 +94,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Erases what a bucket keeps; the bucket, where the user has slots in it that are to be released first.
+    /// Erases what a bucket keeps. Answers the bucket if the user has slots in it that must be released first.
     async fn erase_bucket(&self, bucket: Bucket, erasure: &Erasure) -> Result<Option<Bucket>, Refusal> {
         loop {
             match self.app.store.erase_in(bucket, erasure).await.map_err(|error| unavailable(&error))? {
@@ -106,7 +105,7 @@ impl Work<'_> {
         }
     }
 
-    /// Releases all that the user holds, and cancels what the user has booked and has not started, as acts of the caller.
+    /// Releases all holds of the user, and cancels all bookings that have not started, as acts of the caller.
     async fn free_all(&self, freed: &mut ErasedAnswer) -> Result<(), Refusal> {
         self.refuse_bookings().await?;
         let held = self.app.store.holds_of(self.user).await.map_err(|error| unavailable(&error))?;
@@ -124,8 +123,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Releases slots of a day, and tells how many. What is not the user's any more, or was read under another schedule, is
-    /// left: it is looked for again.
+    /// Releases slots of a day, and tells how many. Skips slots that are no longer the user's, or whose schedule has
+    /// changed: the next round reads them again.
     async fn free(&self, space: SpaceKey, day: Day, state: &DayState, slots: &[SlotTime]) -> Result<usize, Refusal> {
         let mut freed = 0;
         for slots in slots.chunks(MAX_SLOTS_PER_ACT) {
@@ -141,8 +140,8 @@ impl Work<'_> {
         Ok(freed)
     }
 
-    /// The release of slots that the user holds or has booked: it takes nothing from anybody else, so that nobody is told of it
-    /// by `slot_taken`.
+    /// The act that releases slots which the user holds or has booked. It takes nothing from other users, so nobody is sent
+    /// `slot_taken`.
     fn release(&self, space: SpaceKey, day: Day, state: &DayState, slots: &[SlotTime]) -> SlotAct {
         let actor = Actor::User(self.user.clone());
         let kind =
@@ -161,7 +160,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Counts and logs how it ended, without the user's id.
+    /// Counts and logs the outcome, without the user's id.
     fn tell(&self, result: &Result<ErasedAnswer, Refusal>, freed: ErasedAnswer, started: Instant) {
         let outcome = result.as_ref().err().map_or("ok", |refusal| refusal.code.as_str());
         self.app.metrics.erasures.with_label_values(&[outcome]).inc();
@@ -179,7 +178,7 @@ impl Work<'_> {
     }
 }
 
-/// The slots of a day that the user holds live, and those that the user has booked and that have not started.
+/// The slots of a day that the user holds, and the ones that the user has booked and that have not started.
 fn slots_of(state: &DayState, user: &UserId) -> (Vec<SlotTime>, Vec<SlotTime>) {
     let (mut held, mut booked) = (Vec::new(), Vec::new());
     for (number, record) in &state.records {

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Act, Refusal, Schedule, SlotActKind, Status};
 
-/// Extends the caller's holds of the named slots; more than they may last from their beginning is `hold_limit`.
+/// Extends the caller's holds of the named slots. A hold that would last too long from its beginning is `hold_limit`.
 pub async fn extend(
     app: &App,
     caller: &Claims,

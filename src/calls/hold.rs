@@ -6,8 +6,8 @@ use crate::auth::Claims;
 use crate::domain::{Act, Code, HoldToken, Refusal, Schedule, SlotActKind, Status};
 use crate::random;
 
-/// Holds the named slots for the caller, or refuses them all. Answers the first answer when the caller holds exactly
-/// these already.
+/// Holds the named slots for the caller, all or none. If the caller holds exactly these slots already, repeats the first
+/// answer.
 pub async fn hold(
     app: &App,
     caller: &Claims,

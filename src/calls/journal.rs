@@ -14,7 +14,7 @@ use crate::journal::{Begins, Cursor, JournalRead, ReadError, read};
 use crate::store::refuse::unavailable;
 use crate::telemetry::metrics::InFlight;
 
-/// How many entries are told where the caller does not say, and at most.
+/// The number of entries if the caller names none, and the most that a caller may ask for.
 pub const LIMITS: (usize, usize) = (100, 500);
 
 /// The longest that a call waits.
@@ -46,8 +46,8 @@ pub struct JournalAnswer {
     pub more: bool,
 }
 
-/// What the journal has for a caller who is staff of the sites. `malformed` for a cursor that is none, `gone` for one from before what is
-/// kept, `not_found` where no journal is kept.
+/// The journal's entries for a caller who is staff of the sites. Refusals: `malformed` for text that is no cursor, `gone`
+/// for a cursor from before the oldest entry, `not_found` if no journal is kept.
 pub async fn read_journal(app: &App, caller: &Claims, request: JournalRequest) -> Result<JournalAnswer, Refusal> {
     let limit = request.limit.unwrap_or(LIMITS.0);
     if !(1..=LIMITS.1).contains(&limit) {
@@ -68,7 +68,7 @@ pub async fn read_journal(app: &App, caller: &Claims, request: JournalRequest) -
     read_or_wait(app, &filter, after, limit, request.wait).await
 }
 
-/// The sites that a caller may read of those that are asked for; `None` for all.
+/// The sites that the caller asked for and may read; `None` for all.
 fn allowed_sites(caller: &Claims, asked: Option<SiteId>) -> Result<Option<BTreeSet<SiteId>>, Refusal> {
     let own = caller.sites.as_ref();
     let is_allowed = match (caller.role, asked) {
@@ -91,7 +91,7 @@ async fn read_or_wait(
     wait: Duration,
 ) -> Result<JournalAnswer, Refusal> {
     let (deadline, buckets) = (Instant::now() + wait, filter.buckets());
-    // Before the first read, so that nothing comes unseen between the two.
+    // Starts listening before the first read, so that no entry slips in between the two.
     let mut waiting = match wait {
         Duration::ZERO => None,
         _ => Some(app.journal.wait().ok_or(Code::RateLimited)?),
@@ -124,7 +124,7 @@ async fn read_once(
     after: Option<&Cursor>,
     limit: usize,
 ) -> Result<JournalRead, Refusal> {
-    // What is about to be trimmed is not shown.
+    // Entries older than this are about to be deleted, and are not shown.
     let oldest = app.config.journal.oldest(app.clock.now());
     let wanted = |entry: &JournalEntry| entry.at >= oldest && filter.wants(entry);
     let result = read(app.store.as_ref(), buckets, after, wanted, limit).await;

@@ -77,7 +77,7 @@ pub struct BoardShownAnswer {
     pub date: Day,
 }
 
-/// Notifies one user on all of the user's sockets. While there is none, the message is kept for a day.
+/// Notifies one user on all of the user's sockets. While the user has no socket, the message is kept for a day.
 pub async fn notify_user(
     app: &App,
     caller: &Claims,
@@ -126,7 +126,7 @@ async fn publish(app: &App, publication: Publication) -> Result<(), Refusal> {
     app.store.publish(publication).await.map_err(|error| unavailable(&error))
 }
 
-/// Refuses a name or a payload that no message may have.
+/// Refuses event names and payloads that no message may have.
 pub(crate) fn require_message(request: &MessageRequest) -> Result<(), Refusal> {
     if !(1..=MAX_EVENT_BYTES).contains(&request.event.len()) {
         return Err(Refusal::because(Code::Malformed, format_args!("event: 1 to {MAX_EVENT_BYTES} bytes")));

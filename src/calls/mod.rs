@@ -1,7 +1,7 @@
-//! What a caller may ask, whichever way it came: HTTP and Socket.IO parse and answer, the calls decide.
+//! What a caller may ask, over HTTP or Socket.IO. HTTP and Socket.IO parse and answer; the calls decide.
 //!
-//! Each call takes the [`App`], who is calling, and a request that was only parsed; it answers what goes out as `data`,
-//! or a [`Refusal`]. Shape is checked first, then rights, then the caller's rate, then state.
+//! Each call takes the [`App`], the caller and a parsed request. It answers what goes out as `data`, or a [`Refusal`]. It
+//! checks the shape first, then rights, then the caller's rate, then state.
 //!
 //! - Acts on slots: [`hold`], [`book`], [`release`], [`extend`], [`update`]; what they share is in [`slots`].
 //! - `act_log`: the one line and the one count of an act.
@@ -35,9 +35,9 @@ use crate::auth::{Claims, TokenError};
 use crate::domain::{Code, Day, Origin, Refusal, SpaceKey};
 use crate::telemetry::request::current_id;
 
-/// Reads a request, an object of JSON. What does not fit is `malformed` and names the field.
+/// Reads a request, which is a JSON object. Anything else is `malformed`, and the refusal names the field.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
-    // An array would be read as a struct's fields in order.
+    // Without this check serde would read an array as a struct's fields in order.
     if !json.trim_ascii_start().starts_with(b"{") {
         return Err(Refusal::because(Code::Malformed, "not an object"));
     }
@@ -49,15 +49,15 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
 
 fn malformed_at(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     match error.path().to_string().as_str() {
-        // At the root the message says all: a missing field is named there, and bad syntax has no field.
+        // An error at the root needs no path: it names the missing field, or is about syntax.
         "." => Refusal::because(Code::Malformed, error.inner()),
         path => Refusal::because(Code::Malformed, format_args!("{path}: {}", error.inner())),
     }
 }
 
-/// The caller that a token names. A token that does not hold is `unauthorized`: the log has the reason, and the caller
-/// does not learn it. While nothing can be said about the token, it is `unavailable`, and the caller keeps it and tries
-/// again.
+/// The caller that a token names. For an invalid token the answer is `unauthorized`; the log has the reason, which the
+/// caller does not learn. While the token cannot be checked, the answer is `unavailable`: the caller keeps the token and
+/// tries again.
 pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
     app.verifier.verify(token).await.map_err(|error| {
         tracing::debug!(%error, "a token was refused");
@@ -65,7 +65,7 @@ pub async fn verify_token(app: &App, token: &str) -> Result<Claims, Refusal> {
     })
 }
 
-/// A date as the calls take it: a day that exists, else `bad_date`.
+/// Reads a date of a call. A day that does not exist is `bad_date`.
 pub(crate) fn parse_day(text: &str) -> Result<Day, Refusal> {
     Day::parse(text).ok_or_else(|| Refusal::telling(Code::BadDate, "YYYY-MM-DD"))
 }
@@ -75,13 +75,12 @@ fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if caller.is_staff_of(space) { Ok(()) } else { Err(Code::Forbidden.into()) }
 }
 
-/// Lets only staff pass whose rights are not bound to single sites. Such staff may do what concerns all users or all
-/// nodes.
+/// Lets only staff pass whose token has no `sedi`. They may do what concerns all users or all nodes.
 pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
     if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
 }
 
-/// Who asks, as the journal names it.
+/// The caller as the journal names it.
 pub(crate) fn origin_of(caller: &Claims) -> Origin {
     let role = caller.role.map(|role| role.as_str().into());
     Origin { user: caller.user.clone(), role, request_id: current_id() }

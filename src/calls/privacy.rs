@@ -26,14 +26,14 @@ pub struct UserDataAnswer {
     pub bookings: Vec<OwnBooking>,
     /// What is kept of the user's notifications; in the first portion.
     pub notifications: Vec<KeptNotification>,
-    /// How far the notifications have come; in the first portion.
+    /// Which notifications the user was sent and has received; in the first portion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequences: Option<KeptSequences>,
     /// What is remembered under an `Idempotency-Key`; in the first portion.
     pub calls: Vec<KeptCallAnswer>,
     /// Entries that name the user, without the ids of other people.
     pub journal: Vec<JournalEntry>,
-    /// For `after`; `None` in the last portion.
+    /// What `after` takes for the next portion; `None` in the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -49,7 +49,7 @@ pub struct KeptNotification {
     pub data: Box<RawValue>,
 }
 
-/// How far a user's notifications have come.
+/// Which notifications a user was sent and has received.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptSequences {
@@ -73,7 +73,7 @@ pub struct KeptCallAnswer {
 /// Where a portion ended.
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
-    /// After a booking, as a page of bookings has it.
+    /// After a booking, which is named as on a page of bookings.
     Bookings(String),
     /// At a place of the journal; `None` at its beginning.
     Journal(Option<Cursor>),
@@ -100,8 +100,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// What is kept under a user's id, for the user and for staff everywhere: a portion of it. `malformed` where `after` is no
-/// `next` of an earlier portion.
+/// A portion of what is kept under a user's id, for the user and for staff of all sites. If `after` is no `next` of an
+/// earlier portion, the call is `malformed`.
 pub async fn export(app: &App, caller: &Claims, user: &UserId, after: Option<&str>) -> Result<UserDataAnswer, Refusal> {
     let after = after.map(|text| Place::parse(text).ok_or_else(bad_place)).transpose()?;
     if caller.user != *user && !caller.is_staff_everywhere() {
@@ -148,7 +148,7 @@ fn empty(user: &UserId) -> UserDataAnswer {
     }
 }
 
-/// Adds what is small: at most 64 slots of a space are held, 100 notifications kept, and 256 calls a bucket.
+/// Adds the lists that are short: at most 64 held slots a space, 100 notifications, and 256 remembered calls a bucket.
 async fn add_small(app: &App, user: &UserId, answer: &mut UserDataAnswer) -> Result<(), Refusal> {
     answer.holds = list_of(app, user).await?;
     let kept = app.store.messages_of(user, Some(0), usize::MAX).await.map_err(|error| unavailable(&error))?;
@@ -160,7 +160,7 @@ async fn add_small(app: &App, user: &UserId, answer: &mut UserDataAnswer) -> Res
     Ok(())
 }
 
-/// Adds a page of bookings, and says whether it is not the last one.
+/// Adds a page of bookings, and answers whether more pages follow.
 async fn add_bookings(
     app: &App,
     user: &UserId,
@@ -186,7 +186,8 @@ async fn add_journal(
     Ok(())
 }
 
-/// The entries that name the user in any part. They begin with the first that is kept when those after the place were trimmed.
+/// Entries that name the user in any role. If the entries right after `from` were deleted, reading begins at the oldest
+/// that is left.
 async fn read_entries(app: &App, user: &UserId, from: Option<Cursor>) -> Result<JournalRead, Refusal> {
     let buckets: Vec<Bucket> = Bucket::all().collect();
     let names_user = |entry: &JournalEntry| entry.people().any(|person| person == user);

@@ -1,12 +1,12 @@
-//! Releasing slots: what is held, what one booked and may still cancel, or as staff what anybody booked, becomes free.
+//! Releasing slots: a hold or a booking ends, and the slot is free again.
 
 use super::slots::{self, SlotsAnswer, SlotsRequest, actor_of, by_any_schedule, free_status};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::{Act, Actor, Refusal, SlotActKind, SlotTime, SpaceKey};
 
-/// Releases the named slots, all of which the caller holds, or booked and may still cancel; or, as staff of the space, booked
-/// ones, whoever booked them.
+/// Releases the named slots. The caller must hold each of them, or have booked it with time left to cancel. Staff of the
+/// space may also release slots that others have booked.
 pub async fn release(
     app: &App,
     caller: &Claims,

@@ -1,4 +1,4 @@
-//! Registering spaces and changing their schedules, without moving a slot that somebody has.
+//! Registering spaces and changing their schedules. No change may move a slot that is taken.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use crate::domain::{Code, Day, Position, Refusal, SiteId, SlotNumber, SpaceId, S
 use crate::store::refuse::{ATTEMPTS, unavailable, unsettled};
 use crate::store::{ApplyError, ScheduleState, SpaceChange};
 
-/// How many slots in the way a refusal names in its text.
+/// How many conflicting slots the text of a refusal names.
 const NAMED_IN_TEXT: usize = 5;
 
-/// Names of the time zone database that are no place's.
+/// Time zones in the database that are not the time of any place.
 const NO_TIME_ZONES: [&str; 2] = ["Factory", "Etc/Unknown"];
 
 /// How many spaces one page has at most.
@@ -58,10 +58,10 @@ pub struct SpaceAnswer {
     pub version: u64,
 }
 
-/// What the log calls registering, changing and removing a space.
+/// The name of registering, changing and removing a space in the log.
 const ACT: &str = "space";
 
-/// Registers a space or changes its schedule. What would move or remove a slot that somebody has is `space_in_use`.
+/// Registers a space or changes its schedule. A change that would move or remove a taken slot is `space_in_use`.
 pub async fn put_space(
     app: &App,
     caller: &Claims,
@@ -100,7 +100,7 @@ async fn try_put_space(
     Err(unsettled(space))
 }
 
-/// The change of a space to a schedule, which must hold together.
+/// The change that gives a space a schedule. The schedule must be consistent.
 pub(super) fn change_to(app: &App, space: SpaceKey, spec: &ScheduleSpec) -> Result<SpaceChange, Refusal> {
     let change = SpaceChange::new(space, Some(spec.clone()), None)
         .map_err(|reason| Refusal::because(Code::Malformed, reason))?;
@@ -110,8 +110,8 @@ pub(super) fn change_to(app: &App, space: SpaceKey, spec: &ScheduleSpec) -> Resu
     Ok(change)
 }
 
-/// Refuses the names of the time zone database that stand for "unknown": no browser shows a day of them. What is stored
-/// already goes on.
+/// Refuses time zones that stand for "unknown", which no browser can show. Spaces that have such a zone already keep
+/// working.
 fn require_time_zone(spec: &ScheduleSpec) -> Result<(), Refusal> {
     if NO_TIME_ZONES.iter().any(|name| name.eq_ignore_ascii_case(&spec.timezone)) {
         return Err(Refusal::because(Code::Malformed, format_args!("timezone: {} is no place's", spec.timezone)));
@@ -119,7 +119,7 @@ fn require_time_zone(spec: &ScheduleSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses closures that end before they begin, and so would close nothing.
+/// Refuses closures that end before they begin: they would close nothing.
 fn require_order(spec: &ScheduleSpec) -> Result<(), Refusal> {
     for (index, closure) in spec.closures.iter().enumerate() {
         if let Closure::Days { from, to } = closure
@@ -178,7 +178,7 @@ pub struct ListedSpace {
     pub hold_minutes: Option<u16>,
 }
 
-/// The registered spaces, a page of them; with a token that has `sedi`, only of these sites.
+/// One page of the registered spaces. A token with `sedi` is shown these sites only.
 pub async fn list_spaces(
     app: &App,
     caller: Option<&Claims>,
@@ -219,15 +219,15 @@ fn parse_cursor(text: &str) -> Result<(SiteId, SpaceId), Refusal> {
     parsed.ok_or_else(|| Refusal::because(Code::Malformed, "after: what `next` was"))
 }
 
-/// The space's schedule: its own, or, where unregistered spaces exist, the default.
+/// The space's own schedule, or the default one if unregistered spaces exist.
 pub async fn read_space(app: &App, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     let state = read_state(app, space).await?;
     let schedule = app.catalog.schedule_of(space, state.schedule.as_ref()).ok_or(Code::SpaceNotFound)?;
     Ok(answer(app, space, schedule.spec(), state.schedule.is_some(), state.at))
 }
 
-/// Removes a space's registration; its version stays and goes on. Slots that somebody has must be the same under what
-/// is left: the default schedule, or nothing.
+/// Removes a space's registration; its version stays and continues. Taken slots must be the same without the registration:
+/// under the default schedule, or, if unregistered spaces do not exist, there must be none.
 pub async fn delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result<SpaceAnswer, Refusal> {
     let running = act_log::begin(app, ACT, caller);
     let result = try_delete_space(app, caller, space).await;
@@ -249,7 +249,7 @@ async fn try_delete_space(app: &App, caller: &Claims, space: SpaceKey) -> Result
     Err(unsettled(space))
 }
 
-/// The change that leaves what a space is where nobody registered it.
+/// The change that makes a space unregistered.
 pub(super) fn removal_of(app: &App, space: SpaceKey) -> SpaceChange {
     let schedule = app.catalog.schedule_of_unregistered();
     SpaceChange { space, spec: None, schedule, revised_at: None, origin: None }
@@ -273,7 +273,7 @@ async fn write(app: &App, change: SpaceChange) -> Result<Option<Position>, Refus
     }
 }
 
-/// The refusal that names the slots in the way.
+/// The refusal that names the taken slots.
 fn in_use(slots: &[(Day, SlotNumber)]) -> Refusal {
     let named: Vec<String> = slots.iter().take(NAMED_IN_TEXT).map(|(day, slot)| format!("{day} #{slot}")).collect();
     let more = if slots.len() > NAMED_IN_TEXT { ", ..." } else { "" };

@@ -1,4 +1,4 @@
-//! What a change of a space's schedule would move or remove, told without the change.
+//! Tells what a change of a space's schedule would move or remove, without making the change.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,7 +41,8 @@ pub struct AffectedDay {
     pub slots: Vec<SlotNumber>,
 }
 
-/// What [`super::spaces::put_space`] would refuse as `space_in_use`; what it refuses otherwise is refused here too.
+/// Tells the slots for which [`super::spaces::put_space`] would answer `space_in_use`. Refuses everything else that it
+/// refuses.
 pub async fn try_put(app: &App, caller: &Claims, space: SpaceKey, spec: ScheduleSpec) -> Result<TrialAnswer, Refusal> {
     let change = change_to(app, space, &spec)?;
     require_staff_of(caller, space)?;
@@ -50,7 +51,7 @@ pub async fn try_put(app: &App, caller: &Claims, space: SpaceKey, spec: Schedule
     Ok(if changes_nothing { TrialAnswer { affected: Vec::new() } } else { affected_by(&change, &state) })
 }
 
-/// The same of [`super::spaces::delete_space`].
+/// As [`try_put`], for [`super::spaces::delete_space`].
 pub async fn try_delete(app: &App, caller: &Claims, space: SpaceKey) -> Result<TrialAnswer, Refusal> {
     require_staff_of(caller, space)?;
     let state = read_state(app, space).await?;

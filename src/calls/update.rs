@@ -1,4 +1,4 @@
-//! Updating slots as staff: free, booked or closed, whatever they were.
+//! Updating slots as staff: staff frees, books or closes slots, whatever their status is.
 
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -74,15 +74,15 @@ pub struct UpdatesRequest {
 }
 
 impl UpdatesRequest {
-    /// The slots, and what each becomes.
+    /// The slots, and the update of each.
     pub fn into_parts(self) -> (Vec<SlotNumber>, UpdateRequest) {
         let Self { slots, space, site, date, status, data, user } = self;
         (slots, UpdateRequest { space, site, date, status, data, user })
     }
 }
 
-/// Sets slots, all or none. Always takes a version each and is broadcast, also when nothing changed; but a repeat under the
-/// caller's `Idempotency-Key` is answered as the first time.
+/// Sets slots, all or none. Each slot takes a version and is broadcast, even if nothing changed. Only a repeat under the
+/// caller's `Idempotency-Key` does nothing and gets the first answer.
 pub async fn update(
     app: &App,
     caller: &Claims,
@@ -119,7 +119,7 @@ async fn try_update(
     slots::apply(app, caller, &named, idempotency, slots::by_any_schedule(kind)).await
 }
 
-/// What the store remembers under the caller's `Idempotency-Key`: all of the call, staff's object by its digest.
+/// What the store remembers under the caller's `Idempotency-Key`: all fields of the call, with staff's object as a digest.
 fn idempotency_of(
     caller: &Claims,
     request: &UpdateRequest,
@@ -133,7 +133,7 @@ fn idempotency_of(
     key.map(|key| Idempotency { caller: caller.user.clone(), key, fingerprint })
 }
 
-/// What the request asks for, when its data fits.
+/// The act that the request asks for, if its data fits.
 pub(crate) fn update_kind(request: &UpdateRequest) -> Result<SlotActKind, Refusal> {
     let data = request.data.as_deref().map(parse_data).transpose()?;
     if request.user.is_some() && request.status != StaffStatus::Booked {
@@ -148,11 +148,11 @@ fn parse_data(data: &RawValue) -> Result<SlotData, Refusal> {
     Ok(SlotData::new(object))
 }
 
-/// How deep passed-through JSON may nest: every client's parser reads this much.
+/// How deep JSON of callers may nest. Every client's parser reads this depth.
 const MAX_DEPTH: usize = 64;
 
-/// Refuses JSON that is passed through to clients where it is longer than 16 KiB (`too_large`), or nests so deeply that
-/// a client's parser gives up (`malformed`).
+/// Refuses JSON that cannot be passed on to clients: longer than 16 KiB (`too_large`), or nested too deeply for a client's
+/// parser (`malformed`).
 pub(super) fn require_fit(data: &RawValue) -> Result<(), Refusal> {
     if data.get().len() > MAX_DATA_BYTES {
         return Err(Refusal::telling(Code::TooLarge, format_args!("data, {MAX_DATA_BYTES} byte")));

@@ -35,7 +35,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// What the command needs of the configuration.
+    /// The parts of the configuration that the command needs.
     pub const fn needs(self) -> Needs {
         match self {
             Purpose::Serve => Needs::CHECK,
@@ -68,8 +68,8 @@ struct ShownFinding {
     text: String,
 }
 
-/// Writes the report, no secret in it, and answers the exit code: 0, or [`EXIT_CODE`] where the configuration or a
-/// finding is wrong. `findings` are what the checks of the store came to; none where the configuration is wrong.
+/// Writes the report, without secrets, and answers the exit code: 0, or [`EXIT_CODE`] if the configuration or a finding is
+/// wrong. `findings` come from the checks of the store, which run only for a good configuration.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ pub fn report(
     Ok(if report.good { 0 } else { EXIT_CODE })
 }
 
-/// An endpoint as it may be shown, in one line.
+/// An endpoint in one line, without secrets.
 fn describe(webhook: &Webhook) -> String {
     let types: Vec<&str> = webhook.acts.iter().map(|act| act.event_type()).collect();
     let sites = match &webhook.sites {
@@ -151,8 +151,7 @@ fn write_text(
     }
 }
 
-/// Checks the store that the configuration names, by asking it where it is a server; nothing where the configuration is
-/// wrong.
+/// Checks the configured store by asking the Redis, if it is one. Checks nothing if the configuration is wrong.
 pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     match loaded.as_ref().map(|loaded| &loaded.config.store) {
         Ok(store) => match &store.kind {
@@ -163,7 +162,7 @@ pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     }
 }
 
-/// One line a variable: name, value, source.
+/// Writes one line a variable: name, value, source.
 fn write_settings(settings: &[Setting], out: &mut dyn Write) -> io::Result<()> {
     let width = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     for Setting { name, value } in settings {

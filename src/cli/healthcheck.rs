@@ -1,5 +1,5 @@
-//! `slotcast healthcheck`: asks the node of this machine how it is, for a container's health check. The image has no shell
-//! and no other HTTP client.
+//! `slotcast healthcheck`: asks the node on this machine for its health, for a container's health check. The image has no
+//! shell and no other HTTP client.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ pub struct HealthcheckArgs {
     pub timeout: u64,
 }
 
-/// Asks the node that listens as configured, and ends well when it answers 200.
+/// Asks the node that listens at the configured address. Succeeds if it answers 200.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn healthcheck(listen: &ListenConfig, args: &HealthcheckArgs) -> anyhow::Res
     Ok(())
 }
 
-/// Where this machine reaches a listener: one on all addresses on its loopback.
+/// The address under which this machine reaches a listener. A listener on all addresses is reached over loopback.
 fn reachable(mut listener: SocketAddr) -> SocketAddr {
     if listener.ip().is_unspecified() {
         listener.set_ip(match listener.ip() {
@@ -50,7 +50,8 @@ fn ask(address: SocketAddr, args: &HealthcheckArgs) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // The request leaves in one piece. A server that answers at once may have closed before a second piece.
+    // The request leaves in one piece, because a server that answers at once may have closed the connection before a second
+    // piece.
     let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n", args.path);
     stream.write_all(request.as_bytes())?;
     let mut line = String::new();
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request with `answer`, and gives its first line.
+    /// Starts a server that answers one request with `answer`. Joining the thread gives the request's first line.
     fn answer_once(answer: &'static str) -> (SocketAddr, std::thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! `slotcast journal`: prints who did what, an entry a line, from the store itself.
+//! `slotcast journal`: prints who did what, one entry a line, read from the store itself.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -64,8 +64,8 @@ impl JournalArgs {
     }
 }
 
-/// Prints what the journal has, and with `follow` what comes, until `shutdown` is cancelled or nobody reads any more. Who follows
-/// goes on when a store that fails is back.
+/// Prints the journal. With `follow` it also prints new entries, until `shutdown` is cancelled or nobody reads the output
+/// any more; a store that fails is tried again.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ pub async fn journal(
             Err(PrintError::Store(error)) => return Err(error).context("the journal cannot be read"),
             Err(PrintError::Output(error)) => return Err(error).context("the journal cannot be printed"),
         }
-        // Whichever comes first.
+        // The shutdown or the next read, whichever comes first.
         let _ = tokio::time::timeout(EVERY, shutdown.cancelled()).await;
     }
     Ok(())
@@ -110,7 +110,7 @@ pub async fn journal(
 
 /// Why entries cannot be printed.
 enum PrintError {
-    /// Whoever read them has gone away, as `head` does.
+    /// The reader of the output has gone away, as `head` does.
     Closed,
     /// They cannot be written.
     Output(io::Error),
@@ -130,7 +130,7 @@ impl From<StoreError> for PrintError {
     }
 }
 
-/// Prints the next entries, and tells whether these were all.
+/// Prints the next entries, and answers whether these were the last.
 async fn print_some(
     store: &dyn SlotStore,
     config: &Config,
@@ -186,7 +186,7 @@ fn parse_to(text: &str) -> Result<StoreTime, &'static str> {
     parse_bound(text).map(|(_, end)| end).ok_or("a day such as 2026-11-30, or an instant such as 2026-11-30T12:00:00Z")
 }
 
-/// A node that has the file tells its journal itself.
+/// A node that has the file open answers calls for its journal, so the error says so.
 fn explain_lock(error: anyhow::Error, config: &Config) -> anyhow::Error {
     match (&config.store.kind, error.downcast_ref::<OpenError>()) {
         (StoreKind::Embedded(_), Some(OpenError::Locked { .. })) => {

@@ -1,4 +1,4 @@
-//! `slotcast migrate`: moves what is stored to the newest format, all at once.
+//! `slotcast migrate`: moves all stored data to the newest format.
 
 use std::io::Write;
 

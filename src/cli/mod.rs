@@ -1,4 +1,4 @@
-//! The commands of the `slotcast` binary. What they answer goes to stdout, everything else to stderr.
+//! The commands of the `slotcast` binary. Their results go to stdout, everything else to stderr.
 
 pub mod check_config;
 pub mod healthcheck;
@@ -51,7 +51,7 @@ impl Cli {
     }
 }
 
-/// The exit code of a program that ends by this error: [`config::EXIT_CODE`] for a wrong configuration, else 1.
+/// The exit code of a program that ends with this error: [`config::EXIT_CODE`] for a wrong configuration, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<config::ConfigError>()) { config::EXIT_CODE } else { 1 }
 }

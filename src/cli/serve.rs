@@ -23,10 +23,10 @@ use crate::store::redis::{Commands, Endpoint, Fence, RedisOptions, RedisStore, R
 use crate::store::{SlotStore, Subscriptions};
 use crate::{http, net};
 
-/// The time after which a node asks again when Redis does not answer at its start.
+/// The pause before a node that starts asks a silent Redis again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Every how many times it says so.
+/// Every 20th unanswered question is logged.
 const SAY_EVERY: usize = 20;
 
 /// Runs a node. `shutdown` is cancelled by the caller when the process is to end.
@@ -40,7 +40,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dy
         Err(error) => tracing::warn!(%error, "the limit of open files (`ulimit -n`) cannot be raised"),
     }
     let listeners = bind(&config.listen).await?;
-    // Bound first and answered meanwhile, so that a health check sees what the node waits for.
+    // The listeners answer before the store does, so that a health check sees what the node waits for.
     let stores = tokio::select! {
         stores = open_stores(&config) => stores?,
         () = net::server::serve_meanwhile(&listeners.public, http::operations::starting_router()) => return Ok(()),
@@ -70,7 +70,7 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     }
 }
 
-/// Opens the store alone, for a command that comes and goes: nothing is checked beforehand, and nothing heard.
+/// Opens the store for a command that runs once. It checks nothing beforehand, and subscribes to nothing.
 pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => Ok(Arc::new(EmbeddedStore::open_with(folder, config.stored_journal())?)),
@@ -85,7 +85,7 @@ pub(super) fn open_store(config: &Config) -> anyhow::Result<Arc<dyn SlotStore>> 
     }
 }
 
-/// Waits until Redis answers, checks it, and says what is wrong.
+/// Waits until Redis answers, checks it, and logs what is wrong.
 async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStore>, Arc<dyn Subscriptions>)> {
     let prefix = &config.store.redis_prefix;
     let endpoint = Endpoint::parse(url)?;
@@ -98,7 +98,7 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     store.health().set_fenced(checked.is_fenced);
     let mut watch = Watch::new(commands.clone(), prefix, store.health());
     watch.look().await;
-    // For as long as the process lives.
+    // This task ends with the process.
     tokio::spawn(watch.run());
     let mut subscriptions = RedisSubscriptions::connect(&commands, prefix, store.formats(), store.positions())?;
     if config.store.hears_emitters {
@@ -107,8 +107,8 @@ async fn open_redis(url: &str, config: &Config) -> anyhow::Result<(Arc<RedisStor
     Ok((Arc::new(store), Arc::new(subscriptions)))
 }
 
-/// Redis may be started at the same time as this node, or be away for a while. A node that ended meanwhile would be
-/// started again and again, each time later, and be found dead when Redis is back.
+/// Redis may start at the same time as this node, or be away for a while. If the node ended instead, its platform would
+/// restart it at ever longer intervals, and it would not be there when Redis is back.
 async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Checked {
     let mut failures = 0_usize;
     loop {
@@ -124,7 +124,7 @@ async fn check_until_answered(commands: &Commands, endpoint: &Endpoint, prefix: 
     }
 }
 
-/// Where other nodes reach this one, when nobody said it: a session that polls is sent on to the node that has it.
+/// Where other nodes reach this one if no address is configured. Other nodes send the requests of polling sessions there.
 async fn find_own_address(listener: SocketAddr, store: &StoreKind) -> Option<String> {
     let StoreKind::Redis(url) = store else { return None };
     let server = Endpoint::parse(url).ok()?.nodes.into_iter().next();
@@ -152,7 +152,7 @@ fn log_finding(finding: &Finding) {
     }
 }
 
-/// In development only what cannot work at all is refused.
+/// In development, only what cannot work at all is refused.
 fn refuse_what_is_unsafe(checked: &Checked, environment: Environment) -> anyhow::Result<()> {
     let is_wrong = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
     if checked.is_too_old || (is_wrong && environment == Environment::Production) {
@@ -169,7 +169,7 @@ async fn bind(config: &ListenConfig) -> anyhow::Result<Listeners> {
     Ok(Listeners { public, admin: Some(bind_admin(config).await?) })
 }
 
-/// The default address gives way when its port is taken, so that a second node on one machine starts.
+/// The default port gives way to any free one if it is taken, so that a second node on one machine starts.
 async fn bind_admin(config: &ListenConfig) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(config.admin).await {
         Ok(listener) => Ok(listener),
@@ -184,7 +184,7 @@ async fn bind_admin(config: &ListenConfig) -> anyhow::Result<TcpListener> {
     }
 }
 
-/// Says where the node is, and with a secret that was made at start, gives the tokens that nobody else could make.
+/// Prints where the node listens. If the secret was made at start, prints tokens, too: nobody else could make them.
 fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &mut dyn Write) -> anyhow::Result<()> {
     let admin = listeners.admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin = admin.map(|address| address.to_string()).unwrap_or_default();

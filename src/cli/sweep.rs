@@ -1,4 +1,4 @@
-//! `slotcast sweep`: frees what has ended, once for a cron job, or again and again as a process of its own.
+//! `slotcast sweep`: frees ended holds, once for a cron job, or repeatedly as a process of its own.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::SlotStore;
 use crate::store::embedded::OpenError;
 use crate::sweeper;
 
-/// The shortest and the longest time between two sweeps, the same as for nodes: a shorter time is only load.
+/// The bounds of the time between two sweeps, the same as for nodes. A shorter time would only be load.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
 /// How often to sweep.
@@ -36,8 +36,9 @@ pub async fn sweep(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     sweep_once(&store, out).await
 }
 
-/// Sweeps at once and then at each interval, a line of JSON each. A sweep that fails is logged, and the next one tries
-/// again: what has ended stays free in the meantime. Returns after the sweep during which `shutdown` is cancelled.
+/// Sweeps at once and then at each interval, and writes a line of JSON for each sweep. A failed sweep is logged, and the
+/// next one tries again; slots of ended holds count as free meanwhile. Returns after the sweep during which `shutdown` is
+/// cancelled.
 ///
 /// # Errors
 ///
@@ -77,7 +78,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     interval.filter(is_allowed).ok_or_else(|| "a time from 1s to 1h, such as 30s or 1m".into())
 }
 
-/// A node that has the file open frees ended holds by itself. To sweep at once, ask that node.
+/// A node that has the file open frees ended holds itself. The error says how to have that node sweep at once.
 fn explain_lock(error: anyhow::Error, config: &Config) -> anyhow::Error {
     match (&config.store.kind, error.downcast_ref::<OpenError>()) {
         (StoreKind::Embedded(_), Some(OpenError::Locked { .. })) => {

@@ -1,4 +1,4 @@
-//! `slotcast token`: a token signed with `JWT_SECRET`, for trying things out and for scripts.
+//! `slotcast token`: signs a token with `JWT_SECRET`, for trials and scripts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

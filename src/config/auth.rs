@@ -1,4 +1,4 @@
-//! From the values in force to how tokens are checked, and what nodes sign with.
+//! Reads how tokens are checked, and the secret with which nodes sign.
 
 use jsonwebtoken::Algorithm;
 
@@ -8,7 +8,7 @@ use super::slips::why_guessable;
 use super::{AuthConfig, Environment, KeySource};
 use crate::random;
 
-/// How many bytes a secret made at start has.
+/// The length of a secret that is made at start.
 const RANDOM_SECRET_BYTES: usize = 48;
 
 /// The command that makes a secret.
@@ -68,7 +68,7 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Result
     }
 }
 
-/// Judges the previous secret by the same rules as the present one, since the two belong together.
+/// Judges the previous secret by the rules for the present one: tokens are accepted under both.
 fn judge_previous(
     reader: &mut Reader,
     previous: Vec<u8>,
@@ -88,7 +88,7 @@ fn judge_previous(
     judge_secret(reader, "JWT_SECRET_PREVIOUS", previous, environment)
 }
 
-/// Refuses in production a secret that anybody can guess, and warns of it elsewhere.
+/// Refuses a guessable secret in production, and warns of one elsewhere.
 fn judge_secret(
     reader: &mut Reader,
     name: &'static str,
@@ -108,7 +108,7 @@ fn judge_secret(
     }
 }
 
-/// What stands in for a secret that is not set; `None` where the command does without one.
+/// The secret to use if none is set; `None` for a command that needs none.
 fn missing_secret(reader: &mut Reader, environment: Environment) -> Result<Option<Vec<u8>>, Noted> {
     match (reader.needs.keys, environment) {
         (KeyNeed::None, _) | (KeyNeed::Report, Environment::Development) => Ok(None),

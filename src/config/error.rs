@@ -1,16 +1,16 @@
-//! What is wrong with a configuration: everything at once, each with its variable, value and source.
+//! What is wrong with a configuration: all faults at once, each with its variable, value and source.
 
 use std::fmt;
 
 /// The exit code of a program whose configuration is wrong.
 pub const EXIT_CODE: u8 = 64;
 
-/// All that is wrong with a configuration. A program that ends by it exits with [`EXIT_CODE`].
+/// All faults of a configuration. A program that ends because of them exits with [`EXIT_CODE`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
-    /// What is allowed and yet looks wrong, one sentence each: a name that nearly is one of ours may be the cause.
+    /// Values that are allowed but look wrong, one sentence each. A misspelt name may explain the fault.
     pub warnings: Vec<String>,
 }
 

@@ -1,11 +1,11 @@
-//! Values that come from a file of their own, as Docker and Kubernetes give secrets: `REDIS_URL_FILE` names the file that
-//! has the value of `REDIS_URL`.
+//! Values that stand in a file of their own, as secrets of Docker and Kubernetes do: `REDIS_URL_FILE` names the file whose
+//! content is the value of `REDIS_URL`.
 
 use std::path::Path;
 
 use crate::files::read_bounded;
 
-/// The variables whose value may be the content of a file, each with the variable that names the file.
+/// The variables whose values may stand in a file, each with the variable that names the file.
 pub(super) const FILED: &[(&str, &str)] = &[
     ("JWT_SECRET", "JWT_SECRET_FILE"),
     ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE"),
@@ -16,8 +16,8 @@ pub(super) const FILED: &[(&str, &str)] = &[
 /// The longest value that a file may have, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// The content of a file, without one newline at its end. The error is the rest of a sentence that begins with the name of
-/// the variable; it never quotes the content.
+/// The content of a file without one newline at its end. An error continues a sentence that begins with the variable's
+/// name, and never quotes the content.
 pub(super) fn read_value(path: &str) -> Result<String, String> {
     let content = read_bounded(Path::new(path), LONGEST)
         .map_err(|error| format!("names {path:?}, which cannot be read: {error}"))?;
@@ -29,7 +29,7 @@ pub(super) fn read_value(path: &str) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-/// Why a variable and the one that names its file cannot both be set, as a sentence.
+/// A sentence that says why a variable and the one that names its file cannot both be set.
 pub(super) fn both_set(name: &str, file_name: &str) -> String {
     format!("{name} and {file_name} are both set: leave one of them out")
 }

@@ -1,4 +1,4 @@
-//! From the values in force to a checked [`Config`]. All bad fields are reported at once.
+//! Makes a checked [`Config`] of the values in force. Reports all bad fields at once.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -21,7 +21,7 @@ use crate::store::JournalBounds;
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
 
-/// The longest text of a value that an error or a report shows, in characters.
+/// The most characters of a value that an error or a report shows.
 const SHOWN_LENGTH: usize = 200;
 
 /// The default of `SLOTCAST_DRAIN_GRACE` takes at most 1/5 of a short drain time.
@@ -35,21 +35,21 @@ const LOG_USERS: &[(&str, LogUsers)] =
 const MIN_JOURNAL: u32 = 100;
 const MAX_JOURNAL: u32 = 1_000_000;
 
-/// The settings that limit nothing when they are 0, and what anybody with a token may do then.
+/// The settings that limit nothing if they are 0, each with what any user can do then.
 const LIMITS: [(&str, &str); 3] = [
     ("SLOTCAST_USER_RATE", "act as fast as the store can"),
     ("SLOTCAST_ANONYMOUS_RATE", "read without a token as fast as the store can"),
     ("SLOTCAST_EVENT_RATE", "send events as fast as the node can take them"),
 ];
 
-/// What a command needs of the configuration, besides that each value is allowed.
+/// The parts of the configuration that a command needs, apart from each value being allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// The keys of tokens.
     pub keys: KeyNeed,
-    /// Whether it opens the store: in production the embedded one must be named then.
+    /// Whether the command opens the store. Then production must name an embedded store.
     pub store: bool,
-    /// Whether it is about a node that listens: what looks wrong with that is worth a warning then.
+    /// Whether the command is about a node that listens. Then doubtful settings of the listeners are worth a warning.
     pub listens: bool,
 }
 
@@ -58,9 +58,9 @@ pub struct Needs {
 pub enum KeyNeed {
     /// It needs none. Where none are set, [`Config::auth`] is `None`.
     None,
-    /// To say what `serve` would refuse. Where `JWT_SECRET` is missing in development, [`Config::auth`] is `None`.
+    /// To report what `serve` would refuse. Without `JWT_SECRET` in development, [`Config::auth`] is `None`.
     Report,
-    /// To check tokens. Where `JWT_SECRET` is missing, development makes a random one.
+    /// To check tokens. Without `JWT_SECRET`, development makes a random one.
     Verify,
     /// To sign a token for nodes that have the same secret: `JWT_SECRET` must be set.
     Sign,
@@ -79,12 +79,12 @@ impl Needs {
     pub const CHECK: Needs = Needs { keys: KeyNeed::Report, store: true, listens: true };
 }
 
-/// A checked configuration, and what an operator may want to know about it.
+/// A checked configuration, with the warnings and settings that an operator may want to see.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// What is in force.
     pub config: Config,
-    /// What is allowed and yet looks wrong, one sentence each.
+    /// Values that are allowed but look wrong, one sentence each.
     pub warnings: Vec<String>,
     /// Every variable with where its value comes from, in the order of `default.toml`.
     pub settings: Vec<Setting>,
@@ -125,8 +125,7 @@ pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: 
     }
 }
 
-/// How the lines of a program look whose configuration may be wrong: as `SLOTCAST_ENV` says, in the environment or in the
-/// file.
+/// The log format of a program whose configuration may be wrong: as `SLOTCAST_ENV` says in the environment or in the file.
 pub fn log_format(env: &dyn Strings) -> log::Format {
     let layers = Layers::collect(env, read_operator_file(env).ok().flatten());
     let is_production = layers.values.get("SLOTCAST_ENV").is_some_and(|value| value.text == "production");
@@ -206,7 +205,7 @@ fn read_listen(reader: &mut Reader, environment: Environment) -> Result<ListenCo
     })
 }
 
-/// What a node in production should not leave to chance.
+/// Warns of settings that leave a node in production open.
 fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
     if !reader.layers.values.contains_key("CORS_ORIGIN") {
         reader.warn(
@@ -232,7 +231,7 @@ fn warn_of_proxies(reader: &mut Reader, trusted: &[Network]) {
     }
 }
 
-/// How long the node takes to leave, and how much of that it waits before it closes connections.
+/// How long the node takes to leave, and how much of that time passes before it closes connections.
 fn read_drain_times(reader: &mut Reader) -> Result<(Duration, Duration), Noted> {
     let time = reader.read("SLOTCAST_DRAIN_TIME", parse::number(0..=3_600_u32));
     let grace = reader.read("SLOTCAST_DRAIN_GRACE", parse::number(0..=3_600_u32));
@@ -356,11 +355,11 @@ fn read_limits(reader: &mut Reader) -> Result<LimitConfig, Noted> {
     })
 }
 
-/// A value is bad, and the [`Reader`] has noted why.
+/// Stands for a bad value whose fault the [`Reader`] has noted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted;
 
-/// Takes values out of the layers, and notes what is wrong with them.
+/// Reads values of the layers, and notes their faults.
 pub(super) struct Reader {
     pub(super) layers: Layers,
     pub(super) needs: Needs,
@@ -395,7 +394,7 @@ impl Reader {
         }
     }
 
-    /// Notes what is allowed and yet looks wrong.
+    /// Notes a value that is allowed but looks wrong.
     pub(super) fn warn(&mut self, warning: impl Into<String>) {
         self.layers.warnings.push(warning.into());
     }
@@ -417,7 +416,7 @@ impl Reader {
         Noted
     }
 
-    /// Notes that two variables' values, each allowed, do not go together.
+    /// Notes that two allowed values do not go together.
     pub(super) fn contradict(&mut self, names: [&'static str; 2], otherwise: &str) -> Noted {
         let [first, second] = names;
         let (one, other) = (self.describe(first, first), self.describe(second, second));
@@ -439,10 +438,10 @@ impl Reader {
     }
 }
 
-/// A value as it may be shown: never a secret, nor a URL with a user's name in it.
+/// A value as people may see it, without secrets and user names in URLs.
 fn show(name: &str, text: &str) -> String {
     let is_secret = matches!(name, "JWT_SECRET" | "JWT_SECRET_PREVIOUS" | "REDIS_URL" | "SLOTCAST_WEBHOOK_SECRET");
-    // What an address has before an `@` or after a `?` may be what lets slotcast in there.
+    // The part of an address before `@`, or after `?` or `#`, may be a password.
     let lets_in = matches!(name, "SLOTCAST_WEBHOOK_URL" | "JWT_JWKS_URL") && text.contains(['@', '?', '#']);
     if is_secret || lets_in || (text.contains("://") && text.contains('@')) {
         return "(hidden)".into();

@@ -11,7 +11,7 @@ use crate::store::JournalBounds;
 use crate::telemetry::log;
 use crate::telemetry::users::LogUsers;
 
-/// Everything, checked. One struct a concern; each field names its variable and default.
+/// All settings, checked. One struct for each concern; each field names its variable and default.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which checks apply.
@@ -38,12 +38,11 @@ pub struct Config {
     pub log_users: LogUsers,
 }
 
-/// For how many days the journal is kept at least where webhooks read it: longer than a delivery is tried.
+/// The fewest days that the journal is kept if webhooks read it, which is longer than a delivery is tried.
 const DAYS_FOR_WEBHOOKS: u32 = 4;
 
 impl Config {
-    /// How much of the journal the store keeps. With webhooks these are the entries of some days, also where it is not to be
-    /// shown, or shown for a shorter time.
+    /// How much of the journal the store keeps. Webhooks need some days of it, even if the operator shows none or fewer.
     pub fn stored_journal(&self) -> JournalBounds {
         let days = if self.webhooks.is_empty() { 0 } else { DAYS_FOR_WEBHOOKS };
         JournalBounds { days: self.journal.days.max(days), ..self.journal }
@@ -78,23 +77,24 @@ pub struct ListenConfig {
     pub admin: SocketAddr,
     /// Whether `SLOTCAST_ADMIN_ADDR` was set by the operator: the default gives way when its port is taken.
     pub admin_is_explicit: bool,
-    /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port; where it listens on all addresses, see
+    /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port. For a listener on all addresses see
     /// [`crate::net::advertise`].
     pub advertise: Option<String>,
-    /// `CORS_ORIGIN`, comma separated. Default: the six of the origin and Vite's; in production none, and then only pages
-    /// that the node serves itself may call it.
+    /// `CORS_ORIGIN`, comma separated. Default: the six of the origin and Vite's; in production none: then only the node's
+    /// own pages may call it.
     pub cors_origins: Vec<String>,
-    /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: whose word for an address of a caller is taken.
+    /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: the proxies whose word for a caller's address is
+    /// believed.
     pub trusted_proxies: Vec<Network>,
-    /// `SLOTCAST_FORWARDED_HEADER`. Default `x-forwarded-for`: where they say it.
+    /// `SLOTCAST_FORWARDED_HEADER`. Default `x-forwarded-for`: the header in which proxies name a caller's address.
     pub forwarded_header: ForwardedHeader,
     /// `SLOTCAST_FRAME_ANCESTORS`, comma separated. Default none: the origins whose pages may show the node's page in a
-    /// frame, and `self`.
+    /// frame.
     pub frame_ancestors: Vec<String>,
-    /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: from SIGTERM or SIGINT to exit 0.
+    /// `SLOTCAST_DRAIN_TIME` in seconds. Default 25: the time between SIGTERM or SIGINT and exit 0.
     pub drain_time: Duration,
-    /// `SLOTCAST_DRAIN_GRACE` in seconds, a part of the drain time. Default 0, in production 5: from SIGTERM or SIGINT,
-    /// when `/readyz` says 503, to the first closed connection.
+    /// `SLOTCAST_DRAIN_GRACE` in seconds, a part of the drain time. Default 0, in production 5: how long `/readyz` says 503
+    /// after SIGTERM or SIGINT before the first connection is closed.
     pub drain_grace: Duration,
 }
 
@@ -105,7 +105,7 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`.
     pub redis_prefix: String,
-    /// `SLOTCAST_EMITTER` is `socket.io`: what `@socket.io/redis-emitter` publishes reaches sockets. Default: not.
+    /// Whether `SLOTCAST_EMITTER` is `socket.io`: then sockets get what `@socket.io/redis-emitter` publishes. Default no.
     pub hears_emitters: bool,
 }
 
@@ -114,7 +114,7 @@ pub struct StoreConfig {
 pub enum StoreKind {
     /// One process, in this folder.
     Embedded(PathBuf),
-    /// Shared; the URL may carry a password and is never printed.
+    /// A Redis, shared by nodes. Its URL may carry a password and is never printed.
     Redis(String),
 }
 
@@ -130,18 +130,17 @@ impl std::fmt::Debug for StoreKind {
 /// How tokens are checked.
 #[derive(Clone)]
 pub struct AuthConfig {
-    /// `JWT_SECRET` with HS256, or `JWT_JWKS_URL` with one of the others.
+    /// `JWT_SECRET` for HS256, `JWT_JWKS_URL` for the other algorithms.
     pub keys: KeySource,
     /// `JWT_ISSUER`: when set, `iss` must be it.
     pub issuer: Option<String>,
     /// `JWT_AUDIENCE`: when set, `aud` must contain it.
     pub audience: Option<String>,
-    /// Whether the secret was made at start, so that ready tokens are printed.
+    /// Whether the secret was made at start. Then the program prints ready tokens.
     pub secret_is_random: bool,
-    /// `JWT_SECRET`, whatever tokens are checked with: what nodes tell each other is signed with a key derived from it.
+    /// `JWT_SECRET`, however tokens are checked. A key derived from it signs what nodes tell each other.
     pub node_secret: Option<Vec<u8>>,
-    /// `JWT_SECRET_PREVIOUS`: tokens of HS256, and what nodes tell each other, hold under it as well. Nothing is signed with
-    /// it.
+    /// `JWT_SECRET_PREVIOUS`. Tokens of HS256 and signatures of nodes are accepted under it, too. It signs nothing.
     pub previous_secret: Option<Vec<u8>>,
 }
 
@@ -188,7 +187,7 @@ pub struct HoldConfig {
 }
 
 impl HoldConfig {
-    /// What users are told of their own slots.
+    /// The terms that users are told of their own slots.
     pub fn own_terms(&self) -> OwnTerms {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         OwnTerms { max_hold: millis(self.max), cancel_before: self.cancel_until.map(millis) }
@@ -213,7 +212,7 @@ pub struct CatalogConfig {
     pub max_days: u16,
 }
 
-/// Limits of users and sockets; `None` for 0: no limit.
+/// Limits of users and sockets. `None` stands for 0: no limit.
 #[derive(Clone, Debug)]
 pub struct LimitConfig {
     /// `SLOTCAST_USER_RATE`. Default 20 acts a second of one user, burst twice that.
@@ -224,7 +223,7 @@ pub struct LimitConfig {
     pub event_rate: Option<std::num::NonZeroU32>,
     /// `SLOTCAST_MAX_ROOMS`. Default 256 rooms of one socket.
     pub max_rooms: usize,
-    /// `SLOTCAST_GUESTS` and `SLOTCAST_MAX_GUESTS`. How many sockets without a token may watch at once. Default `None`: none
-    /// is let in.
+    /// `SLOTCAST_GUESTS` and `SLOTCAST_MAX_GUESTS`: how many sockets without a token may watch at once. Default `None`: no
+    /// such socket is let in.
     pub guests: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! From text to checked value. An error is what is allowed, to follow the variable's name: "must be ...".
+//! Checks the text of a value. An error says what is allowed, in words that follow the variable's name: "must be ...".
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use super::proxies::Network;
 pub(super) use super::redis::{Parsed, redis_prefix, redis_url};
 use super::source::nearest;
 
-/// The shortest `JWT_SECRET`, in bytes: as many as SHA-256 gives (RFC 7518, 3.2).
+/// The shortest `JWT_SECRET`: as many bytes as a SHA-256 hash has (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
 
 const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// A whole number within bounds, or 0 for none.
+/// A whole number within bounds; 0 stands for none.
 pub(super) fn number_or_zero(range: RangeInclusive<u64>) -> impl FnOnce(&str) -> Parsed<Option<u64>> {
     move |text| match text.parse() {
         Ok(0) => Ok(None),
@@ -73,7 +73,7 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     }
 }
 
-/// A name or address that others can reach, and a port.
+/// A name or an address that others can reach, and a port.
 pub(super) fn advertised(text: &str) -> Parsed<String> {
     let is_port = |port: &str| !port.starts_with('+') && port.parse().is_ok_and(|port: u16| port > 0);
     match text.rsplit_once(':') {
@@ -84,7 +84,7 @@ pub(super) fn advertised(text: &str) -> Parsed<String> {
     }
 }
 
-/// Whether a host can be called: a name, or an address that is a single machine's.
+/// Whether others can call a host: it is a name, or the address of a single machine.
 fn is_reachable(host: &str) -> bool {
     if let Some(bare) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return bare.parse().is_ok_and(|address: Ipv6Addr| !address.is_unspecified());
@@ -110,7 +110,7 @@ pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
     text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(origin).collect()
 }
 
-/// Who may show the page in a frame: `self`, and web origins. No other scheme has pages with frames that a policy names.
+/// Who may show the page in a frame: `self`, and web origins. A policy for frames knows no other schemes.
 pub(super) fn frame_ancestors(text: &str) -> Parsed<Vec<String>> {
     let ancestor = |text: &str| match text {
         "self" => Ok(text.to_owned()),
@@ -137,11 +137,11 @@ fn origin(text: &str) -> Parsed<String> {
     }
 }
 
-/// The origin of a page at this address, as its browser sends it. Apps have schemes of their own (`capacitor://localhost`).
+/// The origin that a browser sends for a page at this address. Apps have schemes of their own (`capacitor://localhost`).
 fn sent_origin(url: &Url) -> Option<String> {
     match url.scheme() {
         "http" | "https" => Some(url.origin().ascii_serialization()),
-        // No page of these has an origin that it sends.
+        // Pages under these schemes send no origin.
         "ws" | "wss" | "ftp" | "file" | "blob" | "data" => None,
         scheme => {
             let host = url.host_str().filter(|host| !host.is_empty())?;
@@ -175,7 +175,7 @@ pub(super) fn jwks_url(is_production: bool) -> impl FnOnce(&str) -> Parsed<Strin
     }
 }
 
-/// A tracing filter. A lone word that is nearly a level is taken for a slip: as a filter it would silence all the rest.
+/// A tracing filter. A single word that is nearly a level is a typing error: as a filter it would silence everything.
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     let allowed = "must be a tracing filter, such as info or info,slotcast::feed=debug";
     if let Some(level) = nearest(text, LOG_LEVELS).filter(|level| !level.eq_ignore_ascii_case(text)) {
@@ -190,7 +190,7 @@ pub(super) fn log_filter(text: &str) -> Parsed<String> {
     }
 }
 
-/// Whether a filter has, outside of the brackets of a span, what no target has. Such a part would match nothing.
+/// Whether a filter has characters that no target has, outside of a span's brackets. That part would match nothing.
 fn has_gap(filter: &str) -> bool {
     let mut depth = 0_usize;
     filter.chars().any(|char| {

@@ -1,4 +1,4 @@
-//! Which proxies stand before a node, and in which header they say for whom.
+//! Which proxies stand before a node, and in which header they name the caller.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether every address of its kind is one of these.
+    /// Whether the network covers all addresses.
     pub fn is_everybody(&self) -> bool {
         self.bits == 0
     }
 
-    /// Whether an address is one of these. IPv4 in IPv6 is IPv4.
+    /// Whether an address is in the network. An IPv4 address inside IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let masked = |bits: u128, of: u32, length: u32| bits.checked_shr(of - length).unwrap_or_default();
         match (self.address, address.to_canonical()) {
@@ -51,7 +51,7 @@ impl FromStr for Network {
     }
 }
 
-/// The header in which trusted proxies say for whom they ask. The other one is never read.
+/// The header in which trusted proxies name the caller. The other one is never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `x-forwarded-for`: addresses, comma separated.

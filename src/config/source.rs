@@ -1,4 +1,5 @@
-//! Where values come from: the compiled-in defaults, the operator's file, the environment; the last that has one wins.
+//! Where values come from: the compiled-in defaults, the operator's file, the environment. The last one that has a value
+//! wins.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use crate::files::read_bounded;
 /// All defaults, and what each setting means.
 const DEFAULTS: &str = include_str!("default.toml");
 
-/// The table of [`DEFAULTS`] with what differs in production.
+/// The table of [`DEFAULTS`] with the defaults for production.
 const PRODUCTION: &str = "production";
 
 /// The file that is read when `SLOTCAST_CONFIG` names none.
@@ -28,16 +29,16 @@ const CONFIG: &str = "SLOTCAST_CONFIG";
 /// The list of tables in a file that no variable can hold.
 pub(super) const WEBHOOKS: &str = "webhooks";
 
-/// What most of our variables begin with.
+/// The beginning of most of our variables.
 const PREFIX: &str = "SLOTCAST_";
 
-/// What the names of the variables end with that name a file.
+/// The end of the names of variables that name a file.
 const FILE_SUFFIX: &str = "_FILE";
 
-/// What the names of our variables begin with, where others use the same words.
+/// The first words of our other variables. Other programs use these words, too.
 const OUR_WORDS: &[&str] = &["SLOT", "JWT", "CORS", "REDIS"];
 
-/// How like a known word, from 0 to 1, a mistyped one must be to be taken for it.
+/// How similar to a known word, from 0 to 1, an unknown one must be to count as a misspelling of it.
 const LIKELY: f64 = 0.7;
 
 /// Every variable that a file or the environment may set.
@@ -151,7 +152,7 @@ fn not_text() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8")
 }
 
-/// The values in force, with what was found wrong on the way to them.
+/// The values in force, with the faults that were found while collecting them.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<&'static str, Value>,
     /// The value under [`WEBHOOKS`] in the file, and the file's name.
@@ -161,7 +162,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Lays the environment over the file over the defaults.
+    /// Puts the environment over the file, and the file over the defaults.
     pub(super) fn collect(env: &dyn Strings, file: Option<OperatorFile>) -> Layers {
         let mut problems = Vec::new();
         let warnings = unknown_names(env);
@@ -222,7 +223,7 @@ fn parse_operator_file(file: &OperatorFile, problems: &mut Vec<Problem>) -> OfFi
 
 fn parse_table(content: &str, place: &str, problems: &mut Vec<Problem>) -> toml::Table {
     content.parse().unwrap_or_else(|error: toml::de::Error| {
-        // Not the error's own text: it quotes the line, which may hold a secret.
+        // The error's own text is not used: it quotes the line, which may hold a secret.
         let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or("");
         let line = before.matches('\n').count() + 1;
         problems.push(Problem::new(CONFIG, format!("{place}, line {line}, is not TOML: {}", error.message())));
@@ -230,7 +231,7 @@ fn parse_table(content: &str, place: &str, problems: &mut Vec<Problem>) -> toml:
     })
 }
 
-/// The values of a table as texts; what no variable takes is a problem.
+/// The values of a table as texts. A value that no variable can have is a problem.
 fn texts_of(table: toml::Table, source: &Source, problems: &mut Vec<Problem>) -> BTreeMap<&'static str, Value> {
     let mut values = BTreeMap::new();
     for (key, value) in table {
@@ -254,11 +255,11 @@ fn text_of(key: &str, value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
-        // Kept as text, so that the variable's own check says what it takes.
+        // A fraction stays a text: the variable's own check then says what it takes.
         toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Array(items) if key == "CORS_ORIGIN" => {
             let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-            // Only a comma, where the list is empty: a text that is not empty, and names no origin.
+            // An empty list becomes a single comma: a text that is not empty and names no origin.
             items.map(|items| if items.is_empty() { ",".into() } else { items.join(",") })
         }
         toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => None,
@@ -299,7 +300,7 @@ fn unknown_names(env: &dyn Strings) -> Vec<String> {
         .filter_map(|name| {
             let upper = name.to_uppercase().replace('-', "_");
             let is_ours = upper.starts_with(PREFIX);
-            // Others may own these; only a slip is worth a word.
+            // Other programs may own these names, so only a likely misspelling is worth a warning.
             let may_be_ours =
                 OUR_WORDS.iter().any(|word| upper.starts_with(word)) || VARIABLES.contains(&upper.as_str());
             match nearest(&name, VARIABLES).filter(|_| is_ours || may_be_ours) {
@@ -310,8 +311,8 @@ fn unknown_names(env: &dyn Strings) -> Vec<String> {
         .collect()
 }
 
-/// The known word that a mistyped one most likely means. Our prefix does not count where it is spelt right: all names with
-/// it would be alike.
+/// The known word that a misspelt one most likely means. A correctly spelt prefix of ours is left out of the comparison,
+/// because all names with it would look alike.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let upper = word.to_uppercase().replace('-', "_");
     let likeness = |name: &str| {
@@ -323,7 +324,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
                 .max(strsim::normalized_damerau_levenshtein(&upper, &name)),
         }
     };
-    // JWT_SECRET_KEY means the secret, not the name of a file.
+    // JWT_SECRET_KEY means the secret, not the file that has it.
     let is_of_its_kind = |name: &&&str| !name.ends_with(FILE_SUFFIX) || upper.ends_with(FILE_SUFFIX);
     known
         .iter()

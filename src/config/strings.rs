@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// Names with texts, as the environment is; tests parse from a map.
+/// Texts by name, as in the environment. Tests use a map.
 pub trait Strings {
-    /// The text of a name. A value that is not UTF-8 has U+FFFD in it, and is refused.
+    /// The text under a name. A value that is not UTF-8 comes with U+FFFD in it, and is refused.
     fn get(&self, name: &str) -> Option<String>;
 
     /// All names that have a text.

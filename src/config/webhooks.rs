@@ -1,4 +1,4 @@
-//! The endpoints that hear of acts: `[[webhooks]]` of the file, any number, and one of the environment.
+//! The endpoints that are told of acts: `[[webhooks]]` of the file, any number, and one of the environment.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::domain::{JournalAct, SiteId};
 /// The name of the endpoint that the environment describes.
 const OF_ENVIRONMENT: &str = "environment";
 
-/// The variable that makes that endpoint, and those that describe it.
+/// The variable that makes that endpoint, and the variables that describe it.
 const URL: &str = "SLOTCAST_WEBHOOK_URL";
 const SECRET: &str = "SLOTCAST_WEBHOOK_SECRET";
 const TYPES: &str = "SLOTCAST_WEBHOOK_TYPES";
@@ -28,7 +28,7 @@ const SITES: &str = "SLOTCAST_WEBHOOK_SITES";
 /// The keys of a `[[webhooks]]`.
 const KEYS: &[&str] = &["name", "url", "secret", "types", "sites", "insecure"];
 
-/// What an endpoint hears of where nobody says it.
+/// The acts that an endpoint is told of if its configuration names none.
 const USUAL_ACTS: [JournalAct; 3] = [JournalAct::Book, JournalAct::Cancel, JournalAct::Update];
 
 /// What a secret begins with.
@@ -52,7 +52,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// An endpoint that hears of acts.
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// What logs, metrics and the store call it: 1 to 64 letters, digits, `.`, `_` or `-`; no two have the same.
+    /// The endpoint's name in logs, metrics and the store: 1 to 64 letters, digits, `.`, `_` or `-`. Each has another one.
     pub name: String,
     /// Where entries are sent. Never shown whole: see [`Self::shown_url`].
     pub url: Url,
@@ -68,7 +68,7 @@ impl Webhook {
     /// Its URL as logs may show it: without user, password, query and fragment.
     pub fn shown_url(&self) -> String {
         let mut shown = self.url.clone();
-        // Neither can fail for http and https.
+        // Neither call can fail for an http or https URL.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         shown.set_query(None);
@@ -174,7 +174,7 @@ fn read_file(reader: &mut Reader) -> Result<Vec<Webhook>, Noted> {
         problems.push(Problem::new(WEBHOOKS, message));
         return Err(Noted);
     };
-    // Each is read, so that the problems of all are noted.
+    // All endpoints are read before the first error is returned, so that the faults of all are noted.
     let read: Vec<Result<Webhook, Noted>> =
         (1..).zip(tables).map(|(number, table)| Fields::new(number, table, &source, problems).read()).collect();
     read.into_iter().collect()
@@ -258,7 +258,8 @@ fn texts(value: &toml::Value) -> Parsed<Vec<String>> {
     texts.ok_or_else(|| "must be a list, or one value".into())
 }
 
-/// Where messages go. `http://` is for this machine alone, unless the operator says otherwise. The error never quotes it.
+/// The URL of an endpoint. `http://` may only name this machine, unless the operator allows others. The error never quotes
+/// the URL.
 fn parse_url(text: &str, is_insecure: bool) -> Parsed<Url> {
     let url = Url::parse(text).ok().filter(Url::has_host);
     match url.as_ref().map(Url::scheme) {

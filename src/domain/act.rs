@@ -1,4 +1,4 @@
-//! An act on slots as the store takes it: parsed, allowed, and resolved against the schedule.
+//! An act on slots as the store takes it: parsed, allowed, and with its slots' times from the schedule.
 
 use super::journal::{JournalAct, Origin};
 use super::position::Position;
@@ -23,17 +23,16 @@ pub struct SlotTime {
 /// For whom an act counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// This user; what others hold is not touched.
+    /// Only slots of this user. The holds of others are not touched.
     User(UserId),
-    /// The user who holds or booked the slot, whichever it is: for the role `servizio` that names no user, and for staff on
-    /// what is booked.
+    /// Slots of whoever holds or booked them: for the role `servizio` if it names no user, and for staff on booked slots.
     Anyone,
 }
 
 /// What is to be done with the named slots.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SlotActKind {
-    /// Take them all for a while, or none.
+    /// Holds all of them for a time, or none.
     Hold {
         /// Who will hold them.
         user: UserId,
@@ -53,20 +52,20 @@ pub enum SlotActKind {
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
     },
-    /// Let go of what is held, or, as staff, of what is booked, or cancel what one booked oneself.
+    /// Frees held slots; frees booked slots for staff, or for the user who booked them (a cancellation).
     Release {
         /// Whose hold.
         actor: Actor,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
-        /// As staff: whose booked slots may be released too.
+        /// For staff: whose booked slots may be released, too.
         booked_by: Option<Actor>,
-        /// Until how long before the start who booked a slot may release it, in milliseconds; `None` for never.
+        /// How long before the start the user who booked a slot may still release it, in milliseconds; `None` for never.
         cancel_before: Option<i64>,
     },
     /// Move the end of what is held to `millis` from now.
     Extend {
-        /// Whose hold: nobody moves another's, or gets its token.
+        /// Who holds the slots. Nobody else may extend the holds, or gets their token.
         user: UserId,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
@@ -81,13 +80,14 @@ pub enum SlotActKind {
         to: StaffStatus,
         /// Staff's object.
         data: Option<SlotData>,
-        /// With [`StaffStatus::Booked`]: for whom. Another's booking is replaced; `None` leaves a booking to its user.
+        /// With [`StaffStatus::Booked`]: the user of the booking, who replaces another user. `None` keeps an existing
+        /// booking's user.
         user: Option<UserId>,
     },
 }
 
 impl SlotActKind {
-    /// Whether it may take slots from users who let nobody have them: only then users may have to be told of it.
+    /// Whether the act may take slots from users who did not give them up. Such users have to be told.
     pub fn may_take(&self) -> bool {
         match self {
             SlotActKind::Update { .. } => true,
@@ -98,7 +98,7 @@ impl SlotActKind {
         }
     }
 
-    /// As what the journal has it. A release of what was booked is [`JournalAct::Cancel`] there: the rule knows that.
+    /// The act's name in the journal. A release of a booked slot is [`JournalAct::Cancel`] there, which the rule decides.
     pub const fn journal_act(&self) -> JournalAct {
         match self {
             SlotActKind::Hold { .. } => JournalAct::Hold,
@@ -131,24 +131,24 @@ pub struct SlotAct {
     pub day: Day,
     /// 1 to [`MAX_SLOTS_PER_ACT`] distinct slots, ascending.
     pub slots: Vec<SlotTime>,
-    /// The revision of the schedule that `slots` came from, with the epoch under which it was read; `None` for that of a
-    /// space whose schedule never changed. The store refuses a stale one.
+    /// The revision of the schedule that gave `slots` their times, and the epoch under which it was read. `None` for a
+    /// space whose schedule never changed. The store refuses an outdated one.
     pub revision: Option<Position>,
     /// What to do.
     pub kind: SlotActKind,
-    /// Answer a repeat under this key as the first time.
+    /// The key under which a repeat gets the first answer.
     pub idempotency: Option<Idempotency>,
-    /// Who asked for it, for the journal; `None` where nobody did.
+    /// Who asked for the act, for the journal; `None` for acts of nobody.
     pub origin: Option<Origin>,
 }
 
-/// A caller's `Idempotency-Key` with what the call was.
+/// A caller's `Idempotency-Key` with a fingerprint of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// Whose key it is: the caller, not the user acted for.
+    /// The caller, who is not always the user whom the act is for.
     pub caller: UserId,
     /// The key.
     pub key: String,
-    /// All of the call that counts; the same key with another one is refused.
+    /// The parts of the call that count. The same key with another fingerprint is refused.
     pub fingerprint: String,
 }

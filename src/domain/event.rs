@@ -1,4 +1,4 @@
-//! The JSON that every client receives, made once per change and forwarded as bytes.
+//! The JSON that every client receives. It is made once a change, and forwarded as bytes.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -24,10 +24,11 @@ pub fn slot_update(space: SpaceKey, day: Day, change: &Change, at: &Position, no
     })
 }
 
-/// The `slot_update` as the user gets it who has the slot, made of that which everybody gets; `None` of what is none.
+/// The `slot_update` for the user who has the slot, made of the one for everybody. `None` if the payload is no
+/// `slot_update`.
 pub fn own_slot_update(payload: &str, owned: &Owned, terms: OwnTerms) -> Option<String> {
     const DATA: &str = "\"data\":{";
-    // The first one is it: nothing before it is of others' making.
+    // The first match is the right one: no text of other people's stands before it.
     let at = payload.find(DATA)? + DATA.len();
     insert_own(payload, std::iter::once((at, OwnMembers::new(owned, terms))))
 }
@@ -68,14 +69,14 @@ impl Serialize for SlotUpdateData<'_> {
     }
 }
 
-/// Who looks at a board, and so what it shows besides the statuses.
+/// Who looks at a board, which decides what it shows besides the statuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Viewer {
     /// Anyone: nobody's id.
     Anyone,
-    /// A user, to whom own slots are told by a space's terms.
+    /// A user, who is shown more of own slots, by a space's terms.
     User(UserId, OwnTerms),
-    /// Staff: `id_utente` of who holds or booked.
+    /// Staff, who are shown the `id_utente` of each holder and booker.
     Staff,
 }
 
@@ -87,7 +88,7 @@ pub trait Shown {
     /// Staff's object.
     fn data(&self) -> Option<&SlotData>;
 
-    /// Who holds or booked it, where that is known; the slot starts at `start`.
+    /// Who holds or booked it, if that is known. The slot starts at `start`.
     fn owned(&self, start: StoreTime) -> Option<Owned>;
 }
 
@@ -125,7 +126,7 @@ pub struct BoardEntry<'a> {
     status: Status,
     until: Option<StoreTime>,
     data: Option<&'a SlotData>,
-    /// Who holds (live) or booked the slot, where the viewer may know.
+    /// Who holds or booked the slot, if the viewer may know. An ended hold is nobody's.
     owned: Option<Owned>,
     viewer: &'a Viewer,
     /// Whole minutes that a hold has left, rounded up; only boards show it.
@@ -138,7 +139,7 @@ impl BoardEntry<'_> {
         self.slot.number
     }
 
-    /// Whether somebody has it, or staff closed it.
+    /// Whether the slot is held, booked or closed by staff.
     pub fn is_taken(&self) -> bool {
         matches!(self.status, Status::Occupied | Status::Booked | Status::Blocked)
     }
@@ -174,8 +175,8 @@ impl Serialize for BoardEntry<'_> {
     }
 }
 
-/// The entries of a day at `now`. A slot that somebody has is shown as it is stored even where a later change of the
-/// schedule moved it in the past.
+/// The entries of a day at `now`. A taken slot is shown with its stored times, even if a later change of the schedule moved
+/// it.
 pub fn board<'a, R: Shown>(
     slots: &'a [SlotTime],
     records: &'a std::collections::BTreeMap<SlotNumber, R>,
@@ -209,7 +210,7 @@ pub fn board<'a, R: Shown>(
 pub struct DayText {
     /// The payload, as everybody gets it.
     pub json: String,
-    /// The slots that somebody has now, and the place in the payload where what only that user is told goes.
+    /// The taken slots, each with the place in the payload where its owner's members are inserted.
     pub taken: Vec<(SlotNumber, usize)>,
 }
 
@@ -262,7 +263,7 @@ struct RestOfDay<'a> {
     version: u64,
 }
 
-/// The end of a hold, while it is live.
+/// The end of a live hold.
 fn held_until(state: PublicState, status: Status) -> Option<StoreTime> {
     match (state, status) {
         (PublicState::Held { until }, Status::Occupied) => Some(until),
@@ -279,7 +280,7 @@ fn serialize_end<M: SerializeMap>(map: &mut M, until: Option<StoreTime>) -> Resu
 }
 
 fn serialize_data<M: SerializeMap>(map: &mut M, data: Option<&SlotData>) -> Result<(), M::Error> {
-    // What was stored by an earlier version may have keys that have become the protocol's since.
+    // Earlier versions may have stored keys that this version reserves for the protocol. They are dropped.
     let kept = data.into_iter().flat_map(SlotData::iter).filter(|(key, _)| !RESERVED_DATA_KEYS.contains(key));
     for (key, value) in kept {
         map.serialize_entry(key, value)?;
@@ -287,7 +288,7 @@ fn serialize_data<M: SerializeMap>(map: &mut M, data: Option<&SlotData>) -> Resu
     Ok(())
 }
 
-/// The JSON of what cannot fail to be written: maps with string keys, numbers, text, and JSON that was valid when it came.
+/// Makes JSON of values whose serialization cannot fail: maps with string keys, numbers, text, and valid JSON.
 pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".into())
 }

@@ -1,4 +1,4 @@
-//! Names of things. A type is only made from a value that is allowed, so that no code after it checks again.
+//! Names of things. A type can only be made of an allowed value, so no later code checks it again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub const MAX_ID: u64 = (1 << 53) - 1;
 /// The longest user id, in bytes.
 pub const MAX_USER_ID_BYTES: usize = 128;
 
-/// How many buckets spaces and users hash into. Part of the stored layout: it never changes.
+/// The number of buckets that spaces and users are hashed into. It is a part of the stored format and never changes.
 pub const BUCKETS: u8 = 128;
 
 /// Parses digits without a sign or a leading zero, from 1 to [`MAX_ID`].
@@ -99,7 +99,7 @@ numeric_id! {
 /// A space as the whole system knows it: the pair of site and space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceKey {
-    /// The site that the space is in.
+    /// The site of the space.
     pub site: SiteId,
     /// The space.
     pub space: SpaceId,
@@ -111,13 +111,13 @@ impl SpaceKey {
         format!("spazio_{}_sede_{}", self.space, self.site)
     }
 
-    /// The space that a room's name is of; `None` for any other name.
+    /// The space whose room has this name; `None` for any other name.
     pub fn of_room(name: &str) -> Option<Self> {
         let (space, site) = name.strip_prefix("spazio_")?.split_once("_sede_")?;
         Some(Self { space: space.parse().ok()?, site: site.parse().ok()? })
     }
 
-    /// The bucket that all its keys live in.
+    /// The bucket of all keys of the space.
     pub fn bucket(&self) -> Bucket {
         Bucket::of(&format!("s:{}:{}", self.site, self.space))
     }
@@ -129,10 +129,10 @@ impl fmt::Display for SpaceKey {
     }
 }
 
-/// What stands for the id of a guest, within a process and nowhere else.
+/// The id that stands for a guest inside one process. It never leaves it.
 const GUEST: &str = "\u{0}guest";
 
-/// A user, compared as a string. Sent as a number where it is one ("7" and 7 are the same user).
+/// A user. Ids compare as strings, so "7" and 7 are one user; an id of digits is sent as a number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
@@ -143,7 +143,7 @@ impl UserId {
         (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
     }
 
-    /// Who has no id: a guest. No token can carry this one, for its control character.
+    /// The id of a guest, who has none. Its control character keeps any token from carrying it.
     pub fn guest() -> Self {
         Self(GUEST.into())
     }
@@ -158,7 +158,7 @@ impl UserId {
         &self.0
     }
 
-    /// The bucket that its log and commands live in.
+    /// The bucket of the user's log and commands.
     pub fn bucket(&self) -> Bucket {
         Bucket::of(&format!("u:{}", self.0))
     }
@@ -242,7 +242,8 @@ impl fmt::Display for SlotNumber {
 impl<'de> Deserialize<'de> for SlotNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let id = deserializer.deserialize_any(IdVisitor)?;
-        // A number that no schedule has is out of range, not malformed: the caller says which.
+        // A number beyond every schedule is out of range, not malformed. It becomes the largest number, and the caller
+        // refuses it.
         Ok(Self(u16::try_from(id).unwrap_or(u16::MAX)))
     }
 }
@@ -298,7 +299,7 @@ impl Bucket {
         self.0
     }
 
-    /// FNV-1a, because it is the same in every build and language; folded, so that short names spread.
+    /// FNV-1a is the same in every build and language. Folding it spreads short names over all buckets.
     fn of(name: &str) -> Bucket {
         let hash = name
             .bytes()

@@ -1,4 +1,4 @@
-//! The journal: who did what to which slots. An act leaves one entry, made of what it found and of what it changed.
+//! The journal: who did what to which slots. An act leaves one entry, made of the records before and after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::rule::Change;
 use super::slot::SlotState;
 use super::{Actor, Day, SlotNumber, SlotRecord, SpaceKey, Status, StoreTime, UserId};
 
-/// Who asked for an act, and by which request.
+/// Who asked for an act, and with which request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The token's user: also where the act is done for somebody else.
+    /// The user of the token, even if the act is done for another user.
     pub user: UserId,
     /// The token's role.
     pub role: Option<Arc<str>>,
@@ -33,7 +33,7 @@ pub enum JournalAct {
     Release,
     /// The end of a hold was moved.
     Extend,
-    /// A hold ended: a sweeper freed it, or the next act found it.
+    /// A hold ended. A sweeper or the next act on the slot found it.
     Expire,
     /// Staff set what slots are.
     Update,
@@ -70,7 +70,7 @@ impl JournalAct {
         }
     }
 
-    /// The type of the event that backends get of it.
+    /// The type of the event that backends are sent for it.
     pub const fn event_type(self) -> &'static str {
         match self {
             JournalAct::Hold => "slot.held",
@@ -90,26 +90,26 @@ impl JournalAct {
     }
 }
 
-/// One entry. `P` is how it names people: a store keeps references in their place.
+/// One entry. `P` is how it names people: a store keeps references instead of ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JournalEntry<P = UserId> {
     /// When it was done, by the store's clock.
     pub at: StoreTime,
     /// What was done.
     pub act: JournalAct,
-    /// Who did it; `None` where nobody did: a hold ended.
+    /// Who did it; `None` for the end of a hold, which nobody does.
     pub actor: Option<JournalActor<P>>,
-    /// Who has the slots afterwards, else who had them. Of several people, the one of the first slot.
+    /// Who has the slots afterwards; for freed slots, who had them. Of several people, the one of the first slot.
     pub user: Option<P>,
     /// From whom staff's act took slots.
     pub taken: Vec<Taken<P>>,
     /// The space.
     pub space: SpaceKey,
-    /// The local day; `None` of a space's schedule.
+    /// The local day; `None` for a change of a space's schedule.
     pub date: Option<Day>,
     /// Ascending; none of a space's schedule.
     pub slots: Vec<SlotNumber>,
-    /// What the slots became: the first of them, where they differ.
+    /// The new status of the slots; of several, the status of the first slot.
     pub status: Option<Status>,
     /// The position of the act's last event.
     pub position: Position,
@@ -120,7 +120,7 @@ pub struct JournalEntry<P = UserId> {
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JournalActor<P = UserId> {
-    /// The user; `None` where the store does not know any more.
+    /// The user; `None` if the store no longer knows it.
     pub id: Option<P>,
     /// The token's role.
     pub role: Option<Arc<str>>,
@@ -129,7 +129,7 @@ pub struct JournalActor<P = UserId> {
 /// Slots that staff took from somebody.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Taken<P = UserId> {
-    /// Who had them; `None` where the store does not know any more.
+    /// Who had them; `None` if the store no longer knows.
     #[serde(rename = "id_utente")]
     pub user: Option<P>,
     /// Ascending.
@@ -137,13 +137,13 @@ pub struct Taken<P = UserId> {
 }
 
 impl<P> JournalEntry<P> {
-    /// The entry's name, the same each time that it is read: `{epoch}-{sedeId}-{spazioId}-{version}`.
+    /// The entry's id, which never changes: `{epoch}-{sedeId}-{spazioId}-{version}`.
     pub fn id(&self) -> String {
         let Position { epoch, version } = &self.position;
         format!("{epoch}-{}-{}-{version}", self.space.site, self.space.space)
     }
 
-    /// The same entry, with people named otherwise; `None` of a person who cannot be named.
+    /// The same entry with other names for its people; `None` for a person who cannot be named.
     pub fn with_people<Q>(self, mut name: impl FnMut(P) -> Option<Q>) -> JournalEntry<Q> {
         let actor = self.actor.map(|actor| JournalActor { id: actor.id.and_then(&mut name), role: actor.role });
         let user = self.user.and_then(&mut name);
@@ -206,7 +206,7 @@ impl Serialize for JournalEntry {
     }
 }
 
-/// What a script or a transaction knows when it has decided: where, when, and up to which version.
+/// What a script or a transaction knows when it has decided: the place, the time, and the last version.
 #[derive(Clone, Copy, Debug)]
 pub struct Done<'a> {
     /// The space.
@@ -215,23 +215,23 @@ pub struct Done<'a> {
     pub day: Day,
     /// When.
     pub now: StoreTime,
-    /// What was stored before of the day.
+    /// The day's records before the act.
     pub before: &'a BTreeMap<SlotNumber, SlotRecord>,
-    /// What was changed, in the order of the versions.
+    /// The changes, in the order of their versions.
     pub changes: &'a [Change],
     /// The position of the last change.
     pub last: &'a Position,
 }
 
 impl Done<'_> {
-    /// The entries of an act: one a user for the ended holds that it found, and its own after them.
+    /// The entries of an act: first one for each user whose ended holds it found, then its own.
     pub fn entries_of_act(&self, act: &SlotAct) -> Vec<JournalEntry> {
         let mut entries = self.expirations();
         entries.extend(self.entry_of_act(act));
         entries
     }
 
-    /// The entries of the holds that ended, one a user: in the order of their first slots.
+    /// One entry for each user whose holds ended, in the order of their first slots.
     pub fn expirations(&self) -> Vec<JournalEntry> {
         let first_version = (self.last.version + 1).saturating_sub(self.changes.len() as u64);
         let mut entries: Vec<JournalEntry> = Vec::new();
@@ -271,7 +271,7 @@ impl Done<'_> {
         })
     }
 
-    /// The changes of the act itself: not those of the ended holds that it found.
+    /// The act's own changes, without the ended holds that it found.
     fn acted(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| !change.freed).collect()
     }
@@ -303,8 +303,8 @@ impl Done<'_> {
         }
     }
 
-    /// From whom an act took slots: an update from anyone else, a release from anyone but the one who released, or for whom
-    /// it was released.
+    /// From whom an act took slots. An update takes them from everybody but the new user; a release from everybody but the
+    /// user who released, or on whose behalf.
     pub fn taken_by(&self, act: &SlotAct) -> Vec<Taken> {
         let named = match &act.kind {
             SlotActKind::Update { .. } | SlotActKind::Release { actor: Actor::Anyone, .. } => None,
@@ -326,7 +326,7 @@ impl Done<'_> {
         all
     }
 
-    /// Who held the slot live, or had booked it.
+    /// Who held the slot live, or had booked it, before the act.
     fn owner_before(&self, number: SlotNumber) -> Option<&UserId> {
         let record = self.before.get(&number)?;
         if record.ended_hold(self.now).is_some() { None } else { owner_of(&record.state) }
@@ -358,7 +358,7 @@ fn owner_of(state: &SlotState) -> Option<&UserId> {
     }
 }
 
-/// What is stored: neither `past`, nor that a hold has ended.
+/// The stored status, which is never `past` and does not tell whether a hold has ended.
 fn stored_status(state: &SlotState) -> Status {
     match state {
         SlotState::Available { .. } => Status::Available,

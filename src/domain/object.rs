@@ -1,4 +1,4 @@
-//! Objects of JSON that only an object can be.
+//! JSON objects that serde must not read from an array.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A value read from an object. A struct alone would also be read from an array, its fields in order.
+/// A value that is read from an object only. serde would also read a struct from an array of its fields' values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 

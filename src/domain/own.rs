@@ -1,4 +1,4 @@
-//! What only the user who has a slot is told of it. Nodes know it; it stands beside what everybody is told, never in it.
+//! What only a slot's user is told of the slot. Nodes keep it beside the payload for everybody, never inside.
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -24,7 +24,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// Who has a slot that starts at `start`; `None` where nobody has it, or it is not known who.
+    /// Who has a slot that starts at `start`; `None` if nobody has it, or it is not known who.
     pub fn of(state: &SlotState, start: StoreTime) -> Option<Self> {
         match state {
             SlotState::Held(hold) => {
@@ -43,15 +43,15 @@ impl Owned {
 pub struct OwnTerms {
     /// How long a hold may last from its beginning.
     pub max_hold: i64,
-    /// How long before its start a booked slot can be cancelled by who booked it; `None` where it never can.
+    /// How long before its start a booking can be cancelled by its user; `None` for never.
     pub cancel_before: Option<i64>,
 }
 
-/// What an own held slot has more as JSON besides its token, and an own booked slot, in bytes.
+/// The most bytes of JSON that a held own slot has besides its token, and the most that a booked own slot has.
 const HELD_BYTES: usize = 108;
 const BOOKED_BYTES: usize = 53;
 
-/// The members that an own slot has besides those that everybody is told.
+/// The members that a user's own slot has besides the members for everybody.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnMembers<'a> {
     owned: &'a Owned,
@@ -64,7 +64,7 @@ impl<'a> OwnMembers<'a> {
         Self { owned, terms }
     }
 
-    /// How many bytes they are as JSON in an object, at most.
+    /// The most bytes that they have as JSON in an object.
     pub fn most_bytes(owned: &Owned) -> usize {
         match &owned.token {
             Some(token) => HELD_BYTES + token.as_str().len(),
@@ -90,15 +90,15 @@ impl<'a> OwnMembers<'a> {
         }
     }
 
-    /// As JSON, to stand after the brace that opens an object which has members.
+    /// As JSON that fits after the opening brace of an object with members.
     fn text(self) -> Option<String> {
         let own = super::event::to_json(&self);
         Some(format!("{},", own.strip_prefix('{')?.strip_suffix('}')?))
     }
 }
 
-/// Adds own members to objects of JSON that have members. A place is that after the brace which opens the object; places
-/// ascend. `None` where a place is none.
+/// Inserts own members into objects of JSON that have members. A place is the index after an object's opening brace; places
+/// ascend. `None` if a place is out of range.
 pub fn insert_own<'a>(json: &str, own: impl Iterator<Item = (usize, OwnMembers<'a>)>) -> Option<String> {
     let (mut told, mut from) = (String::with_capacity(json.len() + 512), 0);
     for (place, members) in own {

@@ -1,4 +1,4 @@
-//! What everybody may know of a slot: what it is, and not who has it. The events tell exactly this, so that a listener who hears
+//! What everybody may know of a slot: its status, and not its user. The events tell exactly this, so a listener who hears
 //! all of them knows the day as the store does.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::slot::{SlotData, SlotRecord, SlotState, Status};
 use super::{Day, SlotNumber, StoreTime};
 
-/// A day of a space as everybody may know it; a slot that is missing is available.
+/// A day of a space as everybody may know it. A missing slot is available.
 pub type PublicDay = BTreeMap<SlotNumber, PublicSlot>;
 
 /// A stored state without its owner.
@@ -68,24 +68,24 @@ impl From<SlotRecord> for PublicSlot {
     }
 }
 
-/// What a `slot_update` tells of a slot.
+/// What a `slot_update` says of a slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublicChange {
     /// The day.
     pub day: Day,
     /// The slot.
     pub number: SlotNumber,
-    /// What the slot is from then on.
+    /// The slot after the update.
     pub slot: PublicSlot,
 }
 
 impl PublicChange {
-    /// Reads the payload of a `slot_update`; an error says what cannot be read in it.
+    /// Reads the payload of a `slot_update`. An error says what in it cannot be read.
     pub fn read(payload: &RawValue) -> Result<Self, String> {
         let update: SlotUpdate = serde_json::from_str(payload.get()).map_err(|error| error.to_string())?;
         let day = update.text("date").and_then(|text| Day::parse(&text)).ok_or("no date")?;
         let state = match update.status.as_str() {
-            // One that has started is shown as past by its start, whatever is stored.
+            // Not read as past: a slot that has started shows as past by its start, whatever is stored.
             "available" | "past" => PublicState::Available,
             "occupied" => PublicState::Held { until: update.instant("held_until").ok_or("no end of a hold")? },
             "booked" => PublicState::Booked,

@@ -25,19 +25,19 @@ use super::refusal::Code;
 use super::slot::{Hold, MAX_DAY_DATA_BYTES, SlotData, SlotRecord, SlotState, Status};
 use super::{Actor, HoldToken, PublicState, Refusal, SlotNumber, StoreTime, UserId};
 
-/// What the rule needs to see: the day's records, and what the holding user has in the whole space.
+/// What the rule needs: the day's records, and the holds of the acting user in the whole space.
 #[derive(Clone, Debug, Default)]
 pub struct DayView {
     /// The stored slots of the day.
     pub records: BTreeMap<SlotNumber, SlotRecord>,
-    /// What the user of a `hold` act holds in the space; not read for other acts.
+    /// The holds of the user of a `hold` act; not read for other acts.
     pub live_holds: LiveHolds,
 }
 
 /// How much a user holds in a space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveHolds {
-    /// Distinct live holds: each may have several slots.
+    /// Live holds. One hold may have several slots.
     pub holds: u32,
     /// The slots of all of them.
     pub slots: u32,
@@ -48,11 +48,11 @@ pub struct LiveHolds {
 pub enum Decision {
     /// Write these, in this order.
     Write(Vec<Change>),
-    /// The act was done before: answer as the first time, and write nothing.
+    /// The act was done before. It gets the first answer, and nothing is written.
     Repeat {
         /// The version of the last event that the first call caused.
         version: u64,
-        /// The epoch of that version. `None` where it is not known, which stands for the present epoch.
+        /// The epoch of that version. `None` if it is not known: then the present epoch counts.
         epoch: Option<Arc<str>>,
         /// For a hold: its token and first end.
         hold: Option<HoldAnswer>,
@@ -64,9 +64,9 @@ pub enum Decision {
 pub struct Change {
     /// The slot.
     pub slot: SlotTime,
-    /// What it becomes. A new `first_version` is filled in when the version is known.
+    /// The new state. Its `first_version` is filled in once the version is known.
     pub state: SlotState,
-    /// Whether this is a hold that ended: it counts in `slots_freed`.
+    /// Whether the change frees an ended hold. Then it counts in `slots_freed`.
     pub freed: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Change {
 pub struct HoldAnswer {
     /// The token of the hold.
     pub token: HoldToken,
-    /// The earliest end of its named slots.
+    /// The earliest end of the named slots.
     pub until: StoreTime,
 }
 
@@ -97,14 +97,14 @@ pub fn decide(view: &DayView, act: &SlotAct, now: StoreTime) -> Result<Decision,
     }
 }
 
-/// The change that frees a slot whose hold has ended at `now`; `None` when there is nothing to free.
+/// The change that frees a slot if its hold has ended at `now`.
 pub fn expire(number: SlotNumber, record: &SlotRecord, now: StoreTime) -> Option<Change> {
     record.ended_hold(now)?;
     let slot = SlotTime { number, start: record.start, end: record.end, label: record.label.clone() };
     Some(Change { slot, state: SlotState::Available { data: None }, freed: true })
 }
 
-/// The earliest end among the holds that changes leave behind, with their token: the answer of `hold` and `extend`.
+/// The earliest end among the holds that the changes leave, with their token: the answer of `hold` and `extend`.
 pub fn hold_answer(changes: &[Change]) -> Option<HoldAnswer> {
     let holds = changes.iter().filter_map(|change| match &change.state {
         SlotState::Held(hold) => Some(hold),
@@ -120,7 +120,7 @@ struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    /// `limits`: of live holds, and of held slots.
+    /// `limits` are the most live holds and the most held slots.
     fn hold(
         &self,
         user: &UserId,
@@ -154,7 +154,7 @@ impl Slots<'_> {
         }))
     }
 
-    /// The answer of the first call, when the named slots are exactly those of one live hold of the user.
+    /// The first answer, if the named slots are exactly the slots of one live hold of the user.
     fn same_hold(&self, user: &UserId) -> Option<Decision> {
         let first = self.record(self.act.slots.first()?)?.live_hold(self.now)?;
         if first.user != *user {
@@ -188,7 +188,7 @@ impl Slots<'_> {
         }))
     }
 
-    /// The last version under which the named slots were booked, with its epoch, when the actor has booked them all.
+    /// If the actor has booked all named slots: the last version under which one was booked, with its epoch.
     fn booked_at(&self, actor: &Actor) -> Option<(u64, Option<Arc<str>>)> {
         let positions = self.act.slots.iter().map(|slot| match &self.record(slot)?.state {
             SlotState::Booked { user, first_version, first_epoch, .. } => {
@@ -207,7 +207,7 @@ impl Slots<'_> {
         cancel_before: Option<i64>,
     ) -> Result<Decision, Refusal> {
         let as_staff = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
-        // A token names a hold, and a booking is no hold.
+        // A token names a hold. It releases no booking.
         let cancel_before = cancel_before.filter(|_| token.is_none() && matches!(actor, Actor::User(_)));
         let cancels = |record: &SlotRecord| cancel_before.is_some() && is_booked_by(record, actor);
         self.require(actor, token, |record| as_staff(record) || cancels(record))?;
@@ -233,7 +233,7 @@ impl Slots<'_> {
         })?;
         Ok(self.write(|slot, record| match record.and_then(|record| record.live_hold(self.now)) {
             Some(hold) => {
-                // The answer carries one token for all, so several holds become one.
+                // The answer has one token for all slots, so extending several holds joins them into one.
                 let first = self.act.slots.iter().find_map(|slot| self.record(slot)?.live_hold(self.now));
                 let token = first.unwrap_or(hold).token.clone();
                 let until = wanted.min(slot.start);
@@ -267,7 +267,7 @@ impl Slots<'_> {
         }))
     }
 
-    /// Refuses staff's object where the data of the day would grow beyond what a day may have.
+    /// Refuses staff's object if the day's data would exceed its bound.
     fn require_room(&self, data: Option<&SlotData>) -> Result<(), Refusal> {
         let bytes_of = |record: &SlotRecord| record.data().map_or(0, SlotData::byte_count);
         let replaced: usize = self.act.slots.iter().filter_map(|slot| self.record(slot)).map(bytes_of).sum();
@@ -284,7 +284,8 @@ impl Slots<'_> {
         self.require(actor, token, |_| false)
     }
 
-    /// Refuses unless each named slot is held live by the actor, under the token if one was sent, or `also` allows it.
+    /// Refuses the act unless each named slot is held live by the actor (and under the token, if one was sent), or `also`
+    /// allows it.
     fn require(
         &self,
         actor: &Actor,
@@ -311,7 +312,7 @@ impl Slots<'_> {
         if conflicts.is_empty() { Ok(()) } else { Err(Refusal::of_slots(code, conflicts)) }
     }
 
-    /// Ended holds of the named slots first, then the act itself.
+    /// Writes the ended holds of the named slots first, then the act itself.
     fn write(&self, becomes: impl Fn(&SlotTime, Option<&SlotRecord>) -> SlotState) -> Decision {
         let ended = |slot: &&SlotTime| self.record(slot).is_some_and(|record| record.ended_hold(self.now).is_some());
         let freed = self.act.slots.iter().filter(ended).map(|slot| Change {
@@ -327,7 +328,7 @@ impl Slots<'_> {
         Decision::Write(freed.chain(acted).collect())
     }
 
-    /// The slot's status by the present schedule. Its record may have the start that it had under an earlier schedule.
+    /// The slot's status by the present schedule. The record may have the start of an earlier schedule.
     fn status(&self, slot: &SlotTime, record: Option<&SlotRecord>) -> Status {
         record.map_or(PublicState::Available, |record| PublicState::from(&record.state)).status(slot.start, self.now)
     }
@@ -348,7 +349,7 @@ fn is_actor(actor: &Actor, user: Option<&UserId>) -> bool {
     }
 }
 
-/// What a user holds among records: what [`DayView::live_holds`] counts.
+/// Counts the holds of a user in records, for [`DayView::live_holds`].
 pub fn count_live_holds<'a>(records: impl Iterator<Item = &'a SlotRecord>, user: &UserId, now: StoreTime) -> LiveHolds {
     let own = records.filter_map(|record| record.live_hold(now)).filter(|hold| hold.user == *user);
     let (mut tokens, mut slots) = (HashSet::new(), 0);

@@ -1,8 +1,8 @@
 //! Opening times of a space, and the slots of a local day that follow from them.
 //!
-//! Slots tile the time from opening to closing: a day of 23 or 25 hours that is open around the clock has 23 or 25
-//! one-hour slots. Each has the full length. Only where the clock is put forward between opening and closing, the last
-//! slot may be shorter: it ends at closing, as on every other day. Numbers count from 1 at opening; labels are local times.
+//! Slots fill the time from opening to closing. A space that is open around the clock has 23 or 25 one-hour slots on a day
+//! of 23 or 25 hours, each of full length. Only if the clock is put forward between opening and closing, the last slot may
+//! be shorter: it ends at closing, as on every other day. Numbers count from 1 at opening; labels are local times.
 
 use std::fmt;
 
@@ -39,9 +39,8 @@ impl WallTime {
         (minutes < 60 && total <= Self::MIDNIGHT_AFTER).then_some(Self(total))
     }
 
-    /// The instant of this local time on a day. A time that the day skips stands for the instant at which the clock is
-    /// put forward: a space that opens or closes at such a time opens or closes at that instant. A time that the day
-    /// has twice stands for the first of the two.
+    /// The instant of this local time on a day. A time that the day skips is the instant at which the clock is put forward.
+    /// A time that the day has twice is its first occurrence.
     fn on(self, date: Date, zone: &TimeZone) -> Option<StoreTime> {
         let (date, minutes) = match self.0 {
             Self::MIDNIGHT_AFTER => (date.tomorrow().ok()?, 0),
@@ -50,7 +49,7 @@ impl WallTime {
         let time = Time::new((minutes / 60) as i8, (minutes % 60) as i8, 0, 0).ok()?;
         let ambiguous = zone.to_ambiguous_timestamp(date.to_datetime(time));
         let is_skipped = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
-        // Within a gap, the time by the offset after it is an instant before the gap.
+        // Inside a gap, the offset after the gap gives an instant before it.
         let instant = if is_skipped { ambiguous.earlier().ok()? } else { ambiguous.compatible().ok()? };
         let put_forward = is_skipped.then(|| zone.following(instant).next()).flatten();
         Some(put_forward.map_or(instant, |transition| transition.timestamp()).into())
@@ -138,7 +137,7 @@ impl Closure {
     }
 }
 
-/// What staff may say of a space. Absent fields have the default schedule's value.
+/// What staff may set for a space. Missing fields have the default schedule's values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ScheduleSpec {
@@ -154,8 +153,8 @@ pub struct ScheduleSpec {
     pub slot_minutes: u16,
     /// Days without slots.
     pub closures: Vec<Closure>,
-    /// How long a hold lasts, and the most that one may ask for, in minutes; without it what the configuration says. Nodes of
-    /// 0.1 cannot read a schedule that has it.
+    /// How long a hold lasts and the most that a caller may ask for, in minutes; `None` for the configured length. Nodes of
+    /// 0.1 cannot read a schedule with this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_minutes: Option<u16>,
 }
@@ -174,7 +173,7 @@ impl Default for ScheduleSpec {
     }
 }
 
-/// A schedule that holds together: its time zone exists, it opens before it closes.
+/// A consistent schedule: its time zone exists, and it opens before it closes.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     spec: ScheduleSpec,
@@ -195,7 +194,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Checks a specification; the error names the field.
+    /// Checks a specification. An error names the field.
     pub fn new(spec: ScheduleSpec) -> Result<Self, String> {
         let zone = TimeZone::get(&spec.timezone)
             .map_err(|_| format!("timezone: {:?} is not an IANA time zone", spec.timezone))?;
@@ -220,7 +219,7 @@ impl Schedule {
         Ok(Self { spec, zone })
     }
 
-    /// What it was made from.
+    /// The specification that it was made of.
     pub fn spec(&self) -> &ScheduleSpec {
         &self.spec
     }
@@ -257,8 +256,8 @@ impl Schedule {
         Some(Hours { opening, closing, slots: u16::try_from(slots).ok()? })
     }
 
-    /// How many slots begin in this many milliseconds between opening and closing. A last slot that is cut short counts
-    /// only on a day that is shorter than others. On other days the time that is left before closing is no slot.
+    /// How many slots fit into this many milliseconds between opening and closing. A shortened last slot counts only on a
+    /// day that is shorter than usual. On other days the rest before closing is no slot.
     fn count_slots(&self, open_millis: i64) -> i64 {
         let usual = i64::from((self.spec.closes.0 - self.spec.opens.0) / self.spec.slot_minutes);
         let whole = open_millis / self.slot_millis();
@@ -368,7 +367,7 @@ mod tests {
         assert_eq!(tiles(lord_howe, whole_day, 1_440, "2027-10-03"), expected(&[("00:00", 23 * 60 + 30)]));
         let hours = tiles(lord_howe, whole_day, 60, "2027-10-03");
         assert_eq!((hours.len(), hours.last().unwrap()), (24, &("23:30".to_string(), 30)));
-        // A slot that no usual day has room for is no slot on this day either, and a longer day has no odd slot.
+        // A slot that fits no usual day is no slot on a short day either. A long day gets no extra partial slot.
         assert_eq!(tiles(rome, ["00:00", "10:00"], 540, spring), expected(&[("00:00", 540)]));
         assert_eq!(tiles(rome, ["09:00", "18:00"], 50, spring).len(), 10);
         assert_eq!(tiles(rome, whole_day, 1_440, "2027-10-31"), expected(&[("00:00", 1_440)]));
@@ -383,7 +382,7 @@ mod tests {
         assert_eq!(late, expected(&[("03:00", 30), ("03:30", 30), ("04:00", 30), ("04:30", 30)]));
         assert_eq!(tiles(rome, ["02:15", "02:45"], 30, spring), []);
         assert_eq!(tiles("Australia/Lord_Howe", ["02:10", "03:00"], 50, "2027-10-03"), expected(&[("02:30", 30)]));
-        // The clock is put forward at midnight: the day begins at 01:00.
+        // The clock is put forward at midnight, so the day begins at 01:00.
         assert_eq!(tiles("Africa/Cairo", ["00:00", "02:00"], 60, "2027-04-30"), expected(&[("01:00", 60)]));
     }
 

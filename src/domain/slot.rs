@@ -1,4 +1,4 @@
-//! What is stored for a slot, and the status that follows from it and the clock.
+//! The stored record of a slot, and the status that follows from it and the clock.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use serde_json::value::RawValue;
 
 use super::{HoldToken, PublicState, SlotNumber, SlotTime, StoreTime, UserId};
 
-/// The most bytes that a slot's `data` may have as JSON text.
+/// The most bytes of a slot's `data` as JSON text.
 pub const MAX_DATA_BYTES: usize = 16 * 1024;
 
-/// The most bytes that the `data` of all slots of a space's day may have together: a board carries all of it to anyone who
-/// asks. An act may not make it grow beyond.
+/// The most bytes of the `data` of all slots of a space's day. A board carries all of it to anyone who asks. An act may not
+/// make it exceed this bound.
 pub const MAX_DAY_DATA_BYTES: usize = 256 * 1024;
 
-/// Keys that `data` cannot override: they are dropped from it.
+/// Keys of the protocol, which are dropped from `data`.
 pub const RESERVED_DATA_KEYS: [&str; 20] = [
     "id",
     "id_slot",
@@ -39,7 +39,7 @@ pub const RESERVED_DATA_KEYS: [&str; 20] = [
     "slotId",
 ];
 
-/// What a client sees of a slot.
+/// A slot's status as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Free and in the future.
@@ -78,18 +78,18 @@ impl Status {
     }
 }
 
-/// Staff's own object, kept with a slot until its next change and passed through digit for digit.
+/// Staff's own object. It stays with a slot until the next change, and is passed on digit for digit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SlotData(IndexMap<String, Box<RawValue>>);
 
 impl SlotData {
-    /// Takes an object without the keys of the protocol ([`RESERVED_DATA_KEYS`]).
+    /// Takes an object, and drops the keys of the protocol ([`RESERVED_DATA_KEYS`]).
     pub fn new(object: IndexMap<String, Box<RawValue>>) -> Self {
         Self(object.into_iter().filter(|(key, _)| !RESERVED_DATA_KEYS.contains(&key.as_str())).collect())
     }
 
-    /// How many bytes it has as JSON text: what is stored, and sent.
+    /// Its length as JSON text, as stored and sent.
     pub fn byte_count(&self) -> usize {
         super::event::to_json(self).len()
     }
@@ -111,54 +111,53 @@ impl PartialEq for SlotData {
 pub struct Hold {
     /// Who holds the slot.
     pub user: UserId,
-    /// The same on all slots that were held in one act.
+    /// One token for all slots that were held in one act.
     pub token: HoldToken,
     /// When it began.
     pub began: StoreTime,
-    /// When it ends; never after the slot's start.
+    /// When it ends: at the slot's start at the latest.
     pub until: StoreTime,
-    /// Its end when it began, because a repeated `hold` answers as the first one did.
+    /// The end that it had at first. A repeated `hold` gets the first answer.
     pub first_until: StoreTime,
-    /// The version of the event that it first caused; 0 until that is known.
+    /// The version of the hold's first event; 0 until that is known.
     pub first_version: u64,
-    /// The epoch of that version: a repeated `hold` answers the position that the first one had. Not known of what 0.1 stored.
+    /// The epoch of that version, for the answer to a repeated `hold`. Missing in records of 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_epoch: Option<Arc<str>>,
-    /// How long it was to last when its end was set, in ms; not known of holds that 0.1 stored. The store's clock may
-    /// be set back, and from any instant of it the hold lasts no longer than this.
+    /// The length in ms when the end was last set; missing in records of 0.1. If the store's clock is set back, the hold
+    /// lasts at most this long from any instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<i64>,
 }
 
 impl Hold {
-    /// When it ends by the clock that shows `now`. This is its stored end, or earlier where the clock was set back
-    /// since that end was set.
+    /// When the hold ends by a clock that shows `now`: at its stored end, or earlier if the clock was set back since.
     pub fn ends(&self, now: StoreTime) -> StoreTime {
         self.length.map_or(self.until, |length| self.until.min(now.plus_millis(length)))
     }
 }
 
-/// What is stored for a slot. A slot without a record is available and has no data.
+/// The stored state of a slot. A slot without a record is available and has no data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotState {
-    /// Free, perhaps with staff's data.
+    /// Free, possibly with staff's data.
     Available {
         /// Staff's object.
         data: Option<SlotData>,
     },
-    /// Held; ended by the clock, whether swept or not.
+    /// Held. The hold ends by the clock, swept or not.
     Held(Hold),
-    /// Confirmed, for `user` unless staff did it.
+    /// Booked for `user`; `None` if staff booked it for nobody.
     Booked {
         /// For whom.
         user: Option<UserId>,
-        /// The version of the event that it first caused, 0 until that is known: a repeated `book` answers as the first one did.
+        /// The version of the booking's first event, for the answer to a repeated `book`; 0 until that is known.
         first_version: u64,
-        /// The epoch of that version; not known of what 0.1 stored.
+        /// The epoch of that version; missing in records of 0.1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_epoch: Option<Arc<str>>,
-        /// When the booking was made; not known of what 0.1 stored.
+        /// When the slot was booked; missing in records of 0.1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         booked_at: Option<StoreTime>,
         /// Staff's object.
@@ -172,7 +171,7 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// Fills in the position of the event that a new hold or booking causes; one that goes on keeps its first.
+    /// Fills in the position of the first event of a new hold or booking. An older one keeps its own.
     pub fn fill_first(&mut self, epoch: &Arc<str>, version: u64) {
         if let SlotState::Held(Hold { first_version, first_epoch, .. })
         | SlotState::Booked { first_version, first_epoch, .. } = self
@@ -184,14 +183,14 @@ impl SlotState {
     }
 }
 
-/// A stored slot, with all that its events need: a sweeper knows no schedule.
+/// A slot's record. It has everything that the slot's events need, because a sweeper knows no schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlotRecord {
     /// What it is.
     pub state: SlotState,
     /// The version of its last change.
     pub version: u64,
-    /// When the slot starts, by the schedule of its last change: a free slot may have moved since.
+    /// The slot's start under the schedule of its last change. A free slot may have moved since.
     pub start: StoreTime,
     /// When the slot ends.
     pub end: StoreTime,
@@ -200,13 +199,13 @@ pub struct SlotRecord {
 }
 
 impl SlotRecord {
-    /// The record in place of one that cannot be read: the slot is blocked until staff sets it anew.
+    /// The record that stands in for an unreadable one: the slot is blocked until staff sets it anew.
     pub fn unreadable() -> Self {
         let (start, end) = (StoreTime::from_millis(0), StoreTime::from_millis(0));
         Self { state: SlotState::Blocked { data: None }, version: 0, start, end, label: String::new() }
     }
 
-    /// The slot's time, as of its last change.
+    /// The slot's time as of its last change.
     pub fn time(&self, number: SlotNumber) -> SlotTime {
         SlotTime { number, start: self.start, end: self.end, label: self.label.clone() }
     }
@@ -219,7 +218,7 @@ impl SlotRecord {
         }
     }
 
-    /// The hold that has ended at `now` but was not freed yet.
+    /// The hold that has ended at `now` and has not been freed.
     pub fn ended_hold(&self, now: StoreTime) -> Option<&Hold> {
         match &self.state {
             SlotState::Held(hold) if hold.until <= now => Some(hold),
@@ -227,7 +226,7 @@ impl SlotRecord {
         }
     }
 
-    /// The status at `now`, where no schedule is known that may have moved the slot.
+    /// The status at `now` by the record's own start, for callers that know no schedule.
     pub fn status(&self, now: StoreTime) -> Status {
         status_of(&self.state, self.start, now)
     }

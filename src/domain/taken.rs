@@ -1,4 +1,4 @@
-//! What users are told from whom staff's act took slots.
+//! The notification to users from whom staff's act took slots.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::{Day, SiteId, SlotNumber, SpaceId, Status, UserId};
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SlotTaken<'a> {
-    /// As the journal names its entry of the act.
+    /// The id of the act's entry in the journal.
     id: String,
     spazio_id: SpaceId,
     sede_id: SiteId,
@@ -23,7 +23,7 @@ struct SlotTaken<'a> {
     version: u64,
 }
 
-/// Whom an act has to be told to, each with the payload as JSON.
+/// The users who must be told of an act, each with the payload as JSON.
 pub fn notices(done: &Done<'_>, act: &SlotAct) -> Vec<(UserId, String)> {
     if !act.kind.may_take() {
         return Vec::new();

@@ -8,8 +8,8 @@ use jiff::civil::Date;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant of the store's clock, in whole milliseconds since 1970 UTC. Serialized as that number, shown to
-/// clients as RFC 3339 UTC with milliseconds by [`Self::rfc3339`].
+/// An instant of the store's clock, in whole milliseconds since 1970 UTC. It is serialized as that number. Clients get RFC
+/// 3339 UTC with milliseconds, by [`Self::rfc3339`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StoreTime(i64);
@@ -45,7 +45,7 @@ impl StoreTime {
         format!("{:.3}", self.timestamp())
     }
 
-    /// As jiff's type, clamped to the years that it knows.
+    /// As jiff's type, clamped to the years that jiff knows.
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.0).unwrap_or(if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
     }

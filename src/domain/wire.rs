@@ -1,7 +1,7 @@
-//! The names on the wire: events in both directions, and acts. Whatever lists them (what staff may not send, what is
-//! counted) is made from here, and the compiler names every place that has to know a new one.
+//! The names on the wire: events in both directions, and acts. Everything that lists names is made of these enums, and the
+//! compiler names every place that must handle a new one.
 
-/// Makes an enum of names, with all of them, the text of each, and the way back from a text.
+/// Makes an enum of names: a list of all variants, the text of each, and the variant of a text.
 macro_rules! names {
     ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
@@ -41,7 +41,7 @@ names! {
         JoinSpace = "join_space",
         /// Leaves it.
         LeaveSpace = "leave_space",
-        /// Asks for what was missed of a day.
+        /// Asks for the changes of a day that the client missed.
         Sync = "sync",
         /// [`Act::Hold`].
         HoldSlot = "hold_slot",
@@ -59,7 +59,7 @@ names! {
 }
 
 names! {
-    /// An event that nodes send by themselves; any other name is a message of staff.
+    /// An event that nodes send themselves. Any other name is a message of staff.
     ServerEvent {
         /// The socket is connected.
         ConnectionConfirmed = "connection_confirmed",
@@ -73,11 +73,11 @@ names! {
         SlotsStatusUpdate = "slots_status_update",
         /// Holds ended.
         SlotsFreed = "slots_freed",
-        /// Staff took slots from the user: kept as a notification is.
+        /// Staff took slots from the user. It is kept as notifications are.
         SlotTaken = "slot_taken",
         /// The token of the connection ends soon.
         TokenExpiring = "token_expiring",
-        /// An event was refused that asked for no answer.
+        /// An event without an acknowledgement was refused.
         SpaceError = "space_error",
         /// Who is connected.
         Stats = "stats",
@@ -104,7 +104,7 @@ names! {
 const OF_SOCKET_IO: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// Whether a message of staff may not bear this name, because it means something else.
+/// Whether the name has a meaning of its own, so that no message of staff may bear it.
 pub fn is_reserved(event: &str) -> bool {
     OF_SOCKET_IO.contains(&event) || ClientEvent::parse(event).is_some() || ServerEvent::parse(event).is_some()
 }

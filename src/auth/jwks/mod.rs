@@ -1,9 +1,9 @@
 //! The public keys of an issuer (RFC 7517), fetched when needed and kept.
 //!
-//! A set is fresh for as long as the issuer says (`Cache-Control: max-age`), within bounds. A stale set is fetched
-//! again at its next use. An unknown key causes a fetch at most every [`UNKNOWN_KEY_PAUSE`], so that nobody can hammer
-//! the issuer with invented `kid`s. At most one fetch runs at a time, in a task of its own, so that a caller that goes
-//! away does not end it. While the issuer does not answer, the old keys are used for [`LONGEST_OUTAGE`].
+//! A set is fresh for as long as the issuer says (`Cache-Control: max-age`), within bounds. The next use of a stale set
+//! fetches it again. An unknown key causes a fetch at most every [`UNKNOWN_KEY_PAUSE`], so that nobody can hammer the
+//! issuer with invented `kid`s. One fetch runs at a time, in a task of its own: a caller that goes away does not end it.
+//! While the issuer does not answer, the old keys are used for [`LONGEST_OUTAGE`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,19 +20,19 @@ use crate::clock;
 /// The shortest time that a set is fresh, whatever the issuer says.
 pub const SHORTEST_FRESH: Duration = Duration::from_secs(60);
 
-/// The longest time that a set is fresh, also where the issuer says nothing usable.
+/// The longest time that a set is fresh, and the time for an issuer that says nothing usable.
 pub const LONGEST_FRESH: Duration = Duration::from_secs(60 * 60);
 
 /// The time between two fetches that an unknown key causes.
 pub const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
 
-/// The time after a fetch that failed before a stale or missing set is asked for again.
+/// The pause after a failed fetch before a stale or missing set is fetched again.
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the node looks whether the first set is there, while it cannot be fetched.
+/// How often the node looks for the first set while the issuer does not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long after its fetch a set is used at most while it cannot be fetched again.
+/// The longest time after its fetch that a set is used while no newer set can be fetched.
 pub const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest set, in bytes.
@@ -62,7 +62,7 @@ struct Shared {
     algorithm: Algorithm,
     client: reqwest::Client,
     keys: RwLock<Option<Arc<KeySet>>>,
-    /// Held while a fetch runs, across its awaits, so that only one fetch runs at a time.
+    /// Held across the awaits of a fetch, so that only one fetch runs at a time.
     last_fetch: Arc<Mutex<Option<Fetch>>>,
 }
 
@@ -96,14 +96,14 @@ impl KeySet {
 }
 
 impl KeyCache {
-    /// Prepares to fetch from `url`; only keys for `algorithm` are used.
+    /// Prepares to fetch from `url`. Only keys for `algorithm` are used.
     ///
     /// # Errors
     ///
     /// TLS could not be set up on this system.
     pub fn new(url: &str, algorithm: Algorithm) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
-            // The address is the operator's choice; an answer must not move it elsewhere.
+            // The operator chose the address. A redirect must not replace it.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(FETCH_TIMEOUT)
@@ -113,7 +113,7 @@ impl KeyCache {
         Ok(Self { shared: Arc::new(Shared { url: url.into(), algorithm, client, keys, last_fetch }) })
     }
 
-    /// The key of a token's `kid`. Fetches the set where it is missing, stale or without that key, and a fetch is due.
+    /// The key of a token's `kid`. Fetches the set if it is missing, stale or without that key, and a fetch is due.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl KeyCache {
         let known = self.usable(now).and_then(|set| Some((set.find(kid)?, set.age(now) < set.fresh_for)));
         match known {
             Some((key, true)) => return Ok(key),
-            // The set is stale and is being fetched already. Nobody waits for a slow issuer.
+            // A fetch of the stale set is running already. Nobody waits for a slow issuer.
             Some((key, false)) => match self.shared.last_fetch.clone().try_lock_owned() {
                 Ok(turn) => self.fetch_if_due(turn, true, now).await,
                 Err(_) => return Ok(key),
@@ -139,12 +139,12 @@ impl KeyCache {
         set.find(kid).ok_or(KeyError::Unknown)
     }
 
-    /// Whether tokens can be checked: a set was fetched, and is not too old to be used.
+    /// Whether tokens can be checked: a set was fetched, and it is not too old.
     pub fn has_keys(&self, now: Instant) -> bool {
         self.usable(now).is_some()
     }
 
-    /// Fetches the set until there is one.
+    /// Tries to fetch the set until that succeeds.
     pub async fn fetch_first(&self) {
         while !self.has_keys(clock::instant()) {
             let turn = self.shared.last_fetch.clone().lock_owned().await;
@@ -160,7 +160,7 @@ impl KeyCache {
         self.shared.keys.read().clone().filter(|set| set.age(now) < LONGEST_OUTAGE)
     }
 
-    /// Fetches the set, unless the last fetch is too recent for this reason.
+    /// Fetches the set, unless the last fetch was too recent. How recent is too recent depends on whether the key is known.
     async fn fetch_if_due(&self, mut turn: OwnedMutexGuard<Option<Fetch>>, is_known: bool, now: Instant) {
         let pause = match *turn {
             Some(Fetch { succeeded: true, .. }) if is_known => Duration::ZERO,
@@ -182,7 +182,7 @@ impl KeyCache {
 }
 
 impl Shared {
-    /// Replaces the set. Where the fetch fails, the old set stays, and the log says so.
+    /// Replaces the set. If the fetch fails, the old set stays, and the log says so.
     async fn fetch(&self, now: Instant) -> bool {
         let started = clock::instant();
         match self.try_fetch(now).await {
@@ -227,8 +227,8 @@ fn fresh_for(cache_control: Option<&str>) -> Duration {
     said.clamp(SHORTEST_FRESH, LONGEST_FRESH)
 }
 
-/// The keys of a set that may check signatures of the algorithm. Other keys, and entries that are no key, are left out,
-/// so that one odd entry does not make the rest useless.
+/// The keys of a set that may check signatures of the algorithm. Other keys, and entries that are no keys, are left out:
+/// one odd entry must not make the rest useless.
 fn usable_keys(body: &[u8], algorithm: Algorithm) -> anyhow::Result<Vec<(Option<String>, DecodingKey)>> {
     #[derive(serde::Deserialize)]
     struct Set {
@@ -243,7 +243,7 @@ fn usable_keys(body: &[u8], algorithm: Algorithm) -> anyhow::Result<Vec<(Option<
         .collect())
 }
 
-/// Whether a key's type, and what it says of itself, fit the algorithm.
+/// Whether a key's type and its `use`, `key_ops` and `alg` fit the algorithm.
 fn is_for(key: &Jwk, algorithm: Algorithm) -> bool {
     let fits = match (algorithm, &key.algorithm) {
         (Algorithm::RS256, AlgorithmParameters::RSA(_)) => true,

@@ -15,7 +15,7 @@ use crate::auth::{TokenError, Verifier};
 use crate::config::{AuthConfig, KeySource};
 use crate::domain::UserId;
 
-/// An issuer on this machine: what it answers can be changed, and it counts how often it was asked.
+/// An issuer on this machine. A test can change its answer, and it counts how often it was asked.
 #[derive(Clone)]
 struct Issuer {
     url: String,
@@ -71,7 +71,7 @@ impl Issuer {
     }
 }
 
-/// A new Ed25519 key: what signs, and what the set shows of it.
+/// A new Ed25519 key: the private half that signs, and the entry of the set.
 fn ed25519(kid: &str) -> (EncodingKey, Value) {
     let key = Ed25519KeyPair::generate().unwrap();
     let der: Pkcs8V1Der = key.as_der().unwrap();
@@ -86,7 +86,7 @@ fn es256(kid: &str) -> (EncodingKey, Value) {
 fn rs256(kid: &str) -> (EncodingKey, Value) {
     let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let der: Pkcs8V1Der = key.as_der().unwrap();
-    // The library signs with what is inside of the PKCS #8 envelope, whose head has 26 bytes.
+    // The library signs with the inner key of the PKCS #8 envelope, which begins after a head of 26 bytes.
     shown(EncodingKey::from_rsa_der(&der.as_ref()[26..]), Algorithm::RS256, kid)
 }
 

@@ -1,4 +1,4 @@
-//! Whether a token holds: its signature by the configured algorithm, its times, its issuer and audience, its claims.
+//! Whether a token is valid: its signature by the configured algorithm, its times, its issuer and audience, its claims.
 //!
 //! **Invariant:** nothing that a token says chooses how it is checked. The algorithm and the keys are the
 //! configuration's; `kid` only selects among the keys of the configured set, and `jku`, `x5u` and `jwk` are ignored.
@@ -17,32 +17,32 @@ use crate::clock;
 use crate::config::{AuthConfig, KeySource};
 use crate::domain::{Object, SiteId, StoreTime, UserId};
 
-/// How far the clocks of issuer and node may differ. A socket outlives its token by the same time before it is closed.
+/// How far the clocks of issuer and node may differ. A socket stays open for the same time after its token has ended.
 pub const LEEWAY_MILLIS: i64 = 10_000;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is parsed, in bytes.
 pub const LONGEST_TOKEN: usize = 8 * 1024;
 
-/// Why a token does not hold. Clients see `Token non valido` for each of these; logs have the reason. The text has
-/// nothing of the token in it.
+/// Why a token is not valid. Clients see `Token non valido` for each reason; the log has the reason. The texts quote
+/// nothing of the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than [`LONGEST_TOKEN`].
     #[error("the token is longer than {LONGEST_TOKEN} bytes")]
     TooLong,
-    /// Not three parts of base64 with JSON in them, or a header that asks for what is not understood (`crit`).
+    /// Not three parts of base64 with JSON in them, or a header with an extension that must be understood (`crit`).
     #[error("the token is malformed")]
     Malformed,
-    /// Signed by another algorithm than the configured one, by none, or with a header that does not say so properly.
+    /// Signed by another algorithm than the configured one, by none, or with a header that names none properly.
     #[error("the token's algorithm is not the configured one")]
     Algorithm,
-    /// No key, or not the right one, made the signature.
+    /// No key made the signature, or a wrong one did.
     #[error("the token's signature is wrong")]
     Signature,
-    /// No key of the set has the token's `kid`, or it has none and the set has several keys.
+    /// The set has no key with the token's `kid`; or the token has no `kid`, and the set has several keys.
     #[error("no key of the set is the token's")]
     UnknownKey,
-    /// The key set could not be fetched, so nothing can be said about the token now.
+    /// The key set could not be fetched, so the token cannot be checked now.
     #[error("the keys to check the token with are not available")]
     KeysUnavailable,
     /// `exp` was 10 s ago or more.
@@ -62,7 +62,7 @@ pub enum TokenError {
     Claims,
 }
 
-/// Checks tokens. Made once; every check may run at once with others.
+/// Checks tokens. One verifier serves all checks at once.
 pub struct Verifier {
     keys: Keys,
     validation: Validation,
@@ -106,7 +106,7 @@ impl Verifier {
         }
     }
 
-    /// Checks a token against this machine's clock. Fetches the key set where that is due, else answers at once.
+    /// Checks a token against this machine's clock. Fetches the key set if a fetch is due, else answers at once.
     ///
     /// # Errors
     ///
@@ -125,14 +125,14 @@ impl Verifier {
             return Err(TokenError::TooLong);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-            // Such as `none`, which the library does not know.
+            // For example `none`, which the library does not know.
             ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
             _ => reason_of(&error),
         })?;
         if !self.validation.algorithms.contains(&header.alg) {
             return Err(TokenError::Algorithm);
         }
-        // A critical extension must be understood or refused (RFC 7515, 4.1.11); none is understood here.
+        // A verifier must understand or refuse a critical extension (RFC 7515, 4.1.11). This one understands none.
         if header.crit.is_some() {
             return Err(TokenError::Malformed);
         }
@@ -164,8 +164,7 @@ impl Verifier {
     }
 }
 
-/// What the library checks besides the signature. The times are checked in this file, against a clock that is passed
-/// in.
+/// What the library checks besides the signature. This file checks the times, because the clock is passed in.
 fn validation_of(config: &AuthConfig, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;
@@ -219,7 +218,7 @@ struct RawClaims {
     sedi: Option<BTreeSet<SiteId>>,
 }
 
-/// A claim that restricts. It may be missing, but it may not be `null`, which would restrict nothing.
+/// A claim that restricts the token. It may be missing, but not `null`: `null` would lift the restriction.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -238,7 +237,7 @@ impl RawClaims {
     }
 }
 
-/// Seconds since 1970, whole or not (RFC 7519, 2), as an instant; saturates at the ends of its range.
+/// Seconds since 1970, with or without a fraction (RFC 7519, 2), as an instant. Saturates at the ends of its range.
 struct NumericDate(StoreTime);
 
 impl<'de> Deserialize<'de> for NumericDate {

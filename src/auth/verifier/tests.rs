@@ -7,7 +7,7 @@ use crate::auth::issue;
 
 const SECRET: &[u8] = b"a-secret-of-more-than-thirty-two-bytes";
 
-/// The time of all these checks, in seconds.
+/// The time of all checks in this file, in seconds.
 const NOW: i64 = 1_800_000_000;
 
 fn config() -> AuthConfig {
@@ -20,7 +20,7 @@ fn sign(claims: &Value) -> String {
 }
 
 fn base64(text: &str) -> String {
-    // The library's own encoder, through the header's place in a token.
+    // The library's own encoder makes base64url only for a token's header, so the text is put there.
     let token =
         encode(&Header::default(), &serde_json::from_str::<Value>(text).unwrap(), &EncodingKey::from_secret(SECRET));
     token.unwrap().split('.').nth(1).unwrap().to_string()
@@ -64,7 +64,7 @@ async fn a_token_without_a_proper_user_is_refused() {
 
 #[tokio::test]
 async fn claims_are_an_object() {
-    // The fields in their order, which a struct could be read from.
+    // Lists of the fields' values in order: serde would read a struct from them.
     for claims in [
         json!([NOW + 60, null, 7, "admin", null]),
         json!([NOW + 60, NOW - 60, 7, "admin", [1]]),
@@ -165,7 +165,7 @@ async fn the_algorithm_is_never_the_tokens_choice() {
         let header = base64(&format!(r#"{{"alg":"{alg}","typ":"JWT"}}"#));
         assert!(verify(&format!("{header}.{body}.")).await.is_err(), "{alg}");
     }
-    // The right secret under another algorithm's name, and the right one with a longer hash.
+    // First the right secret under another algorithm's name, then the right secret with a longer hash.
     let header = base64(r#"{"alg":"RS256"}"#);
     let message = format!("{header}.{body}");
     let key = EncodingKey::from_secret(SECRET);

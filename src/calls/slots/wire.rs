@@ -1,4 +1,4 @@
-//! What the acts on slots are asked and answer, as JSON.
+//! The requests and answers of the acts on slots, as JSON.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct SlotsRequest {
 }
 
 impl SlotsRequest {
-    /// What the log says of it.
+    /// The parts of the request that the log names.
     pub(in crate::calls) fn about(&self) -> About<'_> {
         let space = SpaceKey { site: self.site, space: self.space };
         About { space, date: Some(&self.date), slots: &self.slots, user: self.user.as_ref() }
@@ -73,7 +73,7 @@ pub struct SlotRequest {
 }
 
 impl SlotRequest {
-    /// The same for the slot of this number.
+    /// The same request for the slot of this number.
     pub fn of_slot(self, number: SlotNumber) -> SlotsRequest {
         let Self { space, site, date, hold_seconds, hold_token, user } = self;
         SlotsRequest { space, site, date, slots: vec![number], hold_seconds, hold_token, user }
@@ -100,7 +100,7 @@ pub struct SlotsAnswer {
 }
 
 impl SlotsAnswer {
-    /// The same answer to a call that named one slot by itself.
+    /// The same answer, for a call that names one slot in its path.
     pub fn of_one_slot(self) -> Self {
         let slots = match &self.slots {
             SlotIds::Many(numbers) => match numbers.as_slice() {
