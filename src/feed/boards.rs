@@ -1,5 +1,5 @@
-//! The days of a space as its task knows them. A day is read when a member first looks at it, and the store's time once
-//! a minute at most. The events that members are sent keep the days in step. So a socket that joins a watched space is
+//! The days of a space as its task knows them. The first member that looks at a day has it read, and the store's time is
+//! read at most once a minute. After that the events keep the days up to date. So a socket that joins a watched space is
 //! shown its board without a read of the store, however far away the store is.
 
 use std::collections::HashMap;
@@ -13,16 +13,16 @@ use crate::domain::{
 };
 use crate::store::{DayState, Message};
 
-/// The known days, all of them as of the task's position.
+/// The known days, all as of the task's position.
 #[derive(Debug)]
 pub(super) struct Boards {
     space: SpaceKey,
     days: HashMap<Day, KnownDay>,
-    /// Snapshots of this position and moment, shared by all that wait for them together.
+    /// Snapshots of this position and instant, shared by all members that wait for them.
     fresh: HashMap<Day, Arc<DaySnapshot>>,
 }
 
-/// A day, and who has its slots, as far as that is known.
+/// A day, with the users of its slots as far as they are known.
 #[derive(Debug)]
 struct KnownDay {
     slots: PublicDay,
@@ -43,13 +43,13 @@ impl Boards {
         Self { space, days: HashMap::new(), fresh: HashMap::new() }
     }
 
-    /// Learns a day from what the store has of it, at the task's position.
+    /// Learns a day from the store's records, which are of the task's position.
     pub(super) fn learn(&mut self, day: Day, state: DayState) {
         self.days.insert(day, state.into());
         self.fresh.remove(&day);
     }
 
-    /// Takes in the `slot_update` that brought the task to its position.
+    /// Applies the `slot_update` that brought the task to its position.
     pub(super) fn apply(&mut self, update: &Message) {
         self.fresh.clear();
         if self.days.is_empty() {
@@ -69,24 +69,24 @@ impl Boards {
         }
     }
 
-    /// Forgets all days, because updates do not tell what changed.
+    /// Forgets all days, because something changed that no update describes.
     pub(super) fn forget(&mut self) {
         self.days.clear();
         self.fresh.clear();
     }
 
-    /// Ends the moment: shared snapshots are made anew, and days that nobody looks at any more are forgotten.
+    /// Begins a new instant: shared snapshots are made anew, and days that no member looks at are forgotten.
     pub(super) fn pass(&mut self, wanted: &Days) {
         self.fresh.clear();
         self.days.retain(|day, _| wanted.has(*day));
     }
 
-    /// The snapshot of a day that was made at this position and moment.
+    /// The snapshot of a day that was made at this position and instant.
     pub(super) fn shared(&self, day: Day) -> Option<Arc<DaySnapshot>> {
         self.fresh.get(&day).cloned()
     }
 
-    /// Makes the snapshot of a day that is known; `None` of any other.
+    /// Makes the snapshot of a known day; `None` for an unknown one.
     pub(super) fn show(
         &mut self,
         day: Day,
@@ -103,7 +103,7 @@ impl Boards {
     }
 }
 
-/// A day's snapshot of what the store has, at the store's position.
+/// A snapshot of the store's records of a day, at the store's position.
 pub(super) fn show_once(
     space: SpaceKey,
     day: Day,

@@ -1,5 +1,5 @@
-//! What a follower of a bucket remembers, so that it can go on through the end of an epoch and past the end of a log.
-//! Every message is told once, and the counts of freed slots sum up to the slots that were freed.
+//! What a follower of a bucket remembers, so that it can continue across an epoch and beyond the end of a log. Every
+//! message is told once, and the told counts of freed slots add up to the slots that were freed.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::domain::Position;
 use crate::store::told::{BucketRead, BucketStart, Told};
 use crate::store::{FreedSlots, Message, MessageKind};
 
-/// The position up to which a bucket was told.
+/// The position up to which messages of the bucket were told.
 #[derive(Debug)]
 pub(super) struct BucketMemory {
     told: Told,
-    /// How many of the bucket's freed slots were ever told; `None` when the store does not count them.
+    /// How many freed slots of the bucket were ever told; `None` if the store does not count them.
     freed: Option<u64>,
-    /// The log that is being read does not begin where the node stood.
+    /// Whether the log that is being read begins after the node's position.
     is_torn: bool,
 }
 
@@ -39,12 +39,12 @@ impl BucketMemory {
         }
     }
 
-    /// Forgets an epoch's versions from this one on, which the store has given a second time after it had gone back.
+    /// Forgets the versions of an epoch from `version` on: the store went back and gave them a second time.
     pub(super) fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
         self.told.forget_from(epoch, version);
     }
 
-    /// Tells what was read: first the messages that the log has, and at its end how many freed slots it does not have.
+    /// Tells the messages that the log has. At the end of the log it tells how many freed slots the log lacks.
     pub(super) fn take(&mut self, read: BucketRead, is_more: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         for message in read.messages {
@@ -70,7 +70,7 @@ impl BucketMemory {
         steps
     }
 
-    /// Says once that something may be missing.
+    /// Says once that messages may be missing.
     fn tear(&mut self, steps: &mut Vec<Step>) {
         if !self.is_torn {
             self.is_torn = true;

@@ -1,4 +1,4 @@
-//! The bucket topics: every node follows all of them. They carry what is not about one watched space: freed slots,
+//! The bucket topics, all of which every node follows. They carry what does not belong to one watched space: freed slots,
 //! messages to users and to everyone, commands.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,10 @@ use super::follower::{Follower, Step};
 use crate::domain::{Bucket, Day, SlotNumber, SpaceKey};
 use crate::store::{DisconnectUser, EveryoneMessage, FreedSlots, Message, MessageKind, Topic, UserMessage};
 
-/// How long freed slots are gathered before they are told in one message.
+/// How long freed slots are gathered for one message.
 const FREED_WINDOW: Duration = Duration::from_secs(1);
 
-/// How long to wait before a bucket that cannot be followed is tried again.
+/// The pause before a bucket is followed again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Acts on what the buckets bring.
@@ -28,7 +28,7 @@ pub trait Audience: Send + Sync + 'static {
     /// A message to one user, who may have sockets here.
     fn tell_user(&self, message: UserMessage);
 
-    /// Messages to users of this bucket may have been missed: their kept messages are to be read.
+    /// Messages to users of this bucket may have been missed. The kept messages must be read.
     fn tell_user_messages_missed(&self, bucket: Bucket);
 
     /// A message to every socket.
@@ -43,14 +43,14 @@ pub trait Audience: Send + Sync + 'static {
 pub struct FreedSummary {
     /// How many slots in all, with those that are only counted.
     pub count: u64,
-    /// How many of them nothing names, because this node was cut off for longer than the log of their bucket reaches.
+    /// How many of them no entry names. The node was cut off for longer than the bucket's log reaches back.
     pub unnamed: u64,
-    /// The freed slots in ascending order: one entry for each space and day.
+    /// The freed slots in ascending order, one entry for each space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
 }
 
 impl Feed {
-    /// Follows all buckets for an audience; returns only when one of them cannot be followed any more, by a panic.
+    /// Follows all buckets for an audience. Returns only after a panic, when a bucket can no longer be followed.
     pub async fn follow_buckets(self, audience: Arc<dyn Audience>) {
         let (freed, gathered) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
@@ -72,14 +72,14 @@ async fn follow_bucket(feed: Feed, bucket: Bucket, audience: Arc<dyn Audience>, 
             }
         }
     };
-    // Nothing was heard between the node's start and here.
+    // The node has heard nothing between its start and now.
     audience.tell_user_messages_missed(bucket);
     loop {
         let heard = follower.hear().await;
         for step in follower.take(heard).await {
             match step {
                 Step::Deliver(message) | Step::Missed(message) => deliver(&message, audience.as_ref(), &freed),
-                // The receiver lives as long as this task does.
+                // The send cannot fail: the receiver lives as long as this task.
                 Step::FreedUnnamed(count) => drop(freed.send(Freed::Unnamed(count))),
                 Step::Restarted => audience.tell_user_messages_missed(bucket),
             }
@@ -90,7 +90,7 @@ async fn follow_bucket(feed: Feed, bucket: Bucket, audience: Arc<dyn Audience>, 
 fn deliver(message: &Message, audience: &dyn Audience, freed: &mpsc::UnboundedSender<Freed>) {
     match message.kind {
         MessageKind::Freed => read(message).into_iter().for_each(|slots| {
-            // The receiver lives as long as this task does.
+            // The send cannot fail: the receiver lives as long as this task.
             let _ = freed.send(Freed::Slots(slots));
         }),
         MessageKind::User => read(message).into_iter().for_each(|message| audience.tell_user(message)),
@@ -106,7 +106,7 @@ fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
         .ok()
 }
 
-/// Merges the messages within a window that begins with the first one.
+/// Merges the messages of one window, which begins with the first message.
 async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<dyn Audience>) {
     while let Some(first) = freed.recv().await {
         let mut gathered = Gathered::default();

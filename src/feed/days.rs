@@ -1,5 +1,5 @@
-//! The days that a space's members look at, and when the next slot of each day starts. A slot that has started is shown
-//! as past, although nothing has changed in the store.
+//! The days that members look at, and the next start of a slot on each. A slot that has started must be shown as past,
+//! although the store has changed nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(super) struct Days(BTreeMap<Day, AskedDay>);
 #[derive(Debug)]
 struct AskedDay {
     members: usize,
-    /// `None` without a schedule, and after the day's last start.
+    /// `None` if no schedule is known, and after the day's last start.
     next_start: Option<StoreTime>,
 }
 
@@ -24,7 +24,7 @@ impl Days {
         asked.members += 1;
     }
 
-    /// Notes that one member looks at a day no more.
+    /// Notes that one member no longer looks at a day.
     pub(super) fn give_up(&mut self, day: Day) {
         let Some(asked) = self.0.get_mut(&day) else { return };
         asked.members = asked.members.saturating_sub(1);
@@ -38,19 +38,19 @@ impl Days {
         self.0.contains_key(&day)
     }
 
-    /// Plans by a schedule that was not known before. A start that is due stays due.
+    /// Plans by a schedule that has just become known. A due start stays due.
     pub(super) fn learn(&mut self, schedule: Option<&Schedule>, now: StoreTime) {
         for (day, asked) in self.0.iter_mut().filter(|(_, asked)| !asked.is_due(now)) {
             asked.next_start = start_after(schedule, *day, now);
         }
     }
 
-    /// Plans nothing until a schedule is learned.
+    /// Plans nothing until the next schedule is known.
     pub(super) fn forget_schedule(&mut self) {
         self.0.values_mut().for_each(|asked| asked.next_start = None);
     }
 
-    /// When the next slot of any day starts.
+    /// The next start of a slot on any day.
     pub(super) fn next_start(&self) -> Option<StoreTime> {
         self.0.values().filter_map(|asked| asked.next_start).min()
     }
@@ -90,7 +90,7 @@ mod tests {
         days.ask_for(day, Some(&schedule), starts[0].plus_millis(-1));
         days.ask_for(day, Some(&schedule), starts[0].plus_millis(-1));
         assert_eq!(days.next_start(), Some(starts[0]));
-        // The starts are learned again while the first one is due, and it stays due.
+        // The starts are planned again while the first one is due. It stays due.
         days.learn(Some(&schedule), starts[0]);
         assert_eq!(days.take_started(Some(&schedule), starts[0]), [day]);
         assert_eq!(days.take_started(Some(&schedule), starts[0]), []);

@@ -1,12 +1,12 @@
-//! Follows one topic: turns what a subscription happens to bring into every message once, in order.
+//! Follows one topic: makes of an unreliable subscription every message once, in order.
 //!
-//! The follower delivers the next version, drops an older one, and reads a gap from the log, portion by portion. A
-//! message of another epoch is only a hint: the follower asks the store, and drops what the store does not confirm.
-//! When the log cannot fill the gap, the follower says [`Step::Restarted`] and goes on from the head. In a bucket it
-//! first tells what the log still has, through all epochs, and then how many freed slots the log does not have.
+//! The follower delivers the next version, drops an older one, and reads a gap from the log in portions. A message of
+//! another epoch is only a hint: the follower asks the store, and drops the message if the store does not confirm it. If
+//! the log cannot fill the gap, the follower says [`Step::Restarted`] and continues from the head. In a bucket it first
+//! tells what the log still has, through all epochs, and then how many freed slots the log lacks.
 //!
-//! A head that goes back under the same epoch is proof that the store was replaced by a copy from before. The follower
-//! then ends the epoch, so that no version of it names two contents.
+//! A head that goes back under the same epoch proves that an older copy has replaced the store. The follower then ends the
+//! epoch, so that no version of it names two contents.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,30 +24,29 @@ use crate::store::hub::Watch;
 use crate::store::told::BucketRead;
 use crate::store::{LogRead, Message, Signal, StoreError, Topic, is_portion};
 
-/// How many times a head may be ahead of a subscription that stays silent. Once may be chance: the head overtook its
-/// message.
+/// How many heads in a row may be ahead of a silent subscription. One may be chance: the head overtook its message.
 const UNHEARD_HEADS: u32 = 2;
 
-/// How long the store's word about the head counts. The store is asked every few seconds, so one missed answer does no
-/// harm.
+/// How long the store's answer about the head is good for. The store is asked every few seconds, so one missed answer does
+/// no harm.
 const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 
-/// How many missed messages are delivered in one turn. Sockets that join meanwhile have the next turn.
+/// How many missed messages are delivered in one turn. Sockets that join get the next turn.
 const TURN: usize = 16;
 
-/// How many of the last messages are remembered, so that a repeated one is recognized by its content.
+/// How many of the last messages are remembered, so that a repeated message is recognized by its content.
 const RECOGNISED: usize = 64;
 
 /// What happened in the topic.
 #[derive(Debug)]
 pub enum Step {
-    /// The next message, as the subscription brought it.
+    /// The next message, from the subscription.
     Deliver(Message),
-    /// The next message that has to be told; the log had it.
+    /// The next message, which the subscription missed and the log had.
     Missed(Message),
-    /// In a bucket: this many slots were freed, and nothing tells which.
+    /// In a bucket: this many slots were freed, and nothing names them.
     FreedUnnamed(u64),
-    /// Continuity is lost: what members know is void. Messages go on after the follower's position.
+    /// Continuity is lost: the members' knowledge is void. Messages continue after the follower's position.
     Restarted,
 }
 
@@ -56,9 +55,9 @@ pub enum Step {
 pub enum Heard {
     /// From the subscription.
     Signal(Signal),
-    /// The store's head, read from time to time.
+    /// The store's head, which is read from time to time.
     Head(Head),
-    /// A portion of the log was taken, and there is more.
+    /// A portion of the log was delivered, and there is more.
     More,
 }
 
@@ -72,28 +71,28 @@ pub struct Follower {
     at: Position,
     /// Of a bucket's topic.
     bucket: Option<(Bucket, BucketMemory)>,
-    /// A catch-up failed, or is not at its end: nothing is delivered until one succeeds.
+    /// A catch-up failed or is unfinished. Nothing is delivered until one succeeds.
     is_behind: bool,
-    /// What was read of the log and is still to be delivered, after `at`.
+    /// Messages that were read from the log and are to be delivered after `at`.
     ready: VecDeque<Message>,
     /// The log has more than that.
     has_more: bool,
     /// When the store last showed that nothing was missed.
     confirmed: Instant,
-    /// When the log, or the head, was asked for last.
+    /// When the log or the head was read last.
     asked: Instant,
-    /// How many times a head was beyond what the subscription had brought, which was silent since.
+    /// How many heads in a row were ahead of a silent subscription.
     unheard_heads: u32,
-    /// The last version that the subscription brought, or can no longer bring. A subscription brings no version twice.
+    /// The last version that the subscription brought or can no longer bring. It brings no version twice.
     heard_to: u64,
-    /// A version that was heard twice, while the follower finds out why.
+    /// A version that came twice, while the follower finds out why.
     suspected: Option<u64>,
-    /// What the last messages of this epoch were, the newest last.
+    /// The last messages of this epoch, the newest last.
     recognised: VecDeque<Known>,
 }
 
 impl Follower {
-    /// Starts listening, then reads where the topic stands: nothing after that is missed.
+    /// Subscribes first, and then reads where the topic stands, so that nothing is missed in between.
     pub(crate) async fn start(shared: Arc<Shared>, topic: Topic) -> Result<Self, StoreError> {
         let watch = shared.subscriptions.watch(topic).await?;
         let (at, bucket) = match topic {
@@ -124,20 +123,20 @@ impl Follower {
         })
     }
 
-    /// Where it stands: everything up to here was delivered.
+    /// The position up to which everything was delivered.
     pub fn at(&self) -> &Position {
         &self.at
     }
 
-    /// Whether it has all that it heard of, and the store has confirmed lately that this is all.
+    /// Whether everything that was heard is delivered, and the store has lately confirmed that there is no more.
     pub fn is_in_step(&self) -> bool {
         !self.is_behind && self.confirmed.elapsed() < CONFIRMED_FOR
     }
 
-    /// The next thing to look at. Cancel safe.
+    /// Waits for the next thing to take. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
         if self.has_more || !self.ready.is_empty() {
-            // The subscription's messages wait meanwhile. The log has them too, so they will be old by then.
+            // Messages of the subscription wait here. The log has them too, so they will be old then.
             return Heard::More;
         }
         tokio::select! {
@@ -161,7 +160,7 @@ impl Follower {
 
     async fn take_head(&mut self, head: &Head) -> Vec<Step> {
         if head.at.epoch == self.at.epoch && head.at.version < self.at.version {
-            // The head may have been read before the last message came. A read from this position tells.
+            // The head may have been read before the last message came. A read from the present position tells.
             return self.catch_up("back").await;
         }
         if !self.is_beyond(&head.at) {
@@ -180,7 +179,7 @@ impl Follower {
     async fn take_message(&mut self, message: Message) -> Vec<Step> {
         self.shared.app.metrics.feed_messages.with_label_values(&[message.kind.as_str()]).inc();
         if !message.kind.is_kept() {
-            // The message bears the topic's head. It must not be delivered before the events up to that head.
+            // The message bears the topic's head. The events up to that head must be delivered before it.
             let mut steps = if self.is_beyond(&message.at) { self.catch_up("gap").await } else { Vec::new() };
             steps.push(Step::Deliver(message));
             return steps;
@@ -202,8 +201,8 @@ impl Follower {
         vec![Step::Deliver(message)]
     }
 
-    /// Takes a version that was delivered already. Either the log had it before the subscription brought it, or the
-    /// store has gone back and gives its versions a second time.
+    /// Takes a version that was delivered already. Either the log had it before the subscription brought it, or the store
+    /// has gone back and gives its versions a second time.
     async fn take_old(&mut self, message: &Message) -> Vec<Step> {
         let known = self.recognised.iter().rev().find(|known| known.version == message.at.version);
         let is_another = known.is_some_and(|known| !known.is(message));
@@ -217,8 +216,8 @@ impl Follower {
         steps
     }
 
-    /// Delivers a portion of the log towards `target`, a position that the store has just shown. `true` when nothing is
-    /// left to deliver before `target`.
+    /// Delivers a portion of the log towards `target`, a position that the store has just shown. Answers `true` once
+    /// nothing before `target` is left to deliver.
     pub async fn bring_towards(&mut self, target: &Position) -> Result<(Vec<Step>, bool), StoreError> {
         if *target == self.at {
             self.asked = Instant::now();
@@ -226,7 +225,7 @@ impl Follower {
             return Ok((Vec::new(), true));
         }
         if target.epoch != self.at.epoch || target.version < self.at.version {
-            // What was read is not what the store has now.
+            // The messages that were read are no longer what the store has.
             self.ready.clear();
         }
         if self.ready.is_empty() {
@@ -242,8 +241,8 @@ impl Follower {
         Ok((steps, is_done))
     }
 
-    /// Reads what was missed, or its first portion. A store that cannot be asked leaves the follower behind; the next head
-    /// or message tries again.
+    /// Reads what was missed, or its first portion. If the store does not answer, the follower stays behind, and the next
+    /// head or message tries again.
     pub async fn catch_up(&mut self, cause: &'static str) -> Vec<Step> {
         if !self.ready.is_empty() {
             return self.deliver_ready(None);
@@ -285,7 +284,7 @@ impl Follower {
         steps
     }
 
-    /// Makes the read messages ready, or restarts where the log no longer has them.
+    /// Puts the messages that were read in line, or restarts if the log no longer has them.
     async fn take_log(&mut self, read: LogRead) -> Vec<Step> {
         match read {
             LogRead::Messages(messages) => {
@@ -302,7 +301,7 @@ impl Follower {
         }
     }
 
-    /// Delivers one turn of the ready messages, up to `target`.
+    /// Delivers one turn of the messages in line, up to `target`.
     fn deliver_ready(&mut self, target: Option<&Position>) -> Vec<Step> {
         let mut steps = Vec::new();
         let is_wanted = |message: &Message| {
@@ -319,7 +318,7 @@ impl Follower {
         steps
     }
 
-    /// Ends the epoch, because an older copy has taken the store's place.
+    /// Ends the epoch, because an older copy has replaced the store.
     async fn end_epoch(&mut self) -> Vec<Step> {
         tracing::warn!(topic = ?self.topic, at = self.at.version, "the store has gone back: its epoch ends");
         let store = self.shared.app.store.clone();
@@ -348,7 +347,7 @@ impl Follower {
 
     fn move_to(&mut self, at: Position) {
         if at.epoch != self.at.epoch {
-            // The subscription may still bring any version of the new epoch up to here.
+            // The subscription may still bring any version of the new epoch up to the present one.
             self.heard_to = 0;
             self.recognised.clear();
         }
@@ -385,7 +384,7 @@ impl Follower {
         head.epoch != self.at.epoch || head.version > self.at.version
     }
 
-    /// Confirms the position once everything that the store has shown is delivered.
+    /// Confirms the position once everything is delivered that the store has shown.
     fn note_rest(&mut self) {
         if self.has_more || !self.ready.is_empty() {
             self.set_behind(true);
@@ -394,7 +393,7 @@ impl Follower {
         }
     }
 
-    /// Everything is delivered that the store had when it was asked last.
+    /// Notes that everything is delivered that the store had when it was last asked.
     fn confirm(&mut self) {
         self.confirmed = self.confirmed.max(self.asked);
         self.set_behind(false);
@@ -420,7 +419,7 @@ impl Drop for Follower {
     }
 }
 
-/// A delivered message, as far as it is needed to recognize it.
+/// The parts of a delivered message by which it is recognized.
 struct Known {
     version: u64,
     content: u64,
@@ -434,7 +433,7 @@ impl Known {
         Self { version: message.at.version, content: hasher.finish(), written: message.written }
     }
 
-    /// Whether a message is this one, heard again.
+    /// Whether a message is the same one, heard again.
     fn is(&self, message: &Message) -> bool {
         let other = Self::new(message);
         let is_of_one_instant = self.written.is_none() || other.written.is_none() || self.written == other.written;

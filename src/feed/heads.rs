@@ -1,5 +1,5 @@
-//! Compares the heads of all followed topics with the store, so that a lost last message is found too. The node's
-//! health follows from the answers.
+//! Compares the heads of all followed topics with the store, which finds a last message that was lost. The node's health
+//! follows from the answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,20 +14,20 @@ use super::Feed;
 use crate::domain::{Bucket, Position};
 use crate::store::{StoreError, Topic};
 
-/// How often the store is asked whether it answers.
+/// How often the store is pinged.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// After how many pings the heads are compared.
+/// The heads are compared at every fourth ping.
 const COMPARE_EVERY: u32 = 4;
 
-/// How long the store may take to answer before it counts as unreachable. A store that hangs is no better than one that
+/// How long the store may take to answer before it counts as unreachable: a store that hangs is no better than one that
 /// fails.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many heads are read by one call.
 const BATCH: usize = 256;
 
-/// The topics that this node follows, with the way to tell each follower its head.
+/// The topics that this node follows, each with the way to send its follower a head.
 #[derive(Debug, Default)]
 pub struct Followed {
     /// Held for a map access only, never across an await.
@@ -36,12 +36,12 @@ pub struct Followed {
     behind: AtomicUsize,
 }
 
-/// Where a topic stands by the store's word.
+/// The store's answer about where a topic stands.
 #[derive(Debug)]
 pub struct Head {
     /// The last message.
     pub at: Position,
-    /// When the store was asked. A follower that is at this head had everything by then.
+    /// When the store was asked. A follower at this head had everything then.
     pub asked: Instant,
 }
 
@@ -61,7 +61,7 @@ impl Followed {
         (id, receiver)
     }
 
-    /// Takes a follower out, unless a newer follower of the same topic has its place.
+    /// Takes a follower out, unless a newer follower of the topic has taken its place.
     pub(super) fn remove(&self, topic: Topic, id: u64) {
         let mut topics = self.lock();
         if topics.get(&topic).is_some_and(|entry| entry.id == id) {
@@ -88,7 +88,7 @@ impl Followed {
 
     fn tell(&self, topic: Topic, head: Head) {
         if let Some(entry) = self.lock().get(&topic) {
-            // A follower that has just ended needs no head.
+            // A follower that has just ended needs no head, so a failed send does no harm.
             let _ = entry.sender.send(head);
         }
     }
@@ -99,14 +99,14 @@ impl Followed {
 }
 
 impl Feed {
-    /// Watches over the store and the followers; never returns.
+    /// Pings the store and compares the heads. Never returns.
     pub async fn compare_heads(self) {
         for round in 0_u32.. {
             let reachable = self.ping().await;
             let behind = self.followed.behind.load(Ordering::Relaxed) > 0;
             if behind || round % COMPARE_EVERY == 0 {
                 let compared = self.compare_all().await;
-                // Where the whole store is away, the ping has told it.
+                // If the whole store is away, the ping has logged that.
                 if let (true, Err(error)) = (reachable, compared) {
                     tracing::warn!(%error, "cannot compare heads with the store");
                 }
@@ -115,7 +115,7 @@ impl Feed {
             let app = &self.app;
             app.health.set_feed_in_step(in_step);
             app.metrics.ready.set(i64::from(app.obstacles().is_empty()));
-            // Jitter, so that nodes that started together do not ask together.
+            // Jitter keeps nodes that started together from asking together.
             tokio::time::sleep(PING_EVERY.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
         }
     }
@@ -124,7 +124,7 @@ impl Feed {
         let app = &self.app;
         let answer = in_time(app.store.ping()).await;
         match &answer {
-            // Slot starts and deadlines are planned by the time that the store last told. This keeps it recent.
+            // Slot starts and deadlines are planned by the time that the store last told, which this keeps recent.
             Ok(now) => app.clock.learn(*now),
             Err(error) => tracing::warn!(%error, "the store does not answer"),
         }
@@ -132,8 +132,8 @@ impl Feed {
         answer.is_ok()
     }
 
-    /// Tells each follower its head, bucket by bucket, because one server of a Cluster may fail while the others, and
-    /// the one that is pinged, work. Answers the first failure once all were asked.
+    /// Sends each follower its head, bucket by bucket: one server of a Cluster may fail while the pinged one works. Answers
+    /// the first failure after asking all.
     async fn compare_all(&self) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
         for topic in self.followed.topics() {

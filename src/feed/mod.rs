@@ -51,38 +51,37 @@ pub trait Member: Send + Sync {
         None
     }
 
-    /// Queues an event for it; the feed counts the event. The implementation closes a member that cannot keep up: no
-    /// member misses one event and gets a later one.
+    /// Queues an event for the member; the feed counts it. The implementation closes a member that cannot keep up, so that
+    /// no member misses one event and gets a later one.
     fn send(&self, event: &'static str, payload: &RawValue);
 
-    /// Whether it has room for this many missed events at once, of this many bytes in all. If so, they count as sent.
-    /// If not, it gets a snapshot.
+    /// Whether there is room for this many missed events at once, of this many bytes in all. If so, they count as sent. If
+    /// not, the member gets a snapshot.
     fn admits_replay(&self, events: usize, bytes: usize) -> bool;
 
-    /// Whether one more missed event, of this many bytes, finds room beside the events that wait already. If not, it
+    /// Whether there is room for one more missed event of this many bytes beside the waiting events. If not, the member
     /// gets a snapshot.
     fn has_room(&self, bytes: usize) -> bool;
 
-    /// Closes it, because events to it may be lost from here on: its client comes back and starts anew.
+    /// Closes the member, because later events may not reach it: its client comes back and starts anew.
     fn abandon(&self);
 }
 
-/// What a socket asks of a space that it joins or is in.
+/// What a socket wants of a space that it joins or is in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interest {
-    /// The day whose snapshots it wants from now on. `None` keeps the day that it last asked for, or today where it
-    /// asked for none.
+    /// The day whose snapshots it wants from now on. `None` keeps the day that it last asked for, or else today.
     pub day: Option<Day>,
-    /// Where it stands, if it wants what it missed.
+    /// The position of the client, if it wants what it missed.
     pub since: Option<Position>,
 }
 
-/// What a socket that joined is told.
+/// What a socket is told when it has joined.
 #[derive(Clone, Debug)]
 pub struct Joined {
-    /// Where the space stands: the next event has the next version.
+    /// The position of the space. The next event has the next version.
     pub at: Position,
-    /// Whether the missed events follow, rather than a snapshot or nothing.
+    /// Whether the missed events follow. If not, a snapshot follows, or nothing.
     pub recovered: bool,
 }
 
@@ -98,7 +97,7 @@ impl Deref for Feed {
     }
 }
 
-/// What the tasks of the feed share; only this crate sees inside.
+/// What the tasks of the feed share. Only this crate sees inside.
 pub struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) subscriptions: Arc<dyn Subscriptions>,
@@ -148,27 +147,27 @@ impl Feed {
         &self.0
     }
 
-    /// Adds a socket to a space. It is told `joined_space`, then what it missed or a snapshot as `interest` says, then
-    /// every event from then on.
+    /// Adds a socket to a space. It is sent `joined_space`, then the missed events or a snapshot as `interest` says, then
+    /// every later event.
     pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
-        // Without a subscription the socket would hear of changes late, when the heads are compared.
+        // Without a subscription the socket would hear of changes only when the heads are compared.
         if !self.app.health.can_subscribe() {
             return Err(Refusal::because(Code::Unavailable, "the store lets nobody subscribe"));
         }
         self.ask(space, |answer| Command::Join { member, interest, answer }).await
     }
 
-    /// Sends a socket in the space what it missed or a snapshot, in its place among the events.
+    /// Sends a socket of the space what it missed or a snapshot, in order among the events.
     pub async fn sync(&self, space: SpaceKey, member: MemberId, interest: Interest) -> Result<Joined, Refusal> {
         self.ask(space, |answer| Command::Sync { member, interest, answer }).await
     }
 
-    /// Takes a socket out of a space; when it resolves, no event of the space is sent to it any more.
+    /// Takes a socket out of a space. Once this resolves, the socket is sent no event of the space.
     pub async fn leave(&self, space: SpaceKey, member: MemberId) {
         let (answer, left) = oneshot::channel();
         let sender = self.lock().get(&space).cloned();
         if sender.is_some_and(|sender| sender.send(Command::Leave { member, answer }).is_ok()) {
-            // The end of the task is an answer too, since a space without a task has no members.
+            // If the task has ended, the space has no members, which is an answer, too.
             let _ = left.await;
         }
     }
@@ -188,7 +187,7 @@ impl Feed {
         answered.await.unwrap_or_else(|_| Err(Code::Unavailable.into()))
     }
 
-    /// Hands a command to the space's task, which is started if there is none.
+    /// Sends a command to the space's task, and starts the task if there is none.
     fn send(&self, space: SpaceKey, command: Command) {
         let mut spaces = self.lock();
         let command = match spaces.get(&space) {
@@ -199,14 +198,14 @@ impl Feed {
             None => command,
         };
         let (sender, commands) = mpsc::unbounded_channel();
-        // The receiver is alive here, so the command arrives.
+        // The send cannot fail: the receiver lives.
         let _ = sender.send(command);
         spaces.insert(space, sender);
         self.app.acknowledged.follow(space);
         tokio::spawn(SpaceTask::run(self.clone(), space, commands, self.rooms.counter(space)));
     }
 
-    /// Ends the space's task if no command is waiting for it; the lock keeps a new one from slipping in.
+    /// Ends the space's task if no command waits. The lock keeps a new command out meanwhile.
     fn retire(&self, space: SpaceKey, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
         let mut spaces = self.lock();
         if !commands.is_empty() {

@@ -1,7 +1,7 @@
-//! What only the user who has a slot is told. An update or a snapshot is made once for everybody, and once more for the
-//! sockets of each user who has one of its slots.
+//! What only the user of a slot is told. An update or a snapshot is made once for everybody, and once more for the sockets
+//! of each user who has one of its slots.
 //!
-//! **Invariant:** nobody else's payload differs by a byte from what it would be if nobody had the slot.
+//! **Invariant:** nobody else's payload changes by a byte because somebody has the slot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ fn owner_for<'a>(message: &'a Message, member: &dyn Member) -> Option<&'a Owned>
     (member.user() == Some(&owned.user)).then_some(owned)
 }
 
-/// One update on its way to the members of a room.
+/// One update, while it is sent to the members of a room.
 pub(super) struct OwnUpdate<'a> {
     message: &'a Message,
     terms: OwnTerms,
-    /// The owner's payload, made when the first socket of the owner needs it.
+    /// The owner's payload, made for the first socket of the owner.
     own: Option<Box<RawValue>>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> OwnUpdate<'a> {
     }
 }
 
-/// The owners of a day's slots, as far as nodes are told.
+/// The users of a day's slots, as far as nodes are told.
 #[derive(Debug, Default)]
 pub(super) struct Owners(BTreeMap<SlotNumber, Arc<Owned>>);
 
@@ -66,7 +66,7 @@ impl Owners {
         Self(owned.collect())
     }
 
-    /// Takes in what an update told of a slot's owner.
+    /// Applies what an update says of a slot's user.
     pub(super) fn set(&mut self, slot: SlotNumber, owned: Option<Arc<Owned>>) {
         match owned {
             Some(owned) => self.0.insert(slot, owned),
@@ -79,7 +79,7 @@ impl Owners {
 #[derive(Debug)]
 pub(super) struct DaySnapshot {
     payload: Arc<RawValue>,
-    /// The slots of each user: their places in the payload, ascending.
+    /// The slots of each user, with their places in the payload, ascending.
     own: HashMap<UserId, Vec<(usize, Arc<Owned>)>>,
     terms: OwnTerms,
 }

@@ -1,8 +1,8 @@
-//! Callers without a token, whom only their address tells apart: how many calls one address may make.
+//! Limits how many calls without a token one address may make.
 //!
-//! A whole office may share one address, so the limit is for calls that read on their own, never for handshakes. Behind a
-//! proxy the address is what the trusted proxies say, read from the right: what a caller writes into the header itself
-//! stands to the left of that.
+//! A whole office may share one address, so the limit is for calls that read without a login, never for handshakes. Behind
+//! a proxy the address is the one that the trusted proxies name, read from the right: anything that a caller writes into
+//! the header itself stands further left.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -20,13 +20,13 @@ use crate::config::{Config, ForwardedHeader, Network};
 use crate::domain::Code;
 use crate::net::server::PeerAddress;
 
-/// How many times its rate an address may call at once: a page of a whole office opens at the same moment.
+/// How many times its rate an address may call in one burst. A whole office may open a page at the same moment.
 const BURST: u32 = 10;
 
-/// After how many checks the addresses that did nothing for a while are forgotten.
+/// Idle addresses are forgotten after this many checks.
 const CHECKS_BETWEEN_PRUNES: u32 = 4_096;
 
-/// How many bits of an IPv6 address name a caller's network. A caller who has one address of a network has all of it.
+/// How many bits of an IPv6 address identify a caller. A caller with one address of a /64 network has all of it.
 const IPV6_NETWORK_BITS: u32 = 64;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -52,7 +52,7 @@ impl AnonymousLimit {
         }
     }
 
-    /// Counts one call of an address; `false` when the address has made too many.
+    /// Counts one call of an address. Answers `false` if the address has made too many.
     fn admits(&self, address: IpAddr) -> bool {
         let Some(limiter) = &self.limiter else { return true };
         if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_PRUNES == CHECKS_BETWEEN_PRUNES - 1 {
@@ -62,8 +62,8 @@ impl AnonymousLimit {
         limiter.check_key(&network_of(address)).is_ok()
     }
 
-    /// For whom the peer calls: the first address from the right that is no trusted proxy's. Where the proxies name none,
-    /// or something that is no address, the last proxy that is known.
+    /// The address of the caller behind `peer`: the first from the right that is no trusted proxy's. If the header ends
+    /// earlier, or holds something other than an address, the last known proxy counts as the caller.
     fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.is_trusted(peer) {
@@ -84,7 +84,7 @@ impl AnonymousLimit {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// What the header names, from the left; `None` for what is no address.
+    /// The addresses in the header, from the left; `None` for an entry that is no address.
     fn named(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let name = match self.header {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
@@ -116,7 +116,7 @@ fn address_of(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// One caller is an IPv4 address, or a whole network of IPv6.
+/// Callers are told apart by IPv4 address, or by IPv6 network.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,8 +1,8 @@
 //! Request bodies of bounded size.
 //!
-//! A server that answers and closes while its client is still sending makes the kernel send a reset, and the client
-//! loses the answer. So a body that nobody read to its end is read on and thrown away, for a while, after the answer:
-//! hyper keeps the connection, with the answer sent, as long as somebody reads.
+//! A server that answers and closes while its client is still sending makes the kernel send a reset, and the client loses
+//! the answer. So the rest of an unread body is read and thrown away for a while after the answer: hyper keeps the
+//! connection open as long as somebody reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,10 +17,10 @@ use crate::domain::{Code, Refusal};
 /// The most bytes that a request's body may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How long an unread body is read on.
+/// How long the rest of an unread body is read.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// How much of an unread body is read on.
+/// How much of the rest of an unread body is read.
 const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The whole body, or `too_large` as soon as that is certain.
@@ -39,14 +39,14 @@ fn too_large() -> Refusal {
     Refusal::telling(Code::TooLarge, format_args!("{MAX_BODY_BYTES} byte"))
 }
 
-/// Makes sure that whatever answers this request, its sender can read the answer.
+/// Makes sure that the sender of this request can read the answer, even if nobody reads the body.
 pub async fn drain_when_unread(request: Request) -> Request {
     request.map(|body| if body.is_end_stream() { body } else { Body::new(DrainOnDrop { body: Some(body) }) })
 }
 
-/// A body that is read on when it is dropped before its end.
+/// A body whose rest is read when it is dropped.
 struct DrainOnDrop {
-    /// `None` once there is nothing more to read.
+    /// `None` once the whole body was read.
     body: Option<Body>,
 }
 
@@ -78,7 +78,7 @@ impl HttpBody for DrainOnDrop {
 impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
-        // Without a runtime the connection is gone, too.
+        // Without a runtime the connection is gone as well.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
         }

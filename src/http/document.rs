@@ -1,8 +1,8 @@
-//! The OpenAPI document, finished: what the derived one lacks for programs that generate clients from it.
+//! Completes the OpenAPI document for programs that generate clients from it:
 //!
 //! - where it is served, and which calls take no token;
-//! - ids as requests may have them, a number or its digits; what a closure is;
-//! - schemas in one piece, one for each answer's `data`, by name, and none that nothing uses;
+//! - ids in requests, which are a number or its digits, and what a closure is;
+//! - a named schema in one piece for each answer's `data`, and no unused schemas;
 //! - an example of each call.
 
 use std::collections::BTreeSet;
@@ -10,25 +10,25 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// What names a space or a site, as parameters and fields of requests.
+/// The names of parameters and fields that hold the id of a space or a site.
 const IDS: [&str; 3] = ["idSpazio", "sedeId", "spazioId"];
 
-/// What names a user, wherever it is.
+/// The name of every field that holds a user's id.
 const USER: &str = "id_utente";
 
-/// What may be of nobody: an entry of the journal about slots that nobody had and nobody has.
+/// The schema whose user may be missing: an entry of the journal about slots that nobody had and nobody has.
 const NOBODYS: &str = "JournalEntry";
 
-/// How the names of bodies end that callers send.
+/// The end of the names of request bodies.
 const REQUEST: &str = "Request";
 
-/// How the names of answers begin that wrap what was asked for in `data`.
+/// The beginning of the names of answers that have the result in `data`.
 const SUCCESS: &str = "Success_";
 
 /// Where schemas are referred to.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The document in the order in which people read it.
+/// The document, with its parts in the order in which people read it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Document {
     openapi: Value,
@@ -114,7 +114,7 @@ impl Document {
         });
     }
 
-    /// Has what consists of several parts in one piece: generators make nothing of a part that may be missing.
+    /// Makes one piece of each schema that has several parts. Generators ignore a part that may be missing.
     fn flatten_all(&mut self) {
         let Some(schemas) = self.schemas() else { return };
         let before = schemas.clone();
@@ -128,17 +128,17 @@ impl Document {
         }
     }
 
-    /// Says of objects with any fields that they may have some.
+    /// Says that an object without named fields may have any fields.
     fn free_objects(&mut self) {
         if let Some(board) = self.schemas().and_then(|schemas| schemas.get_mut("BoardSlot")) {
-            // Staff's data is among its fields.
+            // Staff's data stands beside the board's own fields.
             board["additionalProperties"] = json!(true);
         }
         free(&mut self.components);
         free(&mut self.paths);
     }
 
-    /// Tells defaults of requests in words: a generator may take a field with a default for one that must be there.
+    /// Describes defaults of requests in words, because a generator may require a field that has a default.
     fn describe_defaults(&mut self) {
         let requests = self.schemas().into_iter().flatten().filter(|(name, _)| name.ends_with(REQUEST));
         let properties = requests.filter_map(|(_, schema)| schema.get_mut("properties")?.as_object_mut());
@@ -150,7 +150,7 @@ impl Document {
         }
     }
 
-    /// Refers to what is in an answer's `data` by its name, in the place of a copy without one.
+    /// Refers to the schema of an answer's `data` by name, instead of an unnamed copy.
     fn name_data(&mut self) {
         let Some(schemas) = self.schemas() else { return };
         let names: Vec<String> = schemas.keys().filter_map(|name| name.strip_prefix(SUCCESS)).map(Into::into).collect();
@@ -177,7 +177,7 @@ impl Document {
     }
 }
 
-/// Adds the fields of a part to the whole. Those of a part that is one of several may be missing.
+/// Adds the fields of a part to the whole. Fields of an alternative part may be missing.
 fn merge(part: &Value, schemas: &Map<String, Value>, is_always: bool, whole: &mut Value) {
     let named = part.get("$ref").and_then(Value::as_str).and_then(|name| schemas.get(name.strip_prefix(SCHEMAS)?));
     let part = named.unwrap_or(part);
@@ -199,7 +199,7 @@ fn merge(part: &Value, schemas: &Map<String, Value>, is_always: bool, whole: &mu
     }
 }
 
-/// Lets every object that names no field have any.
+/// Says of every object without named fields that it may have any.
 fn free(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -243,7 +243,7 @@ fn become_user(schema: &mut Value) {
     become_one_of(schema, json!({"type": ["integer", "string"]}));
 }
 
-/// Replaces a schema, and keeps what it says to people.
+/// Replaces a schema, and keeps its description.
 fn become_one_of(schema: &mut Value, mut other: Value) {
     if let Some(description) = schema.get_mut("description") {
         other["description"] = description.take();
@@ -270,7 +270,7 @@ fn closure_schema() -> Value {
     })
 }
 
-/// Says whether a call takes a token, and shows it.
+/// Says whether a call takes a token, and adds its example.
 fn finish_operation(operation: &mut Value) {
     if operation.get("security").is_none() {
         operation["security"] = json!([]);
@@ -282,7 +282,7 @@ fn finish_operation(operation: &mut Value) {
     }
 }
 
-/// The body that a call is sent. Where it takes none: the body that it answers.
+/// The example of the body that a call is sent, or of the body that it answers if it is sent none.
 fn example_of(operation: &str) -> Option<Value> {
     let success = |data: Value| json!({"success": true, "data": data});
     let (epoch, date) = ("8f14e45fceea167a5a36dedd4bea2543", "2026-12-01");

@@ -103,8 +103,8 @@ pub async fn answer_wrong_method() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new(refusal))).into_response()
 }
 
-/// Return `503 Service Unavailable`: a defect of this program. For a caller it is as any other failure of the node: what
-/// became of the call is not known, and repeating it is safe.
+/// Return `503 Service Unavailable`: a defect of this program. For the caller it is like any other failure of the node: the
+/// call may have been done, and repeating it is safe.
 pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("not a text"), "a call panicked");

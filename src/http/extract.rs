@@ -1,5 +1,5 @@
-//! What handlers take. Access and shape are argument types: a handler that has a [`Caller`] has a good token, one that
-//! has a [`SpacePath`] has a space. Every rejection is a refusal of ours.
+//! The arguments of handlers. Access and shape are argument types: a handler with a [`Caller`] has a valid token, one with
+//! a [`SpacePath`] has a space. Every rejection is one of our refusals.
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -32,8 +32,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     }
 }
 
-/// Who calls, by a good bearer token; else `401 Unauthorized`. As `Option<Caller>` a call without a token is anyone's,
-/// but a bad token is still refused.
+/// The caller, by a valid bearer token; else `401 Unauthorized`. `Option<Caller>` also takes a call without a token, but
+/// refuses an invalid token.
 pub struct Caller(pub Claims);
 
 impl FromRequestParts<AppState> for Caller {
@@ -56,7 +56,8 @@ impl OptionalFromRequestParts<AppState> for Caller {
     }
 }
 
-/// The token of the only `Authorization`. Of two, another reader before this one might take the other.
+/// The token of the only `Authorization` header. Two such headers are refused, because another reader in front of this one
+/// might take the other.
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
     let Some(value) = only(headers, &header::AUTHORIZATION).map_err(|_| Code::Unauthorized)? else { return Ok(None) };
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Code::Unauthorized)?;
@@ -67,7 +68,7 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
     Ok(Some(token))
 }
 
-/// A header that came more than once.
+/// A header that must come once came again.
 struct Repeated;
 
 /// The value of a header that may come once.
@@ -101,8 +102,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Ref
     Ok(Some(key.to_owned()))
 }
 
-/// A slot's number in the path: `/api/slots/{id}`. Digits that no schedule reaches are left to the call, which knows
-/// the day.
+/// A slot's number in the path: `/api/slots/{id}`. A number beyond every schedule is left to the call, which knows the day.
 pub struct SlotPath(pub SlotNumber);
 
 impl FromRequestParts<AppState> for SlotPath {
@@ -131,7 +131,7 @@ impl FromRequestParts<AppState> for SpacePath {
     }
 }
 
-/// A board in the path: `/api/slots/{idSpazio}/{date}`; the call judges the date.
+/// A board in the path: `/api/slots/{idSpazio}/{date}`. The call judges the date.
 pub struct BoardPath {
     /// The space's id, without its site.
     pub space: SpaceId,
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(bearer_token(&headers("authorization", b"Bearer \xff")), Err(Code::Unauthorized));
     }
 
-    // Attacks 4 and 7: what two readers would read differently.
+    // Attacks 4 and 7: requests that two readers would read differently.
     #[test]
     fn of_two_headers_none_is_taken() {
         let two = |name: &'static str, values: [&'static str; 2]| -> HeaderMap {

@@ -24,16 +24,16 @@ use crate::domain::Code;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::request::{self, REQUEST_ID, RequestName, current_id};
 
-/// How many calls may be in flight; one more is refused at once.
+/// The most calls in flight. One more is refused at once.
 pub(super) const MAX_IN_FLIGHT: usize = 2_048;
 
-/// How long a call may take, with reading its body.
+/// How long a call may take, including reading its body.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many calls that may wait may be in flight: those that wait, and as many that do not.
+/// The most calls in flight on routes that may wait: as many that wait, and as many others.
 pub(super) const MAX_WAITING: usize = 2 * crate::journal::tails::MOST_WAITING;
 
-/// How long a call may take that may wait.
+/// How long a call on a route that may wait may take.
 pub(super) const WAITING_TIMEOUT: Duration =
     crate::calls::journal::LONGEST_WAIT.saturating_add(Duration::from_secs(15));
 
@@ -45,7 +45,7 @@ where
     let limits = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(answer_overload))
         .load_shed()
-        // One count for all routes: a layer's own limit would be made anew for each of them.
+        // One limit counts all routes. A layer's own limit would count each route by itself.
         .layer(GlobalConcurrencyLimitLayer::new(max_in_flight))
         .timeout(timeout);
     routes.layer(limits)
@@ -56,7 +56,7 @@ async fn answer_overload(reason: BoxError) -> ApiError {
     Code::Unavailable.into()
 }
 
-/// Adds what every call gets: request id, CORS, counting, a shape for panics, and unread bodies read on.
+/// Adds what every call gets: a request id, CORS, counting, an answer after a panic, and reading of unread bodies.
 pub(super) fn surround(routes: Router<AppState>, app: &AppState) -> Router<AppState> {
     let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let layers = ServiceBuilder::new()
@@ -70,9 +70,9 @@ pub(super) fn surround(routes: Router<AppState>, app: &AppState) -> Router<AppSt
     routes.layer(layers)
 }
 
-/// CORS as the contract has it, for `/api/` and for `/socket.io/`: credentials, and exactly the configured origins.
+/// CORS for `/api/` and `/socket.io/`: credentials, and exactly the configured origins.
 pub fn cors_layer(config: &Config) -> CorsLayer {
-    // With credentials a browser takes no wildcard, and the layer panics on one.
+    // With credentials browsers refuse the wildcard, and the layer panics on it.
     let origins = config.listen.cors_origins.iter().filter(|origin| *origin != "*");
     let origins = origins.filter_map(|origin| HeaderValue::from_str(origin).ok());
     CorsLayer::new()
@@ -84,7 +84,7 @@ pub fn cors_layer(config: &Config) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// Serves a request under its id, which the answer bears as well.
+/// Serves a request under its id. The answer bears the id, too.
 async fn name_request(request: Request, next: Next) -> Response {
     let name = RequestName::of(request.headers());
     let mut response = request::serve(name.id.clone(), next.run(request)).await;
@@ -92,7 +92,7 @@ async fn name_request(request: Request, next: Next) -> Response {
     response
 }
 
-/// Counts the call under its route, and puts its request id on every line that is logged meanwhile.
+/// Counts the call under its route, and puts its request id on every line that is logged during the call.
 async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = clock::instant();
     let _in_flight = InFlight::enter(&app.metrics.http_in_flight);
@@ -111,8 +111,8 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     response
 }
 
-/// Ends each connection with its next answer while the node is going away, so that its caller's next call goes elsewhere
-/// and none is on its way when the connection is closed.
+/// While the node is going away, closes each connection with its next answer. The caller's next call then goes to another
+/// node, and no call is on its way when the connection closes.
 async fn close_when_draining(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if app.health.is_draining() {
@@ -121,7 +121,7 @@ async fn close_when_draining(State(app): State<AppState>, request: Request, next
     response
 }
 
-/// The method for metrics: a caller cannot make new ones.
+/// The method's name for metrics. Invented methods share one name, so callers cannot add any.
 fn method_name(method: &Method) -> &'static str {
     const NAMES: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
     NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")

@@ -42,7 +42,7 @@ use crate::app::AppState;
 use anonymous::AnonymousLimit;
 use document::Document;
 
-/// All calls, ready to serve: with their limits, CORS and request ids.
+/// All calls, ready to serve, with their limits, CORS and request ids.
 pub fn router(app: AppState) -> Router {
     let (api, _) = api_routes().split_for_parts();
     let (probes, _) = probe_routes().split_for_parts();
@@ -68,7 +68,7 @@ pub fn openapi() -> Document {
     Document::finish(&derived)
 }
 
-/// OpenAPI wants a description of every response; those that say all by their schema get one here.
+/// OpenAPI requires a description of every response. Responses that are described by their schema get one here.
 fn describe_responses(document: &mut utoipa::openapi::OpenApi) {
     let items = document.paths.paths.values_mut();
     let operations = items.flat_map(|item| {
@@ -111,7 +111,7 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(operations::read_openapi))
 }
 
-/// Calls that may wait: they have a time and a count of their own.
+/// Calls that may wait. They have a time limit and a count of their own.
 fn waiting_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(journal::read_journal))
 }

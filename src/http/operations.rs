@@ -24,10 +24,10 @@ use crate::domain::{Code, Refusal};
 use crate::store::refuse::unavailable;
 use crate::sweeper::{self, SweepReport};
 
-/// How long one sweep may take, so that it is answered before the call's time is up.
+/// How long one sweep may take. It must be answered before the call's time is up.
 const SWEEP_TIME: Duration = Duration::from_secs(20);
 
-/// The obstacle of a node that has not heard of its store yet.
+/// The obstacle of a node that has not reached its store since it started.
 const STORE_NEVER_REACHED: &str = "store_never_reached";
 
 /// Send an event to every client on every node.
@@ -122,7 +122,7 @@ pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
     probe(app.obstacles(), app.reasons(), app.health.notes())
 }
 
-/// The answers of a node that waits for its store: alive to nobody yet, and to be asked again.
+/// The answers of a node that waits for its store: not alive, and to be asked again.
 pub fn starting_router() -> Router {
     let not_yet = async || probe(vec![STORE_NEVER_REACHED], Vec::new(), Vec::new());
     Router::new()

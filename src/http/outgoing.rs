@@ -1,5 +1,5 @@
-//! Long answers, counted until they are written out: a board or a log that many ask for and nobody reads would otherwise
-//! stay in memory once for each connection.
+//! Counts long answers until they are written out. Otherwise boards and logs that are requested and never read would pile
+//! up in memory, once for each connection.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,12 +13,12 @@ use super::answer::Success;
 use super::error::ApiError;
 use crate::domain::Code;
 
-/// How many bytes of long answers may be on their way out at once, on a node. A board is 0.5 MiB at most, a log 17 MiB.
+/// How many bytes of long answers a node may have on their way at once. A board has at most 0.5 MiB, a log 17 MiB.
 const MAX_OUTGOING_BYTES: usize = 64 * 1024 * 1024;
 
 static OUTGOING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_OUTGOING_BYTES)));
 
-/// A text that counts for as long as the connection has not written all of it.
+/// A text that counts until the connection has written all of it.
 struct Outgoing {
     json: Vec<u8>,
     _counted: OwnedSemaphorePermit,
@@ -30,7 +30,7 @@ impl AsRef<[u8]> for Outgoing {
     }
 }
 
-/// The answer of a call that may be long; `unavailable` where too many wait to be read already.
+/// An answer that may be long. It is `unavailable` if too many such answers wait to be read.
 pub(super) fn long_answer<T: Serialize>(data: T) -> Result<Response, ApiError> {
     let json = serde_json::to_vec(&Success::new(data)).map_err(|error| {
         tracing::error!(%error, "an answer cannot be written as JSON");

@@ -1,4 +1,4 @@
-//! The live board: one page for people, with the element that it is made of for other pages, served from memory.
+//! The live board: a page for people, and the element of which it is made for other pages, served from memory.
 //!
 //! `build.rs` packs what `npm run build` in `web/` has made, or a notice where nothing was built:
 //!
@@ -7,8 +7,8 @@
 //! - `/slotcast.js`: the element with its client, for pages of any origin.
 //! - `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`: the stock client, as Socket.IO's own servers give it.
 //!
-//! Each file but the page itself is also at a name with its hash, where it never changes. All of them answer
-//! `304 Not Modified` to their `ETag`, and are compressed for who takes that.
+//! Each file except the page itself is also served under a name with its hash, where it never changes. All files answer
+//! `304 Not Modified` to their `ETag`, and are compressed for clients that accept that.
 
 use axum::Router;
 use axum::extract::Request;
@@ -26,13 +26,13 @@ use tracing::subscriber::NoSubscriber;
 use super::page_facts;
 use crate::config::Config;
 
-/// What the page may do, but for who may frame it: nothing but this node's own files and connections, no inline script or
-/// style, and no text that becomes markup but by lit's templates. `'self'` covers the websocket in all browsers but
-/// Safari 15 and older, which poll.
+/// What the page may do, apart from who may frame it. It may load this node's files and connect to this node; it may run no
+/// inline script or style, and only lit's templates may make markup of text. `'self'` covers the websocket in all browsers
+/// but Safari 15 and older, which poll.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types lit-html";
 
-/// Scripts that pages of other origins load.
+/// Lets pages of other origins load a script.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The page and its files.
@@ -52,7 +52,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(config: &Config) -> Router<S> {
     packed_files().route("/page.json", tell).layer(headers)
 }
 
-/// The files that `build.rs` packed. A name without a hash is asked for each time: it changes with the node.
+/// The files that `build.rs` packed. Browsers ask for a name without a hash each time, because it changes with the node.
 fn packed_files<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let files: MemoryServe = memory_serve::load!();
     let files = files
@@ -60,9 +60,9 @@ fn packed_files<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .cache_control(CacheControl::NoCache)
         .enable_hashed_routes(true)
         .enable_gzip(true)
-        // A build for development does not wait for it.
+        // Brotli takes long, so a build for development does without.
         .enable_brotli(!cfg!(debug_assertions));
-    // It would log each file.
+    // The library would log each file.
     tracing::subscriber::with_default(NoSubscriber::default(), || files.into_router())
 }
 
@@ -75,7 +75,7 @@ fn policy_for(frame_ancestors: &[String]) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("frame-ancestors 'none'"))
 }
 
-/// Whether pages of any origin may load the file: the element, and the stock client.
+/// Whether pages of any origin may load the file: the element and the stock client.
 fn is_for_all(path: &str) -> bool {
     path.starts_with("/socket.io/") || path.starts_with("/slotcast.")
 }

@@ -1,7 +1,8 @@
-//! `/page.json`: what a node says of itself to its own page, so that it can offer example users in development.
+//! `/page.json`: the facts that a node's own page needs, with example users in development.
 //!
-//! Their tokens are given to a browser on this machine alone, and never in production: the node has to listen on a loopback
-//! address, be asked under such a name (a page of another name that was pointed here is refused), and not through a proxy.
+//! Tokens of example users are given only to a browser on this machine, and never in production. The node must listen on a
+//! loopback address, be asked under such a name (which refuses a page whose name was pointed here), and not through a
+//! proxy.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,13 +18,13 @@ use crate::clock;
 use crate::config::{AuthConfig, Config, Environment};
 use crate::domain::{StoreTime, UserId};
 
-/// The users whom the page offers, with their roles.
+/// The users that the page offers, with their roles.
 const USERS: [(&str, Option<Role>); 3] = [("7", None), ("8", None), ("1", Some(Role::Manager))];
 
 /// How long their tokens hold.
 const TOKENS_LAST: Duration = Duration::from_secs(86_400);
 
-/// What a proxy adds: behind one, the node cannot see who asks.
+/// Headers that a proxy adds. Behind a proxy the node cannot see who asks.
 const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// What the page is told.
@@ -34,7 +35,7 @@ pub(super) struct PageFacts {
     users: Vec<ExampleUser>,
 }
 
-/// One user, with a token that holds.
+/// One user, with a valid token.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 struct ExampleUser {
@@ -43,7 +44,7 @@ struct ExampleUser {
     token: String,
 }
 
-/// Answers what the page of this node may know.
+/// Answers what this node's page may know.
 pub(super) fn answer(config: &Config, request: &HeaderMap) -> Response {
     let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (no_store, Json(facts(config, request))).into_response()
@@ -58,7 +59,7 @@ fn facts(config: &Config, request: &HeaderMap) -> PageFacts {
     PageFacts { is_development: true, users: auth.map(example_users).unwrap_or_default() }
 }
 
-/// Whether the request can only come from a browser on this machine that shows this node's own page.
+/// Whether the request can only come from this node's own page in a browser on this machine.
 fn is_local(listens_on: SocketAddr, request: &HeaderMap) -> bool {
     let is_through_proxy = PROXY_HEADERS.iter().any(|name| request.contains_key(*name));
     let host = request.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -66,7 +67,7 @@ fn is_local(listens_on: SocketAddr, request: &HeaderMap) -> bool {
     listens_on.ip().is_loopback() && !is_through_proxy && ["localhost", "127.0.0.1", "[::1]"].contains(&name)
 }
 
-/// Those for whom this node can sign: with a key set it has no private key.
+/// The users whose tokens this node can sign. With a key set it has no private key.
 fn example_users(auth: &AuthConfig) -> Vec<ExampleUser> {
     let now = clock::wall();
     let user = |(name, role): (&'static str, Option<Role>)| {

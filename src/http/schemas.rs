@@ -1,5 +1,4 @@
-//! What the OpenAPI document says where the types themselves cannot: JSON that is written by hand, and who may be
-//! refused with what.
+//! Parts of the OpenAPI document that the types cannot give: JSON that is written by hand, and the refusals of each call.
 
 #![allow(dead_code, reason = "these types describe, nobody makes them")]
 

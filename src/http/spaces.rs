@@ -97,7 +97,7 @@ pub async fn put_space(
 )]
 pub async fn read_space(
     State(app): State<AppState>,
-    // A call with a token is not counted as a stranger's, so the token has to hold.
+    // A call with a token does not count as a stranger's, so the token must be valid.
     _: Option<Caller>,
     SpacePath(space): SpacePath,
 ) -> ApiResult<SpaceAnswer> {

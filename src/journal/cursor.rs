@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::Bucket;
 
-/// What the bytes of a cursor begin with. Another number is another shape.
+/// The first byte of a cursor. Another number stands for another encoding.
 const SHAPE: u8 = 1;
 
 /// Where a reader is in each bucket that it reads.
@@ -17,23 +17,23 @@ pub struct Cursor(BTreeMap<Bucket, Place>);
 /// The last entry of a bucket that a reader has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Its number; 0 before the first one.
+    /// The entry's number; 0 before the first one.
     pub number: u64,
-    /// The mark of its epoch; [`UNKNOWN`] where the reader has not seen the entry.
+    /// The mark of the entry's epoch; [`UNKNOWN`] if the reader has not seen the entry.
     pub mark: u32,
 }
 
-/// The mark of an epoch that is not known.
+/// The mark of an unknown epoch.
 pub const UNKNOWN: u32 = 0;
 
-/// What tells epochs apart in a cursor: FNV-1a, never [`UNKNOWN`].
+/// Tells epochs apart in a cursor: FNV-1a, never [`UNKNOWN`].
 pub fn mark_of(epoch: &str) -> u32 {
     let hash = epoch.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash.max(1)
 }
 
 impl Cursor {
-    /// The place in a bucket; `None` where this cursor does not tell.
+    /// The place in a bucket; `None` if this cursor has none.
     pub fn place(&self, bucket: Bucket) -> Option<Place> {
         self.0.get(&bucket).copied()
     }
@@ -43,8 +43,8 @@ impl Cursor {
         self.0.insert(bucket, place);
     }
 
-    /// As clients keep it: base64url of a byte for the shape, then for each bucket its number, the entry's number in groups of
-    /// seven bits, and, unless that is 0, the four bytes of the mark.
+    /// The cursor as clients keep it: base64url of a byte for the encoding, then for each bucket its number, the entry's
+    /// number in groups of seven bits, and the four bytes of the mark unless the entry's number is 0.
     pub fn encode(&self) -> String {
         let mut bytes = vec![SHAPE];
         for (bucket, Place { number, mark }) in &self.0 {
@@ -72,7 +72,7 @@ impl Cursor {
                 }
             }
             let place = Place { number, mark: u32::from_be_bytes(mark) };
-            // Each bucket once, ascending: a place has one spelling.
+            // Each bucket comes once, in ascending order, so that a cursor has one spelling.
             if places.last_key_value().is_some_and(|(last, _)| *last >= bucket) {
                 return None;
             }
@@ -90,8 +90,8 @@ fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// A number below 2^53, as all that are given; `None` for a larger one, one that does not end, or one that is longer than it has
-/// to be.
+/// Reads a number below 2^53, which every entry's number is. `None` for a larger number, an unfinished one, or one with
+/// needless bytes.
 fn take_number(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..8).map(|group| group * 7) {

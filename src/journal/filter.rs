@@ -35,7 +35,7 @@ impl Filter {
             && self.until.is_none_or(|until| entry.at < until)
     }
 
-    /// The buckets in which entries may be that fit, ascending.
+    /// The buckets that may have matching entries, ascending.
     pub fn buckets(&self) -> Vec<Bucket> {
         match (&self.sites, self.space) {
             (Some(sites), Some(space)) => {
@@ -48,13 +48,13 @@ impl Filter {
     }
 }
 
-/// The acts of a list with commas between; `None` where one is no act.
+/// The acts of a list with commas; `None` if one of them is no act.
 pub fn parse_acts(text: &str) -> Option<BTreeSet<JournalAct>> {
     text.split(',').map(JournalAct::parse).collect()
 }
 
-/// When a bound begins and ends: a day in UTC, `2026-11-30`, or an instant, `2026-11-30T12:00:00Z`, which is both; `None` for
-/// anything else.
+/// The first and the last instant of a bound: a day in UTC, `2026-11-30`, or an instant, `2026-11-30T12:00:00Z`, which is
+/// both. `None` for anything else.
 pub fn parse_bound(text: &str) -> Option<(StoreTime, StoreTime)> {
     if let Some(day) = Day::parse(text) {
         return Some((midnight_of(Some(day.date())), midnight_of(day.date().tomorrow().ok())));
@@ -64,7 +64,7 @@ pub fn parse_bound(text: &str) -> Option<(StoreTime, StoreTime)> {
     Some((instant, instant))
 }
 
-/// When a day begins in UTC. Nothing is later than the days at the end of the calendar.
+/// When a day begins in UTC. A day beyond the calendar begins at its end.
 fn midnight_of(date: Option<jiff::civil::Date>) -> StoreTime {
     let midnight = date.and_then(|date| date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC).ok());
     midnight.map_or(StoreTime::from_millis(i64::MAX), |midnight| midnight.timestamp().into())

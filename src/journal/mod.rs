@@ -1,13 +1,13 @@
 //! Reading the journal, over all buckets: who did what, in order within a space.
 //!
-//! - [`cursor`]: where a reader is, as clients keep it.
-//! - [`reader`]: what comes after a cursor, whatever happened to the store meanwhile.
-//! - [`filter`]: which entries a reader wants.
-//! - [`tails`]: whether something new is there, asked for all who wait together.
+//! - [`cursor`]: the reader's place, as clients keep it.
+//! - [`reader`]: the entries after a cursor, whatever has happened to the store.
+//! - [`filter`]: the entries that a reader wants.
+//! - [`tails`]: whether there are new entries, with one question for all that wait.
 //!
-//! **Invariant:** a reader may repeat, and never skips. A cursor names the last entry that it has seen of each bucket with the
-//! epoch of that entry. Where the store has another entry in that place, it has lost some: the reader goes on after the last
-//! one that both have seen.
+//! **Invariant:** a reader may repeat an entry, and never skips one. A cursor names the last entry that the reader has seen
+//! of each bucket, with that entry's epoch. If the store has another entry in that place, it has lost some: the reader goes
+//! on after the last entry that both have.
 
 pub mod cursor;
 pub mod filter;

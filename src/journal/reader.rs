@@ -8,10 +8,10 @@ use super::cursor::{Cursor, Place, UNKNOWN, mark_of};
 use crate::domain::{Bucket, JournalEntry, StoreTime};
 use crate::store::{NumberedEntry, SlotStore, StoreError};
 
-/// How many entries one read looks at.
+/// The most entries that one read looks at.
 const MOST_LOOKED_AT: usize = 10_000;
 
-/// How many entries of a bucket are asked for at a time, where one bucket is read and where many are.
+/// How many entries of a bucket one portion has: if one bucket is read, and if several are.
 const PORTIONS: (usize, usize) = (500, 32);
 
 /// What a read came to.
@@ -21,16 +21,16 @@ pub struct JournalRead {
     pub entries: Vec<JournalEntry>,
     /// Where the next read goes on.
     pub next: Cursor,
-    /// Whether this one stopped before the end.
+    /// Whether this read stopped before the end.
     pub more: bool,
 }
 
 /// Where the journal begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begins {
-    /// A cursor from which everything is read that is kept.
+    /// The cursor from which everything is read that is kept.
     pub cursor: Cursor,
-    /// When the first entry was written, of those that are read; `None` without any.
+    /// When the first of those entries was written; `None` without any.
     pub at: Option<StoreTime>,
 }
 
@@ -93,11 +93,12 @@ pub async fn read(
 /// Entries of one bucket, each with its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacedEntries {
-    /// After which place they come: not the one asked for where the store has lost entries, or no longer keeps them.
+    /// The place after which the entries come. It is another place than the requested one if the store has lost entries, or
+    /// no longer keeps them.
     pub from: Place,
-    /// Ascending; `None` of an entry that cannot be read.
+    /// The entries, ascending; `None` for an unreadable one.
     pub entries: Vec<(Place, Option<JournalEntry>)>,
-    /// How many entries after the place asked for are no longer kept; at least that many.
+    /// At least how many entries after the requested place are no longer kept.
     pub gone: u64,
 }
 
@@ -143,7 +144,7 @@ struct Tail {
 }
 
 impl Tail {
-    /// Finds the place of a cursor; `None` when entries after it are no longer kept.
+    /// Finds the place of a cursor; `None` if entries after it are no longer kept.
     async fn begin(
         store: &dyn SlotStore,
         bucket: Bucket,
@@ -169,8 +170,8 @@ impl Tail {
         tail.find_after_loss(store, place, portion).await
     }
 
-    /// Goes on where the entry of the place is not there any more, or another one is in its place: after the last entry that is
-    /// certainly of those that the reader has seen.
+    /// Finds where to go on if another entry, or none, has the place's number: after the last entry that the reader has
+    /// certainly seen.
     async fn find_after_loss(
         mut self,
         store: &dyn SlotStore,
@@ -179,7 +180,7 @@ impl Tail {
     ) -> Result<Option<Self>, StoreError> {
         self.fill_from(store, 0, portion).await?;
         let Some(first) = self.buffer.front() else {
-            // Everything is lost, and nothing has come since.
+            // Everything is lost, and no entry has come since.
             self.see_before_first();
             return Ok(Some(self));
         };
@@ -230,13 +231,13 @@ impl Tail {
         self.fill_from(store, self.seen.number + 1, portion).await
     }
 
-    /// Says that nothing was seen of what is kept.
+    /// Begins before the first entry that is kept.
     fn see_before_first(&mut self) {
         let number = self.buffer.front().map_or(0, |first| first.number.saturating_sub(1));
         self.seen = Place { number, mark: UNKNOWN };
     }
 
-    /// When its next entry was written. What cannot be read is passed at once.
+    /// When its next entry was written. Unreadable entries are skipped at once.
     fn next_at(&self) -> Option<StoreTime> {
         self.buffer.front()?.entry.as_ref().map(|entry| entry.at)
     }
@@ -249,7 +250,7 @@ impl Tail {
     }
 }
 
-/// Whether an entry is of the epoch of a mark, as far as both are known.
+/// Whether an entry may be of the epoch with this mark. An unknown mark fits every epoch.
 fn is_of(entry: &NumberedEntry, mark: u32) -> bool {
     let of_entry = entry.entry.as_ref().map(|entry| mark_of(&entry.position.epoch));
     mark == UNKNOWN || of_entry.is_none_or(|of_entry| of_entry == mark)

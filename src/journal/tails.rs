@@ -1,4 +1,4 @@
-//! Whether the journal has something new: one question for all who wait, and none while nobody does.
+//! Tells readers when the journal has new entries: one question for all that wait, and none while nobody does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::domain::Bucket;
 use crate::store::SlotStore;
 
-/// How many calls may wait at a time, on a node.
+/// The most calls that may wait at once on a node.
 pub const MOST_WAITING: usize = 256;
 
 /// How often the tails are asked while somebody waits.
 const EVERY: Duration = Duration::from_millis(400);
 
-/// The tails of all buckets, as they were asked last: in the order of the buckets. `None` when the store did not answer.
+/// The tails of all buckets as of the last answer, in the order of the buckets. `None` if the store did not answer.
 pub type Known = Option<Arc<[u64]>>;
 
 /// Asks for the tails while somebody waits.
@@ -23,7 +23,7 @@ pub struct Tails {
     store: Arc<dyn SlotStore>,
     seats: Arc<Semaphore>,
     known: watch::Sender<Known>,
-    /// Whether a task asks now. Held briefly, never across an await.
+    /// Whether a task is asking. Held briefly, never across an await.
     is_asking: Mutex<bool>,
 }
 
@@ -40,13 +40,13 @@ impl Tails {
         Arc::new(Self { store, seats, known: watch::Sender::default(), is_asking: Mutex::default() })
     }
 
-    /// Begins to wait; `None` where as many do already as may.
+    /// Begins to wait. `None` if the most calls wait already.
     pub fn wait(self: &Arc<Self>) -> Option<Waiting> {
         let seat = self.seats.clone().try_acquire_owned().ok()?;
         Some(self.listen(Some(seat)))
     }
 
-    /// Begins to wait as a part of the node, which needs no seat.
+    /// Begins to wait for the node itself, which does not count as a waiting call.
     pub fn follow(self: &Arc<Self>) -> Waiting {
         self.listen(None)
     }
@@ -73,12 +73,12 @@ impl Tails {
             if let Err(error) = &tails {
                 tracing::debug!(%error, "the tails of the journal cannot be asked");
             }
-            // Told also when nothing is new, and when there is no answer: who waits looks whether it is time to end.
+            // Sent even without news or without an answer, so that those who wait can check whether their time is up.
             self.known.send_replace(tails.ok().map(Into::into));
         }
     }
 
-    /// Whether nobody waits; then the next one who does starts the asking anew.
+    /// Whether nobody waits. Then this task ends, and the next one who waits starts a new one.
     fn is_alone(&self) -> bool {
         let mut is_asking = self.is_asking.lock();
         *is_asking = self.known.receiver_count() > 0;

@@ -1,14 +1,14 @@
-//! The address at which other nodes reach this one, where the operator named none. A node that listens on all addresses
-//! has to tell one of them, and platforms give each instance its own address only when it starts.
+//! Finds the address at which other nodes reach this one if the operator named none. A node that listens on all addresses
+//! must name one of them, and platforms give an instance its address only when it starts.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 /// The private address of a Machine on Fly, which that platform puts into the environment.
 const FLY_PRIVATE_IP: &str = "FLY_PRIVATE_IP";
 
-/// The address of a listener for the other nodes. A listener on one address has that one. A listener on all addresses
-/// has the one that Fly gave to this machine, or else the one from which this machine reaches the shared store (`HOST`,
-/// `PORT`). `None` when there is no way to tell. This may wait for the store's name to be resolved.
+/// The address of a listener for the other nodes. A listener on one address has that one. A listener on all addresses has
+/// the one that Fly gave this machine, or else the one from which this machine reaches the shared store (`HOST`, `PORT`).
+/// `None` if neither exists. This may wait for the store's name to be resolved.
 pub fn find_address(
     listener: SocketAddr,
     store: Option<(&str, u16)>,
@@ -23,7 +23,7 @@ pub fn find_address(
     Some(SocketAddr::new(ip, listener.port()))
 }
 
-/// The address that this machine uses towards a server. Nothing is sent: the system only picks the way.
+/// The address that this machine uses towards a server. Nothing is sent: the system only picks the route.
 fn address_towards(server: (&str, u16), is_served: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     let mut targets = server.to_socket_addrs().ok()?;
     targets.find_map(|target| {

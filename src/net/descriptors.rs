@@ -1,11 +1,11 @@
-//! How many files this process may have open: each connection is one.
+//! How many files this process may have open. Each connection is one.
 
 use std::io;
 
-/// 1/10 of all files, and at least [`RESERVED`], is kept for the store, logs, metrics and calls to other nodes.
+/// 1/10 of all files, but at least [`RESERVED`], is kept for the store, logs, metrics and calls to other nodes.
 const RESERVED_SHARE: u64 = 10;
 
-/// The least number of files that is kept, where the limit is at least twice that.
+/// The fewest files that are kept, if the limit is at least twice that.
 const RESERVED: u64 = 64;
 
 /// Raises this process's limit to the most that the system allows, and answers the new limit. Shells and service
@@ -18,7 +18,7 @@ pub fn raise_limit() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
-/// How many connections of clients fit into the present limit, beside everything else that needs files.
+/// How many connections of clients the present limit allows, besides the files that the node itself needs.
 pub fn room_for_connections() -> usize {
     let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     usize::try_from(without_reserve(limit)).unwrap_or(usize::MAX)

@@ -12,10 +12,10 @@ pub(super) struct WrittenFrames {
     part: Part,
     /// The frame's first byte.
     opcode: u8,
-    /// How many bytes of the present part are yet to come. In [`Part::HttpHead`] it is how many bytes of its end have
+    /// How many bytes of the present part are still to come. In [`Part::HttpHead`]: how many bytes of the head's end have
     /// been seen.
     count: u64,
-    /// The first two bytes of the payload, as far as they have come.
+    /// The first two bytes of the payload, as many as have come.
     kind: [u8; 2],
     kind_length: u8,
 }
@@ -161,7 +161,7 @@ mod tests {
                 ends.push(written.len());
             }
         }
-        // A ping of the websocket itself, with what an event begins with.
+        // A ping of the websocket whose payload looks like the beginning of an event.
         written.extend([0x89, 2, b'4', b'2']);
         for piece in [1, 2, 3, 7, 1_000, written.len()] {
             let mut frames = WrittenFrames::default();

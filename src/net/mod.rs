@@ -1,4 +1,4 @@
-//! TCP connections, as this product needs them: each can be killed, held back, and dies when its peer stops reading.
+//! TCP connections: each can be killed or held back, and is closed when its peer stops reading.
 //!
 //! - [`advertise`]: at which address other nodes reach this one.
 //! - [`connection`]: the guarded stream and its handle.

@@ -1,4 +1,4 @@
-//! Sends a request on to another node, and answers what the other node answers: long-polls, posts and upgrades.
+//! Sends requests on to another node, and answers with that node's answers: long-polls, posts and upgrades.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -15,11 +15,10 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-/// Marks a request that one node has sent to another, so that it is never sent on again.
+/// Marks a request that one node has sent to another. A marked request is never sent on again.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-slotcast-forwarded");
 
-/// The headers of a request that another node needs: those of a body, of a websocket, and of the request's id in both
-/// logs.
+/// The request headers that another node needs: for a body, for a websocket, and for the request's id in both logs.
 const SENT_ON: [HeaderName; 8] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -40,7 +39,7 @@ const SENT_BACK: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_PROTOCOL,
 ];
 
-/// The statuses that a node answers to an Engine.IO request, besides switching protocols.
+/// The statuses with which a node answers an Engine.IO request, besides switching protocols.
 const STATUSES: [StatusCode; 6] = [
     StatusCode::OK,
     StatusCode::BAD_REQUEST,
@@ -50,20 +49,20 @@ const STATUSES: [StatusCode; 6] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// The content types that these answers may have. No browser shows any of them as a page.
+/// The content types of these answers. No browser shows any of them as a page.
 const CONTENT_TYPES: [&[u8]; 4] =
     [b"text/plain; charset=UTF-8", b"text/plain; charset=utf-8", b"application/octet-stream", b"application/json"];
 
-/// How long another node may take to answer: longer than any poll waits, and any body.
+/// How long another node may take to answer, which is longer than any poll or body takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long another node may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection to another node is kept for the next request, which is shorter than the other node keeps it.
+/// How long an idle connection to another node is kept. The other node keeps it longer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long one side of a forwarded connection may go on after the other has ended.
+/// How long one side of a forwarded connection may continue after the other has ended.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// The way to the other nodes; cheap to clone.
@@ -76,13 +75,13 @@ pub enum ProxyError {
     /// Its address cannot be called.
     #[error("{0:?} is no address of a node")]
     Address(String),
-    /// The other node answered what no node answers.
+    /// Something other than a node answered.
     #[error("what answered {0} there is no node")]
     Answer(StatusCode),
-    /// It accepted the request, and said nothing.
+    /// The other node accepted the request, and answered nothing.
     #[error("another node said nothing for {} s", ANSWER_TIMEOUT.as_secs())]
     Silent,
-    /// It could not be reached, or broke off.
+    /// The other node could not be reached, or broke off.
     #[error("another node did not answer: {0}")]
     Request(#[from] Error),
 }
@@ -101,9 +100,9 @@ impl Default for Proxy {
 }
 
 impl Proxy {
-    /// Sends a request with this path and query to the node at `address` (host and port), and answers that node's
+    /// Sends a request with this path and query to the node at `address` (host and port), and answers with that node's
     /// answer. Only the few headers of an Engine.IO request and its answer pass. Tokens, cookies and headers that an
-    /// operator's proxy adds stay here. After an upgrade the two connections are one, until either ends.
+    /// operator's proxy adds stay here. After an upgrade the two connections are joined until either ends.
     ///
     /// # Errors
     ///
@@ -159,8 +158,8 @@ fn uri_at(address: &str, path: &str) -> Result<Uri, ProxyError> {
     Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().map_err(|_| no_address())
 }
 
-/// Copies between two upgraded connections until either ends, and then a little longer what the other still sends: a
-/// peer that never ends its own side must not keep the two open.
+/// Copies between two upgraded connections until either ends. Then copies the rest from the other side for a short time
+/// only: a peer that never ends its side must not keep both open.
 async fn join(near: OnUpgrade, far: OnUpgrade) {
     match tokio::try_join!(near, far) {
         Ok((near, far)) => copy_both_ways(TokioIo::new(near), TokioIo::new(far)).await,
@@ -178,7 +177,7 @@ async fn copy_both_ways(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead +
     }
 }
 
-/// Copies until the end or an error, and passes the end on.
+/// Copies until the end or an error, and then ends the other side, too.
 async fn copy(mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin) {
     let copied = tokio::io::copy(&mut reader, &mut writer).await;
     let ended = copied.and(writer.shutdown().await);

@@ -21,37 +21,36 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::connection::{Connections, Guarded};
 
-/// How long a peer may take to send a request head, also the first one, and how long a connection may idle between two
-/// requests. This is longer than the 60 s for which proxies keep idle connections, so that proxies close first and no
-/// request is lost.
+/// How long a peer may take to send a request head, and how long a connection may idle between two requests. This is longer
+/// than the 60 s for which proxies keep idle connections: the proxy closes first, and no request is lost.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long the kernel tries to deliver what the peer does not acknowledge.
+/// How long the kernel keeps sending data that the peer does not acknowledge.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The largest head of a request, and how much is read ahead. A token of 8 KiB with as many cookies fits three times. A
-/// stranger can pin this much with one connection for [`HEAD_TIMEOUT`].
+/// The largest head of a request, and how much is read ahead. A token of 8 KiB with as many cookies fits three times. One
+/// connection of a stranger can pin this much memory for [`HEAD_TIMEOUT`].
 const HEAD_BYTES: usize = 48 * 1024;
 
-/// The kernel's send buffer. A peer that stopped reading can pin this much besides its queue.
+/// The kernel's send buffer. A peer that stops reading can pin this much besides its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How many connections may wait to be accepted.
 const LISTEN_QUEUE: u32 = 65_535;
 
-/// The answer to a connection that finds no room.
+/// The answer to a connection beyond the limit.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
 
-/// How often the operator is told that connections are refused.
+/// How often refused connections are logged.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The peer's address, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Listens with a queue that a storm of reconnecting clients fits into; the kernel clamps it to its own limit. Connections
-/// beyond the queue are dropped, and the peer's kernel tries again at doubling intervals, all of them at the same moments.
+/// Listens with a queue that holds a storm of reconnecting clients. The kernel clamps it to its own limit. It drops
+/// connections beyond the queue, whose peers all try again at the same moments, at doubling intervals.
 ///
 /// # Errors
 ///
@@ -60,14 +59,14 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    // The options are set before it listens, because a connection inherits those that its listener had when the peer
+    // The options are set before listening, because a connection inherits the options that its listener had when the peer
     // connected.
     set_options(SockRef::from(&socket));
     socket.listen(LISTEN_QUEUE)
 }
 
-/// Serves until `shutdown` is cancelled; then accepts no more and lets each connection end with its current request.
-/// Returns when the last one has ended. Upgraded connections end when they are killed.
+/// Serves until `shutdown` is cancelled. Then accepts no more, and lets each connection end with its current request.
+/// Returns once the last one has ended. Upgraded connections end when they are killed.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     tokio::select! {
@@ -80,9 +79,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     tasks.wait().await;
 }
 
-/// Serves refusals until the caller has something to serve; never returns. Connections that are open when the future is
-/// dropped still get one answer from `router`: a caller that has just connected might never notice that its connection
-/// was closed without an answer.
+/// Serves refusals until the caller has something to serve. Never returns; the caller drops the future. Connections that
+/// are open then still get one answer from `router`, because a caller that has just connected might not notice a connection
+/// that closes without one.
 pub async fn serve_meanwhile(listener: &TcpListener, router: Router) {
     let close = HeaderValue::from_static("close");
     let router = router.layer(SetResponseHeaderLayer::overriding(header::CONNECTION, close));
@@ -143,7 +142,7 @@ async fn serve_connection(guarded: Guarded<TcpStream>, peer: SocketAddr, router:
     }
 }
 
-/// Best effort: nothing waits for a peer that is refused.
+/// Best effort: nobody waits for a refused peer.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(REFUSAL);
@@ -157,8 +156,8 @@ fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
     }
 }
 
-/// Sets the options that each accepted connection inherits, once, instead of with three system calls for each. Best
-/// effort: a connection without them still works.
+/// Sets the options on the listener, from which accepted connections inherit them: setting them on each would cost three
+/// system calls. Best effort: a connection works without them.
 fn set_options(socket: SockRef<'_>) {
     let options = [
         socket.set_tcp_nodelay(true),
@@ -171,8 +170,8 @@ fn set_options(socket: SockRef<'_>) {
     }
 }
 
-/// Waits a little, so that the node can recover: without descriptors or memory, accepting fails at once, again and
-/// again.
+/// Waits a little, so that the node can recover. Without descriptors or memory, accepting would fail at once, over and
+/// over.
 async fn back_off(error: &std::io::Error) {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

@@ -37,7 +37,7 @@ const LEFT_OPEN: Duration = Duration::from_secs(5);
 /// How often sessions are compared with the sockets that the library has.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
-/// A socket that asks to be let in, with what it sent along.
+/// A socket that asks to be let in, with what its client sent along.
 pub(super) struct Connecting {
     socket: Arc<Socket>,
     auth: Option<Value>,
@@ -51,13 +51,13 @@ impl FromConnectParts<LocalAdapter> for Connecting {
     }
 }
 
-/// Why a socket is not let in. Its text is the `connect_error` that the client sees, fixed by the origin.
+/// Why a socket is refused. Its text is the `connect_error` that the client sees, which the origin fixed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rejection {
     NoToken,
     BadToken,
     NoNamespace,
-    /// Nobody can tell now whether the token holds. The client is turned away before, so that it never reads the text.
+    /// The token cannot be checked now. The client is turned away before it can read this text.
     NoKeys,
 }
 
@@ -83,7 +83,7 @@ impl Rejection {
     }
 }
 
-/// Checks the token and makes the session; the client is not told yet.
+/// Checks the token and makes the session. The client does not hear of it yet.
 pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result<(), Rejection> {
     let (claims, place) = match authenticate(realtime, &connecting).await {
         Ok(admitted) => admitted,
@@ -105,13 +105,13 @@ pub(super) async fn admit(realtime: &Realtime, connecting: Connecting) -> Result
     Ok(())
 }
 
-/// Ends the connection of a client that asks for a namespace which does not exist. The library would keep such a connection,
+/// Ends the connection of a client that asks for a namespace which does not exist. The library would keep the connection,
 /// and a copy of each name until the client reads it.
 pub(super) fn refuse_namespace(realtime: &Realtime, connecting: &Connecting) -> Rejection {
     realtime.app.metrics.connects.with_label_values(&[Rejection::NoNamespace.outcome()]).inc();
     let socket = &connecting.socket;
     realtime.close_connection(&socket.id.to_string(), websocket_of(socket));
-    // The library has made the namespace for this client, and would keep it.
+    // The library has made the namespace for this client, and would keep it for ever.
     realtime.forget_namespace(socket.ns());
     Rejection::NoNamespace
 }
@@ -122,8 +122,7 @@ pub(super) fn websocket_of(socket: &Socket) -> Option<ConnectionHandle> {
     request.extensions.get::<ConnectionHandle>().filter(|_| request.headers.contains_key(header::UPGRADE)).cloned()
 }
 
-/// What the socket's token says. A socket without a token gets a guest's place, where guests may watch and there is
-/// room.
+/// The claims of the socket's token. A socket without a token becomes a guest if guests may watch and there is room.
 async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(Claims, Option<GuestPlace>), Rejection> {
     let token = match &connecting.auth {
         Some(auth) => token_of_auth(auth)?,
@@ -141,7 +140,7 @@ async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(C
     Ok((claims, None))
 }
 
-/// `auth.token`. A token that is no string, or that cannot be read, is a bad one, and not none: its client is no guest.
+/// `auth.token`. A token that is no string, or cannot be read, is a bad token. Its client does not become a guest.
 fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     #[derive(Deserialize)]
     struct Auth<'a> {
@@ -150,7 +149,7 @@ fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     }
     let Value::Str(text, _) = auth else { return Ok(None) };
     if !text.trim_start().starts_with('{') {
-        // What is no object has no token.
+        // Anything but an object has no token.
         return Ok(None);
     }
     let auth: Auth<'_> = serde_json::from_str(text).map_err(|_| Rejection::BadToken)?;
@@ -171,7 +170,7 @@ pub(super) fn token_of_query(query: &str) -> Option<String> {
     pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned()).filter(|token| !token.is_empty())
 }
 
-/// Hands every event to the session's inbox, in the library's own call.
+/// Hands every event to the session's inbox, inside the library's own call.
 struct Receive {
     realtime: Realtime,
     session: Arc<Session>,
@@ -183,13 +182,12 @@ impl MessageHandler<LocalAdapter, Receive> for Receive {
     }
 }
 
-/// Held by the library's socket and by nobody else, so that the session ends with the socket, whatever becomes of the
-/// library's own calls. The library removes sockets by their engine's id, which a later socket of the same connection
-/// bears, too.
+/// Only the library's socket holds this, so the session ends with the socket, whatever happens to the library's other
+/// calls. The library removes sockets by their engine's id, which a later socket of the same connection shares.
 struct Tie {
     realtime: Realtime,
     session: Arc<Session>,
-    /// A guest's place, which is free again when the socket is gone.
+    /// A guest's place, which is free again once the socket is gone.
     _place: Option<GuestPlace>,
 }
 
@@ -209,11 +207,11 @@ fn register_handlers(realtime: &Realtime, socket: &Arc<Socket>, session: Arc<Ses
     socket.on_disconnect(async move |reason: DisconnectReason| end(&realtime, &session, reason));
 }
 
-/// Tells the client that it is connected, and sends what was kept for its user. Then the client's events take effect.
+/// Tells the client that it is connected, and sends the kept messages of its user. Then the client's events take effect.
 pub(super) async fn confirm(realtime: &Realtime, socket: &SocketRef) {
     let Some(session) = socket.extensions.get::<Arc<Tie>>().map(|tie| tie.session.clone()) else { return };
     if !realtime.sessions.add(&session) {
-        // The session has ended already. The events that it sent before take effect all the same.
+        // The session has ended already. The events that its client had sent take effect all the same.
         return super::worker::open(realtime, &session);
     }
     let claims = session.claims();
@@ -247,7 +245,7 @@ fn connection_confirmed(claims: &Claims, now: StoreTime) -> Box<RawValue> {
     })
 }
 
-/// Forgets the session. Leaving its rooms goes on by itself, so that the library's own clean-up does not wait for it.
+/// Forgets the session. A task of its own leaves the rooms, so that the library's clean-up does not wait for that.
 fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     if !session.end() {
         return;
@@ -265,8 +263,8 @@ fn end(realtime: &Realtime, session: &Arc<Session>, reason: DisconnectReason) {
     }
 }
 
-/// Ends a session whose socket the library has lost. Its client may believe that it is connected, and has to start
-/// anew.
+/// Ends a session whose socket the library has lost. Its client may believe that it is connected, so the connection is
+/// closed, too.
 fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
     let was_in = realtime.sessions.get(session.id()).is_some();
     let (engine_id, connection) = (session.engine_id().to_owned(), session.connection());
@@ -277,8 +275,8 @@ fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
     }
 }
 
-/// Looks every few seconds for sessions whose socket or connection is gone, and ends a session that it finds twice
-/// running. Nothing else would end such a session. Goes on while the node lives.
+/// Looks every few seconds for sessions whose socket or connection is gone, and ends each that it finds twice in a row.
+/// Nothing else would end them. Runs as long as the node.
 pub(super) async fn reconcile(realtime: Realtime) {
     let mut suspects: HashSet<MemberId> = HashSet::new();
     loop {
@@ -299,11 +297,11 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Stock clients close a connection that has no socket any more. The library would keep it alive for other clients. A session
-/// that waits here holds only what closing it needs.
+/// Closes a connection that has no socket any more, as stock clients do themselves. The library would keep it for clients
+/// that do not. A session that waits here holds only what closing needs.
 async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
-    // The client may have another socket over the same connection by now.
+    // The client may have opened another socket over the same connection meanwhile.
     if realtime.sessions.of_engine_id(&engine_id).is_none() {
         realtime.close_connection(&engine_id, connection);
     }

@@ -1,8 +1,8 @@
-//! How far one socket is in its user's messages: which were queued for it, and which its client has shown to have.
+//! How far one socket is in its user's messages: which were queued, and which the client has confirmed.
 //!
-//! A message is queued in order or not at all. The first message that finds no room, and all later ones, stay in the
-//! store. One task reads them from there in portions when there is room. A queued message is received once the client
-//! has shown that it has it. Messages that were lost with a broken connection are sent over the next one.
+//! A message is queued in order or not at all. The first message that finds no room, and all later ones, stay in the store.
+//! One task reads them from there in portions when there is room. A queued message counts as received once the client has
+//! confirmed it. Messages that were lost with a connection are sent over the next one.
 
 use std::collections::VecDeque;
 
@@ -10,50 +10,50 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::{UserBacklog, UserMessage};
 
-/// How many messages that are not shown yet are remembered one by one. Where there are more, the last two count as one.
+/// The most unconfirmed messages that are remembered one by one. Beyond that the last two count as one.
 const REMEMBERED: usize = 128;
 
-/// Where one socket stands. Messages are sent through a closure, which answers the message's place on the way to the
-/// client, or `None` where there is no room. Places ascend.
+/// The place of one socket. It sends messages through a closure, which answers the message's place on the way to the
+/// client, or `None` if there is no room. Places ascend.
 pub(super) struct Cursor {
-    /// Held while messages are queued for the socket, so that they stay in order; never across an await.
+    /// Held while messages are queued, which keeps them in order. Never held across an await.
     state: Mutex<State>,
 }
 
 struct State {
-    /// Up to where messages were queued; `None` until the first portion is read.
+    /// The last queued message; `None` until the first portion is read.
     sequence: Option<u64>,
-    /// The store has, or may have, messages that are to be queued before any other.
+    /// Whether the store may have messages that must be queued before any other.
     is_behind: bool,
-    /// The portion that is being read may lack messages that were published since.
+    /// Whether messages were published during the read of a portion, which may lack them.
     is_to_read_again: bool,
-    /// A task attends to it: it reads the portions, and waits for what the client shows.
+    /// Whether a task attends to the socket: it reads the portions, and waits for the client's confirmations.
     is_attended: bool,
-    /// Sequence and place of what was queued and is not shown yet, oldest first.
+    /// Sequence and place of each queued and unconfirmed message, oldest first.
     unshown: VecDeque<(u64, u64)>,
 }
 
-/// What became of a message that has just been published.
+/// What happened to a message that has just been published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub is_queued: bool,
-    /// No task attends to it yet: the caller has to start one.
+    /// Whether the caller must start a task that attends to the socket.
     pub is_to_attend: bool,
 }
 
-/// What the task that attends to the socket does next.
+/// The next step of the task that attends to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing: no task attends to it from now on.
+    /// Nothing. No task attends to the socket from now on.
     Rest,
-    /// Reads a portion when there is room.
+    /// Reads a portion once there is room.
     Read,
-    /// Waits for the client to show what it has.
+    /// Waits for the client to confirm messages.
     Wait,
 }
 
 impl Cursor {
-    /// The cursor of a socket that first gets the messages that were kept for its user. The caller attends to it.
+    /// The cursor of a socket that is first sent the kept messages of its user. The caller attends to it.
     pub(super) fn new() -> Self {
         let state = State {
             sequence: None,
@@ -65,15 +65,15 @@ impl Cursor {
         Self { state: Mutex::new(state) }
     }
 
-    /// Notes that messages may have been missed, which are read from the store before any other is sent. Answers
-    /// whether the caller has to attend to the socket.
+    /// Notes that messages may have been missed. They are read from the store before any other is sent. Answers whether the
+    /// caller must attend to the socket.
     pub(super) fn expect_portion(&self) -> bool {
         let mut state = self.lock();
         state.fall_behind();
         !std::mem::replace(&mut state.is_attended, true)
     }
 
-    /// Sends a message that was just published, unless other messages are to be sent before it.
+    /// Sends a message that was just published, unless other messages must be sent before it.
     pub(super) fn take_message(&self, message: &UserMessage, send: impl FnOnce(&UserMessage) -> Option<u64>) -> Taken {
         let mut state = self.lock();
         if state.is_behind {
@@ -92,15 +92,15 @@ impl Cursor {
         Taken { is_queued: place.is_some(), is_to_attend: !std::mem::replace(&mut state.is_attended, true) }
     }
 
-    /// After which message the next portion is to be read. `None` reads what no socket of the user has received. Call
-    /// this just before the store is read.
+    /// The message after which the next portion is read. `None` reads what no socket of the user has received. Call this
+    /// just before the read.
     pub(super) fn begin_portion(&self) -> Option<u64> {
         let mut state = self.lock();
         state.is_to_read_again = false;
         state.sequence
     }
 
-    /// Sends a portion, as far as there is room.
+    /// Sends as much of a portion as there is room for.
     pub(super) fn take_portion(&self, portion: &UserBacklog, mut send: impl FnMut(&UserMessage) -> Option<u64>) {
         let mut state = self.lock();
         state.sequence.get_or_insert(portion.after);
@@ -114,20 +114,20 @@ impl Cursor {
         state.is_behind = portion.has_more || state.is_to_read_again;
     }
 
-    /// Notes that the client has shown that it has all up to a place. Answers the last message's sequence up to there,
-    /// if it is new.
+    /// Notes that the client has confirmed everything up to a place. Answers the sequence of the last message before that
+    /// place, if this is news.
     pub(super) fn take_shown(&self, place: u64) -> Option<u64> {
         let mut state = self.lock();
         let shown = state.unshown.partition_point(|(_, of_message)| *of_message <= place);
         let last = state.unshown.drain(..shown).next_back().map(|(sequence, _)| sequence);
         if state.unshown.is_empty() {
-            // Most sockets get nothing for a long time.
+            // Most sockets get nothing for a long time, so the buffer is given back.
             state.unshown = VecDeque::new();
         }
         last
     }
 
-    /// What the task that attends to it does next.
+    /// The next step of the task that attends to the socket.
     pub(super) fn next(&self) -> Next {
         let mut state = self.lock();
         match (state.is_behind, state.unshown.is_empty()) {
@@ -140,13 +140,13 @@ impl Cursor {
         }
     }
 
-    /// The place of the last message that was queued and is not shown yet.
+    /// The place of the last queued and unconfirmed message.
     pub(super) fn last_unshown(&self) -> Option<u64> {
         self.lock().unshown.back().map(|(_, place)| *place)
     }
 
-    /// Whether something can be done now. The client was asked to show the messages up to the place `asked`, and has
-    /// shown those up to `shown`.
+    /// Whether the task can do something now. The client was asked to confirm the messages up to the place `asked`, and has
+    /// confirmed them up to `shown`.
     pub(super) fn can_go_on(&self, asked: Option<u64>, shown: u64, has_room: impl FnOnce() -> bool) -> bool {
         let state = self.lock();
         let last = state.unshown.back().map(|(_, place)| *place);
@@ -196,8 +196,8 @@ mod tests {
         UserBacklog { after, messages: sequences.into_iter().map(message).collect(), has_more }
     }
 
-    /// A client's way: what was queued, in order, and how much more there is room for. The place of a message is how many
-    /// were queued with it, times ten.
+    /// A client's queue: the messages in it, and how many more fit. The place of a message is its number in the queue,
+    /// times ten.
     struct Way {
         queued: RefCell<Vec<u64>>,
         room: RefCell<usize>,
@@ -233,7 +233,7 @@ mod tests {
     fn what_was_kept_comes_before_what_is_published_meanwhile_and_each_once() {
         let (cursor, way) = (Cursor::new(), Way::with_room(100));
         assert_eq!(cursor.begin_portion(), None);
-        // Published while the portion is read; the portion may have the first of them.
+        // Messages that are published during the read. The portion may have the first of them already.
         for sequence in [4, 5] {
             let taken = cursor.take_message(&message(sequence), |_| panic!("not before the others"));
             assert_eq!(taken, Taken { is_queued: false, is_to_attend: false });
@@ -260,7 +260,7 @@ mod tests {
         *way.room.borrow_mut() = 2;
         assert_eq!(cursor.begin_portion(), Some(2));
         cursor.take_portion(&portion(2, 3..=4, true), |message| way.send(message));
-        // All that was read was sent; there is more.
+        // Everything that was read has been sent, and the store has more.
         assert_eq!(cursor.next(), Next::Read);
         *way.room.borrow_mut() = 2;
         assert_eq!(cursor.begin_portion(), Some(4));
@@ -276,7 +276,7 @@ mod tests {
         let second = cursor.take_message(&message(2), |message| way.send(message));
         assert_eq!(second, Taken { is_queued: false, is_to_attend: false });
         *way.room.borrow_mut() = 100;
-        // There is room again, but not for it alone.
+        // There is room again, but the second message comes first.
         assert!(!cursor.take_message(&message(3), |message| way.send(message)).is_queued);
         assert_eq!(cursor.begin_portion(), Some(1));
         cursor.take_portion(&portion(1, [2, 3], false), |message| way.send(message));
@@ -308,7 +308,7 @@ mod tests {
         assert!(cursor.can_go_on(Some(30), 10, || true));
         assert_eq!(cursor.take_shown(25), Some(2));
         assert_eq!(cursor.take_shown(25), None);
-        // The connection is killed: the next socket of the user begins after the second.
+        // The connection is killed. The next socket of the user begins after the second message.
         let next = Cursor::new();
         next.begin_portion();
         next.take_portion(&portion(2, [3], false), |message| way.send(message));

@@ -1,9 +1,8 @@
-//! What another program sends to sockets with the stock `@socket.io/redis-emitter`, where `SLOTCAST_EMITTER` asks for it.
+//! Events that another program sends to sockets with the stock `@socket.io/redis-emitter`, if `SLOTCAST_EMITTER` allows it.
 //!
 //! The emitter publishes `[uid, packet, options]` in msgpack. Every node hears every message, and sends it to its own
-//! sockets. A message has no version and is not kept. Anybody who can publish in Redis can send one. So it is taken
-//! apart here with bounds on its length and depth, and no name of the protocol passes but `slots_freed`, which old jobs
-//! send.
+//! sockets. A message has no version and is not kept. Anybody who can publish in Redis can send one. So it is parsed with
+//! bounds on length and depth, and no name of the protocol passes except `slots_freed`, which old jobs send.
 
 use std::collections::HashSet;
 
@@ -20,13 +19,13 @@ use crate::domain::wire::is_reserved;
 use crate::domain::{SpaceKey, StoreTime};
 use crate::store::ForeignMessage;
 
-/// The longest message that is looked at, in bytes.
+/// The longest message that is parsed, in bytes.
 const LONGEST_MESSAGE: usize = 256 * 1024;
 
-/// How deep a message may nest, with the three levels of the emitter itself.
+/// How deep a message may nest, including the emitter's own three levels.
 const MAX_DEPTH: usize = 64;
 
-/// How the emitter names itself; the stock servers' adapters use the channel, too, under names of their own.
+/// The emitter's name in its messages. The stock servers' adapters use the channel, too, under other names.
 const EMITTER: &str = "emitter";
 
 /// The packet type of an event without attachments.
@@ -54,11 +53,11 @@ pub(super) struct Emission {
     except: Vec<String>,
 }
 
-/// The arguments of an event, each ready JSON.
+/// The arguments of an event, each as JSON.
 #[derive(Debug)]
 pub(super) struct Arguments(Vec<Box<RawValue>>);
 
-/// Why a message is dropped. Its name is what metrics call it.
+/// Why a message is dropped. Its name is the label in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dropped {
     TooLarge,
@@ -80,7 +79,7 @@ impl Dropped {
     }
 }
 
-/// Sends what comes to the sockets of this node. Goes on while the node lives.
+/// Sends the messages that come to the sockets of this node. Runs as long as the node.
 pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<ForeignMessage>) {
     while let Some(message) = messages.recv().await {
         let outcome = match message {
@@ -94,12 +93,12 @@ pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<Foreign
                     dropped.as_str()
                 }
             },
-            // The requests are to join, to leave and to disconnect. No other program moves sockets here.
+            // These are requests to join, leave and disconnect. Other programs may not move sockets here.
             ForeignMessage::Request => "request",
         };
         realtime.app.metrics.emitter_messages.with_label_values(&[outcome]).inc();
     }
-    // The sender lives as long as the store's subscriptions do.
+    // Never reached: the sender lives as long as the store's subscriptions.
     std::future::pending().await
 }
 
@@ -133,7 +132,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Emission, Dropped> {
     if namespace != Some(NAMESPACE) {
         return Err(Dropped::Foreign);
     }
-    // An event with attachments has another type.
+    // An event with attachments has another packet type.
     if field(packet, "type").and_then(unsigned) != Some(EVENT) {
         return Err(Dropped::Binary);
     }
@@ -170,8 +169,8 @@ fn unsigned(value: &ValueRef<'_>) -> Option<u64> {
     }
 }
 
-/// A list of names in the options; empty where it is missing. A number names no room here. It stays in the list all the
-/// same, so that a message for such rooms alone does not become a message for everybody.
+/// A list of names in the options; empty if it is missing. A number names no room here, but it stays in the list: without
+/// it, a message for such rooms alone would go to everybody.
 fn names_in(options: &ValueRef<'_>, name: &str) -> Result<Vec<String>, Dropped> {
     match field(options, name) {
         None | Some(ValueRef::Nil) => Ok(Vec::new()),
@@ -186,7 +185,7 @@ fn json_of(value: &ValueRef<'_>) -> Result<Box<RawValue>, Dropped> {
     RawValue::from_string(json).map_err(|_| Dropped::Malformed)
 }
 
-/// Writes a value as JavaScript's `JSON.stringify` would write what the emitter was given.
+/// Writes a value as JavaScript's `JSON.stringify` would write the emitter's argument.
 fn write_json(value: &ValueRef<'_>, json: &mut String) -> Result<(), Dropped> {
     match value {
         ValueRef::Nil => json.push_str("null"),
@@ -230,7 +229,7 @@ fn write_all<T>(
 }
 
 fn write_float(number: f64, json: &mut String) {
-    // Not-a-number and the infinities become `null`, as in JavaScript. A whole number has no fraction there.
+    // Not-a-number and the infinities become `null`, as in JavaScript. A whole number gets no fraction.
     let written = match serde_json::Number::from_f64(number) {
         Some(_) if number.fract() == 0.0 && number.abs() < 1e15 => format!("{number:.0}"),
         Some(number) => number.to_string(),
@@ -259,19 +258,19 @@ fn instant_of(bytes: &[u8]) -> Option<StoreTime> {
         }
         _ => return None,
     };
-    // As far as JavaScript's instants reach.
+    // JavaScript's instants reach this far.
     let is_known = (-LONGEST..=LONGEST).contains(&seconds);
     is_known.then(|| StoreTime::from_millis(seconds * 1_000 + nanoseconds / 1_000_000))
 }
 
 impl Arguments {
-    /// Their length as JSON, with the commas between them.
+    /// Their length as JSON, including the commas.
     pub(super) fn length(&self) -> usize {
         self.0.iter().map(|argument| argument.get().len() + 1).sum()
     }
 }
 
-/// The library takes each element of a tuple for an argument.
+/// The library takes each element of a tuple as an argument.
 impl Serialize for Arguments {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut tuple = serializer.serialize_tuple(self.0.len())?;
@@ -280,7 +279,7 @@ impl Serialize for Arguments {
     }
 }
 
-/// Takes a message apart, and answers its JSON. For the fuzzers.
+/// Parses a message, and answers its JSON. For the fuzzers.
 pub(crate) fn read_for_fuzzing(bytes: &[u8]) -> Option<String> {
     let emission = read(bytes).ok()?;
     let arguments: Vec<&str> = emission.arguments.0.iter().map(|argument| argument.get()).collect();

@@ -1,9 +1,9 @@
 //! The id by which a client names its polling session. It names the node that has the session, and is signed.
 //!
-//! The library's own id does not tell where its session lives, and it is the socket's public id as well. The gate
-//! appends the node and a signature where the client learns the id, and takes them off where the client uses it. So any
-//! node finds the session's node without asking Redis, and tells an invented id from a real one at once. Somebody who
-//! knows a socket's public id still cannot poll for it.
+//! The library's own id does not tell where its session lives, and it is also the socket's public id. The gate appends the
+//! node and a signature to the id that the client is told, and removes them from the id that the client sends. So any node
+//! finds the session's node without asking Redis, and recognizes an invented id at once. Knowing a socket's public id is
+//! not enough to poll for it.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ impl EngineIds {
         format!("{engine_id}{}{}", self.node_id, &signature[..SIGNATURE])
     }
 
-    /// What an id names; `None` for an id that no node has made. Without a shared key the ids of other nodes are taken
-    /// on trust, and the other node checks them.
+    /// The session that an id names; `None` for an id that no node has made. Without a shared key the ids of other nodes
+    /// are believed, and the other node checks them.
     pub(super) fn read(&self, sid: &str) -> Option<Named> {
         if sid.len() != ENGINE_ID + NODE_ID + SIGNATURE || !sid.is_ascii() {
             return None;
@@ -71,7 +71,7 @@ mod tests {
         EngineIds::new(node_id.to_owned(), Arc::new(key))
     }
 
-    // Attack 5: for an invented id no other node is asked.
+    // Attack 5: no other node is asked about an invented id.
     #[test]
     fn an_id_names_its_node_and_cannot_be_invented() {
         let (one, other) =

@@ -1,9 +1,8 @@
-//! The Engine.IO sessions that the library holds, and how many of them have shown no token yet.
+//! The Engine.IO sessions that the library holds, and how many of them have shown no token yet (strangers).
 //!
-//! A stranger's session costs memory and tasks before anything is known of its client. So the number of such sessions
-//! is bounded, for each node and for each connection. A session counts as long as the library holds it: its first
-//! request carries an [`EngineSession`] that lives as long as the library keeps the request, also while an ended
-//! session waits for its timers.
+//! A stranger's session costs memory and tasks before anything is known of its client. So each node and each connection has
+//! a bound on them. A session counts as long as the library holds it: its first request carries an [`EngineSession`], which
+//! lives as long as the library keeps that request, even if an ended session still waits for its timers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,28 +13,28 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::net::connection::ConnectionHandle;
 use crate::telemetry::metrics::Metrics;
 
-/// How many sessions of strangers a node holds, which is about 60 MiB. A client that sends its token at once is a
-/// stranger for one round trip.
+/// The most strangers' sessions of a node, which take about 60 MiB. A client that sends its token at once is a stranger for
+/// one round trip.
 pub(super) const STRANGERS: usize = 4_096;
 
-/// How many of them may have come over one connection. Behind a proxy the clients of a whole crowd share some.
+/// The most of them that may come over one connection. Behind a proxy many clients share a connection.
 pub(super) const STRANGERS_OF_A_CONNECTION: usize = 256;
 
-/// From this number on, the strangers of a connection are a crowd. All crowds together get half of the node's room. The
-/// other half is for strangers who come one by one.
+/// A connection with this many strangers is a crowd. All crowds together get half of the node's room. Strangers who come
+/// one by one get the other half.
 const A_CROWD: usize = 8;
 
 /// Why one more stranger is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The node has as many as it may.
+    /// The node has the most strangers that it may have.
     Node,
     /// The connection has.
     Connection,
 }
 
 impl Full {
-    /// For the metric of attempts to connect.
+    /// The label in the metric of attempts to connect.
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Full::Node => "node_full",
@@ -55,16 +54,16 @@ struct Registry {
     polling: Mutex<HashMap<String, Weak<EngineSession>>>,
 }
 
-/// One session, as long as the library holds anything of it.
+/// One session, which counts as long as the library holds a part of it.
 pub(crate) struct EngineSession {
     of: Arc<Registry>,
     connection: Option<ConnectionHandle>,
     /// It has shown a token that holds.
     is_known: AtomicBool,
-    /// This node has ended it: nothing more of its client reaches the library.
+    /// This node has ended it. No further request of its client reaches the library.
     is_over: AtomicBool,
     engine_id: OnceLock<String>,
-    /// Held by the request with packets that is being handled, so that they are handled one after the other.
+    /// Held by the request whose packets are being handled, so that requests with packets are handled in turn.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -80,7 +79,7 @@ impl EngineSessions {
         let strangers = self.0.strangers.fetch_add(1, Ordering::AcqRel);
         self.0.metrics.strangers.inc();
         self.0.metrics.engine_sessions.inc();
-        // From here on it is counted, and its end takes it back.
+        // The session counts from here on. Its drop takes it out of the count.
         let session = EngineSession {
             of: self.0.clone(),
             connection,
@@ -116,22 +115,22 @@ impl Registry {
 }
 
 impl EngineSession {
-    /// Lets the session be found by the library's id. Only a session that begins by polling needs this: a websocket is
-    /// one connection and sends no further requests.
+    /// Registers the session under the library's id. Only a session that begins by polling needs this: a websocket is one
+    /// connection and sends no further requests.
     pub(super) fn register(self: &Arc<Self>, engine_id: &str) {
         if self.engine_id.set(engine_id.to_owned()).is_ok() {
             self.of.lock().insert(engine_id.to_owned(), Arc::downgrade(self));
         }
     }
 
-    /// Its client has shown a token that holds: it is no stranger any more.
+    /// Notes that its client has shown a valid token, and is no stranger any more.
     pub(super) fn note_known(&self) {
         if !self.is_known.swap(true, Ordering::AcqRel) {
             self.of.forget_stranger(self.connection.as_ref());
         }
     }
 
-    /// Lets nothing more of its client reach the library.
+    /// Keeps further requests of its client from the library.
     pub(super) fn note_over(&self) {
         self.is_over.store(true, Ordering::Release);
     }
@@ -140,7 +139,7 @@ impl EngineSession {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Resolves when no other request with packets is being handled, and keeps others waiting until it is dropped.
+    /// Waits until no other request with packets is being handled. Others wait until the guard is dropped.
     pub(super) async fn take_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
     }

@@ -1,4 +1,4 @@
-//! Tokens that end while their socket is connected. The socket is warned before, and disconnected after.
+//! Tokens that end during a connection. The socket is warned before the end, and disconnected after it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::domain::{ServerEvent, StoreTime};
 use crate::feed::MemberId;
 use crate::telemetry::users::logged;
 
-/// How long before the token's end its socket is warned. Where less is left, it is warned at once.
+/// How long before its token's end a socket is warned. A socket whose token ends sooner is warned at once.
 const WARN_BEFORE: i64 = 60_000;
 
 /// How long after the token's end its socket is disconnected.
@@ -53,18 +53,18 @@ impl Timers {
         (Self(sender), receiver)
     }
 
-    /// Watches a socket's token. A newer token of the same socket makes the deadlines of the older one void.
+    /// Watches a socket's token. A newer token of the same socket replaces its deadlines.
     pub(super) fn watch(&self, session: MemberId, expires: StoreTime) {
         self.tell(Told::Watch(session, expires));
     }
 
-    /// Watches a socket no more. Call this after the socket has left the sessions.
+    /// Stops watching a socket. Call this after the socket has left the sessions.
     pub(super) fn forget(&self, session: MemberId) {
         self.tell(Told::Forget(session));
     }
 
     fn tell(&self, told: Told) {
-        // The task lives as long as the node does.
+        // The send cannot fail: the task lives as long as the node.
         let _ = self.0.send(told);
     }
 }
@@ -75,7 +75,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     loop {
         tokio::select! {
             Some(told) = told.recv() => match told {
-                // Only a session that has ended is missing here. It is forgotten now or soon.
+                // A session that is missing here has ended, and `forget` removes its deadline.
                 Told::Watch(session, expires) if realtime.sessions.get(session).is_some() => {
                     deadlines.set(session, expires, Stage::Warn);
                 }
@@ -89,7 +89,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     }
 }
 
-/// One deadline a socket, so that refreshed tokens and returning sockets do not pile up.
+/// At most one deadline a socket, so that refreshed tokens and returning sockets do not pile up.
 #[derive(Default)]
 struct Deadlines {
     queue: DelayQueue<Deadline>,
@@ -118,7 +118,7 @@ impl Deadlines {
     }
 }
 
-/// The queue's longest delay is about two years. A token that lives longer is looked at again then.
+/// The queue's longest delay is about two years. A token that lives longer is checked again after that.
 fn cap(delay: Duration) -> Duration {
     delay.min(Duration::from_secs(365 * 24 * 60 * 60))
 }
@@ -128,7 +128,7 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
     deadlines.keys.remove(&id);
     let Some(session) = realtime.sessions.get(id) else { return };
     if session.claims().expires != expires {
-        // A newer token is on its way here, and sets its own deadline.
+        // A newer token is on its way, and will set its own deadline.
         return;
     }
     let left = crate::clock::wall().until(stage.due(expires));

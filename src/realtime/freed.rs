@@ -1,4 +1,4 @@
-//! `slots_freed`: which sockets hear of which slots whose holds have ended.
+//! `slots_freed`: tells sockets which slots are free because their holds have ended.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ use crate::store::FreedSlots;
 /// How many spaces and days one `slots_freed` lists.
 const FREED_SPACES: usize = 500;
 
-/// Tells the sockets of this node what was freed within a second.
+/// Tells the sockets of this node which slots were freed within a second.
 pub(super) fn tell(shared: &Shared, freed: &FreedSummary) {
     let now = shared.app.clock.now();
     match shared.app.config.holds.freed_to {
@@ -49,7 +49,7 @@ fn tell_rooms(shared: &Shared, freed: &FreedSummary, now: StoreTime) {
     }
 }
 
-/// The payloads of one second, each made when the first socket needs it: tokens with the same `sedi` share one.
+/// The payloads of one second. Each is made when the first socket needs it; tokens with the same `sedi` share one.
 struct Payloads<'a> {
     freed: &'a FreedSummary,
     now: StoreTime,
@@ -63,7 +63,7 @@ impl<'a> Payloads<'a> {
         Self { freed, now, of_all: payload_of(freed.count, all, freed.unnamed > 0, now), of_sites: HashMap::new() }
     }
 
-    /// The payload for a token with these `sedi`; `None` where nothing was freed in them.
+    /// The payload for a token with these `sedi`; `None` if nothing was freed in them.
     fn of(&mut self, sites: Option<&BTreeSet<SiteId>>) -> Option<&RawValue> {
         let Some(sites) = sites else { return self.of_all.as_deref() };
         if !self.of_sites.contains_key(sites) {
@@ -80,8 +80,8 @@ fn count_slots(spaces: &[&FreedSlots]) -> u64 {
     spaces.iter().map(|slots| slots.slots.len() as u64).sum()
 }
 
-/// The payload about these slots; `None` for no slot. Slots beyond the longest list are counted and not listed. Slots
-/// that nothing names are not listed either: nobody can tell whether they are in a token's sites.
+/// The payload about these slots; `None` for no slot. Slots beyond the longest list are only counted. So are slots without
+/// names, because nobody can tell whether they are in a token's sites.
 fn payload_of(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: StoreTime) -> Option<Box<RawValue>> {
     #[derive(Serialize)]
     struct SlotsFreed<'a> {
@@ -126,7 +126,7 @@ mod tests {
         FreedSummary { count, unnamed: 0, spaces: all.into_iter().map(keyed).collect() }
     }
 
-    /// What a token hears: the count, and site and space of each entry.
+    /// What a token is told: the count, and site and space of each entry.
     fn told(payloads: &mut Payloads, sites: Option<&[u64]>) -> Option<(u64, Vec<(u64, u64)>)> {
         let sites = sites.map(|sites| sites.iter().map(|site| SiteId::new(*site).unwrap()).collect());
         let payload: serde_json::Value = serde_json::from_str(payloads.of(sites.as_ref())?.get()).unwrap();

@@ -1,4 +1,4 @@
-//! Does in front of the Socket.IO library what the library cannot do with a request itself.
+//! Does in front of the Socket.IO library what the library itself cannot do with a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,13 +36,13 @@ const POST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to poll all waiting packets before it is upgraded.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More than an Engine.IO open packet has.
+/// An Engine.IO open packet is shorter than this.
 const HANDSHAKE_BYTES: usize = 4_096;
 
 /// Lets a request through to the library, or answers it as an Engine.IO server would.
 pub(super) async fn pass(State(realtime): State<Realtime>, mut request: Request, next: Next) -> Response {
     let name = RequestName::of(request.headers());
-    // Where the request is sent on, the other node serves it under the same id.
+    // If the request is sent on, the other node serves it under the same id.
     name.write_to(request.headers_mut());
     let span = tracing::info_span!("engine", request.id = &*name.id);
     let passed = pass_named(realtime, request, next).instrument(span.clone());
@@ -81,7 +81,7 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
         Asked::Poll { sid } | Asked::Post { sid } | Asked::Upgrade { sid } => {
             match (realtime.engine_ids.read(sid), &realtime.owners) {
                 (Some(Named::Own(engine_id)), _) => pass_here(realtime, &engine_id, &asked, request, next).await,
-                // A request that another node has sent on belongs here or nowhere.
+                // A request that another node has sent on is served here, and never sent on again.
                 (Some(Named::Of(node)), Some(owners)) if !request.headers().contains_key(FORWARDED) => {
                     send_on(realtime, owners, &node, &asked, request).await
                 }
@@ -91,8 +91,8 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
     }
 }
 
-/// Takes a handshake. Nothing is known of the client yet, so nothing is written anywhere, and only a limited number may
-/// wait.
+/// Takes a handshake. Nothing is known of the client yet, so nothing is written anywhere, and the number of such sessions
+/// is bounded.
 async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next) -> Response {
     let connects = &realtime.app.metrics.connects;
     if realtime.app.health.is_draining() {
@@ -126,7 +126,7 @@ async fn begin_polling(
     }
 }
 
-/// Takes a handshake on a websocket, which is told its id at once.
+/// Takes a handshake on a websocket, and tells it its id at once.
 async fn begin_websocket(
     session: Arc<EngineSession>,
     connection: Option<ConnectionHandle>,
@@ -141,7 +141,7 @@ async fn begin_websocket(
     response
 }
 
-/// Tells the client the id that names this node, in place of the library's.
+/// Tells the client the id that names this node, instead of the library's.
 async fn tell_name(realtime: &Realtime, session: &Arc<EngineSession>, response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let Ok(body) = axum::body::to_bytes(body, HANDSHAKE_BYTES).await else { return not_now(Code::Unavailable) };
@@ -149,7 +149,7 @@ async fn tell_name(realtime: &Realtime, session: &Arc<EngineSession>, response: 
     let Some(engine_id) = engine_id_of(packet) else { return Response::from_parts(parts, Body::from(body)) };
     session.register(&engine_id);
     let packet = packet.replacen(&engine_id, &realtime.engine_ids.name(&engine_id), 1);
-    // The length of the body has changed.
+    // The body is longer now.
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(packet))
 }
@@ -163,7 +163,7 @@ fn engine_id_of(packet: &str) -> Option<String> {
     serde_json::from_str::<Open>(packet.strip_prefix('0')?).ok().map(|open| open.sid)
 }
 
-/// Sends a request on to the node that has its session. Where no node answers, the session is over.
+/// Sends a request on to the node of its session. If no such node answers, the session is over.
 async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked, request: Request) -> Response {
     let address = match owners.address_of(&realtime.app, node).await {
         Ok(Some(address)) => address,
@@ -181,7 +181,7 @@ async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked
     })
 }
 
-/// The path and query of a session's request, with only what is needed. `engine_id` takes the place of the client's id.
+/// The path and query of a session's request, reduced to what is needed. `engine_id` replaces the client's id.
 fn path_of(asked: &Asked, engine_id: Option<&str>) -> String {
     let (transport, sid) = match asked {
         Asked::BeginPolling => ("polling", None),
@@ -198,18 +198,18 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
     let Ok(uri) = Uri::try_from(path_of(asked, Some(engine_id))) else { return unknown_session() };
     *request.uri_mut() = uri;
     if matches!(asked, Asked::Upgrade { .. }) {
-        // The library keeps this head, too, as long as the websocket lives.
+        // The library keeps this head, too, for the websocket's life.
         request = trim_head(request, &WEBSOCKET_HEADERS);
     }
-    // Several posts at once would each be let in by a queue that has room for one.
+    // The queue has room for one post. Several posts at once would all pass it.
     let _turn = match asked {
         Asked::Post { .. } => Some(engine_session.take_turn().await),
         _ => None,
     };
     let session = realtime.sessions.of_engine_id(engine_id);
     if engine_session.is_over() || session.as_ref().is_some_and(|session| session.is_broken()) {
-        // The session was ended, or lost an event because its client did not read. It must not get a later event, and
-        // the client starts anew.
+        // The session was ended, or lost an event because its client did not read. It must not get a later event, so the
+        // client has to start anew.
         return unknown_session();
     }
     match asked {
@@ -223,7 +223,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
         _ => {
             session.iter().for_each(|session| session.note_poll_begins());
             let response = next.run(without_upgrade(request)).await;
-            // The session may have begun while the poll waited.
+            // The session may have begun during the poll.
             match realtime.sessions.of_engine_id(engine_id) {
                 Some(session) => note_polled(&session, response).await,
                 None => response,
@@ -232,7 +232,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
     }
 }
 
-/// A poll is answered as one, whatever protocol its client would rather speak.
+/// A poll is answered as a poll, even if its client offers another protocol.
 fn without_upgrade(mut request: Request) -> Request {
     request.headers_mut().remove(header::UPGRADE);
     request
@@ -248,7 +248,7 @@ async fn upgrade(
     if let Some(session) = &session
         && tokio::time::timeout(UPGRADE_TIMEOUT, session.begin_upgrade()).await.is_err()
     {
-        // The client goes on polling.
+        // The client keeps polling.
         return not_now(Code::Unavailable);
     }
     let connection = request.extensions().get::<ConnectionHandle>().cloned();
@@ -266,7 +266,7 @@ async fn upgrade(
 
 async fn note_polled(session: &Session, response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    // The library has made the whole body, in one piece.
+    // The library's body is complete and in one piece.
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return not_now(Code::Unavailable) };
     session.note_polled(&body);
     Response::from_parts(parts, Body::from(body))
@@ -277,7 +277,7 @@ fn not_now(code: Code) -> Response {
     ApiError::from(code).into_response()
 }
 
-/// The connection ends with this answer, because the request's body was not read to its end.
+/// Closes the connection after this answer, because the request's body was not read to its end.
 fn too_slow() -> Response {
     (StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()
 }
@@ -286,7 +286,7 @@ fn unknown_session() -> Response {
     Unfit::Session.into_response()
 }
 
-/// A handshake with only what the library and the session read of it.
+/// A handshake, reduced to what the library and the session read.
 fn keep_little(mut request: Request, asked: &Asked) -> Request {
     if let Ok(uri) = Uri::try_from(handshake_path(asked, request.uri().query().unwrap_or_default())) {
         *request.uri_mut() = uri;
@@ -295,8 +295,8 @@ fn keep_little(mut request: Request, asked: &Asked) -> Request {
     trim_head(request, kept)
 }
 
-/// The path and query of a handshake, with only what is needed. Of a token that is too long there is as much left as shows
-/// that.
+/// The path and query of a handshake, reduced to what is needed. A token that is too long is cut just above the limit, so
+/// that it is still too long.
 fn handshake_path(asked: &Asked, query: &str) -> String {
     let path = path_of(asked, None);
     let Some(token) = token_of_query(query) else { return path };
@@ -305,8 +305,8 @@ fn handshake_path(asked: &Asked, query: &str) -> String {
     format!("{path}&token={token}")
 }
 
-/// Copies the few parts of the head that are needed. The library keeps the head of a session's first request for life,
-/// and each header and the URI would keep the connection's whole read buffer with it, which has up to 48 KiB.
+/// Copies the few parts of the head that are needed. The library keeps the head of a session's first request for life, and
+/// each header and the URI would keep the connection's whole read buffer of up to 48 KiB alive.
 fn trim_head(request: Request, kept: &[HeaderName]) -> Request {
     let (mut head, body): (Parts, Body) = request.into_parts();
     head.headers = copy_headers(&head.headers, kept);
@@ -324,7 +324,7 @@ fn copy_headers(headers: &HeaderMap, kept: &[HeaderName]) -> HeaderMap {
     copies
 }
 
-/// What the library needs to take the connection over, and the session to close it.
+/// The extensions that the library needs to take over the connection, and the session needs to close it.
 fn move_extensions(extensions: &mut Extensions) -> Extensions {
     let mut moved = Extensions::new();
     extensions.remove::<OnUpgrade>().map(|upgrade| moved.insert(upgrade));

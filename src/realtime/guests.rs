@@ -19,7 +19,7 @@ pub(crate) struct Guests {
     present: Arc<AtomicUsize>,
 }
 
-/// A guest's place, free again when this is dropped.
+/// A guest's place, which is free again when this is dropped.
 pub(super) struct GuestPlace(Arc<AtomicUsize>);
 
 impl Guests {
@@ -30,7 +30,7 @@ impl Guests {
 
     /// A place for one more guest; `None` where no place is left.
     pub(super) fn admit(&self) -> Option<GuestPlace> {
-        // The guest is counted first. Where there is no room, the drop of the place takes that back.
+        // The guest is counted first. If there is no room, dropping the place takes that back.
         let before = self.present.fetch_add(1, Ordering::AcqRel);
         let place = GuestPlace(self.present.clone());
         (before < self.max).then_some(place)

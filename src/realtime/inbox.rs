@@ -1,8 +1,8 @@
 //! The events of one socket, in the order in which they were sent.
 //!
-//! The library starts a task for each event, in no order and without bound. Here an event is queued in the library's
-//! own call, and a full queue stops the reading of the connection until the queue has room again: TCP holds the client back,
-//! and nothing is lost. No task waits while a socket is idle; `worker` has the task that handles what is queued.
+//! The library starts a task for each event, in no order and without bound. Here the library's own call queues the event. A
+//! full queue stops the reading of the connection until it has room again: TCP holds the client back, and nothing is lost.
+//! No task waits while a socket is idle; `worker` has the task that handles queued events.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -14,26 +14,27 @@ use tokio::sync::Notify;
 
 use crate::net::connection::ConnectionHandle;
 
-/// How many events may wait before the connection is no longer read.
+/// With this many waiting events the connection is no longer read.
 const HIGH: usize = 64;
 
-/// How many bytes the waiting events may have before the connection is no longer read: the largest event has as many.
+/// With this many bytes of waiting events the connection is no longer read. The largest event has as many.
 const HIGH_BYTES: usize = 64 * 1024;
 
-/// How few events must wait for the connection to be read again.
+/// The connection is read again once at most this many events wait.
 const LOW: usize = 16;
 
-/// How few bytes the waiting events must have for the connection to be read again.
+/// The connection is read again once the waiting events have at most this many bytes.
 const LOW_BYTES: usize = 16 * 1024;
 
-/// How many events a socket may send at once before its rate counts.
+/// How many events a socket may send at once before its rate limits it.
 const BURST: u32 = 512;
 
 /// An event as it came.
 pub(super) struct Incoming {
     /// The JSON array of name and arguments, with attachments if the client sent any.
     pub value: Value,
-    /// Which answer the client waits for, if any. Not the library's sender: that holds its socket, which holds this queue.
+    /// The id of the acknowledgement that the client waits for. The library's sender is not kept: it holds the socket,
+    /// which holds this queue.
     pub ack_id: Option<i64>,
 }
 
@@ -53,7 +54,7 @@ impl Weighed for Incoming {
     }
 }
 
-/// What is not read while the queue is full.
+/// A connection that is not read while the queue is full.
 pub(super) trait Source {
     /// Reads no more from the client.
     fn pause(&self);
@@ -84,10 +85,10 @@ struct Queue<T, S> {
     waiting: VecDeque<T>,
     /// The bytes of all that wait.
     bytes: usize,
-    /// Events may come before the session is confirmed; they wait.
+    /// Whether the session is confirmed. Events that come earlier wait.
     is_open: bool,
     is_running: bool,
-    /// From [`HIGH`] or [`HIGH_BYTES`] until [`LOW`] and [`LOW_BYTES`].
+    /// True from [`HIGH`] or [`HIGH_BYTES`] on, until [`LOW`] and [`LOW_BYTES`].
     is_full: bool,
     /// The connection that is not read meanwhile.
     paused: Option<S>,
@@ -101,20 +102,20 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         Self { rate, has_room: Notify::new(), queue: Mutex::default() }
     }
 
-    /// Whether the socket keeps within its rate with one more event.
+    /// Counts an event, and answers whether the socket keeps within its rate.
     pub(super) fn admits_event(&self) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
     }
 
-    /// Queues an event. A full queue pauses `source`, where there is one, until it has room. Whether the caller has to start
-    /// a worker.
+    /// Queues an event. A full queue pauses `source`, if there is one, until it has room. Answers whether the caller must
+    /// start a worker.
     pub(super) fn push(&self, event: T, source: impl FnOnce() -> Option<S>) -> bool {
         let mut queue = self.lock();
         queue.bytes += event.bytes();
         queue.waiting.push_back(event);
         if queue.waiting.len() >= HIGH || queue.bytes >= HIGH_BYTES {
             queue.is_full = true;
-            // The socket may have been upgraded, and so have got a source, since the queue is full.
+            // The socket may have been upgraded, and so have got a source, since the queue became full.
             if queue.paused.is_none() {
                 queue.paused = source();
                 queue.paused.iter().for_each(Source::pause);
@@ -123,21 +124,21 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         queue.starts()
     }
 
-    /// Lets events be handled: those that wait, and all that come. Whether the caller has to start a worker.
+    /// Lets events be handled, the waiting ones and all later ones. Answers whether the caller must start a worker.
     pub(super) fn open(&self) -> bool {
         let mut queue = self.lock();
         queue.is_open = true;
         queue.starts()
     }
 
-    /// The next event for the worker. `None` ends the worker: the next event needs another one.
+    /// The next event for the worker. `None` ends the worker, and the next event needs a new one.
     pub(super) fn pop(&self) -> Option<T> {
         let mut queue = self.lock();
         let next = queue.waiting.pop_front();
         queue.is_running = next.is_some();
         match &next {
             Some(event) => queue.bytes -= event.bytes(),
-            // Most sockets say nothing again for a long time.
+            // Most sockets send nothing for a long time, so the buffer is given back.
             None => queue.waiting = VecDeque::new(),
         }
         if queue.is_full && queue.waiting.len() <= LOW && queue.bytes <= LOW_BYTES {
@@ -148,7 +149,7 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         next
     }
 
-    /// Resolves when the queue has room: what came by polling waits here instead of at a connection.
+    /// Resolves when the queue has room. A post of a polling client waits here, because it has no connection to pause.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let room = self.has_room.notified();
@@ -177,7 +178,7 @@ impl<T, S> Default for Queue<T, S> {
 }
 
 impl<T, S> Queue<T, S> {
-    /// Whether a worker is needed and none runs; from then on one does.
+    /// Whether a worker must be started. If so, it counts as running from now on.
     fn starts(&mut self) -> bool {
         let starts = self.is_open && !self.is_running && !self.waiting.is_empty();
         self.is_running |= starts;
@@ -216,7 +217,7 @@ mod tests {
 
     type TestInbox = Inbox<usize, Connection>;
 
-    /// The tests' events are small, and those from this one on have as many bytes.
+    /// The tests' events from this number on have as many bytes; smaller ones have few.
     const LARGE: usize = 1_000;
 
     impl Weighed for usize {
@@ -251,7 +252,7 @@ mod tests {
         }
         inbox.push(HIGH, || Some(connection.clone()));
         assert!(connection.is_paused());
-        // What was read before the pause still comes.
+        // Events that were read before the pause still come.
         inbox.push(HIGH + 1, || panic!("it is paused already"));
         for event in 1..=HIGH - LOW {
             assert_eq!(inbox.pop(), Some(event));
@@ -259,7 +260,7 @@ mod tests {
         }
         assert_eq!(inbox.pop(), Some(HIGH - LOW + 1));
         assert!(!connection.is_paused(), "{LOW} wait");
-        // It is full again only when as many wait again.
+        // The queue is full again only once as many events wait again.
         for event in 0..HIGH - LOW {
             assert!(!connection.is_paused());
             inbox.push(event, || Some(connection.clone()));

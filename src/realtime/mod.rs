@@ -1,4 +1,4 @@
-//! Sockets: who is connected, what they may, what they ask, and what they are told.
+//! Sockets: who is connected, what they may do, what they ask, and what they are told.
 //!
 //! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure. `request`:
 //!   what a request asks for, read once.
@@ -64,19 +64,19 @@ use sessions::Sessions;
 /// The largest event that a socket may send, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 
-/// How long a client may take from its handshake to its token. Stock clients send it with their next packet.
+/// How long a client may take between its handshake and its token. Stock clients send the token with their next packet.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 
-/// A route of the library that every namespace but `/` is on.
+/// A route of the library that matches every namespace but `/`.
 const ANY_NAMESPACE: &str = "/{*name}";
 
 /// The Engine.IO packet that ends a session.
 const ENGINE_CLOSE: &str = "1";
 
-/// What each websocket reads at once, kept for its life: clients say little, and seldom.
+/// The read buffer of each websocket, kept for its life. It is small because clients send little.
 const READ_BUFFER_BYTES: usize = 512;
 
-/// Everything that sockets need; shared by all of them.
+/// What every socket's handlers need. All sockets share it.
 #[derive(Clone)]
 pub struct Realtime(Arc<Shared>);
 
@@ -88,7 +88,7 @@ impl Deref for Realtime {
     }
 }
 
-/// What all sockets share; only this crate sees inside.
+/// The shared state of all sockets. Only this crate sees inside.
 pub struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) feed: Feed,
@@ -96,9 +96,9 @@ pub struct Shared {
     pub(crate) connections: Connections,
     pub(crate) expiry: expiry::Timers,
     pub(crate) receipts: notifications::Receipts,
-    /// How many sockets may read what was kept for their users at once.
+    /// How many sockets may read kept messages of their users at once.
     pub(crate) backlog_reads: Semaphore,
-    /// `None` where this node is the only one.
+    /// `None` if this node is the only one.
     pub(crate) owners: Option<owners::Owners>,
     pub(crate) engine_ids: engine_ids::EngineIds,
     pub(crate) engine_sessions: engine_sessions::EngineSessions,
@@ -114,7 +114,7 @@ struct Library {
 }
 
 impl Realtime {
-    /// Wires the parts and starts the tasks that all sockets share; these go on while the node lives.
+    /// Wires the parts, and starts the tasks that all sockets share. They run as long as the node.
     pub fn start(
         app: Arc<App>,
         feed: Feed,
@@ -150,7 +150,7 @@ impl Realtime {
         realtime
     }
 
-    /// Sends on what emitters of other programs send.
+    /// Passes on what emitters of other programs send.
     pub fn hear_emitters(&self, messages: mpsc::Receiver<ForeignMessage>, background: &mut JoinSet<()>) {
         background.spawn(emitter::run(self.clone(), messages));
     }
@@ -175,7 +175,7 @@ impl Realtime {
         let on_connect =
             async move |socket: socketioxide::extract::SocketRef| connect::confirm(&realtime, &socket).await;
         let middleware = async move |connecting: connect::Connecting| connect::admit(&admit, connecting).await;
-        // The local adapter has nothing to prepare: the result is only there for others.
+        // The local adapter has nothing to prepare. The result exists for other adapters.
         let () = io.ns("/", on_connect.with(middleware));
         let refuse = self.clone();
         let on_foreign = async move |_: socketioxide::extract::SocketRef| {};
@@ -185,17 +185,17 @@ impl Realtime {
             tracing::error!(%error, "other namespaces are left to the library");
         }
         let routes = Router::new().route_service("/socket.io/", service.clone()).route_service("/socket.io", service);
-        // The routes are made once; of several, any would do.
+        // The routes are made once. If they were made twice, either would do.
         let _ = self.library.set(Library { io, routes: routes.clone() });
         routes.layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
     }
 
-    /// Closes the connection of an Engine.IO session, so that its client comes back by itself and starts anew. One that
-    /// polls shares its TCP connections with others: there the session alone ends.
+    /// Closes the connection of an Engine.IO session, so that its client comes back by itself and starts anew. A polling
+    /// client shares its TCP connections with others, so only its session is ended.
     pub(crate) fn close_connection(&self, engine_id: &str, websocket: Option<ConnectionHandle>) {
         let session = self.engine_sessions.find(engine_id);
         session.iter().for_each(|session| session.note_over());
-        // It may have been upgraded since.
+        // The session may have been upgraded since.
         if let Some(connection) = websocket.or_else(|| self.connections.upgraded(engine_id)) {
             return connection.kill();
         }
@@ -209,7 +209,7 @@ impl Realtime {
     async fn end_polling(&self, engine_id: &str) {
         let close = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={engine_id}"));
         if let (Some(library), Ok(close)) = (self.library.get(), close.body(Body::from(ENGINE_CLOSE))) {
-            // Routes do not fail, and the session may be over already.
+            // The routes cannot fail, and the session may be over already.
             let _ = library.routes.clone().oneshot(close).await;
         }
     }
@@ -221,7 +221,7 @@ impl Realtime {
         }
     }
 
-    /// The state that the HTTP side takes.
+    /// The state for the HTTP side.
     pub fn app(&self) -> AppState {
         AppState(self.app.clone())
     }

@@ -1,12 +1,12 @@
-//! Messages to one user: on all of the user's sockets, in order, and kept while there is none.
+//! Messages to one user: sent to all of the user's sockets, in order, and kept while the user has none.
 //!
-//! The store numbers a user's messages and remembers up to which number the user received them. A socket that connects
-//! is sent the newer messages, in portions that its outbox has room for. A message that is published meanwhile waits in
-//! the store. A message counts as received when a client has shown that it has it: over a websocket by the answer to a
-//! ping that was sent after the message, by polling with the request after the one that brought it. Messages that a
-//! connection had taken when it broke were not received.
+//! The store numbers a user's messages, and remembers the last one that the user received. A new socket is sent the later
+//! messages, in portions that its outbox has room for. A message that is published meanwhile waits in the store. A message
+//! counts as received when a client has confirmed it: over a websocket by answering a ping that was sent after the message,
+//! by polling with the request after the one that brought it. A message that was on a connection when it broke does not
+//! count.
 //!
-//! A socket has a task only while messages wait for it or its client has yet to show some. An idle socket has no task.
+//! A socket has a task only while messages wait for it or await its client's confirmation. An idle socket has none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use crate::domain::UserId;
 use crate::store::{SlotStore, UserMessage};
 use crate::telemetry::users::logged;
 
-/// After how long a portion is read again that the store could not give.
+/// The pause before a portion is read again that the store did not give.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many portions are read at once, enough to keep the store busy. A crowd that connects waits here for its turn. In
-/// the store all of them would wait until each call is too late.
+/// How many portions are read at once, which is enough to keep the store busy. The rest of a crowd that connects waits
+/// here. If all of it waited in the store, each call would be too late.
 pub(super) const BACKLOG_READS: usize = 64;
 
-/// How long a socket must live on after a message has left before the message counts as shown, where something in
-/// between hides a websocket's own pings. This is longer than 45 s, for which the library lets a socket live that
-/// answers no ping of Engine.IO.
+/// How long a socket must live after a message has left before the message counts as received, if something in between
+/// hides a websocket's own pings. This is longer than the 45 s for which the library lets a socket live that answers no
+/// ping of Engine.IO.
 const OUTLIVED: Duration = Duration::from_secs(60);
 
-/// How often a task looks whether an upgrade has ended.
+/// How often a task checks whether an upgrade has ended.
 const UPGRADE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Sends a message to the user's sockets on this node.
@@ -64,8 +64,8 @@ fn see_to(realtime: &Realtime, session: Arc<Session>, is_to_attend: bool) {
     }
 }
 
-/// Sends a socket that has just connected the messages that were kept for its user: the first portion before this
-/// returns, the others as there is room. A store that cannot be asked is asked again until the socket ends.
+/// Sends a new socket the kept messages of its user. The first portion is sent before this returns, the others as there is
+/// room. If the store does not answer, it is asked again until the socket ends.
 pub(super) async fn deliver_kept(realtime: &Realtime, session: &Arc<Session>) {
     if !deliver_portion(realtime, session).await {
         let (realtime, session) = (realtime.clone(), session.clone());
@@ -78,8 +78,8 @@ pub(super) async fn deliver_kept(realtime: &Realtime, session: &Arc<Session>) {
     }
 }
 
-/// Sends the messages in the store as there is room, and remembers which ones the client has shown to have. Ends when
-/// there is nothing left to send or to show.
+/// Sends the messages in the store as there is room, and remembers which ones the client has confirmed. Ends when nothing
+/// is left to send or confirm.
 async fn attend(realtime: Realtime, session: Arc<Session>) {
     let _guard = CloseOnPanic(session.clone());
     let mut outlived = Outlived { since: Instant::now(), left: session.left_packets() };
@@ -100,7 +100,7 @@ async fn attend(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// How many packets had left at an instant. They count as shown when the socket is still there a while later.
+/// How many packets had left at an instant. They count as received if the socket still lives a while later.
 struct Outlived {
     since: Instant,
     left: u64,
@@ -127,7 +127,7 @@ async fn wait_for_progress(realtime: &Realtime, session: &Session, outlived: &mu
 }
 
 async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
-    // The semaphore is never closed, so this always gets a permit.
+    // The permit always comes: the semaphore is never closed.
     let _permit = realtime.backlog_reads.acquire().await;
     let since = session.cursor.begin_portion();
     match realtime.app.store.messages_of(session.user(), since, NOTIFICATION_BYTES).await {
@@ -142,7 +142,7 @@ async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
     }
 }
 
-/// Remembers in the store what was received, without making delivery wait for it.
+/// Remembers in the store what was received. Delivery does not wait for it.
 pub(crate) struct Receipts(mpsc::UnboundedSender<(UserId, u64)>);
 
 impl Receipts {
@@ -152,12 +152,12 @@ impl Receipts {
     }
 
     fn note(&self, user: UserId, sequence: u64) {
-        // The writer lives as long as the node does.
+        // The send cannot fail: the writer lives as long as the node.
         let _ = self.0.send((user, sequence));
     }
 }
 
-/// Writes receipts. Receipts of one user that wait together are written as one. Never returns while the node lives.
+/// Writes receipts. Waiting receipts of one user are written as one. Never returns.
 pub(super) async fn write_receipts(store: Arc<dyn SlotStore>, mut received: mpsc::UnboundedReceiver<(UserId, u64)>) {
     while let Some(first) = received.recv().await {
         let mut latest = HashMap::from([first]);

@@ -1,8 +1,8 @@
-//! The way to one socket: what is queued for it is sent in order, or not at all.
+//! The way to one socket. Packets are sent in the order in which they were queued, or not at all.
 //!
-//! The library queues packets, each with a copy of its payload, and tells only whether a queue is full. Here the
-//! waiting packets are bounded in bytes, too. A socket that could not take one packet gets no later one: it is closed,
-//! comes back, and asks for what it missed.
+//! The library queues packets, each with a copy of its payload, and tells only whether a queue is full. This bounds the
+//! bytes of the waiting packets, too. A socket that could not take one packet gets no later one: it is closed, and its
+//! client comes back and asks for what it missed.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,52 +25,53 @@ use super::emitter::Arguments;
 use crate::domain::event::to_raw_json;
 use crate::net::connection::{ConnectionHandle, Connections};
 
-/// Packets that may wait for one socket: a replay of a whole log, and some. Each takes 250 bytes besides its own.
+/// The most packets that may wait for one socket: a replay of a whole log, and some more. Each takes 250 bytes besides its
+/// own.
 pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
-/// Bytes that may wait for one socket, besides its largest packet and the bytes in the kernel. A client that does not
-/// read costs less than 1 MiB, with the memory of the packets themselves and the buffer in which the library gathers a
-/// write. One packet may be larger, such as the board of a day whose slots carry much data: a client that is closed for
-/// it would come back for the same board.
+/// The most bytes that may wait for one socket, besides its largest packet and the bytes in the kernel. So a client that
+/// does not read costs less than 1 MiB, including the packets' own memory and the library's write buffer. One packet may be
+/// larger, such as the board of a day with much data: a client that is closed because of it would come back for the same
+/// board.
 const OUTBOX_BYTES: u64 = 384 * 1024;
 
-/// How many waiting bytes make the socket's own events wait. A client that sends much and reads on is so held back
-/// before the answers to it are more than it may leave unread.
+/// With this many waiting bytes the socket's own events wait. So a client that sends much but reads on is slowed down
+/// before it has left too many answers unread.
 const CROWDED_BYTES: u64 = 16 * 1024;
 
-/// Bytes of missed events that a socket may be sent at once. Where there are more, it gets a snapshot.
+/// The most bytes of missed events that a socket is sent at once. If there are more, it gets a snapshot.
 pub(super) const REPLAY_BYTES: usize = 336 * 1024;
 
-/// How many waiting bytes keep notifications in the store. Together with one notification of the largest size and all
-/// missed events that may be sent at once, they are no more than may wait.
+/// With this many waiting bytes notifications stay in the store. Together with the largest notification and the longest
+/// replay, they do not exceed the bound.
 pub(super) const NOTIFICATION_BYTES: usize = 32 * 1024;
 
-/// How many waiting packets keep notifications in the store, so that a replay of a whole log has room.
+/// With this many waiting packets notifications stay in the store, so that a replay of a whole log has room.
 const NOTIFICATION_PACKETS: u64 = 96;
 
-/// What an event's packet has besides its name and payload: `42["",]`.
+/// The bytes of an event's packet besides its name and payload: `42["",]`.
 const EVENT_FRAMING: usize = 7;
 
-/// What an answer's packet has besides its number and payload: `43[]`.
+/// The bytes of an answer's packet besides its number and payload: `43[]`.
 const ANSWER_FRAMING: usize = 4;
 
-/// What stands between two packets in an answer to a poll.
+/// The separator of packets in an answer to a poll.
 const POLLED_SEPARATOR: u8 = 0x1e;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// It waits for the client to read it.
+    /// The packet waits for the client to read it.
     Queued,
-    /// The client reads too slowly. This is answered once, and nothing is sent from then on.
+    /// The client reads too slowly. This is answered once. Nothing is sent from then on.
     TooSlow,
-    /// The socket is gone, or was given up before.
+    /// The socket is gone, or was given up earlier.
     Gone,
 }
 
 /// The library's socket, its connection, and the packets that wait between the two.
 pub(super) struct Outbox {
-    /// Weak: the library's socket holds the session through its handlers, which holds this.
+    /// Weak, because the library's socket holds the session through its handlers, and the session holds this.
     socket: Weak<Socket>,
     engine_id: String,
     connections: Connections,
@@ -83,18 +84,18 @@ pub(super) struct Outbox {
     /// The packets that left in answers to polls, and their bytes.
     polled_packets: AtomicU64,
     polled: AtomicU64,
-    /// How many of these packets the client has shown to have, by polling again.
+    /// How many of these packets the client has confirmed by polling again.
     shown_by_polling: AtomicU64,
-    /// Told after each answer to a poll.
+    /// Notified after each answer to a poll.
     has_polled: Notify,
-    /// Of the one task that waits for progress.
+    /// The waker of the one task that waits for progress.
     progress: AtomicWaker,
-    /// It asks to be upgraded, and has to poll the waiting packets first.
+    /// The client asks for an upgrade, and must poll the waiting packets first.
     is_to_upgrade: AtomicBool,
-    /// It was allowed to begin its upgrade to a websocket.
+    /// The client was allowed to begin its upgrade to a websocket.
     is_upgrading: AtomicBool,
-    /// It could not take a packet. Nothing more is sent until it is gone, so that it never gets a later event without
-    /// an earlier one.
+    /// The socket could not take a packet. Nothing more is sent, so that it never gets a later event without an earlier
+    /// one.
     is_broken: AtomicBool,
 }
 
@@ -118,16 +119,17 @@ impl Outbox {
             is_broken: AtomicBool::new(false),
         };
         let request = socket.req_parts();
-        // A proxy may send other clients' requests over a connection that carries polls, so it is not closed here.
+        // A proxy may send other clients' requests over a connection that carries polls, so that connection is not kept
+        // here.
         let began_as_websocket = request.headers.contains_key(header::UPGRADE);
         if let Some(connection) = request.extensions.get::<ConnectionHandle>().filter(|_| began_as_websocket) {
-            // The cell is empty, because nobody else has it yet.
+            // The cell is empty, because nobody else has the outbox yet.
             let _ = outbox.websocket.set(connection.clone());
         }
         outbox
     }
 
-    /// The Engine.IO session that it is the way to.
+    /// The Engine.IO session of the socket.
     pub(super) fn engine_id(&self) -> &str {
         &self.engine_id
     }
@@ -176,29 +178,28 @@ impl Outbox {
         }
     }
 
-    /// How many of the queued bytes have not left yet. On a websocket this may be a little too low, because handshakes
-    /// and pings leave too, and are not queued here.
+    /// How many of the queued bytes have not left yet. On a websocket this may be a little too low, because handshakes and
+    /// pings leave too, and are not queued here.
     fn waiting_bytes(&self, queued: u64) -> u64 {
         let written = self.find_websocket().map_or(0, ConnectionHandle::written_bytes);
         queued.saturating_sub(written).saturating_sub(self.polled.load(Ordering::Relaxed))
     }
 
-    /// Whether a missed event of this many bytes finds room beside the waiting packets, with some room left for new
-    /// events.
+    /// Whether a missed event of this many bytes fits beside the waiting packets, with some room left for new events.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) + bytes as u64 <= REPLAY_BYTES as u64
     }
 
-    /// Whether the client has much to read before its next event is done; `false` when the client is not coming back.
-    /// Always `false` of a client that polls, since it may ask for the waiting packets only when its own were taken. A
-    /// websocket that reads nothing is closed.
+    /// Whether the client must read before its next event is handled; `false` if the client will not come back. Always
+    /// `false` for a polling client, which may poll for the waiting packets only after its own were taken. A websocket that
+    /// reads nothing is closed.
     pub(super) fn is_crowded(&self) -> bool {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
             && !self.is_broken()
             && self.socket.upgrade().is_some_and(|socket| socket.connected() && is_on_websocket(&socket))
     }
 
-    /// Notes what left in the answer to a poll: packets as the library joins them.
+    /// Notes what left in the answer to a poll, which has packets as the library joins them.
     pub(super) fn note_polled(&self, answer: &[u8]) {
         let packets = answer.split(|byte| *byte == POLLED_SEPARATOR);
         // Only events and answers count, because no other packets are queued here.
@@ -210,13 +211,13 @@ impl Outbox {
         self.tell_progress();
         let with_one_more = answer.len() as u64 + self.largest.load(Ordering::Relaxed);
         if self.is_upgrading() && with_one_more >= MAX_EVENT_BYTES as u64 && self.has_waiting() {
-            // The library may keep a packet for the next poll. None is kept now.
+            // The library keeps a packet for the next poll if this answer had no room. Now it keeps none.
             self.close();
         }
     }
 
-    /// Resolves when polls have taken all waiting packets; from then on the client is upgrading. The library keeps a
-    /// packet for the next poll where one poll could not take it, and an upgrade would lose that packet.
+    /// Resolves once polls have taken all waiting packets. From then on the client is upgrading. The library keeps a packet
+    /// for the next poll if one poll could not take it, and an upgrade would lose that packet.
     pub(super) async fn begin_upgrade(&self) {
         let _asks = AsksForUpgrade::begin(self);
         loop {
@@ -234,13 +235,13 @@ impl Outbox {
         self.is_upgrading.store(false, Ordering::Release);
     }
 
-    /// Whether an upgrade has begun and has not ended. Its end shows that the client has what it polled before.
+    /// Whether an upgrade has begun and not ended. Its end shows that the client has what it polled before.
     pub(super) fn is_changing_transport(&self) -> bool {
         self.is_upgrading.load(Ordering::Acquire) && !self.is_on_websocket()
     }
 
-    /// Whether one more notification may wait for the client. None may while the client polls the waiting packets in
-    /// order to be upgraded, because the waiting would never end.
+    /// Whether one more notification may wait for the client. None may while the client polls the waiting packets for its
+    /// upgrade, because the polling would never end.
     pub(super) fn has_room_to_notify(&self) -> bool {
         let waiting = self.waiting_bytes(self.queued.load(Ordering::Relaxed));
         let packets = self.last_place().saturating_sub(self.left_packets());
@@ -250,8 +251,8 @@ impl Outbox {
             && !self.is_to_upgrade.load(Ordering::Acquire)
     }
 
-    /// The place of the packet that was queued last, counted from 1. Where another packet is being queued at the same
-    /// time, it may be that one's place.
+    /// The place of the packet that was queued last, counted from 1. If another packet is being queued at the same time,
+    /// this may be its place.
     pub(super) fn last_place(&self) -> u64 {
         self.queued_packets.load(Ordering::Acquire)
     }
@@ -262,23 +263,23 @@ impl Outbox {
         self.polled_packets.load(Ordering::Acquire) + over_websocket
     }
 
-    /// How many packets the client has shown to have.
+    /// How many packets the client has confirmed.
     pub(super) fn shown_packets(&self) -> u64 {
         match self.find_websocket().filter(|_| self.is_on_websocket()) {
-            // The client ends its polling before it ends its upgrade.
+            // The client ends its polling before it ends its upgrade, so it has everything that was polled.
             Some(websocket) => self.polled_packets.load(Ordering::Acquire) + websocket.shown_packets(),
             None => self.shown_by_polling.load(Ordering::Acquire),
         }
     }
 
-    /// Has a client on a websocket show that it has all packets up to a place. A client that polls does so by itself.
+    /// Has a websocket's client confirm all packets up to a place. A polling client confirms by polling again.
     pub(super) fn ask_shown(&self, place: u64) {
         if let Some(websocket) = self.find_websocket().filter(|_| self.is_on_websocket()) {
             websocket.ask_shown(place.saturating_sub(self.polled_packets.load(Ordering::Acquire)));
         }
     }
 
-    /// Notes that the client polls again: it has what its polls brought so far.
+    /// Notes that the client polls again, which confirms what its earlier polls brought.
     pub(super) fn note_poll_begins(&self) {
         let polled = self.polled_packets.load(Ordering::Acquire);
         self.shown_by_polling.store(polled, Ordering::Release);
@@ -288,7 +289,7 @@ impl Outbox {
     /// Resolves when `is_enough`: see [`super::session::Session::progress`].
     pub(super) async fn progress(&self, mut is_enough: impl FnMut() -> bool) {
         poll_fn(|cx| {
-            // The waiter is registered before the question, so that nothing is missed in between.
+            // The waiter registers before it asks, so that a change in between wakes it.
             self.progress.register(cx.waker());
             if let Some(websocket) = self.find_websocket() {
                 websocket.register_progress(cx.waker());
@@ -298,7 +299,7 @@ impl Outbox {
         .await;
     }
 
-    /// Has the task that waits for progress look again.
+    /// Wakes the task that waits for progress.
     pub(super) fn tell_progress(&self) {
         self.progress.wake();
     }
@@ -319,8 +320,8 @@ impl Outbox {
         if self.close() { Sent::TooSlow } else { Sent::Gone }
     }
 
-    /// Closes the socket at once, so that its client comes back and starts anew; `false` when it was closed before. A
-    /// client that polls learns of it by its next request.
+    /// Closes the socket at once, so that its client comes back and starts anew. Answers `false` if it was closed before. A
+    /// polling client learns of it at its next request.
     pub(super) fn close(&self) -> bool {
         let is_first = !self.is_broken.swap(true, Ordering::AcqRel);
         if is_first && let Some(connection) = self.connection() {
@@ -329,23 +330,23 @@ impl Outbox {
         is_first
     }
 
-    /// Whether an event was lost on the way to it.
+    /// Whether an event to the socket was lost.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Acquire)
     }
 
-    /// Leaves the namespace; `false` when there is no room to tell the client.
+    /// Leaves the namespace. Answers `false` if there is no room to tell the client.
     pub(super) fn disconnect(&self) -> bool {
         self.socket.upgrade().is_none_or(|socket| socket.disconnect().is_ok())
     }
 
-    /// The TCP connection of its websocket, or of one that it is being upgraded to; `None` while it polls.
+    /// The TCP connection of its websocket, or of the one to which it is being upgraded; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
         self.find_websocket().cloned()
     }
 
     /// The TCP connection of its websocket, once packets come and go there. The client ends an upgrade over this
-    /// connection, so until then it must be read.
+    /// connection, so it must be read until then.
     pub(super) fn websocket(&self) -> Option<ConnectionHandle> {
         self.socket.upgrade().filter(|socket| is_on_websocket(socket)).and_then(|_| self.connection())
     }
@@ -354,14 +355,14 @@ impl Outbox {
         if self.websocket.get().is_none()
             && let Some(connection) = self.connections.upgraded(&self.engine_id)
         {
-            // Two tasks that find the upgrade at once find the same connection.
+            // If two tasks find the upgrade at once, both find the same connection.
             let _ = self.websocket.set(connection);
         }
         self.websocket.get()
     }
 }
 
-/// While it lives, a client that polls waits to be upgraded.
+/// Marks, while it lives, that a polling client waits to be upgraded.
 struct AsksForUpgrade<'a>(&'a Outbox);
 
 impl<'a> AsksForUpgrade<'a> {
@@ -382,7 +383,7 @@ fn is_on_websocket(socket: &Socket) -> bool {
     socket.transport_type() == TransportType::Websocket
 }
 
-/// How long the head of a websocket frame of the server is.
+/// The length of the head of a server's websocket frame.
 fn head_of_frame(payload: usize) -> u64 {
     match payload {
         0..=125 => 2,

@@ -1,9 +1,9 @@
-//! The addresses of the nodes that polling sessions live on, so that polling works without sticky sessions.
+//! The addresses of the nodes that have polling sessions, so that polling works without sticky sessions.
 //!
-//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named
-//! node, at the address in that node's lease. A request may carry a token, so an address is called only where the node
-//! itself has signed it: nobody who writes to Redis can have tokens sent elsewhere. A session that begins on a
-//! websocket needs none of this.
+//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named node,
+//! at the address in that node's lease. A request may carry a token, so an address is used only if the node itself has
+//! signed it: nobody who writes to Redis can have tokens sent elsewhere. A session that begins on a websocket needs none of
+//! this.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::store::{NodeReport, StoreError};
 /// How long the other nodes' addresses are remembered.
 const ADDRESSES_LAST: Duration = Duration::from_secs(2);
 
-/// How soon the addresses are read again for a node that is not among them. It may have started since.
+/// How soon the addresses are read again for a node that is missing among them. It may have started since.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 const PURPOSE: &str = "address";
@@ -29,7 +29,7 @@ const PURPOSE: &str = "address";
 pub struct Owners {
     key: Arc<NodeKey>,
     pub(super) proxy: Proxy,
-    /// Held while the addresses are read, so that one request reads them for all.
+    /// Held during a read of the addresses, so that one request reads them for all.
     known: Mutex<Option<Addresses>>,
 }
 
@@ -38,7 +38,7 @@ struct Addresses {
     of_nodes: HashMap<String, String>,
 }
 
-/// A node's signature of its own address; `None` where nodes share no key.
+/// A node's signature of its own address; `None` if nodes share no key.
 pub fn prove_address(key: &NodeKey, node_id: &str, address: &str) -> Option<String> {
     key.is_shared().then(|| key.sign(PURPOSE, &[node_id, address]))
 }
@@ -49,8 +49,8 @@ impl Owners {
         Self { key, proxy: Proxy::default(), known: Mutex::default() }
     }
 
-    /// The address of a live node; `None` when there is no such node, or when it has not signed its address. While the
-    /// store does not answer, this is the last known address.
+    /// The address of a live node; `None` if there is no such node, or if it has not signed its address. While the store
+    /// does not answer, this is the last known address.
     pub(super) async fn address_of(&self, app: &App, node_id: &str) -> Result<Option<String>, StoreError> {
         let now = clock::instant();
         let mut known = self.known.lock().await;

@@ -1,8 +1,8 @@
-//! What an Engine.IO request asks for, read once, so that the gate and the library never read two different things.
+//! Reads what an Engine.IO request asks for once, so that the gate and the library never read it differently.
 //!
-//! The library finds `EIO`, `sid` and `transport` by their literal names, takes the first of each, and decodes nothing.
-//! A request that a decoding reader would understand differently is refused. Refusals have the form that the stock
-//! server on Node.js gives them.
+//! The library finds `EIO`, `sid` and `transport` by their literal names, takes the first of each, and decodes nothing. A
+//! request that a decoding reader would understand differently is refused. Refusals look like those of the stock server on
+//! Node.js.
 
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -19,7 +19,7 @@ const PROTOCOL: &str = "4";
 /// The only version of websockets (RFC 6455).
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
-/// The length of a websocket's key: 16 bytes in base64, with the two signs of padding.
+/// The length of a websocket's key: 16 bytes in base64, including two characters of padding.
 const KEY_LENGTH: usize = 24;
 
 /// What a request asks for.
@@ -39,7 +39,7 @@ pub(crate) enum Asked {
         /// As the client knows it.
         sid: String,
     },
-    /// A session goes on over a websocket.
+    /// A polling session asks to continue over a websocket.
     Upgrade {
         /// As the client knows it.
         sid: String,
@@ -55,7 +55,7 @@ pub(crate) enum Unfit {
     Session,
     /// A handshake is a GET.
     Method,
-    /// It contradicts itself, or would be read differently by two readers.
+    /// It contradicts itself, or two readers would read it differently.
     Request,
     /// `EIO` is not 4.
     Protocol,
@@ -104,7 +104,7 @@ pub(crate) fn read(request: &Request) -> Result<Asked, Unfit> {
     Ok(asked)
 }
 
-/// The values of [`PARAMETERS`], each named at most once and spelt as it is meant.
+/// The values of [`PARAMETERS`]. Each may come once, spelt without escapes.
 fn parameters(query: &str) -> Result<[Option<&str>; PARAMETERS.len()], Unfit> {
     let mut values = [None; PARAMETERS.len()];
     for pair in query.split('&') {
@@ -119,7 +119,7 @@ fn parameters(query: &str) -> Result<[Option<&str>; PARAMETERS.len()], Unfit> {
     Ok(values)
 }
 
-/// Whether the head asks for a websocket, and the connection can become one.
+/// Requires a head that asks for a websocket, on a connection that can become one.
 fn require_websocket(request: &Request) -> Result<(), Unfit> {
     let headers = request.headers();
     let is_asked = request.version() == Version::HTTP_11
@@ -151,8 +151,8 @@ fn is_websocket_key(key: &[u8]) -> bool {
     key.len() == KEY_LENGTH && key.ends_with(b"==") && key[..KEY_LENGTH - 2].iter().all(is_digit)
 }
 
-/// The first subprotocol that a websocket's client asks for, with which the stock server answers, too. `None` when the
-/// client asks for none, or when the name may not be sent.
+/// The first subprotocol that a websocket's client asks for. The stock server answers with that one, too. `None` if the
+/// client asks for none, or if the name may not be sent.
 pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let first = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?.split(',').next()?.trim();
     let is_sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -160,7 +160,7 @@ pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(first).ok().filter(|_| is_token)
 }
 
-/// Whether a query can be read, and has one reading. For the fuzzers.
+/// Whether a query can be read in one way only. For the fuzzers.
 pub(crate) fn is_one_reading(query: &str) -> bool {
     let Ok(values) = parameters(query) else { return false };
     for (known, value) in PARAMETERS.iter().zip(values) {

@@ -22,7 +22,7 @@ pub struct Sessions {
 struct Maps {
     by_id: HashMap<MemberId, Arc<Session>>,
     by_user: HashMap<UserId, Vec<Arc<Session>>>,
-    /// The Engine.IO id is a bearer secret: it is looked up, never shown.
+    /// The Engine.IO id is a bearer secret: it is looked up and never shown.
     by_engine_id: HashMap<String, Arc<Session>>,
 }
 
@@ -35,8 +35,8 @@ impl Sessions {
     /// Adds a session, unless it has already ended.
     pub fn add(&self, session: &Arc<Session>) -> bool {
         let mut maps = self.lock();
-        // The question is asked under the lock. A session's end marks it first and removes it then, so that this cannot
-        // miss the end.
+        // The check runs under the lock. The end of a session first marks it and then removes it under the lock, so the end
+        // cannot be missed.
         if session.has_ended() {
             return false;
         }
@@ -48,10 +48,10 @@ impl Sessions {
         true
     }
 
-    /// Takes a session out; `false` when it was not in.
+    /// Takes a session out. Answers `false` if it was not in.
     pub fn remove(&self, session: &Session) -> bool {
         let mut maps = self.lock();
-        // Compared by identity, because a later socket of the same client bears the same id.
+        // Compared by identity, because a later socket of the same client has the same id.
         if maps.by_engine_id.get(session.engine_id()).is_some_and(|other| other.id() == session.id()) {
             maps.by_engine_id.remove(session.engine_id());
         }
@@ -84,7 +84,7 @@ impl Sessions {
         self.lock().by_id.values().cloned().collect()
     }
 
-    /// How many sockets and how many distinct users.
+    /// The number of sockets, and of distinct users.
     pub fn counts(&self) -> (u64, u64) {
         let maps = self.lock();
         (maps.by_id.len() as u64, maps.by_user.len() as u64)

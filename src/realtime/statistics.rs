@@ -1,4 +1,4 @@
-//! `stats` to the staff who watch, every two seconds.
+//! Sends `stats` every two seconds to the staff who watch.
 
 use std::sync::Arc;
 use std::time::Duration;

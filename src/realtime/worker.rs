@@ -1,4 +1,4 @@
-//! Lets the events of a socket take effect, one after the other.
+//! Handles the events of a socket, one after the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +9,23 @@ use super::inbox::Incoming;
 use super::session::Session;
 use super::{Realtime, events};
 
-/// After how long the worker looks again whether a client reads on that leaves much unread: at first, and at most.
+/// The first and the longest pause before the worker checks again whether a client has read what waits for it.
 const CROWDED_PAUSE: Duration = Duration::from_millis(2);
 const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(64);
 
-/// The longest that one event waits for its client to read. What the client leaves unread may come from other users'
-/// acts.
+/// The longest that one event waits for its client to read. The unread packets may come from other users' acts.
 const CROWDED_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Queues an event. Called by the library in the order of arrival; never waits.
+/// Queues an event. The library calls this in the order of arrival. It never waits.
 pub(super) fn push(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
     realtime.app.metrics.queue_depth.inc();
-    // A socket that polls has no websocket. Its next post waits instead.
+    // A polling socket has no websocket to pause. Its next post waits instead.
     if session.inbox.push(incoming, || session.websocket()) {
         start(realtime, session);
     }
 }
 
-/// Lets events take effect, those that wait and all that come.
+/// Lets events take effect, the waiting ones and all later ones.
 pub(super) fn open(realtime: &Realtime, session: &Arc<Session>) {
     if session.inbox.open() {
         start(realtime, session);
@@ -46,7 +45,7 @@ async fn drain(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Gives a client that leaves much unread the time to read on.
+/// Gives a client with many unread packets the time to read.
 async fn wait_for_reader(session: &Session) {
     let until = Instant::now() + CROWDED_AT_MOST;
     let mut pause = CROWDED_PAUSE;
@@ -56,7 +55,7 @@ async fn wait_for_reader(session: &Session) {
     }
 }
 
-/// Closes a session whose task panicked, since nothing goes on with the task's work.
+/// Closes a session whose task panicked, because nothing continues the task's work.
 pub(super) struct CloseOnPanic(pub(super) Arc<Session>);
 
 impl Drop for CloseOnPanic {

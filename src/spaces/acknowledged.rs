@@ -1,6 +1,5 @@
-//! Up to which position this node has answered for each space that it follows. An act's answer and its announcement
-//! come by different ways, and the answer may come first. A client that has the answer must not be shown a board from
-//! before it.
+//! The position up to which this node has answered, for each space that it follows. The answer to an act may come before
+//! the act's announcement. A client that has the answer must not be shown an older board.
 
 use std::collections::HashMap;
 
@@ -8,8 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{Position, SpaceKey};
 
-/// The last position that was answered in each followed space, one for each epoch, since nothing tells which of two
-/// epochs is the later.
+/// The last answered position in each followed space, one for each epoch: nothing tells which of two epochs is later.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// Held for a map access only, never across an await.
@@ -37,12 +35,12 @@ impl Acknowledged {
         }
     }
 
-    /// The positions that were answered last, without those that are known to be reached.
+    /// The last answered positions, without those that are known to be reached.
     pub fn last(&self, space: SpaceKey) -> Vec<Position> {
         self.lock().get(&space).cloned().unwrap_or_default()
     }
 
-    /// Notes that the store was read after [`last`](Self::last) gave `noted`, so that this read includes all of it.
+    /// Notes that the store was read after [`last`](Self::last) gave `noted`, so that the read includes all of it.
     pub fn reach(&self, space: SpaceKey, noted: &[Position]) {
         if let Some(positions) = self.lock().get_mut(&space) {
             positions.retain(|position| !noted.contains(position));
@@ -77,7 +75,7 @@ mod tests {
         acknowledged.note(space, &at("b", 3));
         acknowledged.reach(space, &read);
         assert_eq!(acknowledged.last(space), [at("b", 3)], "answered since");
-        // The repeat of an act from before is answered as the act was.
+        // The repeat of an older act gets the older answer.
         acknowledged.note(space, &at("a", 2));
         acknowledged.note(space, &at("b", 4));
         assert_eq!(acknowledged.last(space), [at("b", 4), at("a", 2)]);

@@ -1,7 +1,7 @@
-//! Knows the schedules of the spaces. A remembered schedule may be old. So every write carries the revision and the epoch
-//! that it was resolved with, and every read compares both: where they differ, the space is forgotten and read again. A call
-//! that compares nothing reads the schedule anew, unless this node watches the space: a watched space is forgotten as soon
-//! as it changes.
+//! Knows the schedules of the spaces. A remembered schedule may be outdated. So every write carries the revision and the
+//! epoch under which it was resolved, and every read compares both. If they differ, the space is forgotten and read again.
+//! A call that compares nothing reads the schedule anew, unless this node watches the space: a watched space is forgotten
+//! as soon as it changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,24 +29,24 @@ pub struct Catalog {
     pub(crate) shared: SharedBoards,
     /// Held for a map access only, never across an await.
     known: Mutex<HashMap<SpaceKey, Known>>,
-    /// Learns the store's time with each read.
+    /// Learns the store's time from each read.
     clock: Arc<StoreClock>,
 }
 
 /// A space, ready for an act.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The version at which the schedule last changed, if it did; acts carry it.
+    /// The version of the schedule's last change, if it ever changed. Acts carry it.
     pub revision: Option<Position>,
     /// Its own schedule, or the default one.
     pub schedule: Arc<Schedule>,
     /// Whether somebody registered it.
     pub registered: bool,
-    /// Whether it was read just now, not remembered.
+    /// Whether it was just read, not remembered.
     pub fresh: bool,
 }
 
-/// One day of a space: records and schedule that belong together.
+/// One day of a space, with the schedule that its records belong to.
 #[derive(Clone, Debug)]
 pub struct Board {
     /// What is stored.
@@ -58,7 +58,7 @@ pub struct Board {
 /// What is remembered of a space.
 #[derive(Clone)]
 struct Known {
-    /// Where the space stood when it was read.
+    /// The position of the space when it was read.
     at: Position,
     revision: u64,
     /// `None` for a space that does not exist.
@@ -72,8 +72,8 @@ impl Catalog {
         Self { store, config, default: Arc::default(), shared: SharedBoards::default(), known: Mutex::default(), clock }
     }
 
-    /// The space's schedule with its revision. A space that nobody registered has the default schedule where the
-    /// catalog is open, else it is `space_not_found`; that is never answered from memory.
+    /// The space's schedule with its revision. If the catalog is open, a space that nobody registered has the default
+    /// schedule. Otherwise it is `space_not_found`, which is never answered from memory.
     pub async fn resolve(&self, space: SpaceKey) -> Result<Resolved, Refusal> {
         let remembered = self.remembered(space).filter(|known| known.schedule.is_some());
         let fresh = remembered.is_none();
@@ -93,7 +93,7 @@ impl Catalog {
         self.resolve(space).await
     }
 
-    /// Forgets a space, unless it was read at its present position.
+    /// Forgets a space, unless it was read at this position.
     pub fn forget_unless_at(&self, space: SpaceKey, at: &Position) {
         let mut all = self.lock();
         if all.get(&space).is_some_and(|known| known.at != *at) {
@@ -112,8 +112,8 @@ impl Catalog {
         if board.schedule.is_some() { Ok(board) } else { Err(Code::SpaceNotFound.into()) }
     }
 
-    /// A day of any space. A space that does not exist has no schedule, and so its snapshot has no slots. Its versions
-    /// count all the same.
+    /// A day of any space. A space that does not exist has no schedule, so its snapshot has no slots. Its versions count
+    /// all the same.
     pub async fn read_board_or_none(&self, space: SpaceKey, day: Day) -> Result<Board, Refusal> {
         for _ in 0..ATTEMPTS {
             let known = match self.remembered(space) {
@@ -130,21 +130,21 @@ impl Catalog {
         Err(unsettled(space))
     }
 
-    /// The schedule that a space has when `stored` is what the store has of it; `None` when it does not exist.
+    /// The schedule of a space that has `stored` in the store; `None` if the space does not exist.
     pub fn schedule_of(&self, space: SpaceKey, stored: Option<&ScheduleSpec>) -> Option<Arc<Schedule>> {
         let Some(spec) = stored else { return self.schedule_of_unregistered() };
         match Schedule::new(spec.clone()) {
             Ok(schedule) => Some(Arc::new(schedule)),
             Err(reason) => {
-                // Only schedules that hold together are ever written, so another program wrote this one. No slots are
-                // better than wrong slots.
+                // Only consistent schedules are ever written, so another program wrote this one. Showing no slots is better
+                // than showing wrong slots.
                 tracing::error!(space.id = %space, reason, "the stored schedule does not hold together");
                 None
             }
         }
     }
 
-    /// The schedule of spaces that nobody registered; `None` where they do not exist.
+    /// The schedule of unregistered spaces; `None` if they do not exist.
     pub fn schedule_of_unregistered(&self) -> Option<Arc<Schedule>> {
         self.config.open.then(|| self.default.clone())
     }
@@ -175,7 +175,7 @@ impl Catalog {
 
     fn remember(&self, space: SpaceKey, known: Known) {
         let mut all = self.lock();
-        // Any other space makes room, at the cost of one read of that space.
+        // Another space makes room, which costs one read of that space.
         if all.len() >= CAPACITY
             && let Some(other) = all.keys().next().copied()
         {

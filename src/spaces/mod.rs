@@ -1,7 +1,8 @@
-//! What this node knows of spaces, besides what the store has.
+//! What this node knows of spaces, beyond the store.
 //!
-//! - [`catalog`]: the schedules, remembered and compared with the store; `shared_boards`: one read for callers that ask at once.
-//! - [`acknowledged`]: up to which position this node has answered for each space that it follows.
+//! - [`catalog`]: schedules, remembered and compared with the store; `shared_boards`: one read for callers that ask at
+//!   once.
+//! - [`acknowledged`]: the position up to which this node has answered, for each space that it follows.
 
 pub mod catalog;
 pub mod shared_boards;

@@ -1,8 +1,7 @@
-//! Boards that several callers ask for at the same time. One read of the store serves all of them.
+//! Boards that several callers request at the same time. One read of the store serves all of them.
 //!
-//! A caller shares only a read that began after the caller asked. So no caller is shown anything older than by a read
-//! of its own, whatever any node has answered meanwhile. A board that a crowd asks for is read without pause, one read
-//! after the other.
+//! A caller shares only a read that began after its request. So no caller is shown anything older than its own read would
+//! give. A board that a crowd requests is read without pause, one read after the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub struct SharedBoards {
 struct Reads {
     /// How many have begun.
     begun: AtomicU64,
-    /// The last finished read, with its number. Held while the next read runs.
+    /// The last finished read, with its number. Held during the next read.
     last: tokio::sync::Mutex<Option<(u64, Result<Board, Refusal>)>>,
 }
 
@@ -55,7 +54,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut all = self.boards.lock();
-        // This caller and the map hold one each, so nobody else waits.
+        // This caller and the map hold one reference each, so nobody else waits.
         if Arc::strong_count(&self.reads) == 2 {
             all.remove(&self.key);
         }
@@ -107,7 +106,7 @@ mod tests {
         while count.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        // The first caller's read has already begun, so it need not show what happens now.
+        // The first caller's read has begun already, so it need not show what happens now.
         let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
         tokio::task::yield_now().await;
         gate.add_permits(1_000);

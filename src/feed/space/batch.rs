@@ -1,5 +1,5 @@
-//! What a space's task does together, and the positions that it must reach before it shows anything to the members that
-//! asked.
+//! Commands that a space's task does together, and the positions that the task must reach before it shows these members
+//! anything.
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use crate::domain::{Day, Position, SpaceKey, StoreTime};
 use crate::feed::Shared;
 use crate::feed::follower::Follower;
 
-/// Commands, or due snapshots, that are done together. All of them were asked for before the batch began.
+/// Commands, or due snapshots, that are done together. All were asked for before the batch began.
 pub(super) struct Batch {
     pub(super) begun: StoreTime,
-    /// The positions up to which the node had answered when the batch began.
+    /// The positions that the node had answered when the batch began.
     acknowledged: Vec<Position>,
-    /// Whether the head was read, and reached, since the batch began.
+    /// Whether the head was read and reached since the batch began.
     pub(super) is_at_head: bool,
-    /// The head that was read in this batch, while the other members have not reached it.
+    /// The head that was read in this batch, while the other members are still behind it.
     pub(super) head: Option<Position>,
-    /// Snapshots that were read in this batch, of positions that the other members have not reached.
+    /// Snapshots that were read in this batch, at positions that the other members are still behind.
     pub(super) ahead: HashMap<Day, Shown>,
 }
 
@@ -44,9 +44,9 @@ impl Batch {
         }
     }
 
-    /// Whether the follower's position may pass for the head. The store must have confirmed it lately, and it must
-    /// include everything that this node had answered before the batch began. A newer event may be on its way: a socket
-    /// that is told the position gets that event next.
+    /// Whether the follower's position may count as the head. The store must have confirmed it lately, and it must include
+    /// everything that this node had answered before the batch began. A newer event may be on its way: a socket that is
+    /// told the position gets that event next.
     pub(super) fn is_confirmed(&self, shared: &Shared, follower: &Follower) -> bool {
         let health = &shared.app.health;
         let at = follower.at();
@@ -58,7 +58,7 @@ impl Batch {
             && self.acknowledged.iter().all(is_reached)
     }
 
-    /// Notes that the store was read in this batch, and that all members have reached what it showed.
+    /// Notes that the store was read in this batch, and that all members have reached what the read showed.
     pub(super) fn reach(&mut self, shared: &Shared, space: SpaceKey) {
         let reached = std::mem::take(&mut self.acknowledged);
         if !reached.is_empty() {

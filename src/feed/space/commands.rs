@@ -1,4 +1,4 @@
-//! What sockets ask of a space's task: to join, to be brought up to date, to leave.
+//! The commands of sockets to a space's task: to join, to catch up, to leave.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use crate::feed::{Interest, Joined, Member, MemberId};
 use crate::store::refuse::unavailable;
 use crate::store::{LogRead, Message, MessageKind, Topic, is_portion};
 
-/// How many commands are done before events are looked at again.
+/// How many commands are done before events get a turn.
 const COMMANDS_AT_ONCE: usize = 256;
 
-/// What a socket is to be sent after `joined_space`.
+/// What a socket is sent after `joined_space`.
 enum Prepared {
     Nothing,
     Snapshot(Arc<DaySnapshot>),
@@ -25,10 +25,10 @@ enum Prepared {
 }
 
 impl SpaceTask {
-    /// Does a command and those that already wait behind it: a crowd that joins shares its reads.
+    /// Does a command and the ones that wait behind it: a crowd that joins shares its reads.
     ///
-    /// A command that comes meanwhile is left for the next batch, because its sender may know of a newer version than
-    /// this batch has read. Between batches events get their turn, however many sockets join.
+    /// A command that comes meanwhile waits for the next batch, because its sender may know of a newer version than this
+    /// batch has read. Events get a turn between batches, however many sockets join.
     pub(super) async fn obey_all(&mut self, first: Command, commands: &mut mpsc::UnboundedReceiver<Command>) {
         let mut waiting = vec![first];
         while waiting.len() < COMMANDS_AT_ONCE
@@ -80,7 +80,7 @@ impl SpaceTask {
         Ok(Joined { at, recovered })
     }
 
-    /// Puts a member at `at`, where `prepared` brings it, and sends it that. It gets every event after that.
+    /// Puts a member at `at` and sends it `prepared`, which brings it there. From then on it gets every event.
     fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared, at: &Position) {
         let before = self.watchers.remove(&id);
         if before.is_none() {
@@ -88,23 +88,22 @@ impl SpaceTask {
         }
         let (day_before, was_behind) = before.map_or((None, false), |watcher| (watcher.day, watcher.is_behind));
         let day = day.or(day_before);
-        // The new day is asked for before the old one is given up, so that a due start of a slot stays due.
+        // The new day is noted before the old one is given up, so that a due start of a slot stays due.
         if let Some(day) = day {
-            // The time is that of the batch's beginning: a slot that has started since may not be past yet in the
-            // snapshot.
+            // The batch's beginning counts as the time. A slot that has started since may not be past yet in the snapshot.
             self.days.ask_for(day, self.schedule.as_deref(), self.batch.begun);
         }
         if let Some(before) = day_before {
             self.days.give_up(before);
         }
-        // A member that waits for a snapshot, and joins again without asking for anything, still waits for it.
+        // A member that waits for a snapshot keeps waiting if it joins again without asking for anything.
         let is_behind = was_behind && matches!(prepared, Prepared::Nothing);
         let ahead = self.ahead_at(at);
         self.watchers.insert(id, Watcher { member, day, is_behind, ahead });
         self.send_prepared(id, prepared);
     }
 
-    /// Reads what a socket is to be sent, and answers the position that this brings it to: the other members' position,
+    /// Reads what a socket is to be sent. Answers the position that this brings the socket to: that of the other members,
     /// or one ahead of it.
     async fn prepare(
         &mut self,
@@ -122,8 +121,8 @@ impl SpaceTask {
             && member.admits_replay(replay.len(), bytes_of(&replay, member))
         {
             if interest.day.is_some() {
-                // An event of the replay may have made the task forget the schedule, which the starts of the day's
-                // slots follow from.
+                // An event of the replay may have made the task forget the schedule, and the starts of the day's slots
+                // follow from it.
                 self.learn_schedule().await?;
             }
             return Ok((Prepared::Replay(replay), at));
@@ -142,8 +141,8 @@ impl SpaceTask {
         Ok((Prepared::Snapshot(shown.snapshot), shown.at))
     }
 
-    /// The missed updates, and the position that they lead to. `None` when the log does not have all of them, or when
-    /// something other than an update was missed.
+    /// The missed updates, with the position that they lead to. `None` if the log lacks some, or if something other than an
+    /// update was missed.
     async fn read_replay(
         &mut self,
         member: &Arc<dyn Member>,
@@ -165,7 +164,7 @@ impl SpaceTask {
                     }
                 }
                 LogRead::Gone(head) => {
-                    // The store may have lost writes, so what the task knows must not be shown as the present state.
+                    // The store may have lost writes, so the task's memory must not be shown as the present state.
                     self.meet(&head).await?;
                     return Ok(None);
                 }

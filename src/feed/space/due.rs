@@ -1,4 +1,4 @@
-//! What the task of a space does at a set time.
+//! What a space's task does at set times.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl SpaceTask {
         }
     }
 
-    /// Plans a snapshot for every socket that asked for a day on which a slot has started.
+    /// Plans a snapshot for every socket that watches a day on which a slot has started.
     fn start_slots(&mut self) {
         let now = self.store_now();
         for day in self.days.take_started(self.schedule.as_deref(), now) {
@@ -35,8 +35,8 @@ impl SpaceTask {
         }
     }
 
-    /// The instant of this node's clock at which the store's clock shows `time`. It is 2 ms late, so that a snapshot
-    /// that is read then shows the slot as past.
+    /// The instant of this node's clock at which the store's clock shows `time`, plus 2 ms: a snapshot that is read then
+    /// shows the slot as past.
     fn instant_of(&self, time: StoreTime) -> Instant {
         Instant::now() + self.store_now().until(time) + Duration::from_millis(2)
     }

@@ -1,4 +1,4 @@
-//! What the members of a space hear.
+//! The events that a space's members are sent.
 
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ impl SpaceTask {
         }
     }
 
-    /// Missed events come all at once. A member without room for the burst gets a snapshot of what it leads to, instead
-    /// of being closed although it reads as fast as before.
+    /// Missed events come in one burst. A member without room for the burst gets a snapshot of its end instead of being
+    /// closed: it reads as fast as before.
     fn put_behind_without_room(&mut self, message: &Message) {
         let hears = |watcher: &Watcher| !watcher.is_behind && watcher.ahead.is_none();
         for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| hears(watcher)) {

@@ -1,11 +1,11 @@
-//! One task a watched space. It owns the members and is the only one that sends them the space's events.
+//! One task a watched space. It owns the members, and only it sends them the space's events.
 //!
-//! An event, a snapshot or a replay is sent at the task's position: before a snapshot of version `v` goes out, the task
-//! has brought all other members to `v`. So no socket sees an old state after a new one. Where that would take long,
-//! the member that asks is shown what the store has and is *ahead*: it gets no event up to that version.
+//! The task sends an event, a snapshot or a replay at its own position: before it sends a snapshot of version `v`, it
+//! brings all other members to `v`. So no socket sees an old state after a new one. If that would take long, the member
+//! that asks is shown the store's state and is *ahead*: it gets no event up to that version.
 //!
-//! `commands` has what sockets ask, `events` what they hear, `snapshots` the boards, `batch` what is done together, and
-//! `due` what is done at a set time.
+//! `commands` has the requests of sockets, `events` the events to them, `snapshots` the boards, `batch` what is done
+//! together, and `due` what is done at set times.
 
 mod batch;
 mod commands;
@@ -32,13 +32,13 @@ use crate::store::Topic;
 use batch::Batch;
 use commands::refuse_waiting;
 
-/// How long the task outlives its last member, so that a page that is loaded again finds it.
+/// How long the task outlives its last member, so that a reloaded page finds it.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Over how long the snapshots that everybody needs at once are spread.
+/// Snapshots that all members need at once are spread over this time.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// How long a member without room for the missed events may read before it is sent a snapshot.
+/// How long a member without room for missed events may read before it is sent a snapshot.
 const ROOM_AFTER: Duration = Duration::from_millis(250);
 
 /// How many members are sent an event before other tasks may run.
@@ -56,17 +56,18 @@ pub(super) enum Command {
 enum Pace {
     /// As they happen.
     Live,
-    /// All at once, because they were missed.
+    /// In one burst, because they were missed.
     Burst,
 }
 
 struct Watcher {
     member: Arc<dyn Member>,
-    /// The day that it last asked for.
+    /// The day that the member last asked for.
     day: Option<Day>,
-    /// It needs a snapshot before any further event.
+    /// Whether the member needs a snapshot before any further event.
     is_behind: bool,
-    /// It was shown everything up to this version of the task's epoch. The other members are still to get these events.
+    /// The version of the task's epoch up to which the member was already shown everything. The other members still have to
+    /// get these events.
     ahead: Option<u64>,
 }
 
@@ -78,19 +79,19 @@ pub(super) struct SpaceTask {
     member_count: Arc<AtomicUsize>,
     /// Snapshots to send, by when.
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
-    /// Days that staff wants shown, each with the members that were in the room when staff asked.
+    /// Days that staff wants shown, each with the members that were in the room then.
     to_show: Vec<(Day, Vec<MemberId>)>,
     days: Days,
     boards: Boards,
     empty_since: Instant,
-    /// The schedule as of the last read; slot starts follow from it.
+    /// The schedule as of the last read, from which slot starts follow.
     schedule: Option<Arc<Schedule>>,
     clock: StoreClock,
     batch: Batch,
 }
 
 impl SpaceTask {
-    /// Runs until nobody watches the space any more.
+    /// Runs until nobody watches the space.
     pub(super) async fn run(
         feed: Feed,
         space: SpaceKey,
@@ -109,7 +110,7 @@ impl SpaceTask {
                 }
             }
         };
-        // From here on the task hears of changes. What was read before may be old.
+        // The task hears of changes from here on. Anything read before may be outdated.
         feed.app.catalog.forget_unless_at(space, follower.at());
         feed.app.metrics.feed_topics.inc();
         let mut task = Self {
@@ -130,7 +131,7 @@ impl SpaceTask {
         while task.step(&mut commands).await {}
     }
 
-    /// Waits for one thing and does it; `false` when the task has ended.
+    /// Waits for one thing and does it. Answers `false` at the task's end.
     async fn step(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
         let due = self.next_due();
         let linger_end = self.linger_end();
@@ -138,7 +139,7 @@ impl SpaceTask {
             () = sleep_until(due) => self.do_what_is_due().await,
             heard = self.follower.hear() => {
                 self.take_heard(heard).await;
-                // Commands get a turn after each event, however many events there are.
+                // A command gets a turn after each event, so that events cannot crowd commands out.
                 if let Ok(command) = commands.try_recv() {
                     self.obey_all(command, commands).await;
                 }
@@ -146,7 +147,7 @@ impl SpaceTask {
             command = commands.recv() => match command {
                 Some(command) => {
                     self.obey_all(command, commands).await;
-                    // Events get a turn after each command, too.
+                    // An event gets a turn after each command, so that commands cannot crowd events out.
                     if let Some(heard) = self.follower.hear().now_or_never() {
                         self.take_heard(heard).await;
                     }
@@ -175,7 +176,7 @@ impl SpaceTask {
 }
 
 impl Drop for SpaceTask {
-    /// Closes the members that are left, as after a panic: none of them may believe that it still watches.
+    /// Closes the remaining members, for example after a panic: none of them may believe that it still watches.
     fn drop(&mut self) {
         self.feed.app.metrics.feed_topics.dec();
         self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);

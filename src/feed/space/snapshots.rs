@@ -1,5 +1,5 @@
-//! The boards that a space's members are shown, and what the task has to know for them: the schedule, the store's time,
-//! and that its position is the store's.
+//! The boards that members are shown, and what the task must know for them: the schedule, the store's time, and that its
+//! position is the store's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::spaces::catalog::Board;
 use crate::store::Topic;
 use crate::store::refuse::unavailable;
 
-/// After how long a snapshot that the store could not give is tried again.
+/// The pause before a snapshot is tried again that the store did not give.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How many times a snapshot is read again because the space changed underneath.
+/// How many times a snapshot is read anew because the space changed during the read.
 const ATTEMPTS: u32 = 8;
 
-/// In how many steps snapshots are spread that all members need at once. Each step costs at most one read a day.
+/// The steps into which snapshots are spread that all members need at once. Each step costs at most one read a day.
 const SPREAD_STEPS: u32 = 20;
 
-/// By how many changes all members are moved on for the sake of one that asks.
+/// All members are moved forward for one member that asks if they lack at most this many changes.
 const NEAR: u64 = 16;
 
 /// A snapshot, and the position that it shows.
@@ -37,8 +37,7 @@ pub(super) struct Shown {
 }
 
 impl SpaceTask {
-    /// A day's snapshot, of what the task knows, or else of what the store has. A snapshot that was made in this batch
-    /// is shared.
+    /// A snapshot of a day, from the task's memory or else from the store. Requests of one batch share a snapshot.
     pub(super) async fn snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
         let known = self.boards.shared(day);
         let known = if known.is_none() && self.is_current() { self.show(day)? } else { known };
@@ -48,15 +47,14 @@ impl SpaceTask {
         }
     }
 
-    /// A day's snapshot of what the store has. Where the task is far behind the store, only the member that asked is
-    /// shown it.
+    /// A snapshot of a day from the store. If the task is far behind the store, it is shown only to the member that asked.
     pub(super) async fn read_snapshot(&mut self, day: Day) -> Result<Shown, Refusal> {
         if let Some(shown) = self.batch.ahead.get(&day).filter(|shown| self.is_ahead(&shown.at)) {
             return Ok(shown.clone());
         }
         for _ in 0..ATTEMPTS {
             let Board { state, schedule } = self.feed.app.catalog.read_board_or_none(self.space, day).await?;
-            // This comes first: the next step takes a while, by which the store's clock would seem to be behind.
+            // This comes first: the next step takes a while, after which the store's clock would seem to be behind.
             self.clock.learn(state.now);
             let at = self.meet(&state.at).await?;
             if at != state.at {
@@ -70,7 +68,7 @@ impl SpaceTask {
                 return Ok(shown);
             }
             self.batch.reach(&self.feed, self.space);
-            // This comes last: a change of the schedule among the events up to here made the task forget what it knew.
+            // This comes last: an event on the way here may have changed the schedule and made the task forget it.
             self.learn(schedule);
             self.boards.learn(day, state);
             if let Some(snapshot) = self.show(day)? {
@@ -80,7 +78,7 @@ impl SpaceTask {
         Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
     }
 
-    /// Whether the task will reach a position by the events to come.
+    /// Whether events that are still to come will bring the task to a position.
     pub(super) fn is_ahead(&self, at: &Position) -> bool {
         self.ahead_at(at).is_some()
     }
@@ -103,7 +101,7 @@ impl SpaceTask {
         self.feed.app.config.holds.own_terms()
     }
 
-    /// Whether a board that the task knows may be shown. A board depends on the time, so the clock must be fresh, too.
+    /// Whether a remembered board may be shown. A board depends on the time, so the clock must be recent, too.
     fn is_current(&self) -> bool {
         self.is_confirmed() && self.clock.is_fresh()
     }
@@ -113,7 +111,7 @@ impl SpaceTask {
         Ok(self.schedule.clone().unwrap_or_default().today(self.store_now()))
     }
 
-    /// Reads the schedule, unless it is known.
+    /// Reads the schedule if it is not known.
     pub(super) async fn learn_schedule(&mut self) -> Result<(), Refusal> {
         if self.schedule.is_some() {
             return Ok(());
@@ -143,7 +141,7 @@ impl SpaceTask {
         self.clock.told_now().unwrap_or_else(|| self.feed.app.clock.now())
     }
 
-    /// The space's head. If `may_remember`, it is the task's own position where that may pass for the head.
+    /// The space's head. With `may_remember`, the task's own position serves if it may count as the head.
     pub(super) async fn find_head(&mut self, may_remember: bool) -> Result<Position, Refusal> {
         if may_remember && (self.batch.is_at_head || self.is_confirmed()) {
             return Ok(self.follower.at().clone());
@@ -162,9 +160,8 @@ impl SpaceTask {
         Ok(at)
     }
 
-    /// Brings all members to a position that the store has just shown. Where that would take long, only the member that
-    /// asked is brought there, so that it does not wait for all the others, which get the events up to there later.
-    /// Answers the position of the member that asked.
+    /// Brings all members to a position that the store has just shown. If that would take long, it brings only the member
+    /// that asked, so that this member does not wait for all the others. Answers the position of the member that asked.
     pub(super) async fn meet(&mut self, target: &Position) -> Result<Position, Refusal> {
         let is_far = self.ahead_at(target).is_some_and(|version| version > self.follower.at().version + NEAR);
         if is_far {
@@ -174,8 +171,8 @@ impl SpaceTask {
         Ok(self.follower.at().clone())
     }
 
-    /// Delivers to the members what they lack up to `target`. Where the position is not reached, continuity was lost on
-    /// the way, and all members are to get a snapshot.
+    /// Delivers to the members what they lack up to `target`. If continuity was lost on the way, `target` is not reached,
+    /// and all members will get a snapshot.
     pub(super) async fn bring_to(&mut self, target: &Position) -> Result<(), Refusal> {
         loop {
             let (steps, is_done) = self.follower.bring_towards(target).await.map_err(|error| unavailable(&error))?;
@@ -186,8 +183,8 @@ impl SpaceTask {
         }
     }
 
-    /// Lets no member have an event before a snapshot, and spreads the snapshots over a time. Members that have already
-    /// been shown what `version` brought are left out.
+    /// Holds back events from all members until each has a snapshot, and spreads the snapshots over a time. Leaves out
+    /// members that have been shown what `version` brought.
     pub(super) fn put_all_behind(&mut self, spread: Duration, version: Option<u64>) {
         self.snapshots.clear();
         let now = Instant::now();
@@ -246,8 +243,8 @@ impl SpaceTask {
         self.count_snapshots(members.len());
     }
 
-    /// Sends the boards that staff wants shown to the whole room. Members that were shown something newer get them once
-    /// the others have reached that version.
+    /// Sends the room the boards that staff wants shown. Members that were shown something newer get them once the others
+    /// have reached that version.
     pub(super) async fn show_boards(&mut self) {
         if self.to_show.is_empty() {
             return;
@@ -270,7 +267,7 @@ impl SpaceTask {
         self.end_batch();
     }
 
-    /// Sends a board that its members did not ask for. A member that waits for a snapshot still waits for it.
+    /// Sends a board to members that did not ask for it. A member that waits for a snapshot keeps waiting.
     fn send_board(&mut self, members: &[MemberId], shown: &Shown) {
         let ahead = self.ahead_at(&shown.at);
         for watcher in members.iter().filter_map(|id| self.watchers.get(id)) {

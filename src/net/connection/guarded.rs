@@ -17,19 +17,19 @@ use crate::net::frames::WrittenFrames;
 /// How long a write may wait for the peer to read before the connection is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
 
-/// A server's websocket ping, up to its payload of eight bytes. Every client answers with the same payload when it has
-/// read all that came before.
+/// The head of a server's websocket ping with eight bytes of payload. Every client answers with the same payload once it
+/// has read everything before the ping.
 pub(super) const PING_HEAD: [u8; 2] = [0x89, 8];
 
-/// The beginning of a client's answer to the ping. A mask of four bytes and the masked payload follow.
+/// The head of a client's answer to the ping. A mask of four bytes and the masked payload follow.
 pub(super) const PONG_HEAD: [u8; 2] = [0x8a, 0x88];
 const PONG_LENGTH: usize = 14;
 
-/// How many bytes of a handshake are gathered, more than the head and the packets that follow it at once.
+/// How many bytes of a handshake are gathered: more than the head and the first packets have.
 pub(super) const GATHERED_BYTES: usize = 1_024;
 
-/// How much is read of a websocket's peer while it leaves unread what is written to it. The library answers each ping of
-/// the peer, and keeps the answers that the peer does not read, in any number.
+/// How much is read from a websocket's peer while the peer reads nothing. The library answers each of the peer's pings, and
+/// would keep any number of unread answers.
 pub(super) const READ_WHILE_BEHIND: usize = 128 * 1024;
 
 /// A stream under the control of a [`ConnectionHandle`].
@@ -37,16 +37,15 @@ pub(super) const READ_WHILE_BEHIND: usize = 128 * 1024;
 pub struct Guarded<S> {
     stream: S,
     handle: ConnectionHandle,
-    /// The bytes that leave before anything else: a part of the handshake, or a ping.
+    /// Bytes that leave before anything else: a part of the handshake, or a ping.
     gathered: Vec<u8>,
-    /// The reader waits for room to send what was gathered.
+    /// Whether the reader waits for room to send the gathered bytes.
     is_reader_to_send: bool,
     /// Follows the frames that have left over a websocket.
     frames: WrittenFrames,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
-    /// How many bytes were read of a websocket's peer since a write had to wait for it, until all is written that there
-    /// was; `None` when nothing waits.
+    /// How many bytes came from a websocket's peer since a write began to wait for it; `None` while no write waits.
     read_behind: Option<usize>,
     registry: Weak<Registry>,
 }
@@ -71,7 +70,7 @@ impl<S> Guarded<S> {
         self.handle.clone()
     }
 
-    /// Counts what was written, and turns a write that waits too long into an error.
+    /// Counts the written bytes, and turns a write that waits too long into an error.
     fn check_stall(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = write {
             self.stall = None;
@@ -79,8 +78,8 @@ impl<S> Guarded<S> {
             self.handle.0.written.fetch_add(count, Ordering::Relaxed);
             return Poll::Ready(written);
         }
-        // Only a waiting writer has to be woken. It registers before it reads the flag again, so that a kill in between
-        // wakes it.
+        // Only a waiting writer must be woken by a kill. It registers before it reads the flag again, so that a kill in
+        // between wakes it.
         self.handle.0.writer.register(cx.waker());
         self.handle.check_alive()?;
         self.read_behind.get_or_insert(0);
@@ -90,28 +89,27 @@ impl<S> Guarded<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
     }
 
-    /// Whether the peer has sent as much as it may while it does not read.
+    /// Whether the peer has sent as much as it may send while it does not read.
     fn is_held_back(&self) -> bool {
         let is_websocket = self.handle.0.is_websocket.load(Ordering::Acquire);
         is_websocket && self.read_behind.is_some_and(|read| read >= READ_WHILE_BEHIND)
     }
 
-    /// Notes that the peer has taken, or the kernel for it, all that there was to write.
+    /// Notes that the kernel has taken everything that there was to write.
     fn note_caught_up(&mut self) {
         if self.read_behind.take().is_some_and(|read| read >= READ_WHILE_BEHIND) {
             self.handle.0.reader.wake();
         }
     }
 
-    /// Adds the ping that was asked for, where a frame may begin. Its payload is the number of packets that have left
-    /// by now.
+    /// Adds a requested ping if a frame may begin here. Its payload is the number of packets that have left by now.
     fn add_ping(&mut self) {
         if self.handle.is_ping_due() && self.frames.is_between_frames() && self.gathered.is_empty() {
             let left = self.handle.left_packets();
             self.handle.0.pinged.store(left, Ordering::SeqCst);
             self.gathered.extend(PING_HEAD);
             self.gathered.extend(left.to_be_bytes());
-            // The outbox compares the written bytes with the queued ones, and has not queued this ping.
+            // The outbox compares written with queued bytes, and did not queue this ping.
             self.handle.0.written.fetch_sub(self.gathered.len() as u64, Ordering::Relaxed);
         }
     }
@@ -126,8 +124,7 @@ impl Control {
         }
     }
 
-    /// Looks for the answer to a ping. An answer that came in two pieces is missed, and the answer to a later ping
-    /// takes its place.
+    /// Looks for the answer to a ping. An answer that came in two pieces is missed; the answer to a later ping replaces it.
     fn note_shown(&self, read: &[u8]) {
         let pinged = self.pinged.load(Ordering::SeqCst);
         if pinged == self.shown.load(Ordering::SeqCst) {
@@ -149,7 +146,7 @@ fn last_pong(read: &[u8]) -> Option<u64> {
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
-    /// Keeps a part of the handshake; `false` when it is to be written at once.
+    /// Gathers a part of the handshake. Answers `false` if the part must be written at once.
     fn gather<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> bool {
         let gathers = self.handle.gathers_handshake() && self.gathered.len() < GATHERED_BYTES;
         if gathers {
@@ -158,7 +155,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         gathers
     }
 
-    /// Writes the gathered bytes. From then on nothing is gathered.
+    /// Writes the gathered bytes, and ends the gathering.
     fn poll_send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.gathered.is_empty() {
             return Poll::Ready(Ok(()));
@@ -188,7 +185,7 @@ impl<S> Drop for Guarded<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        // The task registers before the flags are read, so that a change between the two wakes it.
+        // The task registers before it reads the flags, so that a change in between wakes it.
         self.handle.0.reader.register(cx.waker());
         self.handle.check_alive()?;
         let read = match self.handle.0.paused.load(Ordering::Acquire) || self.is_held_back() {
@@ -198,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         let new = buf.filled().get(filled..).unwrap_or_default();
         self.handle.0.note_shown(new);
         self.read_behind = self.read_behind.map(|read| read.saturating_add(new.len()));
-        // Only one task is woken when there is room to write. While the writer waits for room, it must be the writer.
+        // Room to write wakes only one task. If the writer waits for room, it must be that task.
         if self.stall.is_none() || self.is_reader_to_send {
             self.add_ping();
             let sent = self.poll_send_gathered(cx);
@@ -259,7 +256,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             return Poll::Ready(Ok(()));
         }
         self.is_reader_to_send = false;
-        // The library flushes when it has written whole frames.
+        // The library flushes after whole frames, so a frame may begin here.
         self.add_ping();
         ready!(self.poll_send_gathered(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;

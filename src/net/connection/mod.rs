@@ -18,7 +18,7 @@ use futures_util::task::AtomicWaker;
 pub use guarded::{Guarded, WRITE_STALL};
 pub use registry::Connections;
 
-/// A way to reach a connection from elsewhere. It is cheap to clone, and harmless when the connection is gone.
+/// A handle to a connection for other tasks. It is cheap to clone, and does nothing once the connection is gone.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle(Arc<Control>);
 
@@ -31,25 +31,26 @@ struct Control {
     paused: AtomicBool,
     /// It is a websocket now.
     is_websocket: AtomicBool,
-    /// It carries a long-poll now. Before and after that, a proxy may send anybody's requests over it.
+    /// Whether it carries a long-poll now. At other times a proxy may send anybody's requests over it.
     is_polled: AtomicBool,
-    /// Its handshake is being written: see [`ConnectionHandle::gather_handshake`].
+    /// Whether its handshake is being written: see [`ConnectionHandle::gather_handshake`].
     gathers: AtomicBool,
     /// Bytes that the kernel has taken so far.
     written: AtomicU64,
-    /// Sessions that began over it and have shown no token yet.
+    /// Sessions without a token that began over it.
     strangers: AtomicUsize,
     /// It is gone.
     is_closed: AtomicBool,
-    /// Socket.IO events and answers that the kernel has taken whole, of a websocket.
+    /// Socket.IO events and answers of a websocket that the kernel has taken whole.
     left: AtomicU64,
-    /// How many of them the peer is asked to confirm, how many the last ping asked about, and how many it has confirmed.
+    /// How many of them the peer is asked to confirm, how many the last ping asked about, and how many the peer has
+    /// confirmed.
     asked: AtomicU64,
     pinged: AtomicU64,
     shown: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
-    /// Wakes the one task that waits for packets to leave, or for the peer to confirm them.
+    /// Wakes the one task that waits for packets to leave or to be confirmed.
     progress: AtomicWaker,
 }
 
@@ -58,14 +59,14 @@ impl ConnectionHandle {
         Self(Arc::new(Control { id, ..Control::default() }))
     }
 
-    /// Closes the connection: every read and write of it fails from now on.
+    /// Closes the connection: every later read or write of it fails.
     pub fn kill(&self) {
         self.0.killed.store(true, Ordering::Release);
         self.0.reader.wake();
         self.0.writer.wake();
     }
 
-    /// Stops reading from the peer, which TCP then holds back.
+    /// Stops reading from the peer. TCP then holds the peer back.
     pub fn pause_reading(&self) {
         self.0.paused.store(true, Ordering::Release);
     }
@@ -81,8 +82,8 @@ impl ConnectionHandle {
         self.0.is_websocket.store(true, Ordering::Release);
     }
 
-    /// Gathers what is written from now on into one segment: the head that makes it a websocket, and the packet that
-    /// follows at once. The gathering ends when the node waits for the peer, or when the peer has sent something.
+    /// Gathers what is written from now on into one segment: the head of the answer that makes it a websocket, and the
+    /// packet right after it. The gathering ends when the node waits for the peer, or the peer has sent something.
     pub fn gather_handshake(&self) {
         self.0.gathers.store(true, Ordering::Release);
     }
@@ -108,48 +109,48 @@ impl ConnectionHandle {
         self.0.is_websocket.load(Ordering::Acquire) || self.0.is_polled.load(Ordering::Acquire)
     }
 
-    /// Counts one more session without a token that began over it, and tells how many there were.
+    /// Counts one more session without a token that began over it, and answers how many there were before.
     pub fn begin_stranger(&self) -> usize {
         self.0.strangers.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// One of these sessions is gone, or has shown its token.
+    /// Notes that one of these sessions is gone or has shown its token.
     pub fn end_stranger(&self) {
         self.0.strangers.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether the connection is gone: nobody holds its stream any more.
+    /// Whether the connection is gone, and nobody holds its stream.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed.load(Ordering::Acquire)
     }
 
-    /// How many bytes were written to the peer so far. The kernel may still hold the last of them.
+    /// How many bytes were written to the peer so far. The last of them may still be in the kernel.
     pub fn written_bytes(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// How many Socket.IO events and answers have left over it as a websocket, which is when the kernel has taken each
-    /// as a whole.
+    /// How many Socket.IO events and answers have left over it as a websocket. One has left when the kernel has taken it
+    /// whole.
     pub fn left_packets(&self) -> u64 {
         self.0.left.load(Ordering::SeqCst)
     }
 
-    /// How many of them the peer has shown to have read.
+    /// How many of them the peer has confirmed.
     pub fn shown_packets(&self) -> u64 {
         self.0.shown.load(Ordering::SeqCst)
     }
 
-    /// Has the peer confirm that it has read this many events and answers. It is asked as soon as they have left, by a ping
-    /// of the websocket itself, which neither applications nor the Socket.IO library see.
+    /// Has the peer confirm that it has read this many events and answers. The question is a websocket ping, sent once they
+    /// have left; neither applications nor the Socket.IO library see it.
     pub fn ask_shown(&self, packets: u64) {
         self.0.asked.fetch_max(packets, Ordering::SeqCst);
         if self.is_ping_due() {
-            // The events have left already, and nothing else may be written for a long time.
+            // The events may have left already, and the next write may be far away, so the reader sends the ping.
             self.0.reader.wake();
         }
     }
 
-    /// Has a task woken whenever something leaves, or the peer shows what it has. One task at a time.
+    /// Wakes a task whenever a packet leaves or is confirmed. One task at a time.
     pub fn register_progress(&self, waker: &Waker) {
         self.0.progress.register(waker);
     }
@@ -167,7 +168,7 @@ impl ConnectionHandle {
     }
 }
 
-/// A long-poll under way on a connection, which carries one request at a time.
+/// A long-poll that a connection carries. A connection carries one request at a time.
 #[derive(Debug)]
 pub struct Polled(ConnectionHandle);
 

@@ -9,13 +9,13 @@ use prometheus::IntCounter;
 
 use super::{ConnectionHandle, Guarded};
 
-/// The open connections of this node. By default there may be any number.
+/// The open connections of this node. The default has no limit.
 #[derive(Clone, Debug, Default)]
 pub struct Connections(Arc<Registry>);
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    /// How many connections there may be, and the counter of those that are refused.
+    /// The most connections, and the counter of refused ones.
     limit: Option<(usize, IntCounter)>,
     next_id: AtomicU64,
     /// Held for a map access only, never across an await.
@@ -25,8 +25,8 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct Open {
     handles: HashMap<u64, ConnectionHandle>,
-    /// Which connection an Engine.IO session was upgraded to. The session's own request head names the connection that
-    /// it began on.
+    /// The connection that an Engine.IO session was upgraded to. The connection that the session began on is named in the
+    /// session's request head.
     upgraded: HashMap<String, u64>,
 }
 
@@ -49,12 +49,12 @@ impl Registry {
 }
 
 impl Connections {
-    /// At most `limit` connections at once; `refused` counts the others.
+    /// Allows `limit` connections at once. `refused` counts the others.
     pub fn limited(limit: usize, refused: IntCounter) -> Self {
         Self(Arc::new(Registry { limit: Some((limit, refused)), ..Registry::default() }))
     }
 
-    /// Whether one more connection may be open. If not, it counts as refused.
+    /// Whether one more connection may be open. Otherwise counts it as refused.
     pub fn admits_one(&self) -> bool {
         let Some((limit, refused)) = &self.0.limit else { return true };
         let admits = self.count() < *limit;
@@ -64,7 +64,7 @@ impl Connections {
         admits
     }
 
-    /// Wraps a stream and registers it until the stream is dropped.
+    /// Wraps a stream, and registers it until the stream is dropped.
     pub fn guard<S>(&self, stream: S) -> Guarded<S> {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let handle = ConnectionHandle::new(id);
@@ -79,7 +79,7 @@ impl Connections {
         }
     }
 
-    /// The connection that an Engine.IO session was upgraded to, while it is open.
+    /// The open connection that an Engine.IO session was upgraded to.
     pub fn upgraded(&self, engine_id: &str) -> Option<ConnectionHandle> {
         let open = self.0.lock();
         open.handles.get(open.upgraded.get(engine_id)?).cloned()

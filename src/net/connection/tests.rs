@@ -180,7 +180,7 @@ async fn what_has_left_is_shown_by_the_answer_to_a_ping_that_follows_it() {
         assert_eq!((handle.left_packets(), handle.shown_packets()), (count, 0));
     }
     hears(&mut far, &ping(2)).await;
-    // What never left cannot be shown.
+    // A packet that never left cannot be confirmed.
     far.write_all(&pong(3)).await.unwrap();
     far.write_all(&pong(2)).await.unwrap();
     let mut read = [0; 64];
@@ -188,7 +188,7 @@ async fn what_has_left_is_shown_by_the_answer_to_a_ping_that_follows_it() {
         assert_ne!(guarded.read(&mut read).await.unwrap(), 0);
     }
     assert_eq!(handle.shown_packets(), 2);
-    // It was asked once.
+    // The peer was asked once only.
     guarded.flush().await.unwrap();
     assert!(far.read(&mut read).now_or_never().is_none());
 }
@@ -208,7 +208,7 @@ async fn what_left_before_it_was_asked_for_is_asked_for_by_the_reader() {
     assert_eq!(reader.await.unwrap().unwrap(), PONG_HEAD[0]);
 }
 
-// Attack 2: what the library queues without us.
+// Attack 2: bytes that the library queues and the outbox does not know of.
 #[tokio::test]
 async fn who_does_not_read_is_not_read_for_ever_and_is_read_again_once_all_is_written() {
     let (mut guarded, mut far) = websocket(4 * READ_WHILE_BEHIND).await;
@@ -219,13 +219,13 @@ async fn who_does_not_read_is_not_read_for_ever_and_is_read_again_once_all_is_wr
     assert!(guarded.write(&answers[written..]).now_or_never().is_none(), "its peer has to read first");
     let mut read = vec![0; sent.len()];
     let mut count = 0;
-    // In few pieces: a task that never waits is made to, after so many.
+    // Read in few pieces: tokio makes a task pause that has not waited for many polls.
     while let Some(more) = guarded.read(&mut read[count..][..4_096]).now_or_never() {
         count += more.unwrap();
     }
     assert_eq!(count, READ_WHILE_BEHIND);
     let mut heard = vec![0; answers.len()];
-    // A part of what waits is written, and the rest still waits.
+    // A part of the waiting bytes is written, and the rest still waits.
     far.read_exact(&mut heard[..1_000]).await.unwrap();
     let more = guarded.write(&answers[written..]).now_or_never().unwrap().unwrap();
     assert_eq!(more, 1_000);
@@ -261,7 +261,7 @@ async fn a_ping_waits_for_the_end_of_a_frame_and_for_the_writer_that_waits() {
     let mut rest = vec![0; 2 * EVENT.len() + ping(0).len()];
     far.read_exact(&mut rest).await.unwrap();
     let _writing = writer.await.unwrap();
-    // At one of the three places where a frame may begin, with what had left there.
+    // For each of the three places where a frame may begin: the packets that had left there.
     let places = (0..=2).map(|before| {
         let events = [EVENT, EVENT];
         [events[..before].concat(), ping(before as u64 + 1), events[before..].concat()].concat()

@@ -1,7 +1,7 @@
-//! What each event of a client does. An event is answered by its acknowledgement, or, refused without one, by
+//! Handles the events of clients. The acknowledgement answers an event. An event without one that is refused gets
 //! `space_error`.
 //!
-//! `rooms` and `connection` have what the events do; acts on slots are calls.
+//! `rooms` and `connection` have the events' effects; acts on slots are calls.
 
 mod connection;
 mod rooms;
@@ -24,7 +24,7 @@ use crate::telemetry::request::{new_id, serve};
 use connection::{RefreshRequest, refresh_token, watch_stats};
 use rooms::{JoinRequest, LeaveRequest, join_space, leave_space, sync};
 
-/// What an event is answered with: the object behind `ok: true`.
+/// The answer to an event: the object behind `ok: true`.
 type Answer = Result<Box<RawValue>, Refusal>;
 
 /// Does one event and answers it.
@@ -66,7 +66,7 @@ fn act(answer: Result<calls::slots::SlotsAnswer, Refusal>) -> Answer {
     answer.map(|answer| to_raw_json(&answer))
 }
 
-/// Takes apart `["name", payload?]`: the name, empty where there is none, and the payload.
+/// Splits `["name", payload?]` into the name, which is empty if there is none, and the payload.
 fn parse_event(value: &Value) -> (String, Result<Option<Box<RawValue>>, Refusal>) {
     let Value::Str(text, attachments) = value else { return (String::new(), Err(malformed("binary"))) };
     let (name, mut payload) = match parse_parts(text) {
@@ -87,7 +87,7 @@ fn parse_parts(text: &str) -> Result<(String, Vec<Box<RawValue>>), Refusal> {
     Ok((name, parts))
 }
 
-/// Whether a frame is an event that is not refused for its shape. For the fuzzers.
+/// Whether a frame is an event with a valid shape. For the fuzzers.
 pub(crate) fn is_well_formed(frame: &str) -> bool {
     let (event, Ok(payload)) = parse_event(&Value::Str(frame.to_owned().into(), None)) else { return false };
     let payload = payload.as_deref();
@@ -103,7 +103,7 @@ pub(crate) fn is_well_formed(frame: &str) -> bool {
     }
 }
 
-/// Reads a payload; an absent one is an empty object.
+/// Reads a payload. A missing payload is an empty object.
 fn parse<T: DeserializeOwned>(payload: Option<&RawValue>) -> Result<T, Refusal> {
     calls::parse(payload.map_or("{}", RawValue::get).as_bytes())
 }

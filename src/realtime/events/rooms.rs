@@ -44,7 +44,7 @@ pub(super) async fn join_space(realtime: &Realtime, session: &Arc<Session>, requ
         session.exit(space);
     }
     if session.has_ended() {
-        // It ended meanwhile, perhaps before the feed heard of it.
+        // The socket has ended meanwhile, perhaps before the feed heard of it.
         realtime.feed.leave(space, session.id()).await;
     }
     let joined = joined?;
@@ -62,7 +62,7 @@ pub(super) async fn sync(realtime: &Realtime, session: &Arc<Session>, request: J
     Ok(joined_space(space, &synced, realtime.app.clock.now()))
 }
 
-/// Checks that the socket may watch the space, and what it wants of it.
+/// Checks that the socket may watch the space, and reads what it wants.
 async fn read_interest(realtime: &Realtime, session: &Session, request: JoinRequest) -> Result<Interest, Refusal> {
     let space = request.space();
     let day = request.date.as_deref().map(calls::parse_day).transpose()?;
