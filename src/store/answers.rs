@@ -9,33 +9,33 @@ use crate::domain::rule::HoldAnswer;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Day, HoldToken, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime};
 
-/// What an act on slots came to.
+/// The store's answer to an act on slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActOutcome {
     /// Where its last event stands.
     pub at: Position,
     /// For `hold` and `extend`.
     pub hold: Option<HoldAnswer>,
-    /// Whether it was done before, so that nothing was written now. Not a part of what is kept.
+    /// Whether the act had been done before, so that nothing was written now. Not stored.
     #[serde(skip)]
     pub is_repeat: bool,
 }
 
-/// The records of one day, consistent with `at`.
+/// The records of one day, as of the position `at`.
 #[derive(Clone, Debug)]
 pub struct DayState {
     /// Where the space stands.
     pub at: Position,
-    /// The version at which the schedule last changed; 0 when it never did.
+    /// The version of the schedule's last change; 0 if it never changed.
     pub revision: u64,
     /// The store's time of the read.
     pub now: StoreTime,
-    /// What is stored; a slot without a record is available.
+    /// The records. A slot without a record is available.
     pub records: BTreeMap<SlotNumber, SlotRecord>,
 }
 
 impl DayState {
-    /// Where the schedule last changed; `None` when it never did. Acts carry it.
+    /// The position of the schedule's last change; `None` if it never changed. Acts carry it.
     pub fn revised_at(&self) -> Option<Position> {
         (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
     }
@@ -46,7 +46,7 @@ impl DayState {
 pub struct ScheduleState {
     /// Where the space stands.
     pub at: Position,
-    /// The version at which the schedule last changed; 0 when it never did.
+    /// The version of the schedule's last change; 0 if it never changed.
     pub revision: u64,
     /// `None` when nobody registered the space.
     pub schedule: Option<ScheduleSpec>,
@@ -55,7 +55,7 @@ pub struct ScheduleState {
 }
 
 impl ScheduleState {
-    /// Where the schedule last changed; `None` when it never did. Acts and changes carry it.
+    /// The position of the schedule's last change; `None` if it never changed. Acts and changes carry it.
     pub fn revised_at(&self) -> Option<Position> {
         (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
     }
@@ -66,7 +66,7 @@ impl ScheduleState {
 pub struct SpaceState {
     /// Where the space stands.
     pub at: Position,
-    /// The version at which the schedule last changed; 0 when it never did.
+    /// The version of the schedule's last change; 0 if it never changed.
     pub revision: u64,
     /// `None` when nobody registered the space.
     pub schedule: Option<ScheduleSpec>,
@@ -77,7 +77,7 @@ pub struct SpaceState {
 }
 
 impl SpaceState {
-    /// Where the schedule last changed; `None` when it never did. Acts and changes carry it.
+    /// The position of the schedule's last change; `None` if it never changed. Acts and changes carry it.
     pub fn revised_at(&self) -> Option<Position> {
         (self.revision > 0).then(|| Position { epoch: self.at.epoch.clone(), version: self.revision })
     }
@@ -98,7 +98,7 @@ pub struct BookedSlot {
     pub start: StoreTime,
     /// When it ends.
     pub end: StoreTime,
-    /// When it was booked; not known of what slotcast 0.1 stored.
+    /// When it was booked; missing in records of slotcast 0.1.
     pub booked_at: Option<StoreTime>,
 }
 
@@ -119,7 +119,7 @@ pub struct HeldSlot {
     pub until: StoreTime,
 }
 
-/// What a socket has missed of its user's messages.
+/// Messages to its user that a socket has missed.
 #[derive(Clone, Debug, Default)]
 pub struct UserBacklog {
     /// The sequence after which they begin.
@@ -135,29 +135,29 @@ pub struct UserBacklog {
 pub struct SweepBatch {
     /// Holds freed.
     pub freed: u64,
-    /// The spaces that they were in, distinct.
+    /// Their spaces, each once.
     pub spaces: Vec<SpaceKey>,
     /// How late the oldest of them was freed, in milliseconds.
     pub oldest_late_ms: u64,
-    /// Whether more had ended than the limit let free.
+    /// Whether more had ended than the limit allowed to free.
     pub more: bool,
-    /// How long, in milliseconds, until the bucket's next hold ends; `None` when it has no hold.
+    /// The time in milliseconds until the bucket's next hold ends; `None` if it has no hold.
     pub next_end_in_ms: Option<u64>,
 }
 
-/// What `slotcast migrate` did, as it reports it.
+/// The report of `slotcast migrate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Migration {
     /// The format that everything has now.
     pub format: u64,
-    /// How many buckets, or files, were moved to it; 0 when all had it.
+    /// How many buckets, or files, were moved to it; 0 if all had it.
     pub moved: u64,
     /// How many records of slots there are.
     pub records: u64,
     /// How many of them were rewritten.
     pub rewritten: u64,
-    /// Where records are that cannot be read.
+    /// The places of unreadable records.
     pub unreadable: Vec<String>,
 }
 
@@ -169,7 +169,7 @@ pub struct NodeReport {
     pub id: String,
     /// Where other nodes reach it.
     pub address: String,
-    /// That the node itself says so, signed with the key that nodes share; `None` where they share none.
+    /// The node's signature of its own address; `None` if nodes share no key.
     pub proof: Option<String>,
     /// The version of the program.
     pub version: String,

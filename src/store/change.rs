@@ -1,4 +1,4 @@
-//! What is asked of a store about a space.
+//! Changes of spaces, as the store takes them.
 
 use std::sync::Arc;
 
@@ -10,34 +10,35 @@ use crate::domain::{Day, Origin, Position, Schedule, SlotNumber, SlotRecord, Slo
 pub struct SpaceChange {
     /// The space.
     pub space: SpaceKey,
-    /// What is kept of it; `None` removes its registration.
+    /// The registered schedule; `None` removes the registration.
     pub spec: Option<ScheduleSpec>,
-    /// The schedule that the space has from then on: of `spec`, or the default one where unregistered spaces exist; `None`
-    /// for a space without slots.
+    /// The schedule in force afterwards: `spec`, or the default one if unregistered spaces exist; `None` for a space
+    /// without slots.
     pub schedule: Option<Arc<Schedule>>,
-    /// Where the schedule last changed when the caller read the space, as [`SpaceState::revised_at`](super::SpaceState::revised_at) tells.
+    /// The position of the schedule's last change when the caller read the space:
+    /// [`SpaceState::revised_at`](super::SpaceState::revised_at).
     pub revised_at: Option<Position>,
     /// Whom the journal names.
     pub origin: Option<Origin>,
 }
 
 impl SpaceChange {
-    /// The change to a schedule of its own, or without one to a space without slots.
+    /// The change that registers `spec`, or without it makes the space one without slots.
     ///
     /// # Errors
     ///
-    /// The schedule does not hold together; the text names the field.
+    /// The schedule is inconsistent. The text names the field.
     pub fn new(space: SpaceKey, spec: Option<ScheduleSpec>, revised_at: Option<Position>) -> Result<Self, String> {
         let schedule = spec.clone().map(Schedule::new).transpose()?.map(Arc::new);
         Ok(Self { space, spec, schedule, revised_at, origin: None })
     }
 
-    /// What a slot is from then on.
+    /// A slot after the change.
     pub fn slot(&self, day: Day, number: SlotNumber) -> Option<SlotTime> {
         self.schedule.as_ref()?.slot(day, number)
     }
 
-    /// The slot from then on, where it keeps start and end of the record.
+    /// A slot after the change, if it keeps the start and end of its record.
     pub fn kept_slot(&self, day: Day, number: SlotNumber, record: &SlotRecord) -> Option<SlotTime> {
         self.slot(day, number).filter(|slot| slot.start == record.start && slot.end == record.end)
     }

@@ -1,8 +1,8 @@
-//! A short stand-in for a text of any length that is only compared.
+//! A short stand-in for a text that is only compared.
 
 use aws_lc_rs::digest;
 
-/// How many bytes of SHA-256 are kept: nobody finds two texts with the same 16.
+/// How many bytes of SHA-256 are kept. Nobody can find two texts that share 16 bytes.
 const BYTES: usize = 16;
 
 /// 32 hexadecimal digits that stand for a text.

@@ -14,9 +14,9 @@ pub struct Finding {
 pub enum Severity {
     /// As it should be.
     Good,
-    /// It works, with less than could be.
+    /// The store works, but with less than it could have.
     Warning,
-    /// A node would not work so, or would lose what it promised.
+    /// A node would not work with the store, or would break its promises.
     Error,
 }
 

@@ -1,4 +1,4 @@
-//! What a store cannot do now, as it found out itself: its parts say so here, `/readyz` and the feed read it.
+//! What a store cannot do now. Its parts note what they find here; `/readyz` and the feed read it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 /// Something that a store cannot do, or must not do, until it is mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StoreFault {
-    /// The server refuses a command that this program needs: the rights of its user do not suffice.
+    /// The server's user may not run a command that this program needs.
     RightsMissing,
-    /// Nothing can be subscribed to, so that changes would be heard late.
+    /// Subscribing fails, so changes would be heard late.
     CannotSubscribe,
-    /// All writes are refused: the disk or the memory is full, or replicas are missing. Reads go on.
+    /// All writes are refused: the disk or the memory is full, or replicas are missing. Reads work.
     WritesRefused,
-    /// A server that has a part of the data cannot be reached. What the others have goes on.
+    /// A server with a part of the data cannot be reached. The other servers' data is usable.
     ServerAway,
     /// The data file was removed, or another one is in its place.
     FileGone,
@@ -34,15 +34,15 @@ impl StoreFault {
     }
 }
 
-/// Of how many days unreadable records are kept in mind.
+/// Unreadable records of at most this many days are remembered.
 const MOST_DAYS: usize = 1_000;
 
 /// The faults of one store; its parts share it.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
-    /// The reason of each, one line. Held for a map access only, never across an await.
+    /// The reason for each fault, one line. Held for a map access only, never across an await.
     faults: Mutex<BTreeMap<StoreFault, String>>,
-    /// Where records are that cannot be read: of each day's key their slots. Held for a map access only.
+    /// The places of unreadable records: the key of a day, and its slots. Held for a map access only.
     unreadable: Mutex<BTreeMap<String, Vec<String>>>,
     unfenced: AtomicBool,
     watched: AtomicBool,
@@ -50,9 +50,9 @@ pub struct StoreHealth {
 }
 
 impl StoreHealth {
-    /// Says that there is a fault, and why; in the log once for each reason.
+    /// Notes a fault with its reason. Logs it once for each reason.
     pub fn set(&self, fault: StoreFault, reason: impl Into<String>) {
-        // The reason may be a server's answer, and is one line of `/readyz`.
+        // The reason may be a server's answer. `/readyz` has it on one line.
         let reason = reason.into().replace(['\r', '\n'], " ");
         let is_new = {
             let mut faults = self.lock();
@@ -63,17 +63,17 @@ impl StoreHealth {
         }
     }
 
-    /// Says that a call came upon a fault: who watches over the store looks at once whether it is there.
+    /// Notes that a call met a fault. The watch over the store then checks at once whether it is there.
     pub fn suspect(&self, fault: StoreFault, reason: impl Into<String>) {
-        // The watch has better words.
+        // The watch's own reason for a known fault is better.
         if !self.has(fault) {
             self.set(fault, reason);
         }
         self.suspected.notify_one();
     }
 
-    /// Says that a call did not come upon a fault that is known. It may be there for other calls, such as those to another
-    /// server: where there is a watch, that looks at once.
+    /// Notes that a call did not meet a known fault. Other calls may still meet it, for example at another server, so the
+    /// watch checks at once.
     pub fn doubt(&self, fault: StoreFault) {
         if self.watched.load(Ordering::Acquire) {
             self.suspected.notify_one();
@@ -82,12 +82,12 @@ impl StoreHealth {
         }
     }
 
-    /// Says that something watches over the store for as long as the process lives, and says which faults are there.
+    /// Notes that something watches over the store as long as the process lives, and decides which faults are there.
     pub fn set_watched(&self) {
         self.watched.store(true, Ordering::Release);
     }
 
-    /// Resolves when a fault was suspected or doubted since the last time.
+    /// Resolves when a fault has been suspected or doubted since the last time.
     pub async fn suspected(&self) {
         self.suspected.notified().await;
     }
@@ -100,7 +100,7 @@ impl StoreHealth {
         }
     }
 
-    /// Sets the fault with a reason, or clears it without one.
+    /// Sets the fault if there is a reason, and clears it otherwise.
     pub fn replace(&self, fault: StoreFault, reason: Option<String>) {
         match reason {
             Some(reason) => self.set(fault, reason),
@@ -108,7 +108,7 @@ impl StoreHealth {
         }
     }
 
-    /// The reason of a fault; `None` when it is not there.
+    /// The reason for a fault; `None` if the fault is not there.
     pub fn reason(&self, fault: StoreFault) -> Option<String> {
         self.lock().get(&fault).cloned()
     }
@@ -123,8 +123,8 @@ impl StoreHealth {
         self.lock().iter().map(|(fault, reason)| (*fault, reason.clone())).collect()
     }
 
-    /// Says which records of a day cannot be read; in the log once. Their slots are shown as blocked, and staff can set them
-    /// anew. The rest of the day is not concerned, so that this is no fault.
+    /// Notes the unreadable records of a day, and logs each once. Their slots are shown as blocked, and staff can set them
+    /// anew. This is no fault, because the rest of the day is usable.
     pub fn set_unreadable(&self, key: &str, slots: Vec<String>) {
         let mut unreadable = self.unreadable.lock();
         if unreadable.get(key).is_none_or(Vec::is_empty) && slots.is_empty() {
@@ -142,7 +142,7 @@ impl StoreHealth {
         }
     }
 
-    /// The records that could not be read when their day was last read: key and slot.
+    /// The records that could not be read when their days were last read: key and slot.
     pub fn unreadable(&self) -> Vec<(String, String)> {
         let unreadable = self.unreadable.lock();
         let of_day = |(key, slots): (&String, &Vec<String>)| -> Vec<(String, String)> {
@@ -151,8 +151,8 @@ impl StoreHealth {
         unreadable.iter().flat_map(of_day).collect()
     }
 
-    /// Says whether the store always knows when it has lost writes, in a failover or a restart. Where it does not, a version
-    /// may name two contents afterwards; the node serves all the same, and says so.
+    /// Notes whether the store always knows when it has lost writes, in a failover or a restart. If it does not, a version
+    /// may name two contents afterwards. The node serves all the same, and says so.
     pub fn set_fenced(&self, fenced: bool) {
         let was_unfenced = self.unfenced.swap(!fenced, Ordering::AcqRel);
         if fenced && was_unfenced {

@@ -1,7 +1,7 @@
-//! In-process delivery of announced messages to the followers of their topic on this node.
+//! Delivers announced messages inside a process, to the followers of their topics.
 //!
-//! The embedded store announces here after each commit; the subscriptions of the Redis store hand on here what they
-//! receive. A watcher that falls behind loses messages and hears [`Signal::Lagged`] instead: it reads the log.
+//! The embedded store announces here after each commit. The subscriptions of the Redis store pass on here what they
+//! receive. A watcher that falls behind loses messages and hears [`Signal::Lagged`] instead: it then reads the log.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 
 use super::{Message, Signal, Topic};
 
-/// How many messages a watcher of a space may be behind.
+/// How many messages a space's watcher may be behind.
 const CAPACITY: usize = 1_024;
 
-/// The same of a bucket: more than its log has, so that a burst that this node itself made or heard is not lost to it.
+/// How many messages a bucket's watcher may be behind. These are more than a bucket's log has, so that a burst of this
+/// node's own is not lost to it.
 const BUCKET_CAPACITY: usize = 16_384;
 
-/// Who watches what on this node. At most one watcher a topic: a second one replaces the first.
+/// The watchers of topics on this node, at most one a topic. A new one replaces the old one.
 #[derive(Clone, Default)]
 pub struct Hub {
     /// Held for a map access only, never across an await.
@@ -32,7 +33,7 @@ struct Watcher {
     wake: Arc<tokio::sync::Notify>,
 }
 
-/// The receiving end of one topic; ends the watching when dropped.
+/// The receiving end of one topic. Dropping it ends the watching.
 pub struct Watch {
     topic: Topic,
     receiver: mpsc::Receiver<Message>,
@@ -43,13 +44,13 @@ pub struct Watch {
 }
 
 impl Hub {
-    /// A hub that tells each topic that lost its watcher. It may have another one by the time that this is heard: ask
-    /// [`Self::is_watched`].
+    /// A hub that reports each topic that lost its watcher. The topic may have another one by the time that the report is
+    /// read: ask [`Self::is_watched`].
     pub fn telling_unwatched(unwatched: mpsc::UnboundedSender<Topic>) -> Self {
         Self { topics: Arc::default(), unwatched: Some(unwatched) }
     }
 
-    /// Starts watching; messages announced after the return are received.
+    /// Starts watching. Messages that are announced after the return are received.
     pub fn watch(&self, topic: Topic) -> Watch {
         let (sender, receiver) = mpsc::channel(match topic {
             Topic::Space(_) => CAPACITY,
@@ -62,7 +63,7 @@ impl Hub {
         Watch { topic, receiver, lagged, wake, hub: Arc::downgrade(&self.topics), unwatched: self.unwatched.clone() }
     }
 
-    /// Hands a message to the topic's watcher, if there is one. Never waits.
+    /// Passes a message to the topic's watcher, if there is one. Never waits.
     pub fn announce(&self, topic: Topic, message: Message) {
         if let Some(watcher) = self.lock().get(&topic)
             && watcher.sender.try_send(message).is_err()
@@ -102,7 +103,7 @@ impl Watch {
     /// The next signal. Cancel safe.
     pub async fn next(&mut self) -> Signal {
         loop {
-            // Asked first, so that a lag is not hidden behind the messages that caused it.
+            // Checked first, so that the messages before a lag do not hide it.
             if self.lagged.swap(false, Ordering::AcqRel) {
                 return Signal::Lagged;
             }
@@ -111,7 +112,7 @@ impl Watch {
                 () = self.wake.notified() => {}
                 message = self.receiver.recv() => match message {
                     Some(message) => return Signal::Message(message),
-                    // The hub is gone or another watch replaced this one: only a lag can be told, once.
+                    // The hub is gone, or another watch replaced this one. Only a lag can still come, once.
                     None => std::future::pending().await,
                 },
             }
@@ -126,7 +127,7 @@ impl Drop for Watch {
         if topics.get(&self.topic).is_some_and(|watcher| Arc::ptr_eq(&watcher.lagged, &self.lagged)) {
             topics.remove(&self.topic);
             if let Some(unwatched) = &self.unwatched {
-                // The listener is gone, and with it what there was to end.
+                // Without the listener there is no subscription to end.
                 let _ = unwatched.send(self.topic);
             }
         }

@@ -1,8 +1,8 @@
-//! The journal as stores keep it: how long, how many entries, and how an entry is written.
+//! The journal as stores keep it: for how long, how many entries, and in which form.
 //!
-//! An entry names people by references, numbers that a generation of the bucket's people gives to users: entries cannot be
-//! changed, what a reference means can. A generation is a month; its people are forgotten when the entries that name them
-//! are. An entry is lines:
+//! An entry names people by references: numbers that the bucket gives to users, anew in each generation. An entry cannot be
+//! changed, but the meaning of a reference can. A generation is a month. Its people are forgotten with the last entries
+//! that name them. An entry consists of lines:
 //!
 //! | line | content |
 //! |---|---|
@@ -32,9 +32,9 @@ use crate::domain::{
 /// How much of the journal is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalBounds {
-    /// `SLOTCAST_JOURNAL_DAYS`: how old an entry may be. With 0 no entry is written.
+    /// `SLOTCAST_JOURNAL_DAYS`: the oldest age of an entry. With 0 no entry is written.
     pub days: u32,
-    /// `SLOTCAST_JOURNAL_MAX`: how many entries a bucket has at most, and a few more.
+    /// `SLOTCAST_JOURNAL_MAX`: the most entries of a bucket. It may have a few more.
     pub max: u32,
 }
 
@@ -50,7 +50,7 @@ impl JournalBounds {
         self.days > 0
     }
 
-    /// Before when an entry is too old to be shown.
+    /// Entries before this instant are too old to be shown.
     pub const fn oldest(&self, now: StoreTime) -> StoreTime {
         now.plus_millis(-(self.days as i64) * DAY_MILLIS)
     }
@@ -59,17 +59,16 @@ impl JournalBounds {
 /// A day, in ms.
 pub(super) const DAY_MILLIS: i64 = 86_400_000;
 
-/// How many days longer than the entries the people of a generation are kept: the month that it lasts, and another one for clocks
-/// that differ.
+/// How many days longer than its entries a generation's people are kept: one month for the generation itself, and one for
+/// clocks that differ.
 pub(super) const PEOPLE_DAYS_MORE: i64 = 62;
 
-/// An entry with its number in the journal of its bucket. Numbers are consecutive from 1 on; those that were trimmed are not
-/// there.
+/// An entry with its number in its bucket's journal. Numbers are consecutive from 1; the oldest entries may be gone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NumberedEntry {
     /// The number.
     pub number: u64,
-    /// The entry; `None` of one that cannot be read: it costs itself alone.
+    /// The entry; `None` if it is unreadable, which affects no other entry.
     pub entry: Option<JournalEntry>,
 }
 
@@ -87,7 +86,7 @@ pub(super) struct StoredEntry {
 }
 
 impl StoredEntry {
-    /// Reads an entry; `None` when it is none.
+    /// Reads an entry; `None` if the text is none.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let mut line = || lines.next();
@@ -139,7 +138,7 @@ impl StoredEntry {
     }
 }
 
-/// What an empty text stands for is `None`; what another one cannot be read as is no entry.
+/// An empty text is `Some(None)`; `None` is a text that cannot be read.
 #[expect(clippy::option_option, reason = "the outer one is whether it can be read")]
 fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if text.is_empty() { Some(None) } else { parse(text).map(Some) }

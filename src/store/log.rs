@@ -1,19 +1,19 @@
-//! What is read of a topic's log, a portion at a time.
+//! Reads a topic's log in portions.
 
 use super::{Message, SlotStore, StoreError, Topic};
 use crate::domain::Position;
 
-/// How many bytes of payload one read of a log has, about: it stops with the message that makes it so many. A whole log of
-/// large changes would take a narrow link longer than a call may take, again and again.
+/// A read of a log stops after the message with which the payloads reach this many bytes. Over a narrow link, a whole log
+/// of large changes would take longer than a call may take, again and again.
 pub const LOG_PORTION: usize = 64 * 1024;
 
-/// What a log has after a position.
+/// The answer to a read of a log after a position.
 #[derive(Clone, Debug)]
 pub enum LogRead {
-    /// The kept messages after the position, ascending; empty when the position is the head. All of them up to the head,
-    /// unless they are a portion ([`is_portion`]).
+    /// The kept messages after the position, ascending; none if the position is the head. They reach to the head, unless
+    /// they are a portion ([`is_portion`]).
     Messages(Vec<Message>),
-    /// The log does not reach back that far, or the position is of another epoch or never was.
+    /// The log does not reach back that far, or the position is of another epoch, or it never existed.
     Gone(Position),
 }
 
@@ -22,7 +22,7 @@ pub fn is_portion(messages: &[Message]) -> bool {
     messages.iter().map(|message| message.payload.get().len()).sum::<usize>() >= LOG_PORTION
 }
 
-/// Everything that a log has after a position, read portion by portion. Each portion has the time of a call of its own.
+/// The whole log after a position, read in portions. Each portion has the time of a call of its own.
 pub async fn read_whole_log(store: &dyn SlotStore, topic: Topic, since: &Position) -> Result<LogRead, StoreError> {
     let mut messages: Vec<Message> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! A store that measures another one: how long each operation takes, and how often it fails. A refusal is no failure.
+//! Wraps a store and measures it: how long each operation takes, and how often it fails. A refusal is no failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Wraps a store. Each operation's failures are counted from 0, so that an alert sees the first.
+    /// Wraps a store. The counters of all operations start at 0, so that an alert sees the first failure.
     pub fn new(store: Arc<dyn SlotStore>, metrics: Metrics) -> Self {
         for operation in OPERATIONS {
             metrics.store_errors.with_label_values(&[operation]);

@@ -1,4 +1,4 @@
-//! What is announced, and what is heard: topics and their messages.
+//! Topics and their messages, as they are announced and heard.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::domain::{Bucket, Day, Owned, Position, SiteId, SlotNumber, SpaceId, S
 /// What is heard of a topic.
 #[derive(Clone, Debug)]
 pub enum Signal {
-    /// Announced, perhaps not in order, perhaps twice.
+    /// A message was announced. Messages may come out of order, or twice.
     Message(Message),
-    /// Something may have been missed: read the log.
+    /// Messages may have been missed. The log has them.
     Lagged,
 }
 
@@ -40,24 +40,24 @@ impl Topic {
     }
 }
 
-/// One announced message: as live, so in the log.
+/// An announced message. The log has the same.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its place in its topic. Messages that are never kept ([`MessageKind::is_kept`]) bear the topic's head.
+    /// Its place in its topic. A message that is never kept ([`MessageKind::is_kept`]) bears the topic's head.
     pub at: Position,
     /// What it is about.
     pub kind: MessageKind,
-    /// Ready JSON, its shape given by the kind.
+    /// Ready JSON. Its kind says of which shape.
     pub payload: Arc<RawValue>,
-    /// Of a [`MessageKind::SlotUpdate`]: who has the slot from then on. For nodes, which tell nobody else. Not known of what
-    /// 0.1 wrote.
+    /// For a [`MessageKind::SlotUpdate`]: who has the slot afterwards. Nodes tell this to nobody else. Missing in messages
+    /// of 0.1.
     pub owned: Option<Arc<Owned>>,
-    /// When it was written, by the store's clock, where that is known: by this two that say the same are told apart.
+    /// When it was written, by the store's clock, if that is known. It tells two messages with the same content apart.
     pub written: Option<StoreTime>,
 }
 
 names! {
-    /// What a message is about, and so what its payload is. Logs, announcements and metrics bear its name.
+    /// What a message is about, which decides the shape of its payload. Logs, announcements and metrics use its name.
     MessageKind {
         /// In a space: the payload of `slot_update`, for clients as it is.
         SlotUpdate = "slot_update",
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for MessageKind {
 }
 
 impl MessageKind {
-    /// Whether the message takes a version and goes into the log.
+    /// Whether the message takes a version and is kept in the log.
     pub const fn is_kept(self) -> bool {
         !matches!(self, MessageKind::ShowBoard | MessageKind::Disconnect)
     }
@@ -116,7 +116,7 @@ pub struct FreedSlots {
 pub struct UserMessage {
     /// To whom.
     pub user: UserId,
-    /// Ascending among the messages of the user, and never given twice, also where the store lost some.
+    /// Ascending among the user's messages. It is never used twice, even if the store has lost some messages.
     pub sequence: u64,
     /// The event's name.
     pub event: String,

@@ -1,10 +1,10 @@
-//! Where state lives. [`SlotStore`] states what every store guarantees; `embedded` is one process on one durable file,
-//! `redis` any number of nodes.
+//! Where state lives. [`SlotStore`] states the guarantees of every store. `embedded` is one process with one durable file;
+//! `redis` serves any number of nodes.
 //!
-//! [`measured`] puts figures to either. [`hub`] is how a node hears them. [`health`] is what one cannot do now.
-//! `refuse` is how callers hear of a failure.
+//! [`measured`] measures either of them. [`hub`] delivers announcements inside a node. [`health`] has what a store cannot
+//! do now. `refuse` makes refusals of failures.
 //!
-//! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears it from the
+//! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears of it from the
 //! store, as every other node does, through [`Subscriptions`].
 
 #[cfg(feature = "server")]
@@ -50,10 +50,10 @@ use crate::random::NoRandomBytes;
 /// How many changes a log keeps.
 pub const LOG_LENGTH: u64 = 1_024;
 
-/// How long a log outlives its last change, and an idempotent answer or a user's message its writing: 24 h.
+/// How long a log is kept after its last change, and how long an idempotent answer or a user's message is kept: 24 h.
 pub const KEEP_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
-/// How many calls under an `Idempotency-Key` are remembered of one caller in one bucket.
+/// How many calls of one caller under an `Idempotency-Key` one bucket remembers.
 pub const CALLS_KEPT: usize = 256;
 
 /// How many messages are kept for a user.
@@ -79,22 +79,22 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Acts on slots by the rule of [`crate::domain::rule`].
     async fn apply(&self, act: SlotAct) -> Result<ActOutcome, ApplyError>;
 
-    /// Registers a space, changes its schedule or removes it; takes a version and announces
-    /// [`MessageKind::SpaceChanged`]. Holds of the space that have ended are freed first, while their slots are what they
-    /// were: no event names a slot that the space has no more.
+    /// Registers a space, changes its schedule or removes it. Takes a version and announces [`MessageKind::SpaceChanged`].
+    /// Ended holds of the space are freed first, under the old schedule: no event may name a slot that the space no longer
+    /// has.
     ///
-    /// Refused as [`ApplyError::InUse`] where a slot of the future that is held live, booked or blocked would move or go, and
-    /// as stale where the schedule was changed since the caller read it. Acts that take or leave other slots do not disturb.
+    /// Refused as [`ApplyError::InUse`] if a future slot that is held live, booked or blocked would move or go. Refused as
+    /// stale if the schedule was changed since the caller read it. Acts on slots in between do no harm.
     async fn put_space(&self, change: SpaceChange) -> Result<Position, ApplyError>;
 
-    /// Frees up to `limit` holds of a bucket that have ended, each once, announced in its space and in the bucket.
+    /// Frees up to `limit` ended holds of a bucket. Each is freed once, and announced in its space and in the bucket.
     async fn sweep(&self, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError>;
 
     /// Announces in a bucket's topic; see [`Publication`].
     async fn publish(&self, publication: Publication) -> Result<(), StoreError>;
 
-    /// Sends the notifications that are left to users from whom staff took slots: the node of the act ended before it sent
-    /// them. A store that sends them by the act's own write has none left.
+    /// Sends remaining notifications to users from whom staff took slots: their nodes ended before they had sent them. A
+    /// store whose acts send these themselves has none left.
     async fn tell_taken(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -102,13 +102,13 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Remembers that a socket of the user received its messages up to `sequence`.
     async fn mark_received(&self, user: &UserId, sequence: u64) -> Result<(), StoreError>;
 
-    /// A space's schedule. Small, however many slots of the space somebody has.
+    /// A space's schedule. This reads little, however many slots are taken.
     async fn read_schedule(&self, space: SpaceKey) -> Result<ScheduleState, StoreError>;
 
-    /// A space: its schedule, and the slots of the future that somebody has, without staff's data.
+    /// A space: its schedule and its taken slots of the future, without staff's data.
     async fn read_space(&self, space: SpaceKey) -> Result<SpaceState, StoreError>;
 
-    /// The records of one day with the version that they are at.
+    /// The records of one day, with the version that they belong to.
     async fn read_day(&self, space: SpaceKey, day: Day) -> Result<DayState, StoreError>;
 
     /// The sites of all registered spaces with this id, ascending.
@@ -117,38 +117,38 @@ pub trait SlotStore: Send + Sync + 'static {
     /// All registered spaces, by site and number.
     async fn registered_spaces(&self) -> Result<Vec<SpaceKey>, StoreError>;
 
-    /// The schedules of spaces, in the order asked; `None` where nobody registered the space any more.
+    /// The schedules of spaces in the order asked; `None` for a space that is not registered.
     async fn schedules_of(&self, spaces: &[SpaceKey]) -> Result<Vec<Option<ScheduleSpec>>, StoreError>;
 
-    /// The user's booked slots of the days from one to another, both included, in any order, as far as they are kept. Fails
-    /// while what slotcast 0.1 stored is still being indexed.
+    /// The user's stored bookings from the day `from` to the day `to`, both included, in any order. Fails while bookings of
+    /// slotcast 0.1 are still being indexed.
     async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError>;
 
-    /// The spaces of a site that may have anything stored on a day, ascending. Fails as [`Self::bookings_of`].
+    /// The spaces of a site that may have records of a day, ascending. Fails as [`Self::bookings_of`].
     async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError>;
 
-    /// The user's live holds, in order of space, day and slot. Those of one bucket are what they were at one instant within
-    /// the call; those of different buckets, each at an instant of its own. So each was live within the call, none is there
-    /// twice, and none that was live throughout is missing, also where it was extended meanwhile.
+    /// The user's live holds, in order of space, day and slot. Holds of one bucket are as of one instant during the call,
+    /// and different buckets may have different instants. So each hold was live at some time during the call, none comes
+    /// twice, and none is missing that was live during the whole call, even if it was extended meanwhile.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
-    /// The user's first messages after `since`, or without it the first that no socket of the user has received: one, and
-    /// more while those before are less than `bytes` in all.
+    /// The user's first messages after `since`; without it, the first ones that no socket of the user has received. Answers
+    /// at least one, and more until they have `bytes` in all.
     async fn messages_of(&self, user: &UserId, since: Option<u64>, bytes: usize) -> Result<UserBacklog, StoreError>;
 
-    /// What a topic's log has after `since`, from there on without a gap, or nothing. A read of [`LOG_PORTION`] or more
-    /// may not be all: see [`is_portion`].
+    /// The messages of a topic's log after `since`, without a gap, or nothing. A read of [`LOG_PORTION`] or more may not be
+    /// complete: see [`is_portion`].
     async fn read_log(&self, topic: Topic, since: &Position) -> Result<LogRead, StoreError>;
 
-    /// Where a bucket's topic stands, for a node that begins to follow it.
+    /// The position of a bucket's topic, for a node that begins to follow it.
     async fn start_bucket(&self, bucket: Bucket) -> Result<told::BucketStart, StoreError> {
         let now = self.ping().await?;
         let at = self.head_of(Topic::Bucket(bucket)).await?;
         Ok(told::BucketStart { told: told::Told::begin(now, at, None), freed: None })
     }
 
-    /// What a bucket's log has that a node was not told, under whichever epochs it was written; each once. A read of
-    /// [`LOG_PORTION`] or more may not be all. A store that has one epoch for as long as it is open needs no more than its
+    /// The messages of a bucket's log that a node was not told, each once, under whichever epochs they were written. A read
+    /// of [`LOG_PORTION`] or more may not be complete. A store that has one epoch while it is open needs no more than its
     /// log for this.
     async fn read_bucket(&self, bucket: Bucket, told: &told::Told) -> Result<told::BucketRead, StoreError> {
         let (head, messages) = match self.read_log(Topic::Bucket(bucket), &told.at).await? {
@@ -158,8 +158,8 @@ pub trait SlotStore: Send + Sync + 'static {
         Ok(told::BucketRead { head, freed: None, messages })
     }
 
-    /// Ends an epoch under which the store has gone back, as a node has seen: a copy was restored into the running store.
-    /// Does nothing when the topic's bucket has another epoch by now. Answers where the topic stands then. A store that
+    /// Ends an epoch under which a node has seen the store go back: somebody restored a copy into the running store. Does
+    /// nothing if the topic's bucket has another epoch already. Answers the topic's position afterwards. A store that
     /// cannot go back under one epoch never does anything.
     async fn end_epoch(&self, topic: Topic, _epoch: &str) -> Result<Position, StoreError> {
         self.head_of(topic).await
@@ -171,41 +171,40 @@ pub trait SlotStore: Send + Sync + 'static {
         heads.into_iter().next().ok_or_else(|| StoreError("the store gave no head for a topic".into()))
     }
 
-    /// Where topics stand, in the order asked.
+    /// The positions of topics, in the order asked.
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
 
-    /// Up to `limit` entries of a bucket's journal, ascending, from the number `from` on; those that are still kept.
+    /// Up to `limit` entries of a bucket's journal, ascending, from the number `from` on, as far as they are kept.
     async fn read_journal(&self, bucket: Bucket, from: u64, limit: usize) -> Result<Vec<NumberedEntry>, StoreError>;
 
-    /// The number of the last entry in the journal of each of these buckets, in their order; 0 where there was none.
+    /// The number of the last entry in each of these buckets' journals, in their order; 0 for an empty journal.
     async fn journal_tails(&self, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError>;
 
-    /// Removes what of a bucket's journal is older than it is kept, but never the last entry: by that a reader knows that it
-    /// is where it was.
+    /// Removes entries of a bucket's journal that are too old, but never the last one: a reader compares its place with it.
     async fn trim_journal(&self, bucket: Bucket) -> Result<(), StoreError>;
 
-    /// What is kept under a user's id besides holds, bookings, notifications and the journal.
+    /// The data under a user's id besides holds, bookings, notifications and the journal.
     async fn kept_of(&self, user: &UserId) -> Result<KeptOfUser, StoreError>;
 
-    /// Begins to erase a user, or goes on: answers the random id that takes the place of the user's everywhere, the same one
+    /// Begins to erase a user, or continues: answers the random id that replaces the user's everywhere. It is the same one
     /// until [`Self::end_erasure`]. Fails while nodes of slotcast 0.1 live, which know no indexes.
     async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError>;
 
-    /// A bounded step of erasing a user in one bucket. Gives bookings that have started, and what the journal tells of the user,
-    /// to the other id; forgets the user's calls and notifications, and what logs tell nodes of the user. That is not public,
-    /// takes no version and announces nothing. May be repeated, and run any number of times at once.
+    /// A bounded step of erasing a user in one bucket. Gives the user's started bookings and the user's part of the journal
+    /// to the other id. Forgets the user's calls and notifications, and what logs tell nodes of the user. None of this is
+    /// public, so it takes no version and announces nothing. Steps may be repeated, and run at the same time.
     async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError>;
 
-    /// Ends an erasure, once [`Self::erase_in`] has answered [`ErasureStep::Done`] for all buckets: forgets which id has taken
-    /// the user's place.
+    /// Ends an erasure by forgetting which id replaced the user's. Call this once [`Self::erase_in`] has answered
+    /// [`ErasureStep::Done`] for all buckets.
     async fn end_erasure(&self, user: &UserId) -> Result<(), StoreError>;
 
-    /// What a reader of the journal has written of where it is in each of these buckets, in their order; `None` where it has
-    /// written nothing.
+    /// The places of a reader of the journal in each of these buckets, in their order, as the reader wrote them; `None` for
+    /// a bucket without a place.
     async fn reader_places(&self, reader: &str, buckets: &[Bucket]) -> Result<Vec<Option<String>>, StoreError>;
 
-    /// Writes where a reader is in a bucket, unless what is written there is no longer `known`: then another node has moved
-    /// the reader meanwhile. Tells whether it was written. Both are lost and kept together with the bucket's journal.
+    /// Writes a reader's place in a bucket if the stored place is still `known`. Otherwise another node has moved the
+    /// reader. Answers whether it was written. A place is lost only together with the bucket's journal.
     async fn move_reader(
         &self,
         reader: &str,
@@ -214,12 +213,12 @@ pub trait SlotStore: Send + Sync + 'static {
         place: &str,
     ) -> Result<bool, StoreError>;
 
-    /// Removes the entries of a bucket's journal before the one with the number `before`, which stays. Removes nothing, and
-    /// tells so by `false`, where one of the `readers` has written another place than what is known of it here, or where that entry
-    /// is not there.
+    /// Removes the entries of a bucket's journal before the entry with the number `before`, which stays. Removes nothing
+    /// and answers `false` if one of the `readers` has another place than the known one, or if that entry does not exist.
     async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError>;
 
-    /// Takes or renews, for `lease`, the right to read the journal as a reader. When another holder has it: how long still.
+    /// Takes or renews the right to read the journal as a reader, for `lease`. If another holder has it, answers for how
+    /// long.
     async fn take_reader_lease(
         &self,
         reader: &str,
@@ -227,42 +226,42 @@ pub trait SlotStore: Send + Sync + 'static {
         lease: std::time::Duration,
     ) -> Result<Option<std::time::Duration>, StoreError>;
 
-    /// Tells the cluster what this node has; kept as a lease of `lease` from now.
+    /// Tells the cluster this node's figures, which are kept for `lease` from now.
     async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;
 
     /// The reports whose lease has not ended.
     async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError>;
 
-    /// Takes or renews, for `lease`, the right to walk all buckets. When another holder has it: how long still.
+    /// Takes or renews the right to walk all buckets, for `lease`. If another holder has it, answers for how long.
     async fn take_sweep_lease(
         &self,
         holder: &str,
         lease: std::time::Duration,
     ) -> Result<Option<std::time::Duration>, StoreError>;
 
-    /// Answers when the store can be reached now.
+    /// Answers if the store can be reached now.
     async fn ping(&self) -> Result<StoreTime, StoreError>;
 }
 
 /// How a node hears a store.
 #[async_trait]
 pub trait Subscriptions: Send + Sync + 'static {
-    /// Starts listening to a topic; resolves when it is certain that nothing announced from now on is missed, or that
-    /// [`Signal::Lagged`] tells so. Dropping the watch ends it.
+    /// Starts listening to a topic. Once this resolves, no later announcement is missed without [`Signal::Lagged`].
+    /// Dropping the watch ends it.
     async fn watch(&self, topic: Topic) -> Result<hub::Watch, StoreError>;
 
-    /// Told of a topic whose announcements do not arrive although the store has them: whatever brings them is to be made
-    /// anew. Where nothing can be lost on the way there is nothing to do.
+    /// Notes that a topic's announcements do not arrive although the store has them, so the connection that brings them
+    /// must be replaced. Stores whose announcements cannot be lost do nothing.
     async fn renew(&self, _topic: Topic) {}
 
-    /// What emitters of other programs send, where they are heard. Only the first call gets it.
+    /// The messages of other programs' emitters, if they are heard. Only the first call gets them.
     #[cfg(feature = "server")]
     fn foreign_messages(&self) -> Option<tokio::sync::mpsc::Receiver<ForeignMessage>> {
         None
     }
 }
 
-/// What another program sends to sockets, past the store.
+/// A message of another program for sockets, which does not pass through the store.
 #[derive(Clone, Debug)]
 pub enum ForeignMessage {
     /// An event for sockets, as the stock emitter packs it.
@@ -277,10 +276,10 @@ pub enum ApplyError {
     /// The rule refused it; nothing was written.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It was resolved against a schedule or a version that has changed: resolve again and repeat.
+    /// The act was resolved against an outdated schedule or version. Resolve it again and repeat it.
     #[error("the space has changed since it was read")]
     Stale,
-    /// A change of a schedule would move or remove these slots, which somebody has; nothing was written.
+    /// A change of a schedule would move or remove these taken slots. Nothing was written.
     #[error("slots that somebody has would move")]
     InUse(Vec<(Day, SlotNumber)>),
     /// The store failed.
@@ -300,7 +299,7 @@ impl From<NoRandomBytes> for StoreError {
 }
 
 impl StoreError {
-    /// Wraps a cause with what was being done: "doing: cause".
+    /// Wraps a cause with the operation that failed: "doing: cause".
     pub fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
         Self(format!("{doing}: {cause}"))
     }

@@ -1,4 +1,4 @@
-//! What is kept under a user's id, and what takes its place when the user is erased.
+//! The data under a user's id, and the id that replaces it when the user is erased.
 
 use crate::domain::{Position, StoreTime, UserId};
 
@@ -22,7 +22,7 @@ pub struct KeptCall {
     pub position: Position,
 }
 
-/// Who is erased, and whose id takes the place.
+/// The user to be erased, and the id that replaces the user's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Erasure {
     /// The user.
@@ -31,24 +31,24 @@ pub struct Erasure {
     pub stand_in: UserId,
 }
 
-/// What one step of an erasure came to.
+/// The outcome of one step of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErasureStep {
-    /// The bucket keeps nothing under the user's id any more.
+    /// The bucket keeps nothing more under the user's id.
     Done,
     /// There is more to erase in the bucket.
     More,
-    /// The user holds slots of the bucket, or has booked some that have not started: these are to be released first.
+    /// The user holds slots of the bucket, or has booked slots that have not started. These must be released first.
     Taken,
 }
 
-/// How many bookings one step gives another id.
+/// How many bookings one step gives to the other id.
 pub(super) const BOOKINGS_A_STEP: usize = 200;
 
-/// What ids begin with that take the place of erased users.
+/// The beginning of ids that replace erased users' ids.
 const STAND_IN: &str = "erased-";
 
-/// The id of 32 random hexadecimal digits that takes the place of a user's.
+/// The id with 32 random hexadecimal digits that replaces a user's.
 pub(super) fn stand_in(random: &str) -> Option<UserId> {
     UserId::new(&format!("{STAND_IN}{random}"))
 }

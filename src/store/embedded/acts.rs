@@ -20,9 +20,9 @@ use crate::store::{ActOutcome, ApplyError, CALLS_KEPT, KEEP_MILLIS, KeptCall, Pu
 
 use redb::ReadableTable;
 
-/// Does an act, or says why not; then nothing was written.
+/// Does an act, or refuses it. A refused act writes nothing.
 pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOutcome, ApplyError>, Failure> {
-    // Before the revision: an answer that was given stays the answer, whatever happened to the schedule since.
+    // This comes before the check of the revision: a given answer is repeated even if the schedule has changed since.
     if let Some(answered) = recall_answer(batch, act.idempotency.as_ref())? {
         return Ok(answered.map_err(ApplyError::Refused));
     }
@@ -37,7 +37,7 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
     let mut view = rule::DayView { records: batch.day_records(place)?, live_holds };
     let outcome = match rule::decide(&view, act, batch.now()) {
         Err(refusal) => return Ok(Err(refusal.into())),
-        // Nothing is kept for a repeat: it is answered the same again, with its key or without.
+        // A repeat's answer is not kept under its key: the next repeat gets the same answer anyway.
         Ok(Decision::Repeat { version, epoch, hold }) => {
             let at = epoch.map_or_else(|| batch.position(version), |epoch| Position { epoch, version });
             return Ok(Ok(ActOutcome { at, hold, is_repeat: true }));
@@ -54,7 +54,8 @@ pub(super) fn apply(batch: &mut Batch<'_>, act: &SlotAct) -> Result<Result<ActOu
     Ok(Ok(outcome))
 }
 
-/// Writes what an act changes, its entries of the journal, and what users are told who lost slots by it. Answers the position of the last change.
+/// Writes an act's changes, its entries in the journal, and the notifications to users who lose slots. Answers the position
+/// of the last change.
 fn write(
     batch: &mut Batch<'_>,
     act: &SlotAct,
@@ -82,7 +83,7 @@ pub(super) fn before_changes(
     numbers.filter_map(|number| Some((number, records.get(&number)?.clone()))).collect()
 }
 
-/// What the user holds in the space, over all days.
+/// How many slots and holds the user has in the space, over all days.
 fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result<rule::LiveHolds, Failure> {
     let tables = batch.tables();
     let mut records = Vec::new();
@@ -93,20 +94,20 @@ fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result
     Ok(rule::count_live_holds(records.iter(), user, batch.now()))
 }
 
-/// What is kept of an answered call.
+/// The stored answer to a call.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
-    /// All of the call that counts, or its digest.
+    /// The call's parts that count, or their digest.
     fingerprint: String,
     /// What it was answered.
     outcome: ActOutcome,
     /// Until when it is kept.
     ends: StoreTime,
-    /// The bucket of its space; files of 0.1 do not tell.
+    /// The bucket of the act's space; missing in files of 0.1.
     bucket: Option<u8>,
 }
 
-/// The answer under the key: as the first time, or a refusal when the call is another one.
+/// The stored answer under the key; a refusal if the key was used for another call.
 fn recall_answer(
     batch: &Batch<'_>,
     idempotency: Option<&Idempotency>,
@@ -115,7 +116,7 @@ fn recall_answer(
     let mut kept = read_answer(batch, caller, &digest_of(key))?;
     let mut told = digest_of(fingerprint);
     if kept.is_none() {
-        // Files of 0.1 have the key and the call themselves, for a day.
+        // Files of 0.1 have the key and the call as texts. They stay for a day.
         (kept, told) = (read_answer(batch, caller, key)?, fingerprint.clone());
     }
     let Some(kept) = kept.filter(|kept| batch.now() < kept.ends) else { return Ok(None) };
@@ -125,7 +126,7 @@ fn recall_answer(
     Ok(Some(Ok(ActOutcome { is_repeat: true, ..kept.outcome })))
 }
 
-/// Keeps an answer, in the place of one that has ended, and of the caller's oldest in the bucket where there are many.
+/// Stores an answer. It replaces one that has ended, or the caller's oldest in the bucket if there are too many.
 fn keep_answer(
     batch: &mut Batch<'_>,
     space: SpaceKey,

@@ -1,4 +1,4 @@
-//! One write transaction, as the jobs in it see it: tables to read, tables to write, topics to append to.
+//! One write transaction as its jobs see it: tables to read, tables to write, topics to append to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::domain::slot::SlotState;
 use crate::domain::{Day, Owned, Position, SlotNumber, SlotRecord, SpaceKey, StoreTime, UserId};
 use crate::store::{FreedSlots, JournalBounds, KEEP_MILLIS, LOG_LENGTH, Message, MessageKind, Topic};
 
-/// The transaction of a batch of jobs. What jobs announce is heard only after the commit.
+/// The transaction of a batch of jobs. Announcements leave only after the commit.
 pub(super) struct Batch<'txn> {
     tables: Tables<'txn>,
     wrote: bool,
@@ -48,12 +48,12 @@ impl<'txn> Batch<'txn> {
         self.journal
     }
 
-    /// The instant of the job that runs.
+    /// The time of the running job.
     pub(super) fn now(&self) -> StoreTime {
         self.now
     }
 
-    /// Sets the instant of the next job.
+    /// Sets the time of the next job.
     pub(super) fn set_now(&mut self, now: StoreTime) {
         self.now = now;
     }
@@ -63,13 +63,13 @@ impl<'txn> Batch<'txn> {
         &self.tables
     }
 
-    /// The tables, to write: the batch will be committed.
+    /// The tables for writing. Calling this marks the batch as one to commit.
     pub(super) fn write(&mut self) -> &mut Tables<'txn> {
         self.wrote = true;
         &mut self.tables
     }
 
-    /// Whether anything was written, and what is to be announced, in order.
+    /// Whether anything was written, with the announcements in order.
     pub(super) fn finish(self) -> (bool, Vec<(Topic, Message)>) {
         (self.wrote, self.announcements)
     }
@@ -95,7 +95,7 @@ impl<'txn> Batch<'txn> {
         self.append_owned(topic, kind, None, payload)
     }
 
-    /// The same of a message that nodes are told the owner of a slot with.
+    /// As [`Self::append`], for a message that tells nodes the owner of a slot.
     fn append_owned(
         &mut self,
         topic: Topic,
@@ -126,14 +126,13 @@ impl<'txn> Batch<'txn> {
         Ok(at)
     }
 
-    /// Announces a message after the commit; one that is not kept takes no version and bears the topic's head.
+    /// Announces a message after the commit. A message that is not kept takes no version and bears the topic's head.
     pub(super) fn announce(&mut self, topic: Topic, message: Message) {
         self.announcements.push((topic, message));
     }
 
-    /// Writes changes of slots: a version, a record and an event each, in their order, then one [`FreedSlots`] for those
-    /// that were freed. `records` is what is stored of the day, and is kept in step. The position is that of the last
-    /// event.
+    /// Writes changes of slots in their order: a version, a record and an event each, then one [`FreedSlots`] for the freed
+    /// ones. `records` has the day's stored records, and is updated. Answers the position of the last event.
     pub(super) fn write_changes(
         &mut self,
         place: Place,
@@ -184,7 +183,7 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// Writes what is stored of a slot. The indexes have no hold of what it was.
+    /// Writes a slot's record. The caller has taken the former hold out of the indexes.
     pub(super) fn store_record(
         &mut self,
         place: Place,
@@ -232,8 +231,8 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// The first version that the topic's log keeps, after dropping what it kept too long: a log that has ended does not
-    /// come back with the next change.
+    /// The first version that the topic's log keeps. Drops a log that has ended: it must not come back with the next
+    /// change.
     fn drop_ended_log(&mut self, (tag, first, second): TopicKey, head: HeadRow) -> Result<u64, Failure> {
         let (version, _, first_kept) = head;
         if !log_has_ended(head, self.now) {
@@ -246,18 +245,18 @@ impl<'txn> Batch<'txn> {
         Ok(version + 1)
     }
 
-    /// A topic's row; a topic that nothing happened in is at 0, and its log begins at 1.
+    /// A topic's row. A topic without changes is at 0, and its log begins at 1.
     pub(super) fn head_row(&self, key: TopicKey) -> Result<HeadRow, Failure> {
         Ok(read_head(&self.tables.heads, key)?)
     }
 
-    /// The records of a day; none when the day is so long ago that its slots are forgotten.
+    /// The records of a day; none if the day is so long ago that its slots are forgotten.
     pub(super) fn day_records(&self, place: Place) -> Result<BTreeMap<SlotNumber, SlotRecord>, Failure> {
         read_day(&self.tables.slots, place, self.now)
     }
 }
 
-/// Whether a log is past its time.
+/// Whether a log has reached its end.
 pub(super) fn log_has_ended((_, last_change, _): HeadRow, now: StoreTime) -> bool {
     last_change.saturating_add(KEEP_MILLIS) <= now.as_millis()
 }
@@ -286,8 +285,8 @@ pub(super) fn read_day(
     Ok(records)
 }
 
-/// The key of the oldest day whose slots are kept, by the UTC date: a local day is never more than one off, and a day
-/// is not forgotten before its end everywhere.
+/// The key of the oldest day whose slots are kept, by the UTC date. A local day is at most one day off, and a day must not
+/// be forgotten before it has ended everywhere.
 pub(super) fn oldest_kept_day(now: StoreTime) -> i32 {
     let today = now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
     let oldest = today.saturating_sub(jiff::Span::new().days(i64::from(crate::store::DAYS_KEPT) + 1));
@@ -315,7 +314,7 @@ pub(super) fn raw_json(json: String) -> Result<Arc<RawValue>, Failure> {
     Ok(raw.into())
 }
 
-/// What a log says of a message besides its payload: its kind by itself, or with who has the slot.
+/// The log's fields of a message besides the payload: the kind alone, or the kind with the slot's owner.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum LogKind<O> {

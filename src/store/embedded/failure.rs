@@ -1,4 +1,4 @@
-//! Why the file could not be read or written, until it becomes a [`StoreError`] at the store's edge.
+//! Why the file could not be read or written. At the store's edge this becomes a [`StoreError`].
 
 use crate::random::NoRandomBytes;
 use crate::store::StoreError;
@@ -12,10 +12,10 @@ pub(super) enum Failure {
     /// A row does not hold together.
     #[error("the data file has a row that cannot be read: {0}")]
     BadRow(String),
-    /// A job panicked; its batch was given up.
+    /// A job panicked, and its batch was undone.
     #[error("a write panicked and was undone")]
     Panicked,
-    /// The file lost its name, or another program has written to it; see [`super::open::Name`].
+    /// The file lost its name, or another program wrote to it: see [`super::open::Name`].
     #[error("the data file was removed, replaced or written to by another program while it was in use")]
     Gone,
     /// An epoch or an id could not be made.
@@ -30,17 +30,17 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether it may be over as soon as the file is open again.
+    /// Whether reopening the file may end the failure.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Failure::Storage(_) | Failure::NoRandomBytes(_) | Failure::Closed(_))
     }
 
-    /// Whether it was known before it happened.
+    /// Whether the failure was known before this call.
     pub(super) fn is_old(&self) -> bool {
         matches!(self, Failure::Refused(_) | Failure::Closed(_))
     }
 
-    /// Whether redb may refuse everything until the file is opened again.
+    /// Whether redb may refuse all calls until the file is opened again.
     pub(super) fn needs_reopening(&self) -> bool {
         matches!(self, Failure::Storage(_) | Failure::Gone)
     }

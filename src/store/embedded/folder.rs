@@ -1,4 +1,4 @@
-//! Whether a folder can be the data folder, found without opening the file: a node may have it.
+//! Whether a folder can be the data folder. The file itself is not opened, because a node may have it open.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -7,8 +7,8 @@ use std::path::Path;
 use super::open::{FILE_NAME, MARK_NAME, OpenError};
 use crate::store::finding::{Finding, Severity};
 
-/// What is wrong with a data folder: it is none, cannot be made, or nothing can be written to it. A folder that does not
-/// exist is not made; what is tried out is removed.
+/// What is wrong with a data folder: it is no folder, cannot be made, or cannot be written to. A missing folder is not
+/// made, and the trial file is removed.
 pub fn check_folder(folder: &Path) -> Option<Finding> {
     let cause = try_folder(folder).err()?;
     let error = OpenError::Folder { folder: folder.into(), cause };
@@ -16,7 +16,7 @@ pub fn check_folder(folder: &Path) -> Option<Finding> {
 }
 
 fn try_folder(folder: &Path) -> io::Result<()> {
-    // What `serve` makes, it makes in the nearest folder that exists.
+    // `serve` would make the missing folders inside the nearest one that exists.
     let existing = folder.ancestors().map(or_here).find(|ancestor| ancestor.exists()).unwrap_or(folder);
     if !fs::metadata(existing)?.is_dir() {
         return Err(io::Error::from(io::ErrorKind::NotADirectory));
@@ -31,7 +31,7 @@ fn try_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The parent of a relative name is empty, and means this folder.
+/// The parent of a relative name is empty, which stands for the current folder.
 fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
@@ -65,7 +65,7 @@ mod tests {
         fs::write(&file, "x").unwrap();
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join(FILE_NAME)).unwrap();
-        // Root may write anywhere but here.
+        // Root may write to all places but this one.
         for bad in [file.as_path(), &file.join("below"), Path::new("/proc/slotcast"), &taken] {
             let finding = check_folder(bad).unwrap();
             assert_eq!(finding.severity, Severity::Error);

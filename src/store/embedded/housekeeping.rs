@@ -1,4 +1,4 @@
-//! Removing what has ended. Readers do not see it any more by then; this gives its room back.
+//! Removes data that has ended, to free its room. Readers no longer see such data.
 
 use redb::ReadableTable;
 
@@ -8,14 +8,14 @@ use super::tables::{day_of, day_range, number_of, parse_slot, space_of};
 use crate::domain::SlotRecord;
 use crate::store::KEEP_MILLIS;
 
-/// How many answers, and how many messages, one step removes.
+/// The most answers, and the most messages, that one step removes.
 const ROWS: usize = 1_000;
 
-/// How many logs and how many days one step looks at. A log has 1,024 messages at most, and a day 1,500 slots: a step
-/// stays well below the second that a job may wait.
+/// The most logs and days that one step checks. A log has at most 1,024 messages, and a day 1,500 slots, so a step stays
+/// well below the second that a job may wait.
 const RANGES: usize = 4;
 
-/// Removes a bounded part of what has ended, and tells whether there may be more.
+/// Removes a bounded part of the data that has ended. Answers whether there may be more.
 pub(super) fn clean(batch: &mut Batch<'_>) -> Result<bool, Failure> {
     let rows = [clean_answers(batch)?, clean_user_messages(batch)?, super::journal::clean(batch)?];
     let ranges = [clean_logs(batch)?, clean_days(batch)?];
@@ -52,7 +52,7 @@ fn clean_user_messages(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     Ok(ended.len())
 }
 
-/// Drops the logs of topics that have not changed for long; looks again later at those that have.
+/// Drops the logs of topics that have not changed for 24 hours. Logs that have changed since are checked again later.
 fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let last = batch.now().as_millis().saturating_add(1);
     let mut due = Vec::new();
@@ -74,7 +74,7 @@ fn clean_logs(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     Ok(due.len())
 }
 
-/// Forgets the slots of days long past.
+/// Forgets the slots of days that are 30 days past.
 fn clean_days(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let oldest = oldest_kept_day(batch.now());
     let mut due = Vec::new();

@@ -1,4 +1,4 @@
-//! The journal in the file: entries, and the people whom they name.
+//! The journal in the file: its entries, and the people whom they name.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::store::journal::{DAY_MILLIS, PEOPLE_DAYS_MORE, StoredEntry, generatio
 /// How many entries one step removes.
 const ROWS: usize = 1_000;
 
-/// Writes entries of a bucket's journal, and removes as many of the oldest as there are more than are kept.
+/// Writes entries of a bucket's journal, and removes the oldest ones beyond the bound.
 pub(super) fn write(batch: &mut Batch<'_>, bucket: Bucket, entries: Vec<JournalEntry>) -> Result<(), Failure> {
     let bounds = batch.journal_bounds();
     if !bounds.is_kept() {
@@ -37,7 +37,7 @@ pub(super) fn write(batch: &mut Batch<'_>, bucket: Bucket, entries: Vec<JournalE
     Ok(())
 }
 
-/// The reference of a user in a generation; a new one where there is none.
+/// The reference of a user in a generation. Makes one if there is none.
 fn reference_of(batch: &mut Batch<'_>, generation: u32, user: &UserId) -> Result<u64, Failure> {
     if let Some(known) = batch.tables().references.get((generation, user.as_str()))? {
         return Ok(known.value());
@@ -69,7 +69,7 @@ fn trim_to(batch: &mut Batch<'_>, bucket: Bucket, number: u64) -> Result<usize, 
     Ok(old.len())
 }
 
-/// Removes a bounded part of what of a bucket is too old, but never the last entry; tells how many that were.
+/// Removes a bounded number of a bucket's entries that are too old, but never the last one. Answers how many.
 pub(super) fn trim(batch: &mut Batch<'_>, bucket: Bucket) -> Result<usize, Failure> {
     let oldest = batch.journal_bounds().oldest(batch.now());
     let last = last_number(&batch.tables().journal, bucket)?;
@@ -84,7 +84,7 @@ pub(super) fn trim(batch: &mut Batch<'_>, bucket: Bucket) -> Result<usize, Failu
     if up_to == 0 { Ok(0) } else { trim_to(batch, bucket, up_to) }
 }
 
-/// Removes a bounded part of what is too old in any bucket, and of the people whom nothing names any more; tells how much.
+/// Removes a bounded number of old entries in all buckets, and of people whom no entry names any more. Answers how many.
 pub(super) fn clean(batch: &mut Batch<'_>) -> Result<usize, Failure> {
     let mut removed = clean_people(batch)?;
     for bucket in Bucket::all() {
@@ -148,7 +148,7 @@ pub(super) fn tails(transaction: &ReadTransaction, buckets: &[Bucket]) -> Result
     buckets.iter().map(|bucket| last_number(&journal, *bucket)).collect()
 }
 
-/// Where a reader is in each bucket, as it has written.
+/// The places of a reader in each bucket, as the reader wrote them.
 pub(super) fn reader_places(
     transaction: &ReadTransaction,
     reader: &str,
@@ -159,7 +159,7 @@ pub(super) fn reader_places(
     buckets.iter().map(place).collect()
 }
 
-/// Writes where a reader is in a bucket, unless somebody else has.
+/// Writes a reader's place in a bucket, unless another node has moved the reader.
 pub(super) fn move_reader(
     batch: &mut Batch<'_>,
     reader: &str,
@@ -175,10 +175,10 @@ pub(super) fn move_reader(
     Ok(is_known)
 }
 
-/// How much was removed of what all readers have read.
+/// How many of the entries that all readers have read were removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forgotten {
-    /// Nothing: a reader is somewhere else than is known, or the entry that stays is not there.
+    /// None: a reader has another place than the known one, or the entry that must stay is missing.
     Nothing,
     /// As much as one step may.
     Some,
@@ -186,7 +186,7 @@ pub(super) enum Forgotten {
     All,
 }
 
-/// Removes a bounded part of what all readers of a bucket have read: the entries before one that stays.
+/// Removes a bounded number of the entries that all readers of a bucket have read: the ones before an entry that stays.
 pub(super) fn forget_read(
     batch: &mut Batch<'_>,
     bucket: Bucket,

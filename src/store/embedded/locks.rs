@@ -1,4 +1,4 @@
-//! What a backend of the data file does as the file itself: it locks, and it closes.
+//! Lets a wrapper of the data file lock and close it as the file itself does.
 
 /// The methods of `StorageBackend` that a backend with a field `file` passes on to it.
 macro_rules! pass_on_locks {

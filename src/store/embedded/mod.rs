@@ -1,19 +1,19 @@
-//! The store of a single node: one process, one durable file. Enough where one node is enough; it needs no other
-//! program, and what it has acknowledged survives the end of the process and of the power.
+//! The store of a single node: one process, one durable file. It needs no other program. What it has acknowledged survives
+//! the end of the process and a power cut.
 //!
 //! - [`mod@open`]: the file, and what may be wrong with it. `trial`: looking at a file without changing it. `mark`: the
-//!   witness that the file did not go back in time.
-//! - `folder`: whether a folder can hold it.
+//!   proof that the file did not go back in time.
+//! - `folder`: whether a folder can hold the file.
 //! - `tables`: every table, its key and its value.
 //! - `writer`: the one thread that writes; many acts share one fsync. `batch`: its transaction.
-//! - `acts`, `spaces`, `sweep`, `publish`, `journal`, `privacy`, `housekeeping`: what is done in a transaction.
-//! - `rewrite`: writing the file anew, so that nothing is left in it of what was removed.
-//! - `reads`: snapshots of what is committed.
+//! - `acts`, `spaces`, `sweep`, `publish`, `journal`, `privacy`, `housekeeping`: the steps inside a transaction.
+//! - `rewrite`: writing the file anew, so that removed data is gone from it.
+//! - `reads`: snapshots of committed data.
 //!
 //! The guarantees are stated on [`SlotStore`].
 //!
-//! **Invariant:** nothing is answered or announced before the fsync of its commit has returned, and everything is
-//! announced in the order of the commits, because one thread does both.
+//! **Invariant:** nothing is answered or announced before the fsync of its commit has returned, and announcements leave in
+//! the order of the commits: one thread does both.
 
 mod acts;
 mod batch;
@@ -70,13 +70,13 @@ use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::random;
 
-/// How long a read waits for a file that is being opened again.
+/// How long a read waits for a file that is being reopened.
 const REOPENED_WITHIN: Duration = Duration::from_millis(800);
 
 /// How often it looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How often the holds of a user are read again while a transaction runs that may extend one of them.
+/// How often the holds of a user are read again while a running transaction may extend one of them.
 const LOOK_AGAIN_AT_HOLDS: Duration = Duration::from_millis(2);
 
 /// The embedded store. Dropping it waits for what is queued, and closes the file.
@@ -86,7 +86,7 @@ pub struct EmbeddedStore {
     queue: Option<Queue>,
     writer: Option<JoinHandle<()>>,
     was_moved: bool,
-    /// What was reported, and until when it holds. Held for a map access only, never across an await.
+    /// The nodes' reports, each with its end. Held for a map access only, never across an await.
     nodes: Mutex<HashMap<String, (NodeReport, StoreTime)>>,
 }
 
@@ -98,11 +98,11 @@ struct Shared {
     hub: Hub,
     commits: AtomicU64,
     journal: JournalBounds,
-    /// Since when a transaction runs that was not committed yet, in ms of the store's clock; `i64::MAX` when none does.
+    /// The start of a transaction that is not committed yet, in ms of the store's clock; `i64::MAX` if none runs.
     writing_since: AtomicI64,
     /// Who waits for the file to be written anew. Held for an access only, never across an await.
     rewrites: Mutex<rewrite::Rewrites>,
-    /// Held to begin a transaction, and to close or reopen the file; never across an await.
+    /// Held while a transaction begins, and while the file is closed or reopened; never across an await.
     file: RwLock<FileState>,
 }
 
@@ -116,8 +116,8 @@ enum FileState {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in a folder, which is made when it is missing, with the journal's usual bounds. Reads the whole file,
-    /// to be sure of it: called at start, not while serving.
+    /// Opens the store in a folder, with the journal's usual bounds. Makes a missing folder. Reads and checks the whole
+    /// file, so it is called at start and not while serving.
     pub fn open(folder: &Path) -> Result<EmbeddedStore, OpenError> {
         Self::open_with(folder, JournalBounds::default())
     }
@@ -156,7 +156,7 @@ impl EmbeddedStore {
         self.shared.health.clone()
     }
 
-    /// What opening the file did about its format: everything that there is to do, in one transaction.
+    /// The report about the file's format. Opening the file has done all that there was to do, in one transaction.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl EmbeddedStore {
         Ok(Migration { format: tables::FORMAT, moved, records, rewritten: 0, unreadable })
     }
 
-    /// How many commits, each with its fsync, the file has seen since it was made.
+    /// The number of the file's commits, each with its fsync, since the file was made.
     pub fn commit_count(&self) -> u64 {
         self.shared.commits.load(Ordering::Acquire)
     }
@@ -187,18 +187,18 @@ impl EmbeddedStore {
     /// Has the writer write the file anew for an erased user, and waits until it is in its place.
     async fn write_file_anew(&self, user: &UserId) -> Result<(), StoreError> {
         let Some(answer) = self.shared.rewrites.lock().ask(user) else { return Ok(()) };
-        // The writer looks between two jobs.
+        // The writer checks for waiting rewrites between two jobs.
         self.write(|_| Ok(())).await?;
         answer.await.map_err(|error| StoreError::new("embedded store: writing the file anew", error))?
     }
 
-    /// Reads on the calling task. For what touches a few pages, which are in redb's own cache: that takes about as long as
-    /// handing over to another thread and back.
+    /// Reads on the calling task. For reads of a few pages from redb's own cache: these take no longer than a change to
+    /// another thread and back.
     async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
         let deadline = clock_of_process::instant() + REOPENED_WITHIN;
         loop {
             match Snapshot::take(&self.shared).and_then(|snapshot| read(&snapshot)) {
-                // A write that failed closes the file, which is opened again at once.
+                // A failed write closes the file, which is opened again at once.
                 Err(failure) if failure.may_pass() && clock_of_process::instant() < deadline => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
@@ -207,7 +207,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// Reads on a thread that may wait. For what may touch many pages.
+    /// Reads on a thread that may block. For reads that may touch many pages.
     async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -231,7 +231,7 @@ impl EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        // Without its queue the writer finishes what is queued, and ends.
+        // Without its queue, the writer finishes the queued jobs and ends.
         self.queue = None;
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
@@ -303,10 +303,10 @@ impl SlotStore for EmbeddedStore {
         let deadline = clock_of_process::instant() + REOPENED_WITHIN;
         loop {
             let asked = self.shared.clock.now();
-            // Before the snapshot: what was committed meanwhile is in it.
+            // Read before the snapshot is taken, which then has what is committed in between.
             let writing_since = self.shared.writing_since.load(Ordering::SeqCst);
             let (holds, last_ended) = self.read(|snapshot| snapshot.holds_of(user, asked)).await?;
-            // A hold that has ended since may have been extended in time by a transaction that is not committed yet.
+            // An uncommitted transaction may have extended a hold in time that the snapshot shows as ended.
             let may_be_extended = last_ended.is_some_and(|ended| ended.as_millis() >= writing_since);
             if !may_be_extended || clock_of_process::instant() >= deadline {
                 return Ok(holds);
@@ -350,7 +350,7 @@ impl SlotStore for EmbeddedStore {
         let new = random::hex()?;
         let new = stand_in(&new).ok_or_else(|| StoreError("embedded store: no id for an erased user".into()))?;
         if self.shared.rewrites.lock().is_done_for(&user) {
-            // Not written: the file would have the user's id again.
+            // Not written: the file would contain the user's id again.
             return Ok(new);
         }
         self.write(move |batch| privacy::begin(batch, &user, new)).await
@@ -408,7 +408,7 @@ impl SlotStore for EmbeddedStore {
         Ok(None)
     }
 
-    /// Kept in memory: this process is the only node.
+    /// Kept in memory, because this process is the only node.
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
         let mut nodes = self.nodes.lock();
@@ -458,7 +458,7 @@ impl Shared {
         }
     }
 
-    /// Writes the file anew, by a thread that is the only one to write. Readers go on with what they have begun.
+    /// Writes the file anew on the only thread that writes. Readers keep their snapshots.
     fn write_anew(&self) -> Result<Name, Failure> {
         let rewritten = match &*self.file.read() {
             FileState::Open { database, .. } => rewrite::write_anew(database, &self.folder)?,
@@ -475,7 +475,7 @@ impl Shared {
         matches!(&*self.file.read(), FileState::Open { .. })
     }
 
-    /// Closes the file, which gives its lock back even while snapshots of it are being read.
+    /// Closes the file, which releases its lock even if snapshots of it are still being read.
     fn close(&self, cause: &dyn std::fmt::Display) {
         *self.file.write() = FileState::Closed(cause.to_string());
     }
@@ -483,7 +483,7 @@ impl Shared {
     fn still_closed(&self, cause: &OpenError) {
         let mut file = self.file.write();
         let cause = cause.to_string();
-        // Logged when it is news, not once a second.
+        // Logged once for each cause, not once a second.
         if !matches!(&*file, FileState::Closed(known) if *known == cause) {
             tracing::error!(error = %cause, "the data file cannot be opened again yet");
             *file = FileState::Closed(cause);

@@ -1,7 +1,7 @@
-//! Opening the data file: what may be wrong with it, and whose continuation it is.
+//! Opens the data file: checks it, and finds out whether it continues what this node left.
 //!
-//! **Invariant:** a file that this program cannot use is never written to. It is looked at through `TrialBackend`
-//! first; only what passed there is opened for writing. A new file gets its name when it is complete.
+//! **Invariant:** a file that this program cannot use is never written to. `TrialBackend` looks at it first, and only a
+//! file that passes is opened for writing. A new file gets its name when it is complete.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -26,13 +26,13 @@ use crate::random;
 /// The data file's name in its folder.
 pub const FILE_NAME: &str = "slotcast.redb";
 
-/// The name of the file beside it that says how many commits it has; see `mark.rs`.
+/// The file beside it that has the number of its commits: see `mark.rs`.
 pub const MARK_NAME: &str = "slotcast.mark";
 
-/// How much of the file is kept in memory.
+/// The most bytes of the file that are cached in memory.
 const CACHE_BYTES: usize = 128 * 1024 * 1024;
 
-/// Why the data file could not be opened. Whatever it is, the file is as it was.
+/// Why the data file could not be opened. In each case the file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
@@ -77,7 +77,7 @@ pub enum OpenError {
         /// The data file.
         file: PathBuf,
     },
-    /// The folder is none, cannot be made, or may not be used.
+    /// The folder is no folder, cannot be made, or may not be used.
     #[error(
         "{folder} cannot be used as the data folder: {cause}. Set SLOTCAST_DATA_DIR to a folder that this user may write \
          to"
@@ -110,8 +110,8 @@ pub(super) struct Opened {
     pub(super) name: Name,
 }
 
-/// The name of the open file. Whoever removes the file, or puts another one in its place, leaves the open one without a
-/// name: what is written to it then is lost with the process.
+/// The name of the open file. If somebody removes or replaces the file, the open one has no name any more: whatever is
+/// written to it is lost with the process.
 #[derive(Debug)]
 pub(super) struct Name {
     file: PathBuf,
@@ -124,17 +124,17 @@ impl Name {
         Ok(Self { file: file.into(), place: place_of(&fs::metadata(file)?), guard })
     }
 
-    /// Whether the name still leads to the file that is open, as this node left it.
+    /// Whether the name still leads to the open file, in the state in which this node left it.
     pub(super) fn is_there(&self) -> bool {
         let leads_to_it = match fs::metadata(&self.file) {
             Ok(metadata) => place_of(&metadata) == self.place,
-            // Another error, such as too many open files, says nothing about the file.
+            // Any other error, such as too many open files, says nothing about the file.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
         leads_to_it && self.guard.is_untouched()
     }
 
-    /// Notes how the file is after a transaction of this node, committed or not.
+    /// Notes the state of the file after a transaction of this node, committed or not.
     pub(super) fn note_written(&self) {
         if let Err(error) = self.guard.note_written() {
             tracing::warn!(%error, "the data file cannot be looked at");
@@ -142,7 +142,7 @@ impl Name {
     }
 }
 
-/// Opens a file that was checked, guarded against other writers.
+/// Opens a checked file, guarded against other writers.
 pub(super) fn open_guarded(file: &Path) -> Result<(Database, Arc<Guard>), DatabaseError> {
     let opened = OpenOptions::new().read(true).write(true).open(file).map_err(StorageError::Io)?;
     let backend = GuardedBackend::new(opened)?;
@@ -150,17 +150,17 @@ pub(super) fn open_guarded(file: &Path) -> Result<(Database, Arc<Guard>), Databa
     Ok((builder().create_with_backend(backend)?, guard))
 }
 
-/// What to do when there is no file.
+/// What to do if there is no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
-    /// Make one: the node starts for the first time.
+    /// Make one. The node starts for the first time.
     Create,
-    /// Fail: the file was there a moment ago.
+    /// Fail. The file was there a moment ago.
     Refuse,
 }
 
-/// Opens the data file of a folder. Takes a new epoch when it cannot prove that the file is the one that it was, in the
-/// state that it was left in.
+/// Opens the data file of a folder. Begins a new epoch unless it can prove that the file is the one that this node left, in
+/// the same state.
 pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let file = folder.join(FILE_NAME);
     let mark = folder.join(MARK_NAME);
@@ -177,7 +177,7 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
     guard.note_written().map_err(|error| io_error(&file, error))?;
-    // It is locked by now: between the opening and this look, nobody put another one there but by force.
+    // The file is locked by now. Between the opening and this look, only force could have put another one there.
     let name = Name::of(&file, guard).map_err(|error| io_error(&file, error))?;
     super::rewrite::forget_unfinished(folder);
     let Continued { epoch, commits, was_moved } = continued;
@@ -201,8 +201,8 @@ fn create_folder(folder: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(folder).map_err(|cause| OpenError::Folder { folder: folder.into(), cause })
 }
 
-/// Makes a complete file under another name, and gives it its own by a link, which replaces nothing: when another
-/// process was faster, its file stays, and this one opens that.
+/// Makes a complete file under another name, and then links it to its own name, which replaces nothing. If another process
+/// was faster, that process's file stays, and this one opens it.
 fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let in_folder = |cause| OpenError::Folder { folder: folder.into(), cause };
     let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random::hex().map_err(|error| io_error(file, error))?));
@@ -211,17 +211,18 @@ fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Not every file system has links; a rename is as atomic, and only loses the race for the first start.
+        // Not every file system has links. A rename is atomic, too. It may only replace the file of another process that
+        // starts for the first time now.
         Err(_) if !file.exists() => fs::rename(&unfinished, file).map_err(in_folder),
         Err(_) => Ok(()),
     });
-    // Already gone after a rename.
+    // After a rename it is gone already.
     let _ = fs::remove_file(&unfinished);
     linked?;
     sync_folder(folder).map_err(in_folder)
 }
 
-/// Makes an empty file for this user's eyes only: who can read a hold's token can end the hold.
+/// Makes an empty file that only this user may read: anybody who reads a hold's token can end the hold.
 pub(super) fn create_private(file: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -229,8 +230,8 @@ pub(super) fn create_private(file: &Path) -> io::Result<()> {
     options.write(true).create_new(true).open(file).map(drop)
 }
 
-/// Writes the tables and the meta rows of an empty store. Without an identity: the first opening sees that the file was
-/// never used.
+/// Writes the tables and the meta rows of an empty store, but no identity: by that the first opening knows that the file
+/// was never used.
 fn fill_file(file: &Path) -> Result<(), Failure> {
     let database = builder().create(file)?;
     let transaction = database.begin_write()?;
@@ -252,8 +253,8 @@ pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Finds out whether a file is whole, ours, and of our format, without changing it. Every page is read and its
-/// checksum compared.
+/// Checks that a file is complete, ours, and of our format, without changing it. Reads every page and compares its
+/// checksum.
 fn check(file: &Path) -> Result<(), OpenError> {
     // redb may panic on bytes that it never wrote.
     catch_unwind(AssertUnwindSafe(|| check_contents(file)))
@@ -283,7 +284,7 @@ fn check_contents(file: &Path) -> Result<(), OpenError> {
     check_tables(&database).map_err(|failure| corrupt(file, failure))
 }
 
-/// The format; `None` when it is not our database.
+/// The format; `None` if it is no database of ours.
 fn read_format(database: &Database) -> Result<Option<String>, Failure> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
@@ -294,8 +295,8 @@ fn read_format(database: &Database) -> Result<Option<String>, Failure> {
     Ok(meta.get("format")?.map(|format| format.value().to_owned()))
 }
 
-/// Opens every table, so that a table of another type is found now. It runs in the trial, where making a missing table is
-/// harmless.
+/// Opens every table, so that a table of a wrong type is found now. This runs on the trial view, where making a missing
+/// table does no harm.
 fn check_tables(database: &Database) -> Result<(), Failure> {
     let transaction = database.begin_write()?;
     Tables::open(&transaction)?;
@@ -303,14 +304,14 @@ fn check_tables(database: &Database) -> Result<(), Failure> {
     Ok(transaction.abort()?)
 }
 
-/// Under which epoch the file goes on, and how many commits it has.
+/// The epoch under which the file continues, and its number of commits.
 struct Continued {
     epoch: Arc<str>,
     commits: u64,
     was_moved: bool,
 }
 
-/// Makes the file this node's own: compares what it says of itself with what it is.
+/// Makes the file this node's own: checks whether it is the file that this node left.
 fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<Continued, Failure> {
     let identity = identity_of(&fs::metadata(file).map_err(StorageError::Io)?);
     let transaction = database.begin_write()?;
@@ -364,7 +365,7 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
     }
 }
 
-/// Moves the file to the newest format: from then on an older program refuses it. The rows of format 1 are rows of format 2.
+/// Moves the file to the newest format, which older programs refuse. The rows of format 1 are valid rows of format 2.
 fn move_to_newest(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
     Tables::open(transaction)?;
@@ -375,7 +376,7 @@ fn move_to_newest(transaction: &WriteTransaction) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Fills the index of bookings, which files of 0.1 do not have, once.
+/// Fills the index of bookings once, which files of 0.1 do not have.
 fn index_bookings(transaction: &WriteTransaction) -> Result<(), Failure> {
     if transaction.open_table(META)?.insert("bookings", "indexed")?.is_some() {
         return Ok(());
@@ -397,7 +398,7 @@ fn index_bookings(transaction: &WriteTransaction) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Begins an epoch: versions go on, logs begin anew, because their messages name the old epoch.
+/// Begins an epoch. Versions continue, but logs begin anew, because their messages name the old epoch.
 fn start_epoch(transaction: &WriteTransaction, epoch: &str, identity: &str) -> Result<(), Failure> {
     let mut meta = transaction.open_table(META)?;
     meta.insert("epoch", epoch)?;
@@ -420,14 +421,14 @@ fn read_commits(transaction: &WriteTransaction) -> Result<u64, Failure> {
     Ok(count.unwrap_or(0))
 }
 
-/// Counts one more commit, in the transaction that will be it.
+/// Counts one more commit, inside the transaction that is to be committed.
 pub(super) fn count_commit(transaction: &WriteTransaction, commits: u64) -> Result<(), Failure> {
     transaction.open_table(COMMITS)?.insert((), commits)?;
     Ok(())
 }
 
-/// What tells a file from a copy of it: its device and inode, and when it was born, because a freed inode is soon used
-/// again.
+/// Tells a file from a copy of it: its device, inode and time of birth. The inode alone is not enough, because a freed one
+/// is soon used again.
 pub(super) fn identity_of(metadata: &Metadata) -> String {
     let born = metadata
         .created()

@@ -1,5 +1,5 @@
-//! What is kept under a user's id, and erasing it. What was removed from a page may still be read in the file: at the end of
-//! an erasure the file is written anew (`rewrite`).
+//! The data under a user's id, and its erasure. Removed data may still be readable in the file's pages, so the file is
+//! written anew at the end of an erasure (`rewrite`).
 
 use redb::{ReadTransaction, ReadableTable, Table};
 
@@ -19,14 +19,14 @@ use crate::store::{Erasure, ErasureStep, KeptOfUser};
 /// A row of the index of bookings.
 type BookingRow = (i32, u64, u64, u16);
 
-/// The calls that are remembered, and the sequences of the notifications.
+/// The user's remembered calls, and the sequences of the notifications.
 pub(super) fn kept_of(transaction: &ReadTransaction, user: &UserId) -> Result<KeptOfUser, Failure> {
     let calls = calls_of(&open_for_reading(transaction, ANSWERS)?, user)?;
     let (last_sent, last_received) = read_user(&open_for_reading(transaction, USERS)?, user)?;
     Ok(KeptOfUser { calls, last_sent, last_received })
 }
 
-/// The id that takes the user's place: `new`, unless an erasure of the user has begun.
+/// The id that replaces the user's: the one of a running erasure, or else `new`.
 pub(super) fn begin(batch: &mut Batch<'_>, user: &UserId, new: UserId) -> Result<UserId, Failure> {
     let known = batch.tables().erasing.get(user.as_str())?.and_then(|row| UserId::new(row.value()));
     if let Some(known) = known {
@@ -36,14 +36,14 @@ pub(super) fn begin(batch: &mut Batch<'_>, user: &UserId, new: UserId) -> Result
     Ok(new)
 }
 
-/// Forgets which id has taken the user's place.
+/// Forgets the id that replaced the user's.
 pub(super) fn end(batch: &mut Batch<'_>, user: &UserId) -> Result<(), Failure> {
     batch.write().erasing.remove(user.as_str())?;
     Ok(())
 }
 
-/// One step in a bucket: some bookings; or, where there are none, everything else. Tells, too, whether anything of the user was
-/// there.
+/// One step in a bucket: gives away some bookings, or, if there are none, everything else. Also answers whether anything of
+/// the user was there.
 pub(super) fn erase_in(
     batch: &mut Batch<'_>,
     bucket: Bucket,
@@ -92,7 +92,7 @@ fn bookings_in(batch: &Batch<'_>, bucket: Bucket, user: &UserId) -> Result<Vec<B
     Ok(rows)
 }
 
-/// Gives bookings to the other id, unless one of them has not started: that is to be released first.
+/// Gives bookings to the other id. If one of them has not started, it must be released first, and nothing is changed.
 fn give_bookings(batch: &mut Batch<'_>, erasure: &Erasure, rows: &[BookingRow]) -> Result<ErasureStep, Failure> {
     let mut given = Vec::with_capacity(rows.len());
     for &(day, site, space, slot) in rows {
@@ -138,7 +138,7 @@ fn index(bookings: &mut Table<'_, BookingKey, ()>, stand_in: &UserId, row: Booki
     Ok(())
 }
 
-/// Has the journal's references to the user mean the other id, in each generation. Tells whether there were any.
+/// Makes the journal's references to the user mean the other id, in each generation. Answers whether there were any.
 fn give_references(batch: &mut Batch<'_>, erasure: &Erasure) -> Result<bool, Failure> {
     let Erasure { user, stand_in } = erasure;
     let mut has_any = false;
@@ -160,7 +160,7 @@ fn give_references(batch: &mut Batch<'_>, erasure: &Erasure) -> Result<bool, Fai
     Ok(has_any)
 }
 
-/// Forgets the user's notifications and their numbers. Tells whether there were any.
+/// Forgets the user's notifications and their numbers. Answers whether there were any.
 fn forget_messages(batch: &mut Batch<'_>, user: &UserId) -> Result<bool, Failure> {
     let user = user.as_str();
     let mut kept = Vec::new();
@@ -178,8 +178,8 @@ fn forget_messages(batch: &mut Batch<'_>, user: &UserId) -> Result<bool, Failure
     Ok(has_any)
 }
 
-/// Trims the logs of a bucket so that no message names the user: who has not seen what is gone gets a snapshot. Tells whether one
-/// did.
+/// Trims the logs of a bucket so that no message names the user. A client that has not seen the trimmed messages gets a
+/// snapshot. Answers whether a message did name the user.
 fn trim_logs(batch: &mut Batch<'_>, bucket: Bucket, user: &UserId) -> Result<bool, Failure> {
     let mut topics = Vec::new();
     for row in batch.tables().heads.iter()? {
@@ -226,12 +226,12 @@ fn trim_log(batch: &mut Batch<'_>, key: TopicKey, head: HeadRow, user: &UserId) 
     Ok(true)
 }
 
-/// How a message of a log names a user.
+/// The texts in a log's message that name a user.
 struct Naming<'a> {
     user: &'a UserId,
-    /// The id among the members that tell nodes the owner of a slot.
+    /// The id inside the fields that tell nodes the owner of a slot.
     in_owned: String,
-    /// The begin of a notification to the user.
+    /// The beginning of a notification to the user.
     notification: String,
 }
 

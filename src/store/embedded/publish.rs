@@ -30,8 +30,8 @@ fn send_to_user(
     data: Box<serde_json::value::RawValue>,
 ) -> Result<(), Failure> {
     let (last, received) = read_user(&batch.tables().users, &user)?;
-    // At least the time, so that a number is never given twice, also where the file was restored from a backup: a socket that
-    // is still there would take a new message for one that it has had.
+    // The number is at least the time, so no number is given twice, even after a restore of a backup: a connected socket
+    // would take a new message with an old number for one that it has.
     let sequence = (last + 1).max(u64::try_from(batch.now().as_millis()).unwrap_or(0));
     let ends = batch.now().plus_millis(KEEP_MILLIS).as_millis();
     let topic = Topic::Bucket(user.bucket());
@@ -50,7 +50,7 @@ fn send_to_user(
     batch.append(topic, MessageKind::User, |_| json).map(drop)
 }
 
-/// The sequences and ends of the user's messages beyond those that are kept.
+/// The sequences and ends of the user's messages beyond the bound.
 fn too_old(
     user_log: &impl ReadableTable<(&'static str, u64), (i64, &'static str)>,
     user: &str,
@@ -79,7 +79,7 @@ fn announce_unkept(batch: &mut Batch<'_>, topic: Topic, kind: MessageKind, paylo
     Ok(())
 }
 
-/// Remembers how far a user's messages were received; never back, and never beyond what was sent.
+/// Remembers the last message that the user has received. The number never goes back, and never exceeds the last sent one.
 pub(super) fn mark_received(batch: &mut Batch<'_>, user: &UserId, sequence: u64) -> Result<(), Failure> {
     let (last, received) = read_user(&batch.tables().users, user)?;
     let now_received = sequence.min(last);
@@ -89,7 +89,7 @@ pub(super) fn mark_received(batch: &mut Batch<'_>, user: &UserId, sequence: u64)
     Ok(())
 }
 
-/// The sequence of the user's last message, and up to which one a socket has received.
+/// The sequence of the user's last message, and of the last one that a socket has received.
 pub(super) fn read_user(
     users: &impl ReadableTable<&'static str, (u64, u64)>,
     user: &UserId,

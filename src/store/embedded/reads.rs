@@ -1,4 +1,4 @@
-//! What is read: each from one snapshot of what is committed, with an instant taken after it.
+//! Reads. Each uses one snapshot of committed data, with a time that is taken after the snapshot.
 
 use std::sync::Arc;
 
@@ -33,10 +33,10 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes a snapshot of what is committed now.
+    /// Takes a snapshot of the data that is committed now.
     pub(super) fn take(shared: &Shared) -> Result<Self, Failure> {
         let (transaction, epoch) = shared.begin_read()?;
-        // After the snapshot, so that nothing in it is of the future.
+        // The time is taken after the snapshot, so that nothing in the snapshot is of the future.
         Ok(Self { transaction, epoch, now: shared.clock.now(), health: shared.health.clone() })
     }
 
@@ -64,7 +64,7 @@ impl Snapshot {
         Ok(DayState { at: self.head(Topic::Space(space))?, revision, now: self.now, records })
     }
 
-    /// How many records there are, and where those are that cannot be read.
+    /// The number of records, and the places of unreadable ones.
     pub(super) fn count_records(&self) -> Result<(u64, Vec<String>), Failure> {
         let (mut count, mut unreadable) = (0, Vec::new());
         for row in open_for_reading(&self.transaction, SLOTS)?.iter()? {
@@ -146,9 +146,9 @@ impl Snapshot {
         spaces.map(|row| Ok(space_of(site, row?.0.value().2)?.space)).collect()
     }
 
-    /// The holds of a user that were live when the caller asked, at `asked`, and those that began or were extended since. By
-    /// an instant after the snapshot, a hold that is extended in between would be missing.
-    /// The user's holds that were live at an instant, and when the last one ended of those that were not.
+    /// The user's holds that were live at `asked`, the instant of the call, and those that began or were extended since.
+    /// With an instant after the snapshot instead, a hold that is extended in between would be missing. Also answers when
+    /// the last of the other holds ended.
     pub(super) fn holds_of(
         &self,
         user: &UserId,

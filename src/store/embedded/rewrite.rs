@@ -1,5 +1,5 @@
-//! Writing the data file anew. A page that is free keeps what it had until it is used again, and a page in use may keep what
-//! was removed from it: only a new file has nothing but what its rows say.
+//! Writes the data file anew. A free page keeps its old content until it is used again, and a used page may keep removed
+//! data. Only a new file has nothing but its rows.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,15 +20,15 @@ use super::tables::{
 use crate::domain::UserId;
 use crate::store::StoreError;
 
-/// How many users are remembered for whom the file was written anew while nobody waited any more.
+/// The most users that are remembered whose rewrite was finished after their callers had gone.
 const MOST_REMEMBERED: usize = 1_000;
 
 /// Who waits for the file to be written anew at the end of an erasure.
 #[derive(Default)]
 pub(super) struct Rewrites {
     waiting: Vec<Asked>,
-    /// The erased users for whom it was done when their callers had given up: their erasures are complete. Without that, a file
-    /// that takes longer than a call may wait would be written anew at each repeat, and no call would ever be answered.
+    /// Erased users whose rewrite was finished after their callers had given up. Without this, a file that takes longer
+    /// than a call may wait would be written anew at each repeat, and no call would ever succeed.
     done: HashSet<UserId>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Asked {
 }
 
 impl Rewrites {
-    /// Asks for the file to be written anew after a user was erased; `None` where that was done already.
+    /// Asks for a rewrite after the erasure of a user; `None` if it was done already.
     pub(super) fn ask(&mut self, user: &UserId) -> Option<oneshot::Receiver<Result<(), StoreError>>> {
         if self.done.remove(user) {
             return None;
@@ -65,34 +65,33 @@ impl Rewrites {
         }
     }
 
-    /// Whether the erasure of a user is complete, but for its answer.
+    /// Whether the erasure of a user is complete except for its answer.
     pub(super) fn is_done_for(&self, user: &UserId) -> bool {
         self.done.contains(user)
     }
 
-    /// Says that something of the user was there again.
+    /// Notes that new data of the user was found.
     pub(super) fn found_more_of(&mut self, user: &UserId) {
         self.done.remove(user);
     }
 }
 
-/// The name of the new file while it is not complete.
+/// The name of the new file until it is complete.
 const UNFINISHED_NAME: &str = "slotcast.redb.anew";
 
-/// A new file in the place of the old one.
+/// A new file that has replaced the old one.
 pub(super) struct Rewritten {
     pub(super) database: Database,
     pub(super) name: Name,
 }
 
-/// Copies all that is committed into a new file, which then takes the old one's name. The caller is the only one who writes.
-/// Where it fails, the old file is in its place; or the new one, which goes on with the same commits, so that opening the file
-/// again is enough.
+/// Copies all committed data into a new file, which then takes the old one's name. Nobody else may write meanwhile. After a
+/// failure, either file may have the name. Both have the same commits, so it is enough to open the file again.
 pub(super) fn write_anew(old: &Database, folder: &Path) -> Result<Rewritten, Failure> {
     let (file, unfinished) = (folder.join(FILE_NAME), folder.join(UNFINISHED_NAME));
     forget_unfinished(folder);
     let written = fill(old, &unfinished).and_then(|(database, guard)| {
-        // As the operator has set them.
+        // The operator may have set other permissions than the default.
         let rights = fs::metadata(&file).map_err(StorageError::Io)?.permissions();
         fs::set_permissions(&unfinished, rights).map_err(StorageError::Io)?;
         fs::rename(&unfinished, &file).map_err(StorageError::Io)?;
@@ -105,9 +104,9 @@ pub(super) fn write_anew(old: &Database, folder: &Path) -> Result<Rewritten, Fai
     written
 }
 
-/// Removes what a process that was killed has left of a new file. Only whoever has the file in use may do so.
+/// Removes the unfinished new file of a killed process. Only the process that has the data file open may do this.
 pub(super) fn forget_unfinished(folder: &Path) {
-    // Mostly there is none.
+    // Usually there is none.
     let _ = fs::remove_file(folder.join(UNFINISHED_NAME));
 }
 
@@ -123,7 +122,7 @@ fn fill(old: &Database, unfinished: &Path) -> Result<(Database, Arc<Guard>), Fai
     Ok((database, guard))
 }
 
-/// Copies the named tables, and fails where there is another one.
+/// Copies the named tables, and fails if there is another one.
 macro_rules! copy_tables {
     ($from:expr, $into:expr, $($table:ident),*) => {{
         let known = [$($table.name()),*];
@@ -136,7 +135,7 @@ macro_rules! copy_tables {
     }};
 }
 
-/// Copies all tables of `tables.rs`: a new one is added here, too.
+/// Copies all tables of `tables.rs`. A new table must be added here, too.
 fn copy_all(from: &ReadTransaction, into: &WriteTransaction) -> Result<(), Failure> {
     copy_tables!(
         from,

@@ -17,8 +17,8 @@ pub(super) trait SpacesTable: ReadableTable<(u64, u64), (u64, Option<&'static st
 
 impl<T: ReadableTable<(u64, u64), (u64, Option<&'static str>)>> SpacesTable for T {}
 
-/// Sets or removes a space's schedule, unless that would move a slot that somebody has, or the schedule is another one than
-/// the caller read.
+/// Sets or removes a space's schedule. Refuses a change that would move a taken slot, or that was made for another schedule
+/// than the present one.
 pub(super) fn put_space(batch: &mut Batch<'_>, change: &SpaceChange) -> Result<Result<Position, ApplyError>, Failure> {
     let space = change.space;
     if revision(batch, space)? != change.revised_at {
@@ -48,7 +48,7 @@ pub(super) fn put_space(batch: &mut Batch<'_>, change: &SpaceChange) -> Result<R
     Ok(Ok(at))
 }
 
-/// Gives the slots that stay the labels that they have from a version on.
+/// Gives the remaining taken slots their new labels.
 fn rename(batch: &mut Batch<'_>, change: &SpaceChange, taken: Vec<Taken>, version: u64) -> Result<(), Failure> {
     for (day, number, record) in taken {
         let label = change.kept_slot(day, number, &record).map(|slot| slot.label);
@@ -69,13 +69,13 @@ pub(super) fn read_taken(
     now: StoreTime,
 ) -> Result<Vec<Taken>, Failure> {
     let today = now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-    // A local day is never more than one off.
+    // A local day is at most one day off.
     let from = Day::from(today.yesterday().unwrap_or(today));
     let mut taken = Vec::new();
     for row in slots.range(space_range(space, from))? {
         let (key, record) = row?;
         let (_, _, day, number) = key.value();
-        // What cannot be read is shown as blocked by the day's board, and told of there.
+        // The day's board shows an unreadable record as blocked and reports it.
         let Some(record) = parse_slot(record.value()) else { continue };
         let is_taken = matches!(record.status(now), Status::Occupied | Status::Booked | Status::Blocked);
         if is_taken && record.start > now {
@@ -85,19 +85,19 @@ pub(super) fn read_taken(
     Ok(taken)
 }
 
-/// Where the space's schedule last changed; `None` when it never did.
+/// The position of the schedule's last change; `None` if it never changed.
 pub(super) fn revision(batch: &Batch<'_>, space: SpaceKey) -> Result<Option<Position>, Failure> {
     let version = read_revision(&batch.tables().spaces, space)?;
     Ok((version > 0).then(|| batch.position(version)))
 }
 
-/// The version at which the space's schedule last changed; 0 when it never did.
+/// The version of the schedule's last change; 0 if it never changed.
 pub(super) fn read_revision(spaces: &impl SpacesTable, space: SpaceKey) -> Result<u64, Failure> {
     let row = spaces.get((space.site.get(), space.space.get()))?;
     Ok(row.map_or(0, |row| row.value().0))
 }
 
-/// The schedule; `None` when nobody registered the space.
+/// The schedule; `None` if the space is not registered.
 pub(super) fn read_schedule(spaces: &impl SpacesTable, space: SpaceKey) -> Result<Option<ScheduleSpec>, Failure> {
     let Some(row) = spaces.get((space.site.get(), space.space.get()))? else { return Ok(None) };
     let (_, json) = row.value();

@@ -13,7 +13,7 @@ use crate::domain::rule::expire;
 use crate::domain::{Bucket, SlotNumber, SpaceKey};
 use crate::store::SweepBatch;
 
-/// Frees up to `limit` ended holds of a bucket, those that ended first.
+/// Frees up to `limit` ended holds of a bucket, the longest ended first.
 pub(super) fn sweep(batch: &mut Batch<'_>, bucket: Bucket, limit: usize) -> Result<SweepBatch, Failure> {
     let now = batch.now().as_millis();
     let ended = ended_holds(batch, bucket, limit)?;
@@ -38,7 +38,7 @@ pub(super) fn sweep(batch: &mut Batch<'_>, bucket: Bucket, limit: usize) -> Resu
     Ok(report)
 }
 
-/// The ends of a bucket that have passed, oldest first, with what they are the ends of.
+/// The ended holds in a bucket's index, oldest first.
 fn ended_holds(batch: &Batch<'_>, bucket: Bucket, limit: usize) -> Result<Vec<(i64, Place, SlotNumber)>, Failure> {
     let bucket = bucket.get();
     let first = (bucket, i64::MIN, 0, 0, i32::MIN, 0);
@@ -67,7 +67,7 @@ pub(super) fn free_space(batch: &mut Batch<'_>, space: SpaceKey) -> Result<(), F
     Ok(())
 }
 
-/// Takes out of the index what has no hold: the records of the holds were freed, or cannot be read.
+/// Removes entries from the index whose holds were freed, or whose records are unreadable.
 fn forget_entries(
     batch: &mut Batch<'_>,
     bucket: Bucket,
@@ -83,8 +83,8 @@ fn forget_entries(
     Ok(())
 }
 
-/// Frees slots of one day, and tells how many. A slot that is no ended hold is left alone, whatever the index said, and is
-/// taken out of the index.
+/// Frees slots of one day, and answers how many. A slot without an ended hold is left alone, and its entry is removed from
+/// the index.
 fn free(batch: &mut Batch<'_>, place: Place, numbers: &[SlotNumber]) -> Result<u64, Failure> {
     let mut records = batch.day_records(place)?;
     let now = batch.now();

@@ -1,7 +1,7 @@
-//! What is in the file: each table, its key and its value. Part of the stored format: a change of meaning takes the next
-//! [`FORMAT`].
+//! The tables of the file, with their keys and values. They are a part of the stored format: a changed meaning needs the
+//! next [`FORMAT`].
 //!
-//! Numbers in keys sort as numbers. Text values are JSON where it says so. Instants are milliseconds of the store's
+//! Numbers in keys sort as numbers. Text values are JSON if their table says so. Instants are milliseconds of the store's
 //! clock.
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
@@ -10,21 +10,21 @@ use super::failure::Failure;
 use crate::domain::{Day, SiteId, SlotNumber, SlotRecord, SpaceId, SpaceKey, UserId};
 use crate::store::Topic;
 
-/// The format that this program writes: 2 since 0.2.
+/// The format that this program writes, which is 2 since 0.2.
 pub(super) const FORMAT: u64 = 2;
 
-/// The oldest format that this program reads, and moves to [`FORMAT`] when it opens the file. Format 1 is that of 0.1: the same
-/// tables; its records do not have the members of `Hold` and `Booked` that may be missing.
+/// The oldest format that this program reads. It moves such a file to [`FORMAT`] when it opens it. Format 1 is that of 0.1:
+/// the same tables, whose records lack the optional fields of `Hold` and `Booked`.
 pub(super) const OLDEST_FORMAT: u64 = 1;
 
 /// `format`, `epoch` and `identity` of the file, as text.
 pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-/// One row: how many commits this file has seen. Compared with the mark beside the file (`mark.rs`).
+/// One row: the number of commits of this file, which is compared with the mark beside it (`mark.rs`).
 pub(super) const COMMITS: TableDefinition<(), u64> = TableDefinition::new("commits");
 
-/// Topic: its version, when it last changed, and the lowest version that its log may have. The log is empty when that
-/// is above the version. Never deleted, so that no version is taken twice.
+/// Topic: its version, its last change, and the lowest version in its log. The log is empty if that is above the version.
+/// Rows are never deleted, so that no version is used twice.
 pub(super) const HEADS: TableDefinition<TopicKey, HeadRow> = TableDefinition::new("heads");
 
 /// Topic and version: the message's kind as a JSON string, or an object of `kind` and `owned` (an [`Owned`]) where nodes are
@@ -33,28 +33,28 @@ pub(super) const HEADS: TableDefinition<TopicKey, HeadRow> = TableDefinition::ne
 /// [`Owned`]: crate::domain::Owned
 pub(super) const LOG: TableDefinition<(u8, u64, u64, u64), (&str, &str)> = TableDefinition::new("log");
 
-/// When a log may have ended, and whose: looked at then, and moved on when the topic has changed since.
+/// When a log may end, and whose it is. It is checked then, and checked again later if the topic has changed since.
 pub(super) const LOG_ENDS: TableDefinition<(i64, u8, u64, u64), ()> = TableDefinition::new("log_ends");
 
 /// Site and space: the version at which the schedule last changed, and the schedule as JSON while it is registered.
 pub(super) const SPACES: TableDefinition<(u64, u64), (u64, Option<&str>)> = TableDefinition::new("spaces");
 
-/// Space and site of each registered space: a space's sites are neighbours.
+/// Space and site of each registered space, so that all sites of a space are neighbours.
 pub(super) const REGISTERED: TableDefinition<(u64, u64), ()> = TableDefinition::new("registered");
 
-/// Site, space, day, slot: a [`SlotRecord`] as JSON. A slot that is available and has no data has no row.
+/// Site, space, day, slot: a [`SlotRecord`] as JSON. An available slot without data has no row.
 pub(super) const SLOTS: TableDefinition<SlotKey, &str> = TableDefinition::new("slots");
 
 /// Day, site, space: the days that have rows in [`SLOTS`].
 pub(super) const DAYS: TableDefinition<(i32, u64, u64), ()> = TableDefinition::new("days");
 
-/// Bucket, end, site, space, day, slot of every stored hold, live or ended.
+/// Bucket, end, site, space, day and slot of every stored hold, live or ended.
 pub(super) const HOLD_ENDS: TableDefinition<(u8, i64, u64, u64, i32, u16), ()> = TableDefinition::new("hold_ends");
 
-/// User, site, space, day, slot of every stored hold, live or ended.
+/// User, site, space, day and slot of every stored hold, live or ended.
 pub(super) const USER_HOLDS: TableDefinition<(&str, u64, u64, i32, u16), ()> = TableDefinition::new("user_holds");
 
-/// User, day, site, space, slot of every slot that a user has booked.
+/// User, day, site, space and slot of every booking of a user.
 pub(super) const USER_BOOKINGS: TableDefinition<BookingKey, ()> = TableDefinition::new("user_bookings");
 
 /// Caller and the digest of an `Idempotency-Key`: the answer, as JSON.
@@ -63,11 +63,11 @@ pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition:
 /// When an answer ends, and which.
 pub(super) const ANSWER_ENDS: TableDefinition<(i64, &str, &str), ()> = TableDefinition::new("answer_ends");
 
-/// User: the sequence of the last message, and up to which one a socket has received. Removed when the user is erased; no
-/// sequence is taken twice, since each is at least the time in ms.
+/// User: the sequences of the last message, and of the last one that a socket has received. Removed when the user is
+/// erased. No sequence is used twice, because each is at least the time in ms.
 pub(super) const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users");
 
-/// Caller, the space's bucket, when the answer ends, and under which key's digest: in the order in which they were given.
+/// Caller, the space's bucket, the answer's end, and the digest of its key: in the order in which the answers were given.
 pub(super) const ANSWER_ORDER: TableDefinition<(&str, u8, i64, &str), ()> = TableDefinition::new("answer_order");
 
 /// User and sequence: when the message ends, and the `UserMessage` as JSON.
@@ -79,16 +79,16 @@ pub(super) const USER_LOG_ENDS: TableDefinition<(i64, &str, u64), ()> = TableDef
 /// Bucket and number: an entry of the journal, lines as `store::journal` says.
 pub(super) const JOURNAL: TableDefinition<(u8, u64), &str> = TableDefinition::new("journal");
 
-/// Generation and reference: the user whom entries of the journal name by it.
+/// Generation and reference: the user that entries of the journal name with the reference.
 pub(super) const PEOPLE: TableDefinition<(u32, u64), &str> = TableDefinition::new("journal_people");
 
 /// Generation and user: the reference of the user.
 pub(super) const REFERENCES: TableDefinition<(u32, &str), u64> = TableDefinition::new("journal_references");
 
-/// User: while the user is being erased, the id that takes the place of the user's.
+/// User: the id that replaces the user's while the user is being erased.
 pub(super) const ERASING: TableDefinition<&str, &str> = TableDefinition::new("erasing");
 
-/// Reader of the journal and bucket: where it is, as it wrote it.
+/// Reader of the journal and bucket: the reader's place, as the reader wrote it.
 pub(super) const READERS: TableDefinition<(&str, u8), &str> = TableDefinition::new("journal_readers");
 
 /// A topic in keys: 0 and the bucket, or 1, the site and the space.
@@ -129,7 +129,7 @@ pub(super) struct Tables<'txn> {
 }
 
 impl<'txn> Tables<'txn> {
-    /// Opens them all, and makes those that are missing.
+    /// Opens all tables, and makes missing ones.
     pub(super) fn open(transaction: &'txn WriteTransaction) -> Result<Self, TableError> {
         Ok(Self {
             heads: transaction.open_table(HEADS)?,
@@ -234,13 +234,13 @@ pub(super) fn read_slot(
     Ok(slots.get(key)?.map(|row| parse_slot(row.value()).unwrap_or_else(SlotRecord::unreadable)))
 }
 
-/// Reads a record; `None` when it is none. That costs its slot, never its day: it is shown as blocked, until staff sets it
-/// anew.
+/// Reads a record; `None` if it is unreadable. Then only this slot suffers, not its day: it is shown as blocked until staff
+/// sets it anew.
 pub(super) fn parse_slot(json: &str) -> Option<SlotRecord> {
     serde_json::from_str(json).ok()
 }
 
-/// Reads a JSON value; what does not parse names its row.
+/// Reads a JSON value. An error names the row.
 pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
     json: &'a str,
     table: &str,

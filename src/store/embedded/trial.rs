@@ -1,8 +1,7 @@
 //! A view of a file that keeps what is written to it in memory.
 //!
-//! redb repairs while it opens, and marks the file as open before anyone has seen what is in it. So a file is first
-//! opened through this view: whether it is whole, and ours, and of a format that we know, is found out without one
-//! byte of it changed.
+//! redb repairs a file while opening it, and marks it as open before anyone has seen its content. So a file is first opened
+//! through this view, which finds out whether it is complete, ours, and of a known format, without changing a byte.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +19,7 @@ const PAGE: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct TrialBackend {
     file: FileBackend,
-    /// Held for one read or write, by the opening thread only.
+    /// Held for one read or write, and only by the opening thread.
     written: Mutex<Written>,
 }
 
@@ -28,7 +27,7 @@ pub(super) struct TrialBackend {
 struct Written {
     /// The length that the view shows.
     len: u64,
-    /// Up to where the file's own bytes show; zeros after it.
+    /// The file's own bytes show up to here; zeros follow.
     visible: u64,
     /// Pages that were written to, by their number.
     pages: HashMap<u64, Box<[u8; PAGE]>>,

@@ -1,5 +1,5 @@
-//! The one thread that writes. It takes as many queued jobs as there are, runs them in one transaction, commits once,
-//! and only then answers them all: many acts share one fsync.
+//! The one thread that writes. It takes all queued jobs, runs them in one transaction, commits once, and only then answers
+//! them: many acts share one fsync.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,10 +26,10 @@ use crate::store::{Message, StoreError, Topic};
 /// How many jobs one transaction takes.
 const BATCH_JOBS: usize = 256;
 
-/// How many jobs may wait. More than the node admits requests, so that waiting for room is the exception.
+/// The most jobs that may wait. The node admits fewer requests, so jobs rarely wait for room.
 const QUEUE_JOBS: usize = 4_096;
 
-/// How long a job may wait to be started. One that waited longer is never run, so that its failure is final.
+/// How long a job may wait before it starts. A job that has waited longer is never run, so that its failure is final.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what has ended is removed.
@@ -38,16 +38,16 @@ const CLEAN_EVERY: Duration = Duration::from_secs(60);
 /// How often the file is tried again after a failure.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the file is still there, when nothing is written.
+/// How often the file is checked for being in place while nothing is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How soon a write is tried again after one failed, at first and at last.
+/// The first and the longest pause before a write is tried again after a failure.
 const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
 
-/// By how much the machine's clock must go back, in ms, to be worth a word.
+/// The machine's clock must go back this far, in ms, to be logged.
 const SET_BACK_MILLIS: i64 = 1_000;
 
-/// The file that is written to see whether the disk has room, and its length.
+/// The trial file that shows whether the disk has room, and its length.
 const TRIAL_NAME: &str = "slotcast.trial";
 const TRIAL_BYTES: usize = 1024 * 1024;
 
@@ -60,7 +60,7 @@ pub(super) struct Queue {
 struct Queued {
     job: Box<dyn Job>,
     since: Instant,
-    /// The job's place in the queue, given back when it was taken out.
+    /// The job's place in the queue, which is free again once the job was taken out.
     _room: OwnedSemaphorePermit,
 }
 
@@ -69,7 +69,7 @@ trait Job: Send {
     /// Runs in a transaction, and keeps the result.
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Failure>;
 
-    /// Answers the caller: with the result when the transaction was committed, with an error when it was not or the job
+    /// Answers the caller: with the result if the transaction was committed, with an error if it was not, or if the job
     /// never ran.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -96,14 +96,14 @@ where
         let Self { result, caller, .. } = *self;
         let late = || StoreError("the embedded store is too busy: the write was not started in time".into());
         let answer = committed.and_then(|()| result.ok_or_else(late));
-        // A caller that has gone away is answered by the events.
+        // A caller that has gone away learns the result from the events.
         let _ = caller.send(answer);
     }
 }
 
 impl Queue {
-    /// Queues work and waits for its commit. Dropped before the work is queued, nothing happens; dropped later, the work
-    /// is done all the same.
+    /// Queues work and waits for its commit. If the future is dropped before the work is queued, nothing happens; if later,
+    /// the work is done all the same.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -128,15 +128,15 @@ pub(super) struct Writer {
     jobs: Receiver<Queued>,
     mark: Mark,
     name: Name,
-    /// Why writes are refused since one failed; `None` while they are taken.
+    /// Why writes are refused since a write failed; `None` while they are accepted.
     refused: Option<String>,
-    /// When a write is tried again, and after how long the next time.
+    /// When a write is tried next, and the pause after that.
     next_trial: (Instant, Duration),
     /// Commits that the file has.
     commits: u64,
     next_clean: Instant,
     next_reopen: Instant,
-    /// By how much the clock was set back, in ms, as the log was told last.
+    /// How far the clock was set back, in ms, when that was last logged.
     told_set_back: i64,
 }
 
@@ -174,7 +174,7 @@ impl Writer {
         next.saturating_duration_since(clock::instant()).min(LOOK_EVERY)
     }
 
-    /// What is to be done between batches.
+    /// Does what is due between two batches.
     fn tend(&mut self) {
         self.tell_set_back();
         self.rewrite_if_asked();
@@ -189,7 +189,7 @@ impl Writer {
         }
     }
 
-    /// Says once that the machine's clock was set back.
+    /// Logs once that the machine's clock was set back.
     fn tell_set_back(&mut self) {
         let millis = self.shared.clock.set_back_by();
         if millis > self.told_set_back + SET_BACK_MILLIS {
@@ -202,7 +202,7 @@ impl Writer {
         }
     }
 
-    /// Writes the file anew for those who wait for it.
+    /// Writes the file anew if somebody waits for that.
     fn rewrite_if_asked(&mut self) {
         let waiting = self.shared.rewrites.lock().take_waiting();
         if waiting.is_empty() {
@@ -220,7 +220,8 @@ impl Writer {
                 tracing::info!(took_ms = took.as_millis(), "the data file was written anew, without what was erased");
                 Ok(())
             }
-            // The open file goes on: where the new one has its name already, that is found next, and the new one is opened.
+            // The open file stays in use. If the new one has its name already, the next look finds that, and opens the new
+            // one.
             Err(failure) => {
                 tracing::error!(error = %failure, "the data file could not be written anew");
                 Err(failure.into())
@@ -233,7 +234,7 @@ impl Writer {
 
     fn run_jobs(&mut self, first: Queued) {
         let mut jobs = vec![first];
-        // One that is refused must not refuse those that only ask.
+        // While writes are refused, a refused job must not take jobs along that only read.
         let most = if self.refused.is_some() { 1 } else { BATCH_JOBS };
         jobs.extend(self.jobs.try_iter().take(most - 1));
         let result = self.run_batch(&mut jobs).map_err(|failure| self.after_failure(failure));
@@ -242,10 +243,10 @@ impl Writer {
         }
     }
 
-    /// Runs jobs in one transaction, commits it when anything was written, then announces.
+    /// Runs jobs in one transaction, commits it if anything was written, then announces.
     fn run_batch(&mut self, jobs: &mut [Queued]) -> Result<(), Failure> {
         self.commit(|shared, batch| {
-            // Asked job by job: the ones before it may have taken long.
+            // Checked before each job, because the jobs before it may have taken long.
             for queued in jobs.iter_mut().filter(|queued| !queued.is_late()) {
                 batch.set_now(shared.clock.now());
                 queued.job.run(batch)?;
@@ -254,7 +255,7 @@ impl Writer {
         })
     }
 
-    /// One transaction: all of the work or, when it fails or panics, nothing.
+    /// Commits one transaction with all of the work, or nothing if the work fails or panics.
     fn commit<T>(&mut self, work: impl FnOnce(&Shared, &mut Batch<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         self.shared.writing_since.store(self.shared.clock.now().as_millis(), Ordering::SeqCst);
         let result = self.commit_work(work);
@@ -274,7 +275,7 @@ impl Writer {
         let (transaction, epoch) = shared.begin_write()?;
         let done = {
             let mut batch = Batch::begin(&transaction, epoch, shared.clock.now(), shared.journal)?;
-            // What a panic leaves behind is the transaction, and that is given up.
+            // A panic leaves only the transaction behind, which is undone.
             let worked = catch_unwind(AssertUnwindSafe(|| work(&shared, &mut batch)));
             worked.unwrap_or(Err(Failure::Panicked)).map(|value| (value, batch.finish()))
         };
@@ -298,7 +299,7 @@ impl Writer {
         Ok(value)
     }
 
-    /// Commits durably, and under the file's name: only then may it be answered.
+    /// Commits durably and under the file's name. Only then may the work be answered.
     fn commit_counted(&mut self, transaction: WriteTransaction) -> Result<(), Failure> {
         note_instant(&transaction, self.shared.clock.now())?;
         count_commit(&transaction, self.commits + 1)?;
@@ -324,7 +325,7 @@ impl Writer {
         }
     }
 
-    /// Removes a part of what has ended; the next part comes after the jobs that wait now.
+    /// Removes a part of the data that has ended. The next part waits until after the jobs that wait now.
     fn clean(&mut self) {
         match self.commit(|_, batch| super::housekeeping::clean(batch)) {
             Ok(true) => {}
@@ -336,7 +337,7 @@ impl Writer {
         }
     }
 
-    /// Logs a failure, once; closes the file when redb may refuse everything from now on.
+    /// Logs a failure once. Closes the file if redb may refuse everything from now on.
     fn after_failure(&mut self, failure: Failure) -> StoreError {
         if !failure.is_old() {
             tracing::error!(error = %failure, "a write to the data file failed and was undone");
@@ -352,13 +353,13 @@ impl Writer {
         }
         if failure.needs_reopening() {
             self.shared.close(&failure);
-            // Readers wait for it.
+            // Readers wait for the file, so it is opened again at once.
             self.next_reopen = clock::instant();
         }
         failure.into()
     }
 
-    /// Takes no write until one was tried and succeeded: each that failed would close the file for the readers, too.
+    /// Refuses writes until a trial succeeds. Otherwise each failed write would close the file for readers, too.
     fn refuse_writes(&mut self, reason: String) {
         self.shared.health.set(StoreFault::WritesRefused, format!("a write to the data file failed: {reason}"));
         self.refused = Some(reason);
@@ -391,7 +392,7 @@ impl Writer {
         }
     }
 
-    /// Opens the file again, as at start: what was committed is there, or the epoch changes.
+    /// Opens the file again, as at start. Either everything that was committed is there, or the epoch changes.
     fn reopen(&mut self) {
         if clock::instant() < self.next_reopen {
             return;
@@ -404,7 +405,7 @@ impl Writer {
                 self.commits = commits;
                 self.shared.set_commits(commits);
                 self.shared.reopened(database, epoch);
-                // A commit that was reported as failed may be in the file all the same: followers read the log.
+                // A commit that was reported as failed may be in the file after all, so followers read the log.
                 self.shared.hub.lag_all();
                 tracing::info!("the data file is open again");
             }
@@ -420,7 +421,7 @@ fn try_disk(folder: &Path) -> io::Result<()> {
         file.write_all(&vec![0; TRIAL_BYTES])?;
         file.sync_all()
     });
-    // What is left where this fails is overwritten by the next trial.
+    // If this fails, the next trial overwrites the file.
     let _ = fs::remove_file(&path);
     written
 }

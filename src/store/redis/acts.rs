@@ -94,7 +94,7 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
     Ok(call)
 }
 
-/// ARGV 14: the digests of the key and of the call, and the call.
+/// ARGV 14: the digests of the key and of the call, and the call itself.
 fn lines_of(idempotency: &Idempotency) -> String {
     let Idempotency { key, fingerprint, .. } = idempotency;
     format!("{}\n{}\n{fingerprint}", digest_of(key), digest_of(fingerprint))
@@ -142,14 +142,14 @@ fn token_arg(token: Option<&HoldToken>) -> String {
     token.map_or_else(String::new, |token| token.as_str().into())
 }
 
-/// A record has one line for it.
+/// A label with a line end would not fit a record, which has one line for it.
 fn label_of(slot: &SlotTime) -> Result<&str, StoreError> {
     let fits = !slot.label.contains('\n');
     fits.then_some(&*slot.label).ok_or_else(|| StoreError(format!("slot {} has no proper label", slot.number)))
 }
 
-/// When the slots of a day are forgotten, in seconds since 1970: as the embedded store, [`DAYS_KEPT`] after the day is over
-/// everywhere.
+/// When the slots of a day are forgotten, in seconds since 1970: [`DAYS_KEPT`] after the day has ended everywhere, as in
+/// the embedded store.
 pub(super) fn forgotten_at_seconds(day: Day) -> i64 {
     let date = day.date().saturating_add(jiff::Span::new().days(i64::from(DAYS_KEPT) + 2));
     let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);
@@ -194,10 +194,10 @@ fn read_refusal(reply: &Reply) -> Result<Refusal, StoreError> {
     Ok(Refusal::of_slots(code, conflicts.ok_or_else(|| reply.unexpected(3))?))
 }
 
-/// Refuses a call under a key that its caller used for another one, in whichever space that was. The key in the space's
-/// bucket, which the act's own script reads and writes, is exact; this one, in the caller's bucket, is the best that can
-/// be had across buckets: two calls at the same time, or a node that ends between an act and [`remember_call`], leave a
-/// window in which one key serves two calls in two spaces.
+/// Refuses a call under a key that its caller used for another call, in any space. The key in the space's bucket is exact,
+/// because the act's own script reads and writes it. The copy in the caller's bucket is only the best that is possible
+/// across buckets: after two calls at the same time, or if a node ends between an act and [`remember_call`], one key may
+/// serve two calls in two spaces.
 async fn refuse_other_call(store: &RedisStore, key: &Idempotency, budget: Budget) -> Result<(), ApplyError> {
     let mut get = redis::cmd("HGET");
     get.arg(store.keys.calls(key.caller.bucket(), &key.caller)).arg(format!("c{}", digest_of(&key.key)));

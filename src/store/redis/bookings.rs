@@ -1,4 +1,4 @@
-//! What is booked: by user, and by day of a site.
+//! Bookings: by user, and by day of a site.
 
 use futures_util::future::try_join_all;
 
@@ -17,7 +17,7 @@ pub(super) async fn bookings_of(
     to: Day,
 ) -> Result<Vec<BookedSlot>, StoreError> {
     store.require_indexes().await?;
-    // A vertical tab comes after a line end: no other day's bookings are between these two.
+    // A vertical tab sorts right after a line end, so this range has no other day's bookings.
     let (first, last) = (format!("[{user}\n{from}"), format!("({user}\n{to}\u{b}"));
     let members = lex_ranges(store, |bucket| store.keys.bookings(bucket), &first, &last).await?;
     let booked = members.iter().map(|member| parse_booking(member).ok_or_else(|| bad_value("an index of bookings")));

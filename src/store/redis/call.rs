@@ -1,8 +1,8 @@
-//! Running a script: once for sure or not at all, within a second.
+//! Runs a script exactly once or not at all, within a second.
 //!
-//! **Invariant:** an act is applied once, whatever happens to its reply. It carries an id, by which a repeat is
-//! recognised, and a deadline in the store's time, after which it does nothing: who was told that it failed knows, a
-//! second later, that it will not happen any more.
+//! **Invariant:** an act is done once, whatever happens to its reply. It carries an id, by which a repeat is recognized,
+//! and a deadline in the store's time, after which the script does nothing. So a caller who was told of a failure knows a
+//! second later that the act will not be done any more.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use crate::random;
 use crate::store::health::{StoreFault, StoreHealth};
 use crate::store::{StoreError, Topic};
 
-/// How long a call may take, its repeats included. Less than the second after which a 503 is final.
+/// How long a call may take, including its repeats. This is less than the second after which a 503 is final.
 const CALL_TIME: Duration = Duration::from_millis(900);
 
-/// The pauses between two tries: doubled from the first to the last.
+/// The shortest and the longest pause between two tries. Each pause is twice the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(64));
 
-/// One run of a script, but for what every script gets.
+/// One run of a script, without the arguments that every script gets.
 pub(super) struct Call {
     script: &'static Script,
     /// Whose fence is the first key.
     fence: Option<Bucket>,
-    /// What it writes to, where that may be half done.
+    /// The topic that the script writes to, which may be half done.
     topic: Option<Topic>,
     keys: Vec<String>,
     args: Vec<String>,
@@ -46,13 +46,13 @@ impl Call {
         Self { script, fence: None, topic: None, keys: Vec::new(), args: Vec::new() }
     }
 
-    /// Makes the fence of a bucket the first key.
+    /// Makes the bucket's fence the first key.
     pub(super) fn fence(mut self, bucket: Bucket) -> Self {
         self.fence = Some(bucket);
         self
     }
 
-    /// A script that writes to a topic, and whose first key is the fence of its bucket.
+    /// A script that writes to a topic. Its first key is the fence of the topic's bucket.
     pub(super) fn writing(script: &'static Script, topic: Topic) -> Self {
         Self { topic: Some(topic), ..Self::new(script).fence(topic.bucket()) }
     }
@@ -97,14 +97,14 @@ pub(super) struct Runner {
     pub(super) health: Arc<StoreHealth>,
 }
 
-/// What a script gets that must not run twice.
+/// The arguments of a script that must not run twice.
 pub(super) struct Once {
     act_id: String,
     budget: Budget,
     was_sent: bool,
 }
 
-/// The reply of a script, with what it takes to learn the server's time from it.
+/// A script's reply, with what is needed to learn the server's time from it.
 pub(super) struct Answer {
     pub(super) reply: Reply,
     server: Server,
@@ -112,7 +112,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Takes the time that the reply tells, in ms.
+    /// Learns the server's time, in ms, from the reply.
     fn learn_time(&self, millis: i64) {
         self.server.clock().learn(millis, self.sent);
     }
@@ -130,7 +130,7 @@ impl Runner {
         Self { commands, keys, formats, indexed, positions, fence, shift_millis, health }
     }
 
-    /// Runs a script that may run any number of times: one that only reads, or sets what it would set again.
+    /// Runs a script that may run any number of times: it only reads, or sets the same again.
     pub(super) async fn repeatable(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         loop {
@@ -141,9 +141,9 @@ impl Runner {
         }
     }
 
-    /// Runs a script that must not run twice, whose first key is the fence of the bucket. It gets the act's id, the deadline
-    /// and whether it was sent before as ARGV 4, 5 and 6, and answers `late`, `unknown` and `half` as `act.lua` says, with
-    /// the store's time second.
+    /// Runs a script that must not run twice, and whose first key is the bucket's fence. ARGV 4, 5 and 6 are the act's id,
+    /// the deadline, and whether it was sent before. The script answers `late`, `unknown` and `half` as `act.lua` says,
+    /// each with the store's time second.
     pub(super) async fn once(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         let mut once = Once { act_id: random::hex()?, budget, was_sent: false };
@@ -157,7 +157,7 @@ impl Runner {
                     answer.learn_time(answer.reply.number_at(1)?);
                     let reply = answer.reply;
                     match reply.text_at(0)? {
-                        // This store's idea of the time was wrong, or the reply before this one took too long.
+                        // The deadline was computed from a wrong idea of the time, or an earlier reply took too long.
                         "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
                         "half" => {
                             if let Some(topic) = call.topic {
@@ -194,7 +194,7 @@ impl Runner {
         }
     }
 
-    /// Asks the time in ms of the server that has a bucket, where acts would be taken.
+    /// Asks the server that takes a bucket's acts for its time in ms.
     pub(super) async fn ask_time(&self, bucket: Bucket, budget: Budget) -> Result<i64, StoreError> {
         let mut tries = Tries::new(scripts::PING.name, budget);
         let call = Call::new(&scripts::PING).fence(bucket);
@@ -217,7 +217,7 @@ impl Runner {
         }
     }
 
-    /// Sends a call with the fence of its bucket. Where the fence is elsewhere or missing, the script has done nothing: the
+    /// Sends a call with the fence of its bucket. If the fence is elsewhere or missing, the script has done nothing: the
     /// bucket is opened, and the call is sent again.
     async fn send(&self, call: &Call, once: Option<&Once>) -> Result<Answer, Failure> {
         let Some(bucket) = call.fence else { return Ok(self.send_plain(call, None, once).await?) };
@@ -232,7 +232,7 @@ impl Runner {
         }
     }
 
-    /// Sends a call as it is, after the key of a fence if it has one, to the server that has its first key, wherever that
+    /// Sends a call, with the key of a fence first if it has one, to the server that has its first key, wherever that
     /// moves.
     pub(super) async fn send_plain(
         &self,
@@ -264,7 +264,7 @@ impl Runner {
         }
     }
 
-    /// Runs a script on one server: its reply, and when it was sent.
+    /// Runs a script on one server. Answers its reply, and when it was sent.
     async fn send_to(
         &self,
         server: &Server,
@@ -276,7 +276,7 @@ impl Runner {
             None => Vec::new(),
             Some(once) => self.args_of_once(server, once).await?,
         };
-        // New each time: a script that runs twice must not make the same epoch twice.
+        // A new id each time: a script that runs twice must not begin the same epoch twice.
         let candidate = random::hex().map_err(|error| Refused::Other(error.to_string()))?;
         let run = async |script: &Script| {
             let fence_arg = self.fence_arg(server, script);
@@ -296,7 +296,7 @@ impl Runner {
         };
         let sent = clock::instant();
         let value = match (run(call.script).await, &call.script.reading) {
-            // Reads go on. A script that would have to begin an epoch cannot, and fails as before.
+            // Reads still work. A script that would have to begin an epoch cannot, and fails as before.
             (Err(error), Some(reading)) if refuses_writes(&error) => {
                 self.suspect(&error);
                 run(reading).await.map_err(|_| error)
@@ -306,7 +306,7 @@ impl Runner {
         Ok((value?, sent))
     }
 
-    /// Has the watch look whether the server lets this process do what it must, when the server said that it does not.
+    /// Has the watch check the server's rights, if the server said that this process lacks some.
     fn suspect(&self, error: &RedisError) {
         if refuses_writes(error) {
             self.health.suspect(StoreFault::WritesRefused, format!("Redis takes no writes: {error}"));
@@ -315,8 +315,8 @@ impl Runner {
         }
     }
 
-    /// ARGV 4, 5 and 6. The deadline is by the clock of the very server that the script is sent to: by the clock of another
-    /// one it could be so late that what was answered with 503 is done long after.
+    /// ARGV 4, 5 and 6. The deadline is by the clock of the very server that gets the script. By another server's clock it
+    /// could be so late that an act is done long after its 503.
     async fn args_of_once(&self, server: &Server, once: &Once) -> Result<Vec<String>, Refused> {
         let now = match server.clock().now() {
             Some(now) => now,
@@ -327,7 +327,8 @@ impl Runner {
         Ok(vec![once.act_id.clone(), deadline.to_string(), was_sent.to_owned()])
     }
 
-    /// Asks a server its time in ms, once a connection. Without a key, since the bucket's may be on their way to it.
+    /// Asks a server for its time in ms, once a connection. The question names no key, because the bucket's keys may be
+    /// moving to this server.
     async fn learn_time(&self, server: &Server) -> Result<i64, Refused> {
         let sent = clock::instant();
         let (seconds, micros): (i64, i64) = redis::from_redis_value(server.send(&redis::cmd("TIME")).await?)
@@ -337,7 +338,7 @@ impl Runner {
         Ok(server.clock().now().unwrap_or(millis))
     }
 
-    /// ARGV 2. What only reads may do so on any server.
+    /// ARGV 2. A script that only reads may run on any server.
     fn fence_arg(&self, server: &Server, script: &Script) -> Cow<'static, str> {
         match (self.fence(), server.replicas()) {
             (Fence::Up, replicas @ 1..) if !script.only_reads => format!("+{replicas}").into(),
@@ -346,25 +347,25 @@ impl Runner {
     }
 }
 
-/// Whether a server says that it takes no writes from anybody: its disk or its memory is full, or replicas are missing.
+/// Whether a server says that it takes no writes: its disk or its memory is full, or replicas are missing.
 pub(super) fn refuses_writes(error: &RedisError) -> bool {
     matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "OOM"))
 }
 
-/// Whether a server says that its user may not do this. Redis 7.0 says so of a script's commands in words alone.
+/// Whether a server says that its user may not do this. Redis 7.0 says so about a script's commands in words only.
 fn refuses_user(error: &RedisError) -> bool {
     let words = error.to_string();
     ["NOPERM", "The user executing the script can't", "ACL failure"].iter().any(|sign| words.contains(sign))
 }
 
-/// With what a script refuses to act on a server that has lost a replica.
+/// The error of a script that refuses to act on a server that has lost a replica.
 const ALONE: &str = "ALONE";
 
 /// Why a call has no reply.
 pub(super) enum Refused {
     /// The connection or the server says so.
     ByServer(RedisError),
-    /// It would be the same at another try.
+    /// The same would happen at another try.
     Other(String),
 }
 
@@ -388,7 +389,7 @@ struct Tries {
     doing: &'static str,
     budget: Budget,
     pause: Duration,
-    /// Whether a try may have been done although it failed.
+    /// Whether a failed try may have been done all the same.
     may_be_done: bool,
 }
 
@@ -402,26 +403,26 @@ impl Tries {
         timeout.unwrap_or_else(|_| Err(Failure::Unknown("no answer in time".into())))
     }
 
-    /// Waits a little before the next try; an error when there is none.
+    /// Waits before the next try. Fails if there is no next try.
     async fn pause_after(&mut self, failure: Failure) -> Result<(), StoreError> {
         self.may_be_done |= matches!(failure, Failure::Unknown(_));
         let (Failure::NotDone(cause) | Failure::Unknown(cause) | Failure::Final(cause)) = &failure;
         if matches!(failure, Failure::Final(_)) || self.budget.left() <= self.pause {
             return Err(StoreError::new("Redis", StoreError::new(self.doing, cause)));
         }
-        // Spread, so that those who failed together do not come back together.
+        // Random, so that callers that failed together do not try again together.
         tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         self.pause = (self.pause * 2).min(PAUSES.1);
         Ok(())
     }
 }
 
-/// Why a try failed, and so whether there is another. Each says the cause.
+/// Why a try failed, which decides whether there is another one. Each has the cause.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nothing was done; it may be different in a moment.
+    /// Nothing was done, and another try may succeed.
     NotDone(String),
-    /// It may have been done: the connection broke, or there was no answer.
+    /// The try may have been done: the connection broke, or no answer came.
     Unknown(String),
     /// Another try would fail as well.
     Final(String),
@@ -443,8 +444,8 @@ impl From<RedisError> for Failure {
             ErrorKind::Server(
                 Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain,
             ) => Failure::NotDone(cause),
-            // Another script runs for too long; a replica has left, and others are asked who the primary is; the replicas that
-            // it needs to write are not there yet.
+            // `BUSY`: another script runs for too long. `ALONE`: a replica has left, and the other servers are asked who
+            // the primary is. `NOREPLICAS`: too few replicas are there for writes.
             _ if matches!(error.code(), Some("BUSY" | ALONE | "NOREPLICAS")) => Failure::NotDone(cause),
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Failure::Unknown(cause),
             _ => Failure::Final(cause),

@@ -1,5 +1,5 @@
-//! What is wrong with the Redis that a node is about to stand on: one plain line each, for the log and for
-//! `slotcast check-config`.
+//! Checks the Redis that a node is about to use. Each finding is one plain line, for the log and for `slotcast
+//! check-config`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -27,16 +27,16 @@ static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIP
 /// What the checks came to.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// A line each; the good news is one of them.
+    /// The findings, one line each, including good news.
     pub findings: Vec<Finding>,
-    /// Whether scripts can tell that the server is not the one that it was, so that no version is ever issued twice.
+    /// Whether scripts can tell that the server was replaced or restored, so that no version is issued twice.
     pub is_fenced: bool,
-    /// A server is too old for the scripts, or the data too new: nothing would work.
+    /// Whether a server is too old for the scripts, or the data too new. Then nothing would work.
     pub is_too_old: bool,
 }
 
-/// Checks the servers of an endpoint, those of a cluster each; `prefix` begins the names of all keys and channels.
-///
+/// Checks the servers of an endpoint, each server of a cluster. `prefix` is the beginning of all names of keys and
+/// channels.
 /// # Errors
 ///
 /// A server does not answer.
@@ -50,14 +50,15 @@ pub async fn check(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Re
     check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
     check_subscribing(commands, prefix, &mut checked).await?;
     if let Some(Some(finding)) = unless_refused(formats::check(commands, prefix).await).map_err(unreachable)? {
-        // As of a server that is too old: no script would work.
+        // Treated as a server that is too old: no script would work.
         checked.is_too_old |= finding.severity == Severity::Error;
         checked.findings.push(finding);
     }
     Ok(checked)
 }
 
-/// Checks what `REDIS_URL` names, for `slotcast check-config`: that it cannot be reached is one of the findings.
+/// Checks the server that `REDIS_URL` names, for `slotcast check-config`. A server that cannot be reached is one of the
+/// findings.
 pub async fn check_url(url: &str, prefix: &str) -> Vec<Finding> {
     let error = |text: String| vec![Finding { severity: Severity::Error, text }];
     let endpoint = match Endpoint::parse(url) {
@@ -112,7 +113,7 @@ fn check_server(server: &str, info: &Info<'_>, endpoint: &Endpoint, checked: &mu
         );
         return checked.add(Severity::Error, text);
     }
-    // Valkey's `redis_version` is the last that it is like.
+    // Valkey's `redis_version` is the last version of Redis that it is compatible with.
     let shown = match info.get("valkey_version") {
         "" => format!("Redis {version}"),
         version => format!("Valkey {version}"),
@@ -140,7 +141,7 @@ fn check_keeping(server: &str, info: &Info<'_>, checked: &mut Checked) {
         );
     }
     if info.get("aof_enabled") == "0" {
-        // Replicas keep what a restart forgets, as long as not all restart.
+        // Replicas keep what a restart of one server forgets, unless all restart.
         let severity = if info.number("connected_slaves") > 0 { Severity::Warning } else { Severity::Error };
         checked.add(severity, format!("{server} has no AOF: it forgets bookings when it restarts; set appendonly yes"));
     }
@@ -191,19 +192,19 @@ async fn count_replicas(commands: &Commands) -> RedisResult<BTreeMap<String, u64
     Ok(servers.into_iter().map(|(server, info)| (server, Info::parse(&info).number("connected_slaves"))).collect())
 }
 
-/// What one server lets its user do.
+/// The rights of our user on one server.
 #[derive(Debug, Default)]
 pub(super) struct Rights {
-    /// The commands that it refuses, each with its words.
+    /// The refused commands, each with the server's words.
     pub(super) missing: BTreeMap<String, String>,
-    /// Its words where scripts may not use INFO.
+    /// The server's words if scripts may not use INFO.
     pub(super) info: Option<String>,
-    /// Its words where it takes no writes from anybody now.
+    /// The server's words if it takes no writes now.
     pub(super) writes: Option<String>,
 }
 
 impl Rights {
-    /// Takes what a command came to; `None` where it was refused.
+    /// Notes the outcome of a command; `None` if the server refused it.
     fn take<T>(&mut self, command: &str, answer: RedisResult<T>) -> RedisResult<Option<T>> {
         match answer {
             Err(error) if refuses_writes(&error) => {
@@ -221,8 +222,8 @@ impl Rights {
     }
 }
 
-/// Tries what a node does with the server of a bucket: runs a script with every command and kind of channel by its hash, and
-/// another one sent whole.
+/// Tries what a node needs on a bucket's server: a script with every command and kind of channel, run by its hash, and
+/// another one that is sent whole.
 pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket) -> RedisResult<Rights> {
     let mut rights = Rights::default();
     let mut by_hash = run_script(commands, "EVALSHA", &SCRIPT_HASH, prefix, bucket).await;
@@ -235,7 +236,7 @@ pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket
         rights.take("EVAL", query::<i64>(commands, &whole).await)?;
     }
     let refused = if rights.missing.contains_key("EVAL") { None } else { rights.take("EVALSHA", by_hash)? };
-    // One entry a command, however often it was tried.
+    // One entry for each command, however often it was tried.
     for (command, words) in refused.unwrap_or_default() {
         match command.as_str() {
             "INFO" => rights.info = Some(words),
@@ -248,7 +249,7 @@ pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket
 async fn check_rights(commands: &Commands, prefix: &str, checked: &mut Checked) -> RedisResult<()> {
     let rights = try_rights(commands, prefix, Bucket::EVERYONE).await?;
     if let Some(words) = &rights.writes {
-        // Not for ever: a node that starts meanwhile waits for it, and says so.
+        // This may pass. A node that starts meanwhile waits for it, and says so.
         checked.add(Severity::Warning, format!("Redis takes no writes now: {words}"));
     }
     for (command, words) in &rights.missing {
@@ -295,7 +296,7 @@ fn database_of(commands: &Commands) -> u8 {
     u8::try_from(commands.get_db()).unwrap_or_default()
 }
 
-/// The channel of a bucket, and one of the kind that spaces have: a space's numbers begin with 1.
+/// The channel of a bucket, and one of a space: a space's numbers begin with 1.
 fn channels(prefix: &str) -> [String; 2] {
     let bucket = channel(prefix, Topic::Bucket(Bucket::EVERYONE));
     let space = format!("{bucket}:0:0");
@@ -306,7 +307,7 @@ async fn query<T: FromRedisValue>(commands: &Commands, command: &Cmd) -> RedisRe
     command.query_async(&mut commands.clone()).await
 }
 
-/// Subscribes to both kinds of channels, on a connection of its own, and asks for a sign of life as a node does there.
+/// Subscribes to both kinds of channels on a connection of its own, and pings it as a node does.
 async fn check_subscribing(commands: &Commands, prefix: &str, checked: &mut Checked) -> Result<(), StoreError> {
     let mut connection = commands.open_another().await.map_err(unreachable)?;
     if let Some(words) = try_subscribing(&mut connection, commands, prefix).await.map_err(unreachable)? {
@@ -324,7 +325,7 @@ async fn check_subscribing(commands: &Commands, prefix: &str, checked: &mut Chec
     Ok(())
 }
 
-/// Subscribes to both kinds of channels, and ends that at once. Tells what is wrong.
+/// Subscribes to both kinds of channels, and ends that at once. Answers what is wrong.
 pub(super) async fn try_subscribing(
     connection: &mut MultiplexedConnection,
     commands: &Commands,
@@ -341,12 +342,12 @@ pub(super) async fn try_subscribing(
     Ok(None)
 }
 
-/// `None` where the server answered that it does not do that.
+/// `None` if the server refused.
 fn unless_refused<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     Ok(unless_refused_with_words(answer)?.ok())
 }
 
-/// The server's words where it answered that it does not do that; an error where it did not answer.
+/// The server's words if it refused; an error if it did not answer.
 fn unless_refused_with_words<T>(answer: RedisResult<T>) -> RedisResult<Result<T, String>> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
@@ -369,7 +370,7 @@ fn unreachable(error: RedisError) -> StoreError {
 
 fn is_too_old(version: &str) -> bool {
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    // A version that cannot be read is none to refuse.
+    // An unreadable version is not refused.
     parts.next().is_some_and(|major| (major, parts.next().unwrap_or(0)) < OLDEST)
 }
 
@@ -438,11 +439,11 @@ mod tests {
         assert_eq!(lines("maxmemory_policy:allkeys-lru\r\n").len(), 1);
     }
 
-    /// Every command of the other scripts is in the one that tries them.
+    /// Every command of the other scripts must be in the one that tries them.
     #[test]
     fn every_command_of_the_scripts_is_tried() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
-        // What `slotcast migrate` alone needs is no node's right.
+        // Commands that only `slotcast migrate` uses are no rights that a node needs.
         let is_of_a_node = |file: &std::fs::DirEntry| !file.file_name().to_string_lossy().starts_with("migrate_");
         for file in std::fs::read_dir(folder).unwrap().filter(|file| file.as_ref().is_ok_and(is_of_a_node)) {
             let text = std::fs::read_to_string(file.as_ref().unwrap().path()).unwrap();

@@ -1,5 +1,5 @@
-//! What a server's clock shows, as its replies told. Each connection has one of its own, since behind another connection
-//! may be another server, whose clock is another.
+//! A server's clock, as far as its replies have told it. Each connection has one of its own, because another connection may
+//! lead to another server with another clock.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock;
 
-/// What the server's clock shows: never more than it does, by this node's monotonic clock.
+/// An estimate of the server's clock that is never ahead of it. It moves on by this node's monotonic clock.
 pub(in crate::store::redis) struct ServerClock {
     base: Instant,
     /// The server's time at `base` in ms. Held to read and write it, never across an await.
@@ -21,13 +21,13 @@ impl Default for ServerClock {
 }
 
 impl ServerClock {
-    /// The server's time in ms; `None` while nothing is known.
+    /// The server's time in ms; `None` until a reply has told it.
     pub(in crate::store::redis) fn now(&self) -> Option<i64> {
         let offset = (*self.lock())?;
         Some(offset.saturating_add(self.elapsed(clock::instant())))
     }
 
-    /// Takes the server's time of a reply to what was sent at an instant: it was between the sending and now.
+    /// Takes the server's time from a reply. The server had that time at some instant between the sending and now.
     pub(in crate::store::redis) fn learn(&self, server_millis: i64, sent: Instant) {
         let latest = server_millis.saturating_add(1).saturating_sub(self.elapsed(sent));
         let earliest = server_millis.saturating_sub(self.elapsed(clock::instant()));
@@ -59,10 +59,11 @@ mod tests {
         assert_eq!(clock.now(), None);
         std::thread::sleep(Duration::from_millis(5));
         clock.learn(1_000_000, sent);
-        // It was shown at some time in the last 5 ms: at least that by now, and at most that and what has passed.
+        // The server showed this time at some instant in the last 5 ms. So it is at least that time now, and at most 5 ms
+        // more.
         let now = clock.now().unwrap();
         assert!((1_000_000..1_000_100).contains(&now), "{now}");
-        // The server's clock was set: the old idea cannot be true any more.
+        // The server's clock was set, so the old estimate must be wrong.
         clock.learn(500_000, crate::clock::instant());
         let now = clock.now().unwrap();
         assert!((500_000..500_100).contains(&now), "{now}");

@@ -1,5 +1,5 @@
-//! The connections to a cluster: one to each primary, kept up apart from the others, so that what happens to one server is
-//! noticed only by those who need its slots.
+//! The connections to a cluster, one to each primary. Each is kept up by itself, so a failed server concerns only the
+//! callers who need its slots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use super::not_connected;
 use super::slots::{SLOTS, View, owners};
 use crate::store::redis::endpoint::Node;
 
-/// How often the servers are asked for their slots while all is well. A refusal tells of a move at once.
+/// How often the servers are asked for their slots while all is well. A redirection tells of a move at once.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often they are asked while one of them cannot be reached, or a slot is nobody's.
+/// How often they are asked while a server cannot be reached, or a slot has no owner.
 const ASK_OFTEN: Duration = Duration::from_millis(100);
 
-/// For how long a cluster that is not well is asked often: most failovers are over by then.
+/// How long an unwell cluster is asked often. Most failovers take less.
 const SOON_WELL: Duration = Duration::from_secs(60);
 
-/// How long a server is away, or a slot nobody's, before that is told: less is a connection that is made again.
+/// How long a server is away, or a slot without an owner, before that is logged. A shorter absence is only a reconnection.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a server may take to tell its slots.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
-/// How long the servers of a cluster take to hear of a change from each other, on a good day.
+/// How long the servers of a cluster usually need to hear of a change from each other.
 const GOSSIP: Duration = Duration::from_millis(20);
 
-/// A handle on the connections to a cluster. They are kept up in the background until the last is gone.
+/// A handle to the connections to a cluster. They are kept up in the background until the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Cluster {
     connector: Arc<Connector>,
@@ -45,7 +45,7 @@ pub(super) struct Cluster {
     wishes: mpsc::UnboundedSender<Wish>,
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only what tells of readiness asks for it"))]
     away: watch::Receiver<Option<Arc<str>>>,
-    /// Rung when a server could not be reached, or does not know what is whose.
+    /// Notified when a server could not be reached, or does not know the owner of a slot.
     doubts: Arc<Notify>,
 }
 
@@ -55,7 +55,7 @@ struct Map {
     /// By slot: the place in `lines`.
     owners: Arc<[Option<u16>]>,
     lines: Arc<[(Node, Line)]>,
-    /// Why nothing is known; `None` while the first attempt to ask is under way.
+    /// Why the slots are unknown; `None` until the first attempt to ask has ended.
     failure: Option<Arc<str>>,
 }
 
@@ -63,12 +63,12 @@ struct Map {
 enum Wish {
     /// A slot was found at another server.
     Moved(u16, Node),
-    /// Do the others say that a node is a primary?
+    /// A question: do the other servers say that a node is a primary?
     Judge(Node, oneshot::Sender<bool>),
 }
 
 impl Cluster {
-    /// Starts to connect, in the background of the current runtime.
+    /// Starts to connect, in a task of the current runtime.
     pub(super) fn start(connector: Arc<Connector>) -> Self {
         let (map_sender, map) = watch::channel(Map::default());
         let (wishes, wish_receiver) = mpsc::unbounded_channel();
@@ -89,14 +89,13 @@ impl Cluster {
         Self { connector, map, wishes, away, doubts }
     }
 
-    /// What cannot be reached, and has not been for a while, in words; `None` while every slot is somebody's who can be.
+    /// What has been out of reach for a while, in words; `None` while every slot has a reachable owner.
     #[cfg(feature = "server")]
     pub(super) fn away(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.away.clone()
     }
 
-    /// The server that has a slot, or any server; waited for until the deadline while the first attempt to connect to it is
-    /// under way.
+    /// The server that has a slot, or any server. Waits for the first attempt to connect to it, until the deadline.
     pub(super) async fn server(&self, slot: Option<u16>, deadline: Instant) -> RedisResult<Server> {
         if let Some(server) = self.map.borrow().line(slot).and_then(Line::connected) {
             return Ok(server);
@@ -107,7 +106,7 @@ impl Cluster {
     async fn wait_for_server(&self, slot: Option<u16>, deadline: Instant) -> RedisResult<Server> {
         let map = self.wait_for_map(deadline).await?;
         let line = map.line(slot).cloned();
-        // Without a connection the task has to look for the reason.
+        // Without a connection the task must find out why.
         self.doubts.notify_one();
         match line {
             Some(line) => line.server(deadline).await,
@@ -115,7 +114,7 @@ impl Cluster {
         }
     }
 
-    /// What is known of the cluster, waited for until the deadline while the first attempt to ask is under way.
+    /// The owners of the slots. Waits for the first answer, until the deadline.
     async fn wait_for_map(&self, deadline: Instant) -> RedisResult<Map> {
         let mut map = self.map.clone();
         let settled = map.wait_for(|map| !map.owners.is_empty() || map.failure.is_some());
@@ -140,16 +139,16 @@ impl Cluster {
         if let Some(server) = line.and_then(|line| line.connected()) {
             return Ok(Server { is_asking: true, ..server });
         }
-        // Moves are rare and short, so that a connection to a server that has no slots yet is not kept.
+        // Moves are rare and short, so a connection to a server without slots is not kept.
         let connection = self.connector.connect_once(node).await?;
         Ok(Server { is_asking: true, ..Server::unkept(node.clone(), connection) })
     }
 
-    /// Takes what a refusal tells: a slot that is elsewhere, or that a server does not know what is whose.
+    /// Learns from a refusal: a slot has moved, or a server does not know the owner of a slot.
     pub(super) fn learn(&self, error: &RedisError) {
         match (error.kind(), moved_to(error)) {
             (ErrorKind::Server(ServerErrorKind::Moved), Some((slot, node))) => {
-                // The task outlives every handle.
+                // The send cannot fail: the task outlives every handle.
                 let _ = self.wishes.send(Wish::Moved(slot, node));
             }
             _ => self.doubts.notify_one(),
@@ -180,7 +179,7 @@ impl Map {
     }
 }
 
-/// What the other servers of the cluster say.
+/// The answers of the cluster's other servers.
 struct Others {
     wishes: mpsc::UnboundedSender<Wish>,
 }
@@ -193,7 +192,7 @@ impl Judge for Others {
         verdict.await.unwrap_or(false)
     }
 
-    /// A replica answers with where the slot is.
+    /// A replica redirects to the owner of the slot, so it is as good to talk to.
     fn names_primaries(&self) -> bool {
         false
     }
@@ -207,9 +206,9 @@ struct Task {
     doubts: Arc<Notify>,
     away: watch::Sender<Option<Arc<str>>>,
     unwell: Unwell,
-    /// With what tells their keepers the address; it never changes.
+    /// Each with the sender that tells the keeper its address, which never changes.
     lines: HashMap<Node, (Line, watch::Sender<Aim>)>,
-    /// As last told: asked where no primary answers.
+    /// The replicas as last told. They are asked if no primary answers.
     replicas: Vec<Node>,
 }
 
@@ -226,7 +225,7 @@ impl Task {
         }
     }
 
-    /// Grants wishes until it is time to ask the servers again; `false` when nobody has a handle any more.
+    /// Serves requests until it is time to ask the servers again. Answers `false` once nobody has a handle.
     async fn serve_until(&mut self, next: Instant) -> bool {
         loop {
             tokio::select! {
@@ -250,7 +249,7 @@ impl Task {
         }
     }
 
-    /// What each primary that is connected says; where there is none, what anyone says who is known.
+    /// The answers of all connected primaries; without any, the answer of any known server.
     async fn ask_all(&self) -> Vec<(Node, View)> {
         let servers = self.lines.values().filter_map(|(line, _)| line.connected());
         let views: Vec<(Node, View)> = join_all(servers.map(ask_server)).await.into_iter().flatten().collect();
@@ -284,7 +283,7 @@ impl Task {
         tokio::time::timeout(ANSWER_TIME, asking).await.map_err(timeout)?
     }
 
-    /// Has the slots where the servers say.
+    /// Takes over the owners of slots that the servers tell.
     fn take(&mut self, views: Vec<(Node, View)>) {
         if views.iter().all(|(_, view)| view.ranges.is_empty()) {
             return;
@@ -296,7 +295,7 @@ impl Task {
         self.publish(by_slot);
     }
 
-    /// One slot is elsewhere, whatever the others know of it.
+    /// One slot has moved, whatever the others know of it.
     fn move_slot(&mut self, slot: u16, node: Node) {
         let mut by_slot: Vec<Option<Node>> = {
             let map = self.map.borrow();
@@ -319,7 +318,7 @@ impl Task {
             slots.push(owner.as_ref().map(|node| {
                 *places.entry(node).or_insert_with(|| {
                     nodes.push(node);
-                    // There are fewer servers than slots.
+                    // There are fewer servers than slots, so this always fits.
                     u16::try_from(nodes.len() - 1).unwrap_or(u16::MAX)
                 })
             }));
@@ -347,7 +346,7 @@ impl Task {
         self.lines.entry(node.clone()).or_insert_with(make).0.clone()
     }
 
-    /// Tells what cannot be reached, and how long to wait before the servers are asked again.
+    /// Logs what cannot be reached, and answers the pause before the servers are asked again.
     fn pause(&mut self) -> Duration {
         let missing = self.missing();
         let unwell_for = self.unwell.look(missing.is_none(), Instant::now());
@@ -378,12 +377,12 @@ impl Task {
     }
 }
 
-/// Since when a cluster is not well.
+/// Since when the cluster has not been well.
 #[derive(Default)]
 struct Unwell(Option<Instant>);
 
 impl Unwell {
-    /// For how long it has not been well by now, or `None` when it is.
+    /// How long the cluster has not been well; `None` if it is well.
     fn look(&mut self, is_well: bool, now: Instant) -> Option<Duration> {
         self.0 = if is_well { None } else { self.0.or(Some(now)) };
         self.0.map(|since| now.saturating_duration_since(since))
@@ -397,7 +396,7 @@ async fn ask_server(server: Server) -> Option<(Node, View)> {
     Some((server.node.as_ref().clone(), View::read(&answer, &server.node)))
 }
 
-/// Whether more of the other servers say so than not. The only one there is, is believed itself.
+/// Whether more of the other servers call the node a primary than do not. A single server is believed itself.
 fn is_primary_by_others(views: &[(Node, View)], node: &Node) -> bool {
     let says_so = |view: &View| view.ranges.iter().any(|(_, _, owner)| owner == node);
     let others: Vec<bool> = views.iter().filter(|(by, _)| by != node).map(|(_, view)| says_so(view)).collect();
@@ -418,7 +417,7 @@ mod tests {
         assert_eq!(look(true, 0), None);
         assert_eq!(look(false, 10), Some(Duration::ZERO));
         assert_eq!(look(false, 900), Some(Duration::from_millis(890)));
-        // A connection that was made again in time is never told of.
+        // A connection that is back in time is never logged.
         assert_eq!(look(true, 950), None);
         assert_eq!(look(false, 1_500), Some(Duration::ZERO));
         assert_eq!(look(false, 2_500), Some(AWAY_AFTER));
