@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { choose, chosen, hold, isLive, launch, newPage, openAt, skip, slotIs, slotIsNotOwn, slotIsOwn } from './lib/board_page.mjs';
-import { day } from './lib/fixtures.mjs';
+import { day, today } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { staffToken, userToken } from './lib/tokens.mjs';
 import { eventually } from './lib/waiting.mjs';
@@ -100,7 +100,7 @@ describe('the page in unusual conditions', { skip }, () => {
     for (const timezoneId of ['Pacific/Kiritimati', 'Pacific/Pago_Pago']) {
       const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 1, token: userToken(97) }, { timezoneId });
       await isLive(page);
-      await eventually(async () => (await page.inputValue('#date')) === day(0), 'the day in Rome');
+      await eventually(async () => (await page.inputValue('#date')) === today(), 'the day in Rome');
       await page.context().close();
     }
   });

@@ -27,13 +27,20 @@ export function freshSpace({ site = 1, date = day(7) } = {}) {
   };
 }
 
+/** The local day in `timezone` now, as `YYYY-MM-DD`. */
+export const today = (timezone = 'Europe/Rome') => new Intl.DateTimeFormat('en-CA', { timeZone: timezone }).format(new Date());
+
+/** By time zone: the day on which this process first asked for one. */
+const firstDays = new Map();
+
 /**
- * The local day in `timezone`, `offset` days from now, as `YYYY-MM-DD`. The days are counted on the calendar: 24 hours
- * from 23:30 of the day before the clock goes forward are already the day after it.
+ * The local day in `timezone`, `offset` days from the first one that this process saw, as `YYYY-MM-DD`: a test that asks twice gets
+ * the same day, also where it runs at midnight. The days are counted on the calendar: 24 hours from 23:30 of the day before the
+ * clock goes forward are already the day after it.
  */
 export function day(offset, timezone = 'Europe/Rome') {
-  const today = new Intl.DateTimeFormat('en-CA', { timeZone: timezone }).format(new Date());
-  const date = new Date(`${today}T00:00:00Z`);
+  if (!firstDays.has(timezone)) firstDays.set(timezone, today(timezone));
+  const date = new Date(`${firstDays.get(timezone)}T00:00:00Z`);
   date.setUTCDate(date.getUTCDate() + offset);
   return date.toISOString().slice(0, 10);
 }
