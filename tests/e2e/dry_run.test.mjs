@@ -65,7 +65,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
         same: [() => staff.settled.put(`${space.path}?dryRun=true`, DAYTIME), []],
         longer: [() => staff.settled.put(`${space.path}?dryRun=true`, { ...DAYTIME, closes: '20:00' }), []],
         // The default schedule, which is left, is the same one.
-        removed: [() => staff.delete(`${space.path}?dryRun=true`), []],
+        removed: [() => staff.settled.delete(`${space.path}?dryRun=true`), []],
       };
       for (const [what, [ask, expected]] of Object.entries(trials)) {
         assert.deepEqual(await done(ask()), { affected: expected }, what);
@@ -120,7 +120,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
         [first.staffCaller('responsabile', { sedi: [2] }).put(`${space.path}?dryRun=true`, LATER), 403, 'forbidden'],
         [first.staffCaller().put(`${space.path}?dryRun=true`, { opens: '12:00', closes: '09:00' }), 400, 'malformed'],
         [first.staffCaller().put(`${space.path}?dryRun=true`, { holdMinutes: 61 }), 400, 'malformed'],
-        [first.staffCaller().delete(`${freshSpace().path}?dryRun=true`), 404, 'space_not_found'],
+        [first.staffCaller().settled.delete(`${freshSpace().path}?dryRun=true`), 404, 'space_not_found'],
       ];
       for (const [asked, status, code] of refusals) {
         const answer = await asked;

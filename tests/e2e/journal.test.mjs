@@ -46,9 +46,9 @@ test('who waits on another node sees an act within moments, and the command prin
     const [one, other] = cluster.nodes;
     const [space, elsewhere] = [freshSpace(), freshSpace({ site: 2 })];
     const staff = other.staffCaller();
-    const { next } = (await staff.get('/api/journal')).data;
-    const waiting = staff.get(`/api/journal?wait=30&after=${next}`);
-    const held = await one.userCaller(7).post('/api/slots/hold', space.body({ slots: [2, 1] }));
+    const { next } = (await staff.settled.get('/api/journal')).data;
+    const waiting = staff.settled.get(`/api/journal?wait=30&after=${next}`);
+    const held = await one.userCaller(7).settled.post('/api/slots/hold', space.body({ slots: [2, 1] }));
     assert.equal(held.status, 200, held.text);
     const heard = await within(waiting, 'an answer to who waits');
     assert.equal(heard.data.entries.length, 1, heard.text);
@@ -59,20 +59,17 @@ test('who waits on another node sees an act within moments, and the command prin
 
     const settings = { REDIS_URL: cluster.redis.url, JWT_SECRET: undefined };
     let child;
-    const following = runCommand(['journal', '--follow', '--site', '1'], settings, {
-      onStart: (process) => {
-        child = process;
-      },
-    });
+    const onStart = (process) => (child = process);
+    const following = runCommand(['journal', '--follow', '--site', '1'], settings, { onStart, deadline: 300_000 });
     let printed = '';
     child.stdout.on('data', (chunk) => {
       printed += chunk;
     });
     await eventually(() => lines(printed).length === 1, 'the entry that is there');
     assert.deepEqual(lines(printed), [entry]);
-    assert.equal((await one.userCaller(7).post('/api/slots/book', space.body({ slots: [1, 2] }))).status, 200);
-    assert.equal((await one.userCaller('anna').post('/api/slots/3/hold', elsewhere.body())).status, 200);
-    const blocked = await staff.put('/api/slots/1', space.body({ status: 'blocked' }));
+    assert.equal((await one.userCaller(7).settled.post('/api/slots/book', space.body({ slots: [1, 2] }))).status, 200);
+    assert.equal((await one.userCaller('anna').settled.post('/api/slots/3/hold', elsewhere.body())).status, 200);
+    const blocked = await staff.settled.putOnce('/api/slots/1', space.body({ status: 'blocked' }));
     assert.equal(blocked.status, 200, blocked.text);
     await eventually(() => lines(printed).length === 3, 'the entries of the site');
     child.kill('SIGTERM');
@@ -181,7 +178,7 @@ test('on a file the command says where to ask while a node runs, and prints when
   const slotcast = await startSlotcast();
   const settings = { SLOTCAST_DATA_DIR: slotcast.dataDir, JWT_SECRET: undefined };
   assert.equal((await slotcast.userCaller(7).post('/api/slots/1/hold', space.body({ holdSeconds: 1 }))).status, 200);
-  const entries = async () => (await slotcast.staffCaller().get('/api/journal')).data.entries;
+  const entries = async () => (await slotcast.staffCaller().settled.get('/api/journal')).data.entries;
   await eventually(async () => (await entries()).length === 2, 'the end of the hold');
   const locked = await runCommand(['journal'], settings);
   assert.notEqual(locked.code, 0);

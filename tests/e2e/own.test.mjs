@@ -56,7 +56,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       await act('book', { slots: [3] });
       await act('extend', { slots: [2] });
       await act('release', { slots: [2] });
-      const taken = await staff.put('/api/slots/3', space.body({ status: 'blocked', data: { '"data":{': 'x' } }));
+      const taken = await staff.settled.putOnce('/api/slots/3', space.body({ status: 'blocked', data: { '"data":{': 'x' } }));
       assert.equal(taken.status, 200, taken.text);
       for (const client of [phone, desk, passer]) await reaches(client, taken.data.version);
 
@@ -72,7 +72,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       const told = passer.all('slot_update');
       assert.deepEqual(told, phone.all('slot_update').map(asForAll));
       assert.deepEqual(told.map(({ data }) => ownOf(data)), told.map(() => ({})));
-      const { data: log } = await staff.get(`${space.path}/changes?epoch=${told[0].epoch}&version=0`);
+      const { data: log } = await staff.settled.get(`${space.path}/changes?epoch=${told[0].epoch}&version=0`);
       const texts = log.changes.map(({ payload }) => `2["slot_update",${JSON.stringify(payload)}]`);
       assert.deepEqual(framesOf(passer, 'slot_update'), texts, 'byte for byte what the log has for everybody');
     });
@@ -84,11 +84,13 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       const { epoch } = await passer.join(space, { date: space.date });
       // Nested like an entry, so that only the place tells which is one.
       const trap = { note: { id_slot: 3, orario: '10:00' } };
-      await first.staffCaller().settled.put('/api/slots/2', space.body({ status: 'blocked', data: trap }));
+      await first.staffCaller().settled.putOnce('/api/slots/2', space.body({ status: 'blocked', data: trap }));
       const hold = (number, who) => second.userCaller(who).settled.post(`/api/slots/${number}/hold`, space.body());
       const { data: held } = await hold(3, user);
       const { data: last } = await hold(4, freshNumber());
 
+      // What the other node has answered, this one may hear later.
+      await reaches(passer, last.version);
       await phone.join(space, { date: space.date });
       await stranger.join(space, { date: space.date });
       const shown = await phone.first('slots_status_update', ({ version }) => version === last.version);

@@ -10,7 +10,8 @@ import { settled } from './lib/http.mjs';
 import { startTcpProxy } from './lib/proxy.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startRedis } from './lib/redis_server.mjs';
-import { runCommand, startSlotcast } from './lib/slotcast.mjs';
+import { startSlotcast } from './lib/slotcast.mjs';
+import { sweepByCommand } from './lib/stalls.mjs';
 import { staffToken } from './lib/tokens.mjs';
 import { eventually } from './lib/waiting.mjs';
 
@@ -36,10 +37,7 @@ async function done(asked) {
 }
 
 /** Has staff set slots. A repeat of what was not answered is answered as the first time. */
-async function put(node, path, body) {
-  const headers = { 'idempotency-key': `put-${freshNumber()}` };
-  return done(settled(() => node.staffCaller().put(path, body, headers), `an answer of ${path}`));
-}
+const put = (node, path, body) => done(node.staffCaller().settled.putOnce(path, body));
 
 async function hold(node, user, space, slots) {
   await done(node.userCaller(user).settled.post('/api/slots/hold', space.body({ slots })));
@@ -133,12 +131,11 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       const anna = freshNumber();
       const client = await first.user(anna);
       await book(first, anna, space, [1]);
-      const put = () =>
-        done(
-          second.staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }), { 'idempotency-key': `k${anna}` }),
-        );
-      const at = await put();
-      assert.deepEqual(await put(), at);
+      const key = { 'idempotency-key': `k${anna}` };
+      const ask = () => second.staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }), key);
+      const block = () => done(settled(ask, 'an answer under the key'));
+      const at = await block();
+      assert.deepEqual(await block(), at);
       assert.deepEqual(await allOf(client, second, anna), [notice(space, at, [1], 'blocked')]);
     });
 
@@ -236,8 +233,7 @@ test('a node that dies right after the act, where no node walks: `slotcast sweep
   await blockAndDie(dying, proxy, witness, space);
   assert.deepEqual(client.all('slot_taken'), []);
   const { epoch, version } = await witness.board(space);
-  const swept = await runCommand(['sweep'], { REDIS_URL: server.url });
-  assert.equal(swept.code, 0, swept.stderr);
+  await sweepByCommand({ REDIS_URL: server.url });
   assert.deepEqual(await client.first('slot_taken'), notice(space, { epoch, version }, [1], 'blocked'));
   await witness.stop();
   proxy.close();

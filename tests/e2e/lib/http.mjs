@@ -7,7 +7,8 @@ import { eventually } from './waiting.mjs';
 /**
  * The calls of one caller; without a `token` the caller is anonymous. A call is given up after `patience` ms. The calls of
  * `settled` are repeated until their answer is final: a machine that is too busy to ask Redis in time causes a 503, and a
- * repeat settles it. A POST must be an act: it gets a key, so that it is done once. A PUT is simply made again.
+ * repeat settles it. A POST must be an act: it gets a key, so that it is done once. So does `putOnce`, which sets slots. A PUT is
+ * simply made again, and so is a DELETE, which must be a trial.
  */
 export function callerOf(url, token, patience = undefined) {
   const call = async (method, path, body, headers = {}) => {
@@ -34,6 +35,8 @@ export function callerOf(url, token, patience = undefined) {
       get: (path) => settle('GET', path),
       post: (path, body) => settle('POST', path, body, { 'idempotency-key': randomUUID() }),
       put: (path, body) => settle('PUT', path, body),
+      putOnce: (path, body) => settle('PUT', path, body, { 'idempotency-key': randomUUID() }),
+      delete: (path) => settle('DELETE', path),
     },
   };
 }
