@@ -17,11 +17,11 @@ test('what a node with a wrong clock says bears the store\'s time', { skip }, as
   const [node] = cluster.nodes;
   const space = freshSpace();
   const client = await node.user(freshNumber());
-  const joined = await client.call('join_space', space.event());
-  const synced = await client.call('sync', space.event());
-  await client.call('hold_slot', space.event({ slots: [1], holdSeconds: 1 }));
+  const joined = await client.callUntilSettled('join_space', space.event());
+  const synced = await client.callUntilSettled('sync', space.event());
+  await client.callUntilSettled('hold_slot', space.event({ slots: [1], holdSeconds: 1 }));
   await client.first('slots_freed');
-  await client.call('leave_space', space.event());
+  await client.callUntilSettled('leave_space', space.event());
   const told = ['connection_confirmed', 'joined_space', 'slot_update', 'slots_status_update', 'slots_freed', 'left_space'];
   const payloads = told.flatMap((name) => client.all(name).map((payload) => ({ name, ...payload })));
   assert.ok(payloads.length >= told.length, JSON.stringify(payloads));

@@ -15,18 +15,22 @@ const staff = first.staffCaller();
 test('a space that was removed on another node cannot be joined, nor its board be shown', async () => {
   const space = freshSpace();
   const client = await second.user(freshNumber());
-  const register = async () => assert.equal((await staff.put(space.path, {})).status, 200);
+  const register = async () => assert.equal((await staff.settled.put(space.path, {})).status, 200);
   const remove = async () => {
     await second.board(space);
-    assert.equal((await staff.delete(space.path)).status, 200);
+    const first = await staff.delete(space.path);
+    // A removal that a busy machine has not answered was done, or is done by the repeat.
+    const allowed = first.status === 503 ? [200, 404] : [200];
+    const last = first.status === 503 ? await staff.settled.delete(space.path) : first;
+    assert.ok(allowed.includes(last.status), last.text);
   };
   await register();
   await remove();
-  assert.equal((await client.call('join_space', space.event())).error?.code, 'space_not_found');
+  assert.equal((await client.callUntilSettled('join_space', space.event())).error?.code, 'space_not_found');
   await register();
   await remove();
-  const shown = await second.staffCaller().post(`${space.path}/broadcast`, { date: space.date });
+  const shown = await second.staffCaller().settled.post(`${space.path}/broadcast`, { date: space.date });
   assert.deepEqual([shown.status, shown.body.code], [404, 'space_not_found']);
   await register();
-  assert.equal((await client.call('join_space', space.event())).ok, true);
+  assert.equal((await client.callUntilSettled('join_space', space.event())).ok, true);
 });
