@@ -90,6 +90,7 @@ test('guests hear of what was freed and no broadcast, and count as sockets, not 
   assert.equal((await staff.post('/api/users/7/notify', { event: 'only_yours', data: {} })).status, 200);
   assert.equal((await node.userCaller(8).post('/api/slots/1/hold', space.body({ holdSeconds: 1 }))).status, 200);
   for (const one of [client, user]) await eventually(() => got(one, 'slots_freed').length > 0, 'what was freed');
+  for (const name of ['news', 'only_yours']) await user.first(name);
   assert.deepEqual([got(user, 'news').length, got(user, 'only_yours').length], [1, 1]);
   assert.deepEqual([got(client, 'news').length, got(client, 'only_yours').length], [0, 0]);
   await allGone(client, user);

@@ -23,8 +23,8 @@ const keep = (token) => {
 const user = keep(userToken(7));
 const staff = keep(staffToken('gestore'));
 
-/** The lines of a node's log as objects. */
-const lines = (of = node) => of.log().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
+/** The lines of a node's log as objects, but for the last one, which may be half written. */
+const lines = (of = node) => of.log().split('\n').slice(0, -1).filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
 
 /** Whether a line is of the request with this id. */
 const isOf = (id) => (line) => line['request.id'] === id || line.span?.['request.id'] === id;
