@@ -1,7 +1,7 @@
 // The life of a token on a live connection: warned, replaced, and ended.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 
 import { freshNumber, freshSpace } from './lib/fixtures.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
@@ -13,27 +13,30 @@ after(() => slotcast.stop());
 
 const staff = slotcast.staffCaller();
 
-test('a token that ends soon is warned of at once, and its socket ends ten seconds after it', async () => {
-  const exp = secondsNow() + 3;
-  const client = slotcast.connect({ token: userToken(7, { exp }) });
-  await client.connected();
-  assert.deepEqual(await client.first('token_expiring'), { expiresAt: new Date(exp * 1000).toISOString() });
-  assert.equal(await client.disconnected(60_000), 'io server disconnect');
-  assert.ok(Date.now() >= (exp + 10) * 1000 - 50, 'not before ten seconds after its end');
-  assert.equal(client.all('token_expiring').length, 1, 'warned once');
-});
+// Each is mostly a wait, so they wait together.
+describe('the end of a token', { concurrency: true }, () => {
+  test('a token that ends soon is warned of at once, and its socket ends ten seconds after it', async () => {
+    const exp = secondsNow() + 3;
+    const client = slotcast.connect({ token: userToken(7, { exp }) });
+    await client.connected();
+    assert.deepEqual(await client.first('token_expiring'), { expiresAt: new Date(exp * 1000).toISOString() });
+    assert.equal(await client.disconnected(60_000), 'io server disconnect');
+    assert.ok(Date.now() >= (exp + 10) * 1000 - 50, 'not before ten seconds after its end');
+    assert.equal(client.all('token_expiring').length, 1, 'warned once');
+  });
 
-test('a refreshed token keeps the connection beyond the first one\'s end', async () => {
-  const user = freshNumber();
-  const exp = secondsNow() + 1;
-  const client = slotcast.connect({ token: userToken(user, { exp }) });
-  await client.connected();
-  await client.first('token_expiring');
-  const answer = await client.call('refresh_token', { token: userToken(user) });
-  assert.equal(answer.ok, true, JSON.stringify(answer));
-  await sleep((exp + 12) * 1000 - Date.now());
-  assert.deepEqual(client.disconnects, []);
-  assert.equal((await client.call('join_space', { spazioId: freshNumber(), sedeId: 1 })).ok, true);
+  test('a refreshed token keeps the connection beyond the first one\'s end', async () => {
+    const user = freshNumber();
+    const exp = secondsNow() + 1;
+    const client = slotcast.connect({ token: userToken(user, { exp }) });
+    await client.connected();
+    await client.first('token_expiring');
+    const answer = await client.call('refresh_token', { token: userToken(user) });
+    assert.equal(answer.ok, true, JSON.stringify(answer));
+    await sleep((exp + 12) * 1000 - Date.now());
+    assert.deepEqual(client.disconnects, []);
+    assert.equal((await client.call('join_space', { spazioId: freshNumber(), sedeId: 1 })).ok, true);
+  });
 });
 
 test('a token with more than a minute left is not warned of', async () => {

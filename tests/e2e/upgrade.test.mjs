@@ -11,7 +11,7 @@ import { startSlotcast } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { DEADLINE_MS, sleep, within } from './lib/waiting.mjs';
 
-const slotcast = await startSlotcast({ SLOTCAST_USER_RATE: '0' });
+const slotcast = await startSlotcast({ settings: { SLOTCAST_USER_RATE: '0' } });
 after(() => slotcast.stop());
 
 const SEPARATOR = '\x1e';
@@ -102,6 +102,8 @@ test('a client with more to read than one poll brings loses none of it to its up
   const space = freshSpace();
   const staff = slotcast.staffCaller();
   const client = await Upgrader.connect();
+  const witness = await slotcast.user(8);
+  await witness.join(space);
   await client.post([event('join_space', { spazioId: space.number, sedeId: space.site })]);
   await client.pollUntil(([name]) => name === 'joined_space');
   // Each is a quarter of what one poll brings.
@@ -113,6 +115,8 @@ test('a client with more to read than one poll brings loses none of it to its up
   const versions = [];
   for (const _ of range(1, 10)) versions.push(await change());
   const heard = ([name, { version }]) => name === 'slot_update' && version === versions.at(-1);
+  // All of it waits for the client, who joined last, once another one has heard it.
+  await witness.first('slot_update', ({ version }) => version === versions.at(-1));
   while ((await client.poll()) < 40_000);
   const probing = client.probe();
   // Where the upgrade began now, these polls would bring nothing.
