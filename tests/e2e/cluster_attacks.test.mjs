@@ -70,7 +70,9 @@ test('who can write to Redis is not sent what clients send to another node', asy
     return [answer.status, answer.headers.get('set-cookie')];
   };
   let last;
-  await eventually(async () => (last = await answers())[0] !== 200 || heard.length > 0, 'another answer');
+  // 503 is no answer of the session: a busy machine did not ask Redis in time.
+  const isOther = async () => ![200, 503].includes((last = await answers())[0]) || heard.length > 0;
+  await eventually(isOther, 'another answer');
   assert.deepEqual(heard, [], 'nothing reaches the thief');
   assert.deepEqual(last, [400, null], 'the session is over');
 });
