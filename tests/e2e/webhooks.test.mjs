@@ -51,8 +51,11 @@ test('each kind of act is told once, as the journal has it', async () => {
   const told = receiver.accepted.map(({ message }) => message.data).sort((one, other) => one.version - other.version);
   assert.deepEqual(told, entries.sort((one, other) => one.version - other.version));
   receiver.check();
-  assert.equal(await readMetric(node, 'slotcast_webhook_deliveries_total{endpoint="environment",outcome="delivered"}'), 9);
+  const delivered = () => readMetric(node, 'slotcast_webhook_deliveries_total{endpoint="environment",outcome="delivered"}');
+  // The node counts what it was answered, a moment after the receiver has answered.
+  await eventually(async () => (await delivered()) >= 9, 'nine deliveries');
   await eventually(async () => (await readMetric(node, 'slotcast_webhook_waiting{endpoint="environment"}')) === 0, 'nothing waits');
+  assert.equal(await delivered(), 9);
   await node.stop();
   await receiver.close();
 });
@@ -98,7 +101,7 @@ test('an endpoint that was away gets all of it when it is back, in order, and th
   await node.kill();
   const receiver = await startReceiver({ port });
   const next = await startSlotcast({ settings: receiver.settings('slot.updated'), dataDir: node.dataDir });
-  await receiver.hasAll(ids);
+  await receiver.hasAll(ids, 120_000);
   receiver.check();
   await next.stop();
   await receiver.close();
@@ -148,7 +151,8 @@ test('receivers that hang, dribble, reset, redirect, talk without end or have no
     },
     refuses: { serve: hundredMegabytes(500), outcome: 'refused' },
     accepts: { serve: hundredMegabytes(200), outcome: 'delivered' },
-    nameless: { url: 'https://slotcast-receiver.invalid/', outcome: 'unreachable' },
+    // Where a machine's resolver does not answer, it takes longer than a try may.
+    nameless: { url: 'https://slotcast-receiver.invalid/', outcome: 'unreachable', orElse: 'timeout' },
     good: { url: target.url, outcome: 'delivered' },
   };
   const tables = [];
@@ -163,9 +167,9 @@ test('receivers that hang, dribble, reset, redirect, talk without end or have no
   const space = freshSpace();
   const id = await act(space, node.staffCaller().put('/api/slots/1', space.body({ status: 'blocked' })));
   await target.hasAll([id]);
-  for (const [name, { outcome }] of Object.entries(bad)) {
-    const metric = `slotcast_webhook_deliveries_total{endpoint="${name}",outcome="${outcome}"}`;
-    await eventually(async () => (await readMetric(node, metric)) >= 1, `${name}: ${outcome}`, 60_000);
+  for (const [name, { outcome, orElse = outcome }] of Object.entries(bad)) {
+    const counted = (one) => readMetric(node, `slotcast_webhook_deliveries_total{endpoint="${name}",outcome="${one}"}`);
+    await eventually(async () => (await counted(outcome)) >= 1 || (await counted(orElse)) >= 1, `${name}: ${outcome}`, 60_000);
   }
   assert.equal(target.got.length, 1, 'no redirect was followed');
   const later = freshSpace();
