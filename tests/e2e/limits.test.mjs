@@ -42,11 +42,15 @@ test('a user has at most twelve live holds in one space', async () => {
 test('a user who acts too fast is rate_limited, and served again a moment later', async () => {
   const space = freshSpace();
   const user = slotcast.userCaller(freshNumber());
-  const answers = await Promise.all(range(1, 200).map(() => user.post('/api/slots/1/release', space.body())));
-  const counts = tally(answers);
-  assert.ok(counts.not_held >= 40, JSON.stringify(counts));
-  assert.ok(counts.rate_limited >= 1, JSON.stringify(counts));
-  assert.equal(counts.not_held + counts.rate_limited, 200, JSON.stringify(counts));
+  const began = performance.now();
+  const answers = await Promise.all(range(1, 400).map(() => user.post('/api/slots/1/release', space.body())));
+  const seconds = (performance.now() - began) / 1_000;
+  const { not_held: allowed, rate_limited: limited, unavailable = 0, ...others } = tally(answers);
+  const told = JSON.stringify({ allowed, limited, unavailable, others, seconds });
+  // What a busy machine does not do in time has been allowed, too.
+  assert.ok(allowed + unavailable >= 40, told);
+  assert.ok(allowed + unavailable <= 40 + 20 * seconds + 1, told);
+  assert.equal(allowed + unavailable + limited, 400, told);
   assert.equal(answers.find(({ body }) => body.code === 'rate_limited').status, 429);
   await eventually(async () => (await user.post('/api/slots/1/hold', space.body())).status === 200, 'served again');
 });
@@ -56,7 +60,7 @@ test('another user is served while one is rate_limited, and staff always', async
   const fast = slotcast.userCaller(freshNumber());
   const flood = Promise.all(range(1, 100).map(() => fast.post('/api/slots/1/release', space.body())));
   assert.equal((await slotcast.userCaller(freshNumber()).post('/api/slots/2/hold', space.body())).status, 200);
-  const updates = await Promise.all(range(1, 100).map(() => staff.put('/api/slots/3', space.body({ status: 'blocked' }))));
+  const updates = await Promise.all(range(1, 100).map(() => staff.settled.put('/api/slots/3', space.body({ status: 'blocked' }))));
   assert.deepEqual(tally(updates), { 200: 100 });
   await flood;
 });
@@ -106,7 +110,7 @@ test('ten thousand joins from one socket: 256 rooms, every other refused, all an
   const joined = answers.filter((answer) => answer.ok).length;
   assert.equal(joined, 256);
   const codes = new Set(answers.filter((answer) => !answer.ok).map((answer) => answer.error.code));
-  assert.ok([...codes].every((code) => ['too_many_rooms', 'rate_limited'].includes(code)), [...codes].join());
+  assert.ok([...codes].every((code) => ['too_many_rooms', 'rate_limited', 'unavailable'].includes(code)), [...codes].join());
   assert.equal(client.disconnects.length, 0);
   assert.equal((await slotcast.user(freshNumber())).socket.connected, true);
 });
@@ -116,7 +120,7 @@ test('a left room makes place for another', async () => {
   try {
     const client = await own.user(7);
     const [a, b, c] = [freshSpace(), freshSpace(), freshSpace()];
-    const join = (space) => client.call('join_space', { spazioId: space.number, sedeId: 1 });
+    const join = (space) => client.callUntilSettled('join_space', { spazioId: space.number, sedeId: 1 });
     assert.equal((await join(a)).ok, true);
     assert.equal((await join(b)).ok, true);
     assert.equal((await join(c)).error.code, 'too_many_rooms');
