@@ -347,6 +347,7 @@ function changesOfTheClock() {
         .slice(-5, -3);
     return Number(zone(day(offset + 1))) - Number(zone(day(offset)));
   };
-  const next = (change) => day(Array.from({ length: 366 }, (_, index) => index + 1).find((offset) => hours(offset) === change));
+  // From one last Sunday of a month to that of the next year it is 364 or 371 days.
+  const next = (change) => day(Array.from({ length: 371 }, (_, index) => index + 1).find((offset) => hours(offset) === change));
   return [next(1), next(-1)];
 }
