@@ -6,6 +6,7 @@
 //! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
 //! - `anonymous`: how often an address may call without a token.
+//! - `parameters`: a query that has what the call does not know is refused.
 //! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
 //! - [`schemas`]: what the OpenAPI document says where the types themselves cannot. [`document`]: the document, finished.
 
@@ -24,6 +25,7 @@ mod outgoing;
 pub mod body;
 pub mod layers;
 mod anonymous;
+mod parameters;
 pub mod schemas;
 pub mod document;
 
@@ -41,21 +43,28 @@ use utoipa_axum::routes;
 use crate::app::AppState;
 use anonymous::AnonymousLimit;
 use document::Document;
+use parameters::Parameters;
 
 /// All calls, ready to serve, with their limits, CORS and request ids.
 pub fn router(app: AppState) -> Router {
-    let (api, _) = api_routes().split_for_parts();
     let (probes, _) = probe_routes().split_for_parts();
     let limit = Arc::new(AnonymousLimit::new(&app.config));
-    let api = api.layer(middleware::from_fn_with_state(limit.clone(), anonymous::limit));
-    let (waiting, _) = waiting_routes().split_for_parts();
-    let waiting = waiting.layer(middleware::from_fn_with_state(limit, anonymous::limit));
+    let api = guarded(api_routes(), limit.clone());
+    let waiting = guarded(waiting_routes(), limit);
     let routes = layers::limit_load(api, layers::MAX_IN_FLIGHT, layers::TIMEOUT)
         .merge(layers::limit_load(waiting, layers::MAX_WAITING, layers::WAITING_TIMEOUT))
         .merge(probes)
         .fallback(error::answer_unknown_path)
         .method_not_allowed_fallback(error::answer_wrong_method);
     layers::surround(routes, &app).with_state(app)
+}
+
+/// Calls behind what each of them needs: a limit for strangers, and parameters that it has.
+fn guarded(routes: OpenApiRouter<AppState>, limit: Arc<AnonymousLimit>) -> Router<AppState> {
+    let (routes, document) = routes.split_for_parts();
+    routes
+        .route_layer(middleware::from_fn_with_state(Parameters::of(&document), parameters::check))
+        .layer(middleware::from_fn_with_state(limit, anonymous::limit))
 }
 
 /// The OpenAPI document of all calls.

@@ -44,9 +44,8 @@ pub async fn export_user(
     long_answer(calls::privacy::export(&app, &caller, &user, query.after.as_deref()).await?)
 }
 
-/// What becomes of bookings. Another parameter is refused: who misspells one means something else than this call would do.
+/// What becomes of bookings.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EraseQuery {
     /// Cancel bookings that have not started.

@@ -48,9 +48,9 @@ pub async fn list_spaces(
     long_answer(calls::spaces::list_spaces(&app, caller, site, query.after.as_deref()).await?)
 }
 
-/// Whether a change is made. Another parameter is refused: a misspelt `dryRun` must not make the change.
+/// Whether a change is made.
 #[derive(Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct ChangeQuery {
     /// `true`: changes nothing, and answers what the change would move or remove.
