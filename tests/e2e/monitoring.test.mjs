@@ -122,6 +122,14 @@ test('every metric and label that an alert, a record or the dashboard names is e
   }
 });
 
+test('the dashboard shows all that a node counts of the journal and of webhooks', async () => {
+  const shown = new Set(panels.flatMap(({ targets }) => targets.flatMap(({ expr }) => readPromql(expr).selectors.map(({ name }) => name))));
+  const names = new Set((await scrape()).map(({ name }) => name));
+  const counted = [...names].filter((name) => /^slotcast_(journal|webhook)_/.test(name) && !/_(sum|count)$/.test(name));
+  assert.ok(counted.length >= 7, counted.join(' '));
+  assert.deepEqual(counted.filter((name) => !shown.has(name)), []);
+});
+
 test('what a node does not export is found', async () => {
   const series = await scrape();
   const missing = (expression) => whatIsMissing(expression, series).missing;
