@@ -325,7 +325,7 @@ describe('the live board', { skip }, () => {
 
   test('a hold runs out in front of both, and its end is told where the person looks', async () => {
     const [space, user] = [freshNumber(), freshUser()];
-    const body = { idSpazio: space, sedeId: 1, date: DATE, slots: [3], holdSeconds: 4 };
+    const body = { idSpazio: space, sedeId: 1, date: DATE, slots: [3], holdSeconds: 8 };
     const anna = await openBoard(space, userToken(user));
     const bruno = await openBoard(space, userToken(8));
     const held = await slotcast.userCaller(user).post('/api/slots/hold', body);
