@@ -9,6 +9,9 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { eventually } from './lib/waiting.mjs';
 import { startReceiver } from './lib/webhook_receiver.mjs';
 
+/** How long it may take until the last message is accepted: the right to send has to end first, and tries wait longer each time. */
+const ALL_MS = 120_000;
+
 /** Sets the first slot of a space; gives the entry's id, or `undefined` where its server is away. */
 async function block(node, space) {
   const answer = await node.staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }));
@@ -27,8 +30,8 @@ test('with one server of a Cluster away, a node that takes over tells what the o
   try {
     const spaces = Array.from({ length: 24 }, () => freshSpace());
     const ids = [];
-    for (const space of spaces) ids.push(await block(cluster.nodes[0], space));
-    await receiver.hasAll(ids);
+    for (const space of spaces) ids.push(await eventually(() => block(cluster.nodes[0], space), 'an act'));
+    await receiver.hasAll(ids, ALL_MS);
     const delivers = async () => {
       for (const node of cluster.nodes) if ((await delivered(node)) > 0) return node;
       return undefined;
@@ -44,12 +47,12 @@ test('with one server of a Cluster away, a node that takes over tells what the o
     for (const space of spaces) answered.push(await block(other, space));
     const kept = answered.filter((id) => id !== undefined);
     assert.ok(kept.length > 0 && kept.length < spaces.length, `${kept.length} of ${spaces.length} acts`);
-    await receiver.hasAll(kept);
+    await receiver.hasAll(kept, ALL_MS);
     await victim.start();
     await store.agree();
     const missed = spaces.filter((_, index) => answered[index] === undefined);
     const later = await Promise.all(missed.map((space) => eventually(() => block(other, space), 'an act')));
-    await receiver.hasAll(later);
+    await receiver.hasAll(later, ALL_MS);
     receiver.check();
     assert.equal(await readMetric(other, 'slotcast_webhook_lost_total{endpoint="environment"}'), 0);
   } finally {
