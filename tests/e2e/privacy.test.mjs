@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test';
 
 import { startCluster } from './lib/cluster.mjs';
 import { day, freshNumber, freshSpace } from './lib/fixtures.mjs';
+import { settled } from './lib/http.mjs';
 import { makeClock } from './lib/moved_clock.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
@@ -92,12 +93,18 @@ describe('an erased user', { concurrency: false }, () => {
         const [held, booked] = [freshSpace({ date: day(9) }), freshSpace({ date: day(9), site: 2 })];
         await act(first, user, 'hold', held.body({ slots: [1, 2] }));
         await book(second, user, booked, [3]);
-        const notified = await staffOf(first).post(`/api/users/${user}/notify`, { event: 'news', data: { text: 'ciao' } });
+        let tries = 0;
+        const notify = () => {
+          tries += 1;
+          return staffOf(first).post(`/api/users/${user}/notify`, { event: 'news', data: { text: 'ciao' } });
+        };
+        const notified = await settled(notify, 'a notification');
         assert.equal(notified.status, 200, notified.text);
         await book(first, freshNumber(), booked, [4]);
 
         const told = await exportOf(second, user);
-        assert.deepEqual([told.holds.length, told.bookings.length, told.notifications.length], [1, 5, 1]);
+        assert.deepEqual([told.holds.length, told.bookings.length], [1, 5]);
+        assert.ok(told.notifications.length >= 1 && told.notifications.length <= tries, JSON.stringify(told.notifications));
         assert.ok(told.calls.length >= 3 && told.journal.length === 7, JSON.stringify(told));
         assert.notDeepEqual(await search(user), []);
 
@@ -139,8 +146,10 @@ test('on a Cluster, a node that is killed in the middle leaves what another one 
     for (const space of spaces) await book(second, user, space, [1, 2]);
     assert.notDeepEqual(await placesInRedis(primaries, user), []);
     const erasing = async () => (await Promise.all(primaries.map((one) => one.ask('KEYS', '*:erasing:*')))).flat().length > 0;
-    const asked = staffOf(first).delete(`/api/users/${user}/data?force=true`).catch(() => undefined);
-    await eventually(erasing, 'an erasure that has begun');
+    let isOver = false;
+    const asked = staffOf(first).delete(`/api/users/${user}/data?force=true`).catch(() => undefined).finally(() => (isOver = true));
+    // One that is over before it was seen is none of those in the middle.
+    await eventually(async () => (await erasing()) || isOver, 'an erasure that has begun');
     await onServers.killNode(first);
     await asked;
     const wasInTheMiddle = await erasing();
