@@ -22,6 +22,9 @@ const MEMORY = 300 * 1024 * 1024;
 /** By how much the memory may be more than before: what the allocator keeps for a while, and what grew once. */
 const SLACK = 64 * 1024 * 1024;
 
+/** How many sessions without a token one connection may have, as docs/limits.md says. */
+const OF_A_CONNECTION = 256;
+
 /** How many handshakes a write has. */
 const PIPELINED = 50;
 
@@ -52,10 +55,10 @@ async function untilOver(end, attack) {
   return rounds;
 }
 
-/** Handshakes over one connection, until it ends or the time does. */
+/** Handshakes over one connection, until it ends or the time does, and on any machine more than one connection may begin. */
 async function sendHandshakes(end, more = '') {
   const client = await RawClient.open(slotcast.port);
-  while (Date.now() < end && !client.hasEnded) {
+  for (let sent = 0; (Date.now() < end || sent <= OF_A_CONNECTION) && !client.hasEnded; sent += PIPELINED) {
     client.received = '';
     client.write(head('GET', POLLING + more).repeat(PIPELINED));
     const isAnswered = () => client.hasEnded || (client.received.match(/HTTP\/1\.1 \d+/g) ?? []).length >= PIPELINED;
@@ -131,7 +134,7 @@ test('strangers do not end a node of 300 MiB, disturb nobody, and leave nothing 
     while (Date.now() < end || changes < 5) {
       changes += 1;
       const status = changes % 2 ? 'blocked' : 'available';
-      const answer = await staff.put('/api/slots/1', space.body({ status }));
+      const answer = await staff.settled.put('/api/slots/1', space.body({ status }));
       assert.equal(answer.status, 200, answer.text);
       await watcher.first('slot_update', ({ version }) => version === answer.data.version);
       most = Math.max(most, residentBytes());
