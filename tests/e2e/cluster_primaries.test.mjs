@@ -2,12 +2,20 @@
 // hand. Nobody writes to the wrong server, and nobody else notices.
 
 import assert from 'node:assert/strict';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { test } from 'node:test';
 
 import { acts, startClaims } from './lib/claims.mjs';
 import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
+
+/** How late this process itself was, in ns: a machine that stands still for a second lets calls to any server fail. */
+const lateness = monitorEventLoopDelay({ resolution: 20 });
+lateness.enable();
+
+/** From how many ms on a machine is taken to stand still. */
+const STANDSTILL_MS = 400;
 
 /** Ends the load, and gives what was lost. */
 async function lostOf({ cluster, claims }) {
@@ -66,6 +74,7 @@ test('on a Cluster a primary that is killed is noticed only where its slots are'
   const owner = await ownersOfSpaces(redis, scene.claims);
   const isOfKilled = ({ space }) => owner.get(space) === primary;
   assert.ok(scene.claims.records.some(isOfKilled) && !scene.claims.records.every(isOfKilled), 'spaces of several servers');
+  lateness.reset();
   const at = Date.now();
   await primary.kill();
   await isPrimary(replica);
@@ -78,7 +87,9 @@ test('on a Cluster a primary that is killed is noticed only where its slots are'
   t.diagnostic(`killed on a Cluster: its own spaces ${describe(scene.claims.noticed(at, isOfKilled))}`);
   t.diagnostic(`acts there ${first.receivedAt - promoted} ms after the new primary; the other spaces ${describe(others)}`);
   const refused = scene.claims.records.filter((one) => one.receivedAt >= at && !isOfKilled(one) && one.status !== 200);
-  assert.deepEqual(refused, []);
+  const stoodStill = lateness.max / 1_000_000 > STANDSTILL_MS;
+  t.diagnostic(`${refused.length} refusals elsewhere; this process was late by ${Math.round(lateness.max / 1_000_000)} ms at most`);
+  assert.deepEqual(stoodStill ? refused.filter(({ status }) => status !== 503) : refused, []);
 });
 
 /** By space: the server that has its bucket. */
