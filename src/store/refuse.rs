@@ -1,12 +1,12 @@
-//! How callers hear that the store failed, or that a space does not keep still.
+//! The refusals for callers if the store failed, or if a space keeps changing.
 
 use super::StoreError;
 use crate::domain::{Code, Refusal, SpaceKey};
 
-/// How often a call resolves a space that keeps changing under it, before it gives up as `unavailable`.
+/// How many times a call resolves a space that keeps changing, before it gives up as `unavailable`.
 pub const ATTEMPTS: usize = 4;
 
-/// The refusal that stands for a store that failed. The cause is logged here, once, and never told to the caller.
+/// The refusal for a failed store. The cause is logged here, once, and callers do not learn it.
 pub fn unavailable(error: &StoreError) -> Refusal {
     tracing::warn!(%error, "the store could not answer");
     Code::Unavailable.into()

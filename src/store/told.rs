@@ -1,5 +1,5 @@
-//! What a node was told of a bucket's topic, and what it reads to go on: across epochs, so that nothing is lost or told
-//! twice when the store restarts, fails over or goes back.
+//! What a node was told of a bucket's topic, and what it reads to continue. This works across epochs, so that nothing is
+//! lost or told twice when the store restarts, fails over or goes back.
 
 use std::sync::Arc;
 
@@ -9,31 +9,31 @@ use crate::domain::{Position, StoreTime};
 /// How many epochs a node remembers of a bucket.
 const EPOCHS: usize = 8;
 
-/// Up to where a node was told a bucket's messages, under each epoch that they were written under.
+/// The last messages of a bucket that a node was told, under each epoch that had messages.
 ///
-/// A log keeps its messages in the order in which they were written, through all epochs. So the last message that was
-/// told parts it in two: what is before it was told, or is older than the node; what is after it was not.
+/// A log keeps its messages in the order in which they were written, through all epochs. So the last told message divides
+/// it: messages before it were told, or are older than the node; messages after it were not told.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// When the node began to follow the bucket, in the store's time. A message of an epoch that is not in `up_to` was
-    /// told if it is not younger.
+    /// When the node began to follow the bucket, in the store's time. A message of an epoch that is not in `up_to` counts
+    /// as told if it is not younger.
     pub began: StoreTime,
-    /// The last position that was told: everything up to it was told, or is lost.
+    /// The last told position. Everything up to it was told, or is lost.
     pub at: Position,
-    /// The last versions that were told, each under its epoch; the epoch that was met last is last.
+    /// The last told version under each epoch. The epoch that was met last is last.
     up_to: Vec<Position>,
 }
 
 impl Told {
-    /// Of a node that begins at `at`, where the store's time is `began`. `last` is the last message of the log: an epoch
-    /// that is over may be the one that it was written under.
+    /// For a node that begins at `at`, when the store's time is `began`. `last` is the log's last message, which may have
+    /// been written under an earlier epoch.
     pub fn begin(began: StoreTime, at: Position, last: Option<Position>) -> Self {
         let mut told = Self { began, at: at.clone(), up_to: Vec::new() };
         last.into_iter().chain([at]).for_each(|position| told.note(position));
         told
     }
 
-    /// Everything that has to be told up to `at` was.
+    /// Notes that everything up to `at` that had to be told was told.
     pub fn note(&mut self, at: Position) {
         let before = self.up_to.iter().position(|known| known.epoch == at.epoch).map(|index| self.up_to.remove(index));
         let version = before.map_or(0, |before| before.version).max(at.version);
@@ -44,7 +44,7 @@ impl Told {
         self.at = at;
     }
 
-    /// The store has gone back: what it now has under `epoch` from `version` on was not told.
+    /// Notes that the store has gone back: what it now has under `epoch` from `version` on was not told.
     pub fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
         for known in self.up_to.iter_mut().filter(|known| known.epoch == *epoch) {
             known.version = known.version.min(version.saturating_sub(1));
@@ -57,24 +57,24 @@ impl Told {
     }
 }
 
-/// What a bucket's log has for a node that was told a part of it.
+/// The part of a bucket's log that a node was not told.
 #[derive(Clone, Debug)]
 pub struct BucketRead {
     /// Where the bucket's topic stands.
     pub head: Position,
-    /// How many slots were ever freed in the bucket by then; `None` when the store does not count them.
+    /// How many slots were ever freed in the bucket until then; `None` if the store does not count them.
     pub freed: Option<u64>,
-    /// Kept messages that were not told, in order, each at the position that it was written under. Versions may be left
-    /// out where the log does not reach back far enough. The read may stop before the head, as that of a log does.
+    /// Kept messages that were not told, in order, each at the position under which it was written. Versions may be missing
+    /// if the log does not reach back far enough. The read may stop before the head, like any read of a log.
     pub messages: Vec<Message>,
 }
 
-/// Where a bucket stands, for a node that begins to follow it.
+/// The position of a bucket, for a node that begins to follow it.
 #[derive(Clone, Debug)]
 pub struct BucketStart {
-    /// What the node is to say that it was told.
+    /// The messages that count as told to the node.
     pub told: Told,
-    /// How many slots were ever freed in the bucket; `None` when the store does not count them.
+    /// How many slots were ever freed in the bucket; `None` if the store does not count them.
     pub freed: Option<u64>,
 }
 
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(told.up_to(), [at("a", 9), at("b", 9)]);
         told.note(at("b", 10));
         assert_eq!((told.up_to(), &told.at), (&[at("a", 9), at("b", 10)][..], &at("b", 10)));
-        // The store lost two messages, and took their versions again.
+        // The store has lost two messages, and issued their versions again.
         told.note(at("c", 8));
         told.note(at("c", 9));
         assert_eq!(told.up_to(), [at("a", 9), at("b", 10), at("c", 9)]);

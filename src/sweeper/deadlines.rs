@@ -1,4 +1,4 @@
-//! How the sweeper hears when holds end.
+//! Tells the sweeper when holds end.
 
 use tokio::sync::mpsc;
 
@@ -12,7 +12,7 @@ pub struct Deadlines(mpsc::UnboundedSender<(Bucket, StoreTime)>);
 pub type Told = mpsc::UnboundedReceiver<(Bucket, StoreTime)>;
 
 impl Deadlines {
-    /// Makes the two ends. Nothing is kept once the sweeper's end is dropped.
+    /// Makes both ends. If the sweeper's end is dropped, nothing is kept.
     pub fn new() -> (Self, Told) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
@@ -20,7 +20,7 @@ impl Deadlines {
 
     /// Notes when a hold of the bucket ends.
     pub fn note(&self, bucket: Bucket, end: StoreTime) {
-        // Without a sweeper there is nobody to wake.
+        // The send fails if there is no sweeper to wake.
         let _ = self.0.send((bucket, end));
     }
 }

@@ -1,8 +1,8 @@
-//! Frees the holds that have ended. [`sweep_all`] does it once; the node's own [`timer`], the command, the call and the
-//! scheduled function only decide when.
+//! Frees ended holds. [`sweep_all`] does it once. The node's own [`timer`], the command, the call and the scheduled
+//! function only decide when.
 //!
-//! A slot is free at the instant at which its hold ends, swept or not: sweeping announces it. Any number of sweepers
-//! may run at once, and each hold is freed once.
+//! A slot is free at the instant at which its hold ends, swept or not. Sweeping announces that. Any number of sweepers may
+//! run at once, and each hold is freed once.
 
 #[cfg(feature = "server")]
 pub mod deadlines;
@@ -19,14 +19,13 @@ use tokio::time::Instant;
 use crate::domain::{Bucket, SpaceKey};
 use crate::store::{SlotStore, StoreError, SweepBatch};
 
-/// How many holds one step of a sweep frees at most.
+/// The most holds that one step of a sweep frees.
 const BATCH: usize = 500;
 
-/// How many buckets one walk sweeps at the same time.
+/// How many buckets one walk sweeps at once.
 const CONCURRENT: usize = 8;
 
-/// In how many buckets one walk trims the journal, chosen at random. Entries are kept by the day, and a day has many
-/// walks.
+/// How many random buckets' journals one walk trims. Entries are kept by the day, and a day has many walks.
 const TRIMMED: usize = 4;
 
 /// What a sweep did.
@@ -51,7 +50,7 @@ struct Swept {
     spaces: HashSet<SpaceKey>,
     oldest_late_ms: u64,
     next_end_in_ms: Option<u64>,
-    /// Whether the time was up before all ended holds were freed.
+    /// Whether the time ran out before all ended holds were freed.
     is_cut: bool,
 }
 
@@ -64,9 +63,8 @@ impl Swept {
     }
 }
 
-/// Frees all ended holds in every bucket, or as many as can be freed until `deadline`. At the deadline, batches that
-/// have begun are finished and none is started. The log tells what is left to the next sweep, and the report counts
-/// what was done.
+/// Frees all ended holds in every bucket, or as many as possible until `deadline`. At the deadline no new batch begins, and
+/// running batches are finished. The log tells what is left for the next sweep, and the report counts what was done.
 ///
 /// # Errors
 ///
@@ -94,9 +92,9 @@ pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) ->
     Ok(report)
 }
 
-/// Sweeps every bucket, a few at a time, and answers the first failure when the other buckets are done. Where no bucket
-/// answers, not all are tried. A sweep begins with a random bucket, so that sweeps with too little time do not leave
-/// out the same buckets each time.
+/// Sweeps every bucket, a few at a time, and answers the first failure after the other buckets are done. If no bucket
+/// answers, not all are tried. A sweep begins with a random bucket, so that sweeps with too little time do not always leave
+/// out the same ones.
 async fn for_each_bucket(
     store: &Arc<dyn SlotStore>,
     deadline: Option<Instant>,
@@ -127,7 +125,7 @@ async fn for_each_bucket(
     }
 }
 
-/// Removes entries that are too old from the journal of a few buckets. The sweep does not fail where this fails.
+/// Removes entries that are too old from the journals of a few buckets. A failure here does not fail the sweep.
 async fn trim_some_journals(store: &dyn SlotStore) {
     let mut buckets: Vec<Bucket> = Bucket::all().collect();
     fastrand::shuffle(&mut buckets);
@@ -139,7 +137,7 @@ async fn trim_some_journals(store: &dyn SlotStore) {
     }
 }
 
-/// Frees the ended holds of one bucket, batch by batch, as long as there is time.
+/// Frees the ended holds of one bucket, batch by batch, while there is time.
 async fn sweep_bucket(store: &dyn SlotStore, bucket: Bucket, deadline: Option<Instant>) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
     loop {

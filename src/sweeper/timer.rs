@@ -1,4 +1,4 @@
-//! The node's own sweeper: when to sweep which bucket.
+//! The node's own sweeper: decides when to sweep which bucket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::domain::{Bucket, StoreTime};
 use crate::store::{SlotStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
-/// After how long a bucket that could not be swept is tried again.
+/// The pause before a bucket is tried again that could not be swept.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The turn to walk is 1/20 shorter than the interval, which leaves time to ask for the next turn.
 const EARLY: u32 = 20;
 
-/// What the sweeper of a node works with.
+/// The parts of a node that its sweeper uses.
 #[derive(Clone)]
 pub struct Tools {
     /// The store with the holds.
@@ -55,7 +55,7 @@ struct Timer {
     turn: Duration,
     agenda: Agenda,
     running: JoinSet<Done>,
-    /// When to ask for the turn; `None` while this node asks, or walks.
+    /// When to ask for the turn; `None` while this node asks or walks.
     walk_at: Option<Instant>,
 }
 
@@ -77,7 +77,7 @@ impl Timer {
         }
     }
 
-    /// Sweeps all buckets. Where another node has the turn, this node asks again when that turn ends.
+    /// Sweeps all buckets. If another node has the turn, this node asks again when that turn ends.
     fn walk(&mut self) {
         self.walk_at = None;
         let (store, node_id, turn) = (self.tools.store.clone(), self.node_id.clone(), self.turn);
@@ -89,7 +89,7 @@ impl Timer {
                 let next = Instant::now() + left + Duration::from_millis(1);
                 return Done::Walk { swept: Vec::new(), error: None, next };
             }
-            // The node walks also where the store gives nobody the turn: two nodes that walk at once free nothing
+            // The node also walks if the store cannot give anybody the turn: two nodes that walk at once free nothing
             // twice.
             let mut swept = Vec::new();
             let walked = for_each_bucket(&store, None, |bucket, done| swept.push((bucket, done))).await;
@@ -138,7 +138,7 @@ pub fn record(metrics: &Metrics, freed: u64, oldest_late_ms: u64, trigger: &str)
     }
 }
 
-/// When to sweep which bucket. Each bucket has one time, the earliest that was asked for.
+/// When to sweep which bucket. Each bucket has one time, the earliest requested one.
 #[derive(Debug, Default)]
 struct Agenda {
     by_time: BTreeSet<(Instant, Bucket)>,

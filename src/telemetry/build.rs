@@ -1,10 +1,10 @@
 //! What this program was built from.
 
-/// The version and the commit, such as `0.1.0 (4f2a91c07d3e)`. A development build tells the last commit with a `+`,
-/// because it includes later changes, too.
+/// The version and the commit, such as `0.1.0 (4f2a91c07d3e)`. A development build has the last commit with a `+`, because
+/// it includes later changes, too.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLOTCAST_COMMIT"), ")");
 
-/// The commit alone; `unknown` where neither `SLOTCAST_REVISION` nor git told it to the build.
+/// The commit alone; `unknown` if neither `SLOTCAST_REVISION` nor git told it to the build.
 pub const COMMIT: &str = env!("SLOTCAST_COMMIT");
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Logs, one line an event, to stderr: stdout belongs to what commands answer.
+//! Logs, one line for each event, on stderr. stdout is for the results of commands.
 
 use std::io::IsTerminal;
 
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The beginning of the targets of this program's own events.
+/// The first part of the targets of this program's own events.
 const OWN_TARGETS: [&str; 2] = ["slotcast", "sweeper_lambda"];
 
 /// How a line looks.
@@ -50,13 +50,13 @@ where
     let harmless = filter_fn(shows_no_token);
     match format {
         Format::Text => Box::new(lines.with_ansi(colours).finish().with(harmless)),
-        // The fields stay top-level, where log collectors look for them.
+        // The fields stay at the top level, where log collectors look for them.
         Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish().with(harmless)),
     }
 }
 
-/// Whether an event may be logged, whatever the filter says. Libraries' lines below `info` have requests, packets and
-/// commands in them, and so tokens and passwords.
+/// Whether an event may be logged, whatever the filter says. Lines of libraries below `info` contain requests, packets and
+/// commands, and so tokens and passwords.
 fn shows_no_token(event: &Metadata<'_>) -> bool {
     let is_own = |name: &&str| {
         let rest = event.target().strip_prefix(*name);
@@ -65,7 +65,7 @@ fn shows_no_token(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::INFO || OWN_TARGETS.iter().any(is_own)
 }
 
-/// Logs why a program cannot go on, as its last line, in the form of its log. The line is shown whatever the filter
+/// A program's last log line, in the format of its log, which says why the program ends. It is shown whatever the filter
 /// says.
 pub fn fatal_line(format: Format, program: &str, reason: &str) -> String {
     match format {

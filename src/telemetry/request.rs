@@ -1,8 +1,8 @@
-//! The id of the request or socket event that is being served. Its log lines, its answer and its entries in the store
-//! bear the same id.
+//! The id of the request or socket event that is being served. Its log lines, its answer and its entries in the store have
+//! this id.
 //!
-//! A caller names its request by `x-request-id`, or by the trace of a W3C `traceparent`; else an id is made here. The id
-//! goes with the task that serves the request: [`serve`] sets it, [`current_id`] reads it.
+//! A caller names its request by `x-request-id`, or by the trace of a W3C `traceparent`. Otherwise an id is made here. The
+//! id belongs to the task that serves the request: [`serve`] sets it, [`current_id`] reads it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of W3C Trace Context, in both directions.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest `x-request-id` that is taken from a caller.
+/// The longest `x-request-id` that is accepted.
 const LONGEST_ID: usize = 64;
 
 /// How long a `traceparent` of version 00 is: two digits of the version, 32 of the trace, 16 of its parent, two of flags.
@@ -25,18 +25,17 @@ tokio::task_local! {
     static CURRENT: Arc<str>;
 }
 
-/// How a request is named, by its caller or here.
+/// The name of a request, given by its caller or made here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestName {
     /// 1 to 64 letters, digits, `.`, `_` or `-`.
     pub id: Arc<str>,
-    /// The trace that the caller said: 32 hexadecimal digits, and the flags.
+    /// The trace that the caller named: 32 hexadecimal digits, and the flags.
     trace: Option<(String, String)>,
 }
 
 impl RequestName {
-    /// The name that a request's headers give, or a new one. A header that does not have the form of an id counts as
-    /// missing.
+    /// The name in a request's headers, or a new one. A header with an invalid id counts as missing.
     pub fn of(headers: &HeaderMap) -> Self {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let trace = text(&TRACEPARENT).and_then(parse_traceparent);
@@ -45,7 +44,7 @@ impl RequestName {
         Self { id, trace }
     }
 
-    /// Says the name in the headers of an answer, or of the request that is sent on to another node. The trace goes on
+    /// Writes the name into the headers of an answer, or of a request that is sent on to another node. The trace continues
     /// with a span of this node.
     pub fn write_to(&self, headers: &mut HeaderMap) {
         if let Ok(id) = HeaderValue::from_str(&self.id) {

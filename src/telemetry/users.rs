@@ -9,16 +9,16 @@ use aws_lc_rs::hmac;
 use crate::domain::UserId;
 use crate::random;
 
-/// How many digits of a digest are logged: enough that no two of a million users share them.
+/// How many digits of a digest are logged. With 16, no two of a million users share them.
 const DIGITS: usize = 16;
 
-/// What is logged in place of an id with [`LogUsers::None`].
+/// What is logged instead of an id with [`LogUsers::None`].
 const NOBODY: &str = "-";
 
-/// The log's name for a guest, who has no id.
+/// A guest's name in the log.
 const GUEST: &str = "guest";
 
-/// Sets this use of the secret apart from the signing of tokens.
+/// Separates this use of the secret from the signing of tokens.
 const PURPOSE: &[u8] = b"slotcast log users";
 
 static IN_FORCE: OnceLock<Shown> = OnceLock::new();
@@ -42,8 +42,8 @@ struct Shown {
     key: hmac::Key,
 }
 
-/// Says how users are logged from now on; only the first call counts. Nodes with the same `secret` log the same digest of a
-/// user. Without one, the digests of this process are its own.
+/// Sets how users are logged from now on. Only the first call counts. Nodes with the same `secret` log the same digest of a
+/// user. Without a secret, each process has digests of its own.
 pub fn init(how: LogUsers, secret: Option<&[u8]>) {
     let _ = IN_FORCE.set(Shown::new(how, secret));
 }
@@ -55,7 +55,7 @@ pub fn logged(user: &UserId) -> impl fmt::Display {
 
 impl Shown {
     fn new(how: LogUsers, secret: Option<&[u8]>) -> Self {
-        // Where the system has no random bytes, a digest that anybody can compute is still no address.
+        // Without random bytes anybody can compute the digest. It is still no address or name.
         let own = random::bytes::<32>().unwrap_or_default();
         let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.unwrap_or(&own)), PURPOSE);
         Self { how, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }

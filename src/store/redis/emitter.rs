@@ -1,8 +1,8 @@
 //! Hears what the stock `@socket.io/redis-emitter` publishes, on a connection of its own.
 //!
-//! The emitter publishes in `socket.io#/#` or, for one room, in `socket.io#/#ROOM#`; a node cannot know which rooms it will
-//! name, so that one pattern has them all. Redis has one set of channels for all of its databases. Nothing is kept: what is
-//! published while the connection is being replaced is lost, as it is for the stock servers.
+//! The emitter publishes in `socket.io#/#` or, for one room, in `socket.io#/#ROOM#`. A node cannot know which rooms it will
+//! name, so it subscribes to a pattern. Redis has one set of channels for all of its databases. Nothing is kept: messages
+//! that are published while the connection is being replaced are lost, as they are for the stock servers.
 
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ const REQUESTS: &str = "socket.io-request#/#";
 /// How many messages may wait for the connection's reader.
 const CAPACITY: usize = 1_024;
 
-/// How many messages may wait to be sent to sockets; more are dropped.
+/// How many messages may wait to be sent to sockets. Any more are dropped.
 const WAITING: usize = 1_024;
 
-/// How often the connection is asked for a sign of life.
+/// How often the connection is pinged.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The wait before the next attempt to connect.
+/// The pause before the next attempt to connect.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Starts to hear emitters, in the background of the current runtime, until the receiver is dropped.
+/// Starts to hear emitters, in a task of the current runtime, until the receiver is dropped.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ async fn run(mut nodes: Nodes, sender: mpsc::Sender<ForeignMessage>) {
     }
 }
 
-/// Connects and hands on what is heard, for as long as the connection is good.
+/// Connects, and passes on what is heard as long as the connection works.
 async fn hear(nodes: &mut Nodes, sender: &mpsc::Sender<ForeignMessage>, was_told: &mut bool) -> Result<(), StoreError> {
     let (mut link, mut messages) = match tokio::time::timeout(CONNECT_TIMEOUT, open(nodes)).await {
         Ok(opened) => opened?,
@@ -99,7 +99,7 @@ async fn open(nodes: &mut Nodes) -> Result<(Link, broadcast::Receiver<Delivered>
     Ok((link, messages))
 }
 
-/// Never waits: what finds no room is dropped, so that a flood of others' events holds nothing up.
+/// Never waits. A message without room is dropped, so that a flood of others' events delays nothing.
 fn hand_on(message: &Delivered, sender: &mpsc::Sender<ForeignMessage>) {
     let heard = if &*message.channel == REQUESTS {
         ForeignMessage::Request

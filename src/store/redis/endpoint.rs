@@ -1,4 +1,4 @@
-//! Where Redis is and how to get in, as `REDIS_URL` says it:
+//! Where Redis is and how to log in, as `REDIS_URL` says it:
 //!
 //! ```text
 //! redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]                      one server; rediss:// with TLS
@@ -23,7 +23,7 @@ const DEFAULT_PORT: u16 = 6_379;
 
 const DEFAULT_SENTINEL_PORT: u16 = 26_379;
 
-/// Parameters that other clients of Redis take, and whose names are therefore no part of a password.
+/// Parameters of other Redis clients. A URL with one of these names is not taken for a password with a `?`.
 const OTHERS_PARAMETERS: [&str; 15] = [
     "family",
     "db",
@@ -49,7 +49,7 @@ pub struct Endpoint {
     pub topology: Topology,
     /// Servers, or with [`Topology::Sentinel`] the sentinels; at least one, and with [`Topology::Standalone`] exactly one.
     pub nodes: Vec<Node>,
-    /// Whether connections are encrypted, and by whose word.
+    /// Whether connections are encrypted, and which certificates are trusted.
     pub tls: Option<Tls>,
     /// For the servers.
     pub login: Login,
@@ -104,7 +104,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What is wrong with a `REDIS_URL`, never quoting what could be a secret. Reads on after "REDIS_URL ".
+/// What is wrong with a `REDIS_URL`. The text follows "REDIS_URL " and never quotes a possible secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EndpointError(String);
@@ -187,7 +187,7 @@ impl Parameters {
                          and sentinel_password",
                     ));
                 }
-                // The name is not quoted: after a `?` that belongs to a password, it would be a part of that.
+                // The name is not quoted: if the `?` belongs to a password, the name is a part of the password.
                 _ => {
                     return wrong(
                         "has an unknown parameter: it may have ca, master, sentinel_user and sentinel_password (write \
@@ -246,7 +246,7 @@ fn parse_database(path: &str) -> Result<u8, EndpointError> {
     }
 }
 
-/// `/MASTER/DATABASE`, each optional; the name may come as a parameter instead.
+/// `/MASTER/DATABASE`, both optional. The name may come as a parameter instead.
 fn parse_master(path: &str, parameter: Option<String>) -> Result<(String, u8), EndpointError> {
     let (first, second) = path.split_once('/').unwrap_or((path, ""));
     match parameter {

@@ -1,15 +1,15 @@
-//! The formats of what is stored and published, and the move from one to the next.
+//! The formats of stored and published data, and the move from one to the next.
 //!
-//! Each bucket has a format of its own, in its fence: a key of the whole deployment cannot be read by a bucket's script on a
-//! Cluster.
+//! Each bucket has a format of its own, which is in its fence: on a Cluster, a bucket's script cannot read a key of the
+//! whole deployment.
 //!
 //! | format | since | fence | records | messages |
 //! |---|---|---|---|---|
 //! | 1 | 0.1 | hash `P:{bN}:epoch` | twelve lines | five parts |
 //! | 2 | 0.2 | hash `P:{bN}:fence` with `format`; `P:{bN}:epoch` is a string | JSON | six parts |
 //!
-//! A node reads both. It writes a bucket's own format, and moves the bucket when every node that lives says in its lease
-//! that it knows the next one. A process without a lease (the function, cron) moves nothing.
+//! A node reads both formats. It writes each bucket in the bucket's format, and moves the bucket once every live node says
+//! in its lease that it knows the next format. A process without a lease (the function, cron) moves nothing.
 //!
 //! **Invariant:** no script of 0.1 does anything in a bucket of format 2: it fails at its fence, before it writes.
 
@@ -38,11 +38,11 @@ pub const NEWEST: u8 = 2;
 /// The oldest format that this program knows.
 const OLDEST: u8 = 1;
 
-/// How long an answer about the leases holds.
+/// How long an answer about the leases is good for.
 const LEASES_HOLD: Duration = Duration::from_secs(1);
 
-/// How long no node of 0.1 may have been seen before a bucket moves, once one was seen: longer than a lease. A Redis that has
-/// lost its leases gets them back within that time.
+/// How long no node of 0.1 may be seen before a bucket moves, if one was seen. This is longer than a lease, so a Redis that
+/// has lost its leases has them again by then.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What this process knows of the buckets' formats. Clones share it.
@@ -51,7 +51,7 @@ pub struct Formats(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// One a bucket: its format, 0 while it is unknown.
+    /// The format of each bucket; 0 while it is unknown.
     buckets: Vec<AtomicU8>,
     /// Held for a copy, never across an await.
     old_nodes: Mutex<OldNodes>,
@@ -110,7 +110,7 @@ impl Formats {
         Bucket::all().all(|bucket| self.of(bucket) == Some(NEWEST))
     }
 
-    /// Whether there is anything to open or to move.
+    /// Whether there are buckets to open or to move.
     fn wants_tending(&self) -> bool {
         let may_move = self.may_move();
         Bucket::all().any(|bucket| self.of(bucket).is_none_or(|format| may_move && format < NEWEST))
@@ -121,8 +121,8 @@ fn age(instant: Instant) -> Duration {
     clock::instant().saturating_duration_since(instant)
 }
 
-/// What there is to say of the buckets' formats, in one line: an error where this program does not know one, and how many
-/// have an older one. Nothing where all have the newest, or there is none yet.
+/// A line about the buckets' formats: an error if this program does not know one, else how many have an older one. `None`
+/// if all have the newest, or there are no buckets yet.
 ///
 /// # Errors
 ///
@@ -143,7 +143,7 @@ pub(super) async fn check(commands: &Commands, prefix: &str) -> RedisResult<Opti
     Ok((older > 0).then_some(Finding { severity: Severity::Good, text }))
 }
 
-/// The format that a bucket has; `None` where it has no fence.
+/// The format of a bucket; `None` if it has no fence.
 #[cfg(feature = "server")]
 async fn format_of(commands: &Commands, prefix: &str, bucket: Bucket) -> RedisResult<Option<String>> {
     let key = |name| format!("{prefix}:{{b{}}}:{name}", bucket.get());
@@ -172,7 +172,7 @@ pub(super) fn refusal(found: &str) -> String {
     )
 }
 
-/// Whether an error of a script says that the bucket's fence is not where it was looked for. The script has done nothing.
+/// Whether an error of a script says that the bucket's fence is elsewhere. Then the script has done nothing.
 pub(super) fn is_not_open(error: &RedisError, format: u8) -> bool {
     match error.code() {
         Some("FENCE" | "FORMAT") => true,
@@ -182,7 +182,7 @@ pub(super) fn is_not_open(error: &RedisError, format: u8) -> bool {
 }
 
 impl Runner {
-    /// The key of a bucket's fence, as far as its format is known.
+    /// The key of a bucket's fence, by the format as far as it is known.
     pub(super) fn fence_key(&self, bucket: Bucket) -> (String, u8) {
         match self.formats.of(bucket) {
             Some(1) => (self.keys.old_fence(bucket), 1),
@@ -190,8 +190,8 @@ impl Runner {
         }
     }
 
-    /// Finds out a bucket's format, makes its fence where there is none, and with `is_moving` moves it to the newest format.
-    /// Tells whether it was moved.
+    /// Finds out a bucket's format, and makes a missing fence. With `is_moving`, moves the bucket to the newest format.
+    /// Answers whether it was moved.
     pub(super) async fn open_bucket(&self, bucket: Bucket, is_moving: bool) -> Result<bool, Failure> {
         let as_flag = |flag| if flag { "1" } else { "0" };
         let call = Call::new(&scripts::OPEN_BUCKET)
@@ -208,7 +208,7 @@ impl Runner {
         Ok(text(2)? == "1")
     }
 
-    /// Fails while the bucket has a format that nodes of 0.1 work with: they could not read what is to be written.
+    /// Fails while nodes of 0.1 may use the bucket, because they could not read what is about to be written.
     pub(super) async fn require_newest(&self, bucket: Bucket) -> Result<(), StoreError> {
         if self.formats.of(bucket).is_none() {
             let opened = self.open_bucket(bucket, false).await;
@@ -220,7 +220,7 @@ impl Runner {
         Err(StoreError("Redis: nodes of slotcast 0.1 live, which cannot read this".into()))
     }
 
-    /// Where that cannot be asked, they may live: then a new bucket has the old format, and moves later.
+    /// If nobody can say, nodes of 0.1 may live. Then a new bucket gets the old format, and moves later.
     async fn old_nodes_live(&self) -> bool {
         if let Some((told, lives)) = self.formats.old_nodes().told
             && age(told) < LEASES_HOLD
@@ -242,7 +242,7 @@ impl Runner {
     }
 }
 
-/// Opens the buckets that are not open, moves those that may move, and fills their indexes, in the background; for a node, with
+/// Opens unopened buckets, moves those that may move, and fills their indexes, in the background. A node calls this with
 /// each of its reports.
 pub(super) fn tend(runner: &Arc<Runner>, node: &str) {
     let formats = &runner.formats;

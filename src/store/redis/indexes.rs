@@ -1,5 +1,5 @@
-//! The indexes of bookings and of days, which slotcast 0.1 did not keep: filled once for what it stored, by one node or by
-//! `slotcast migrate`. Acts keep them from the moment that a bucket has format 2.
+//! The indexes of bookings and of days, which slotcast 0.1 did not have. One node, or `slotcast migrate`, fills them once
+//! for the data of 0.1. Acts keep them up to date once a bucket has format 2.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::scripts;
 use crate::domain::{Bucket, Day, SpaceKey};
 use crate::store::StoreError;
 
-/// How long a node has the turn to fill indexes, from its last portion of keys.
+/// How long a node may fill indexes after its last portion of keys.
 const TURN: Duration = Duration::from_secs(30);
 
-/// After how many portions of a server's keys, some thousand each, the log tells how far it is.
+/// Progress is logged after this many portions of a server's keys, each of about a thousand.
 const TOLD_AFTER: u64 = 64;
 
-/// Which buckets are known to have complete indexes. Clones share it.
+/// The buckets that are known to have complete indexes. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Indexed(Arc<[AtomicBool]>);
 
@@ -47,10 +47,10 @@ impl Indexed {
 }
 
 impl RedisStore {
-    /// Fails while a bucket's indexes may lack something that 0.1 stored.
+    /// Fails while a bucket's indexes may lack data of 0.1.
     pub(super) async fn require_indexes(&self) -> Result<(), StoreError> {
         let unindexed = self.runner.find_unindexed().await?;
-        // A bucket that nobody has used yet is complete once it is made.
+        // A bucket that nobody has used yet will be complete when it is made.
         let unopened = unindexed.iter().filter(|bucket| self.runner.formats.of(**bucket).is_none());
         let opened = unopened.map(|bucket| self.runner.open_bucket(*bucket, false));
         let opened = futures_util::future::try_join_all(opened).await;
@@ -80,13 +80,13 @@ impl Runner {
         Ok(futures_util::future::try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
-    /// Fills what is not filled, while no other node has the turn: with one look at the keys of each server for all of its
-    /// buckets. Tells the log how far it is.
+    /// Fills the incomplete indexes unless it is another node's turn, with one scan of each server's keys for all of its
+    /// buckets. Logs the progress.
     pub(super) async fn fill_indexes(&self, holder: &str) -> Result<(), StoreError> {
         let unindexed = self.find_unindexed().await?;
         for (server, buckets) in self.servers_of(&unindexed).await? {
             let Some(bookings) = self.fill_buckets(holder, &buckets).await? else { return Ok(()) };
-            // A bucket that has moved, or whose server was another one in between, may have keys that were not looked at.
+            // A bucket that has moved, or whose server was replaced in between, may have keys that the scan did not see.
             let stayed = self.servers_of(&buckets).await?.remove(&server).unwrap_or_default();
             for bucket in &stayed {
                 self.mark_indexed(*bucket).await?;
@@ -96,7 +96,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The buckets by the connection to their server: address and number.
+    /// The buckets by server. The connection's address and number name the server.
     async fn servers_of(&self, buckets: &[Bucket]) -> Result<BTreeMap<(String, u64), Vec<Bucket>>, StoreError> {
         let mut servers: BTreeMap<_, Vec<Bucket>> = BTreeMap::new();
         for bucket in buckets {
@@ -107,8 +107,8 @@ impl Runner {
         Ok(servers)
     }
 
-    /// Fills the indexes of the buckets of format 2 that one server has. Returns the number of bookings, or `None` when it is
-    /// another node's turn. May be done again, and beside acts.
+    /// Fills the indexes of one server's buckets of format 2. Answers the number of bookings, or `None` if it is another
+    /// node's turn. Repeats are harmless, and acts may run at the same time.
     async fn fill_buckets(&self, holder: &str, buckets: &[Bucket]) -> Result<Option<u64>, StoreError> {
         let Some(first) = buckets.first() else { return Ok(Some(0)) };
         let pattern = self.keys.pattern_of_all_days();
@@ -154,7 +154,7 @@ impl Runner {
         Ok(self.repeatable(&call, Budget::of_a_call()).await?.text_at(0)?.is_empty())
     }
 
-    /// Fills the indexes of a bucket of format 2. May be done again, and beside acts.
+    /// Fills the indexes of a bucket of format 2. Repeats are harmless, and acts may run at the same time.
     #[cfg(feature = "server")]
     pub(super) async fn fill_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
         let (mut cursor, pattern) = ("0".to_owned(), self.keys.pattern_of_days(bucket));
@@ -179,8 +179,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Some of the keys of days, some perhaps twice, that are like `pattern` and on the server of a bucket; and the cursor for
-    /// the others, where `0` is the end.
+    /// Some keys of days that match `pattern`, on a bucket's server, and the cursor for the next ones; `0` is the end. Keys
+    /// may come twice.
     pub(super) async fn find_days(
         &self,
         bucket: Bucket,

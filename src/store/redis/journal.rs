@@ -1,4 +1,4 @@
-//! The journal: what scripts get to write it, and how it is read.
+//! The journal: the scripts' arguments for writing it, and how it is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,13 +13,13 @@ use crate::domain::{Bucket, JournalAct, Origin, UserId};
 use crate::store::journal::{StoredEntry, generation_at};
 use crate::store::{NumberedEntry, StoreError};
 
-/// The key of the people whom entries that are written now name. The month is that of this machine's clock: where it is a month
-/// off, people are only kept in another key.
+/// The key with the people of entries that are written now. Its month is by this machine's clock. If that is a month off,
+/// people are only kept in another key.
 pub(super) fn people_key(store: &RedisStore, bucket: Bucket) -> String {
     store.keys.people(bucket, generation_at(clock::wall()))
 }
 
-/// What a script gets to write an entry: the lines of `open_journal` in `common.lua`.
+/// A script's arguments for writing an entry: the lines of `open_journal` in `common.lua`.
 pub(super) fn about(store: &RedisStore, act: JournalAct, origin: Option<&Origin>) -> String {
     let bounds = store.journal;
     let max = if bounds.is_kept() { bounds.max } else { 0 };
@@ -94,7 +94,7 @@ async fn read_people(
     Ok(people)
 }
 
-/// The number of the last entry of each bucket: one command each, sent at once.
+/// The number of the last entry of each bucket, by one command for each, all sent at once.
 pub(super) async fn tails(store: &RedisStore, buckets: &[Bucket]) -> Result<Vec<u64>, StoreError> {
     let budget = Budget::of_a_call();
     let tails = buckets.iter().map(|bucket| async move {
@@ -109,7 +109,7 @@ pub(super) async fn tails(store: &RedisStore, buckets: &[Bucket]) -> Result<Vec<
     try_join_all(tails).await
 }
 
-/// Where a reader is in each bucket, as it has written: one command each, sent at once.
+/// The places of a reader in each bucket, as the reader wrote them, by one command for each, all sent at once.
 pub(super) async fn reader_places(
     store: &RedisStore,
     reader: &str,
@@ -126,7 +126,7 @@ pub(super) async fn reader_places(
     try_join_all(places).await
 }
 
-/// Writes where a reader is in a bucket, unless another node has.
+/// Writes a reader's place in a bucket, unless another node has moved the reader.
 pub(super) async fn move_reader(
     store: &RedisStore,
     reader: &str,
@@ -139,14 +139,14 @@ pub(super) async fn move_reader(
     Ok(store.runner.repeatable(&call, Budget::of_a_call()).await?.text_at(0)? == "1")
 }
 
-/// Removes what of a bucket's journal is too old, but for its last entry. Any number of nodes may do so at once.
+/// Removes entries of a bucket's journal that are too old, except the last one. Any number of nodes may do so at once.
 pub(super) async fn trim(store: &RedisStore, bucket: Bucket) -> Result<(), StoreError> {
     let call = Call::new(&scripts::TRIM_JOURNAL).key(store.keys.journal(bucket)).arg(store.journal.days);
     while store.runner.repeatable(&call, Budget::of_a_call()).await?.text_at(0)? == "1" {}
     Ok(())
 }
 
-/// Removes what all readers of a bucket have read, but for its last entry.
+/// Removes entries that all readers of a bucket have read, except the last one.
 pub(super) async fn forget_read(
     store: &RedisStore,
     bucket: Bucket,

@@ -84,13 +84,13 @@ use crate::domain::ids::parse_id;
 use crate::domain::{Bucket, Day, Owned, Position, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 use crate::store::{Message, MessageKind, Topic};
 
-/// What the names of a bucket's keys have in braces: its hash tag in a Cluster.
+/// A bucket's hash tag: the text in braces in the names of all its keys.
 #[cfg(feature = "server")]
 pub(super) fn bucket_tag(bucket: Bucket) -> String {
     format!("{{b{}}}", bucket.get())
 }
 
-/// What the names of all channels begin with: the prefix, and a database number other than 0.
+/// The beginning of all channels' names: the prefix, and the number of a database other than 0.
 pub fn channel_prefix(prefix: &str, database: u8) -> String {
     if database == 0 { prefix.to_owned() } else { format!("{prefix}@{database}") }
 }
@@ -100,7 +100,7 @@ pub fn channel(prefix: &str, topic: Topic) -> String {
     of_topic(prefix, "t", topic)
 }
 
-/// The topic of a channel; `None` when it is no channel under the [`channel_prefix`].
+/// The topic of a channel; `None` if the name is no channel's under the [`channel_prefix`].
 pub fn topic_of_channel(prefix: &str, channel: &str) -> Option<Topic> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{b")?;
     let (bucket, rest) = rest.split_once("}:t")?;
@@ -111,11 +111,11 @@ pub fn topic_of_channel(prefix: &str, channel: &str) -> Option<Topic> {
             Topic::Space(space_key(site, space)?)
         }
     };
-    // Only the canonical name is one: another bucket's, or other digits, are not.
+    // Only the canonical name counts, with the topic's own bucket and no needless digits.
     (self::channel(prefix, topic) == channel).then_some(topic)
 }
 
-/// Reads a payload; `None` when it is of another format.
+/// Reads a payload; `None` for another format.
 pub fn parse_message(payload: &[u8]) -> Option<Message> {
     let (format, rest) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
     let has_line_for_nodes = match format {
@@ -132,7 +132,7 @@ pub fn parse_message(payload: &[u8]) -> Option<Message> {
     Some(Message { at: Position { epoch, version }, kind, payload, owned, written })
 }
 
-/// The instant in the line for nodes, and who has the slot.
+/// The instant and the slot's owner in the line for nodes.
 fn read_line(line: &str) -> (Option<StoreTime>, Option<Arc<Owned>>) {
     #[derive(Deserialize)]
     struct ForNodes<'a> {
@@ -144,7 +144,7 @@ fn read_line(line: &str) -> (Option<StoreTime>, Option<Arc<Owned>>) {
     (Some(StoreTime::from_millis(line.at)), line.owned.and_then(|owned| parse_owned(owned.get())))
 }
 
-/// Who has a slot, as messages and logs tell it; `None` where they do not.
+/// The owner of a slot in a message or log; `None` if there is none.
 pub(super) fn parse_owned(json: &str) -> Option<Arc<Owned>> {
     serde_json::from_str(json).ok()
 }
@@ -162,8 +162,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The names in a database. `None` when the prefix has a brace, which would take the place of the hash tags, or ends
-    /// like the name of a database's channels.
+    /// The names in a database. `None` if the prefix has a brace, which would replace the hash tags, or if it ends like a
+    /// database's channels.
     pub(super) fn new(prefix: &str, database: u8) -> Option<Self> {
         let names_database = prefix.rsplit_once('@').is_some_and(|(_, number)| number.parse::<u8>().is_ok());
         let channel_prefix = channel_prefix(prefix, database).into();
@@ -200,7 +200,7 @@ impl Keys {
         self.day_of_text(space, &compact(day))
     }
 
-    /// The key of a day that may be none, as the list of days has it.
+    /// The key of a day that may not exist, spelt as in the list of days.
     pub(super) fn day_of_text(&self, space: SpaceKey, day: &str) -> String {
         format!("{}:{day}", of_topic(&self.prefix, "day", Topic::Space(space)))
     }
@@ -237,12 +237,12 @@ impl Keys {
         self.of_bucket(bucket, "journal")
     }
 
-    /// Where the readers of the journal are.
+    /// The places of the journal's readers.
     pub(super) fn readers(&self, bucket: Bucket) -> String {
         self.of_bucket(bucket, "readers")
     }
 
-    /// The people whom the journal's entries of a generation name.
+    /// The people that the journal's entries of a generation name.
     pub(super) fn people(&self, bucket: Bucket, generation: u32) -> String {
         self.of_bucket(bucket, &format!("people:{generation}"))
     }
@@ -251,14 +251,14 @@ impl Keys {
         self.of_bucket(bucket, &format!("calls:{caller}"))
     }
 
-    /// Whether a key is that of somebody's calls in a bucket.
+    /// Whether a key holds a caller's calls in a bucket.
     pub(super) fn is_calls(&self, bucket: Bucket, key: &str) -> bool {
         key.starts_with(&self.of_bucket(bucket, "calls:"))
     }
 
-    /// Where a bucket of format 1 keeps an answer.
+    /// The key of an answer in a bucket of format 1.
     pub(super) fn answer(&self, bucket: Bucket, caller: &UserId, key: &str) -> String {
-        // The length keeps a colon in a user's id apart from the one after it.
+        // The length tells a colon inside a user's id from the one after it.
         self.of_bucket(bucket, &format!("answer:{}:{caller}:{key}", caller.as_str().len()))
     }
 
@@ -266,7 +266,7 @@ impl Keys {
         self.of_bucket(user.bucket(), &format!("user:{user}"))
     }
 
-    /// Which id takes the place of a user who is being erased.
+    /// The id that replaces a user's during an erasure.
     pub(super) fn erasing(&self, user: &UserId) -> String {
         self.of_bucket(user.bucket(), &format!("erasing:{user}"))
     }
@@ -303,7 +303,7 @@ impl Keys {
         format!("{prefix}:{{{buckets}}}:day:*")
     }
 
-    /// A key for trying commands on, new each time.
+    /// A new key each time, for trying commands.
     pub(super) fn check(&self, bucket: Bucket, kind: &str) -> String {
         self.of_bucket(bucket, &format!("check:{:016x}:{kind}", fastrand::u64(..)))
     }
@@ -321,12 +321,12 @@ impl Keys {
         format!("{}:{{nodes}}:node:{id}", self.prefix)
     }
 
-    /// Who fills the indexes of what 0.1 stored.
+    /// The node that fills the indexes for data of 0.1.
     pub(super) fn indexer(&self) -> String {
         format!("{}:{{nodes}}:indexer", self.prefix)
     }
 
-    /// Who may read the journal as a reader.
+    /// The node that may read the journal as a reader.
     pub(super) fn reader_lease(&self, reader: &str) -> String {
         format!("{}:{{nodes}}:reader:{reader}", self.prefix)
     }

@@ -1,7 +1,7 @@
-//! One connection for subscriptions, from its making to its loss; [`super::subscriptions`] replaces it.
+//! One connection for subscriptions, until it is lost; [`super::subscriptions`] replaces it.
 //!
-//! The library's own reconnection is off: it would answer a command that waits on the old connection from the new one,
-//! and so confirm a subscription that is not there.
+//! The library's own reconnection is off. With it, a command that waits on the old connection would be answered on the new
+//! one, and so confirm a subscription that does not exist.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::store::StoreError;
 /// How long the server may take to answer before the connection counts as lost.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
-/// How many messages may wait for the reader; more is a lag. The library makes eight channels of this length, of about
-/// 900 bytes a message together, and holds them for good.
+/// How many messages may wait for the reader. Any more are a lag. The library makes eight channels of this length, which
+/// take about 900 bytes a message in all and are never given back.
 pub(super) const CAPACITY: usize = 16_384;
 
 /// How many channels one command names.
@@ -38,13 +38,12 @@ const CHANNELS_A_COMMAND: usize = 500;
 pub(super) struct Link {
     client: Client,
     running: JoinHandle<Result<(), fred::error::Error>>,
-    /// How many messages have come: counted by who takes them from the receiver.
+    /// The number of received messages, counted by the receiver's reader.
     pub(super) received: Arc<AtomicU64>,
 }
 
 impl Link {
-    /// Connects to a node; the messages of what is subscribed to later come through the receiver, for which `capacity` may
-    /// wait.
+    /// Connects to a node. Messages of later subscriptions come through the receiver, in which `capacity` may wait.
     pub(super) async fn open(
         config: Config,
         capacity: usize,
@@ -65,30 +64,30 @@ impl Link {
         let messages = client.message_rx();
         let mut link = Self { running: client.connect(), client: client.clone(), received: Arc::default() };
         tokio::select! {
-            // Waits in the client's queue until the connection is there.
+            // This ping waits in the client's queue until the connection is there.
             pinged = client.ping::<Value>(None) => sign_of_life(pinged).map_err(|error| failure("cannot connect", &error))?,
             reason = link.closed() => return Err(StoreError(reason)),
         }
         Ok((link, messages))
     }
 
-    /// Subscribes to channels; when it resolves, what is published in them from then on is received.
+    /// Subscribes to channels. Once this resolves, everything that is published in them is received.
     pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), StoreError> {
         for channels in channels.chunks(CHANNELS_A_COMMAND) {
             self.client.subscribe(channels.to_vec()).await.map_err(|error| failure("cannot subscribe", &error))?;
         }
-        // The library does not wait for the server's confirmations. The server answers in order, so that its answer to
-        // a later command confirms them all.
+        // The library does not wait for the server's confirmations. The server answers in order, so its answer to a later
+        // command confirms them all.
         self.ping().await
     }
 
-    /// Subscribes to all channels whose names have this form; when it resolves, what is published in them is received.
+    /// Subscribes to a pattern of channels. Once this resolves, everything that is published in them is received.
     pub(super) async fn subscribe_pattern(&self, pattern: &'static str) -> Result<(), StoreError> {
         self.client.psubscribe(pattern).await.map_err(|error| failure("cannot subscribe to a pattern", &error))?;
         self.ping().await
     }
 
-    /// Ends subscriptions; when it resolves, they have ended.
+    /// Ends subscriptions. Once this resolves, they have ended.
     pub(super) async fn unsubscribe(&self, channels: &[String]) -> Result<(), StoreError> {
         for channels in channels.chunks(CHANNELS_A_COMMAND) {
             self.client.unsubscribe(channels.to_vec()).await.map_err(|error| failure("cannot unsubscribe", &error))?;
@@ -96,7 +95,7 @@ impl Link {
         self.ping().await
     }
 
-    /// Asks for a sign of life. An answer that is late because messages are before it is none of death.
+    /// Pings the server. An answer that is late because of messages before it does not count as silence.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         loop {
             let before = self.received.load(Ordering::Relaxed);
@@ -109,7 +108,7 @@ impl Link {
         }
     }
 
-    /// The primaries of the cluster that the node is in, as it knows them.
+    /// The cluster's primaries, as the node knows them.
     pub(super) async fn primaries(&self) -> Result<Vec<Node>, StoreError> {
         let slots = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
         let answer: Value = self
@@ -137,7 +136,7 @@ impl Drop for Link {
     }
 }
 
-/// What a ping came to. A server whose disk is full refuses PING, too, and lives.
+/// The outcome of a ping. A server with a full disk refuses PING, too, but lives.
 fn sign_of_life(pinged: Result<Value, fred::error::Error>) -> Result<(), fred::error::Error> {
     match pinged {
         Err(error) if !error.details().contains("MISCONF") => Err(error),
@@ -145,7 +144,7 @@ fn sign_of_life(pinged: Result<Value, fred::error::Error>) -> Result<(), fred::e
     }
 }
 
-/// The first node of `[from, to, [host, port, ..], ..]`. A node that does not know its own name has none here.
+/// The first node of `[from, to, [host, port, ..], ..]`. A node that does not know its own name is left out.
 fn primary_of_range(range: Value) -> Option<Node> {
     let primary = range.into_array().into_iter().nth(2)?.into_array();
     let host = primary.first()?.as_string().filter(|host| !host.is_empty())?;
@@ -157,7 +156,7 @@ fn failure(doing: &str, error: &fred::error::Error) -> StoreError {
     StoreError::new(doing, error)
 }
 
-/// How to connect to one node of an endpoint, at an address that its name leads to if there is one.
+/// The settings for a connection to one node of an endpoint, at an address that its name leads to, if there is one.
 ///
 /// # Errors
 ///
@@ -169,7 +168,7 @@ pub(super) fn config_of(
     tls: Option<TlsConfig>,
 ) -> Config {
     let server = match address {
-        // The certificate is the name's.
+        // The certificate is for the name.
         Some(address) => Server::new_with_tls(address.ip().to_string(), address.port(), Some(node.host.clone())),
         None => Server::new(node.host.clone(), node.port),
     };
@@ -184,7 +183,7 @@ pub(super) fn config_of(
     }
 }
 
-/// What encryption takes, made once: it reads the certificates to trust.
+/// The settings for encryption, which are made once because they read the certificates to trust.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! How a node goes on with a bucket's topic through epochs, and ends an epoch under which the store went back.
+//! Follows a bucket's topic across epochs, and ends an epoch under which the store went back.
 
 use serde_json::value::RawValue;
 

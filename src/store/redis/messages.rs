@@ -51,7 +51,7 @@ pub(super) async fn publish(runner: &Runner, publication: Publication) -> Result
     }
 }
 
-/// What may be announced twice does no harm: boards are shown again, and sockets that are closed stay so.
+/// Commands may be announced twice: a board is shown again, and closed sockets stay closed.
 fn announcement(keys: &Keys, topic: Topic, kind: MessageKind, payload: &str) -> Call {
     Call::new(&scripts::ANNOUNCE)
         .fence(topic.bucket())
@@ -75,8 +75,8 @@ pub(super) async fn mark_received(store: &RedisStore, user: &UserId, sequence: u
     store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
 }
 
-/// Each connect asks this, and most users have nothing waiting: that is found by a plain command, for a tenth of what a
-/// script costs Redis.
+/// Every connect asks this, and most users have no waiting messages. A plain command finds that out at a tenth of a
+/// script's cost for Redis.
 pub(super) async fn messages_of(
     store: &RedisStore,
     user: &UserId,

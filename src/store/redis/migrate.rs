@@ -1,5 +1,5 @@
-//! Moving everything to the newest format at once, for `slotcast migrate`. Nodes do without: they move the buckets when all of
-//! them know the format, and a record when it is written next.
+//! Moves everything to the newest format at once, for `slotcast migrate`. Nodes do not need this: they move the buckets
+//! once all of them know the format, and each record when it is next written.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,9 @@ use crate::domain::Bucket;
 use crate::store::{Migration, SlotStore, StoreError};
 
 impl RedisStore {
-    /// Moves all buckets to the newest format and rewrites the records of older ones, a day at a time. Tells `progress` how
-    /// many buckets are done. May be run again, also after it was stopped, and beside nodes that know the format.
+    /// Moves all buckets to the newest format, and rewrites older records, a day at a time. Tells `progress` how many
+    /// buckets are done. It may be repeated, for example after it was stopped, and may run beside nodes that know the
+    /// format.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl RedisStore {
                 break;
             }
         }
-        // Afterwards, so that the entries are those of the records as they are now.
+        // The indexes come last, so that their entries are of the records as they are now.
         self.runner.fill_bucket(bucket).await
     }
 

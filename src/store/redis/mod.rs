@@ -86,27 +86,28 @@ pub struct RedisStore {
     last_report: LastReport,
 }
 
-/// What differs between servers, and in tests.
+/// Options that differ between servers, and in tests.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
     /// Whether scripts compare `INFO replication` with what they know.
     pub fence: Fence,
-    /// What the clock is ahead of Redis `TIME`, in ms; 0 outside tests.
+    /// How far the clock is ahead of Redis `TIME`, in ms; 0 outside tests.
     pub clock_shift_millis: i64,
-    /// How much of the journal is kept: the same for all that write.
+    /// How much of the journal is kept. It must be the same for all processes that write.
     pub journal: JournalBounds,
 }
 
-/// Whether the epoch follows the server's history, by which a failover that lost writes cannot reissue versions.
+/// Whether scripts compare the server's history with the epoch's, so that a failover that lost writes cannot issue versions
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// Always: where INFO is refused in scripts, they fail. Unless the store's health says that it was refused when the node
-    /// began, and for as long as it says so.
+    /// Always. Scripts fail if INFO is refused, unless the store's health says that INFO was refused at the node's start
+    /// and still is.
     Up,
-    /// Never: an epoch changes only when it is missing. For a node that found INFO refused, and says so.
+    /// Never: an epoch changes only if it is missing. For a node that found INFO refused, and says so.
     Down,
-    /// Where INFO is allowed in scripts: for commands that come and go, and have not asked beforehand. Where it is refused
-    /// although nodes have used it, scripts fail and say so.
+    /// If scripts may use INFO. For commands that run once and check nothing beforehand. If INFO is refused although nodes
+    /// have used it, scripts fail and say so.
     WhereAllowed,
 }
 
@@ -128,8 +129,8 @@ impl Default for RedisOptions {
 }
 
 impl RedisStore {
-    /// A store under a prefix of all keys and channels. Nothing is sent yet; an error when the prefix has a brace, which
-    /// would take the place of the hash tags, or ends with `@` and a number, as the channels of a database do.
+    /// A store under a prefix of all keys and channels. Nothing is sent yet. Fails if the prefix has a brace, which would
+    /// replace the hash tags, or if it ends with `@` and a number, as a database's channels do.
     pub fn new(commands: Commands, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
         let database = u8::try_from(commands.get_db()).unwrap_or_default();
         let keys = Keys::new(prefix, database).ok_or_else(|| {
@@ -149,23 +150,23 @@ impl RedisStore {
         self.health.clone()
     }
 
-    /// The store that a `REDIS_URL` names. Nothing is sent yet, so that its server may come later.
+    /// The store that a `REDIS_URL` names. Nothing is sent yet, so the server may start later.
     pub fn open(url: &str, prefix: &str, options: RedisOptions) -> Result<Self, StoreError> {
         let endpoint = Endpoint::parse(url).map_err(|error| StoreError::new("REDIS_URL", error))?;
         Self::new(Commands::start(&endpoint)?, prefix, options)
     }
 
-    /// Where the spaces stood when this process last heard of them, for those who hear more.
+    /// The last known positions of the spaces, for parts that hear newer ones.
     pub fn positions(&self) -> Positions {
         self.runner.positions.clone()
     }
 
-    /// What this process knows of the formats of the buckets, kept up as it learns more.
+    /// What this process knows of the buckets' formats. It is updated as the process learns more.
     pub fn formats(&self) -> Formats {
         self.runner.formats.clone()
     }
 
-    /// The time, of the server that has bucket 0.
+    /// The time on the server of bucket 0.
     async fn now(&self) -> Result<StoreTime, StoreError> {
         let millis = self.runner.ask_time(Bucket::EVERYONE, Budget::of_a_call()).await?;
         Ok(StoreTime::from_millis(millis))
@@ -325,7 +326,7 @@ impl SlotStore for RedisStore {
         nodes::take_lease(self, self.keys.sweeper(), holder, lease).await
     }
 
-    /// Runs a script that may write, so that it fails where acts would.
+    /// Runs a script that may write, so that it fails if acts would.
     async fn ping(&self) -> Result<StoreTime, StoreError> {
         self.now().await
     }

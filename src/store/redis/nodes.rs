@@ -1,4 +1,4 @@
-//! Who is there: the leases and reports of nodes, and who walks all buckets.
+//! The leases and reports of nodes, and the lease of the node that walks all buckets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::store::{NodeReport, StoreError};
 /// What a room's field begins with.
 const ROOM: &str = "room:";
 
-/// The field of how long the lease lasts, in ms.
+/// The field with the length of the lease, in ms.
 const LEASE: &str = "lease";
 
 /// How long the lease of a node of 0.1 lasts, in ms.
 const NODE_LEASE: u64 = 6_000;
 
-/// The report that this node wrote last: only what has changed since is written.
+/// The report that this node wrote last. Only later changes are written.
 #[derive(Default)]
 pub(super) struct LastReport {
-    /// `None` when it is not known what is there. Held to take and put it, never across an await.
+    /// `None` if the stored report is not known. Held to take or put the report, never across an await.
     last: Mutex<Option<Written>>,
 }
 
@@ -48,13 +48,14 @@ pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: D
     let budget = Budget::of_a_call();
     let id = report.id.clone();
     let fields = fields_of(report, lease);
-    // Taken, not looked at: when this fails, nothing is known any more, and the next one writes all.
+    // The report is taken out: if this fails, the stored report is unknown, and the next call writes all of it.
     let mut written = store.last_report.take(&id);
     loop {
         let stamp = fastrand::u64(1..);
         let call = call_of(store, &id, lease, &fields, written.as_ref(), stamp);
         let reply = store.runner.repeatable(&call, budget).await?;
-        // Lost with its server, or repeated after a lost reply: then the whole report, which always fits.
+        // The stored report was lost with its server, or its stamp differs after a lost reply. The whole report always
+        // fits.
         if reply.text_at(0)? == "anew" && written.take().is_some() {
             continue;
         }
@@ -111,7 +112,7 @@ fn fields_of(report: NodeReport, lease: Duration) -> BTreeMap<String, String> {
     fields
 }
 
-/// The report of its fields; `None` when some are missing, as after the end of a lease.
+/// The report in a node's fields; `None` if some are missing, as after the end of a lease.
 fn report_of(mut fields: BTreeMap<String, String>) -> Option<NodeReport> {
     Some(NodeReport {
         id: fields.remove("id")?,
@@ -148,10 +149,10 @@ pub(super) async fn nodes(store: &RedisStore) -> Result<Vec<NodeReport>, StoreEr
     Ok(try_join_all(reports).await?.into_iter().flatten().collect())
 }
 
-/// Whether a lease that was just renewed could end then. One that could not was given by a clock that went back meanwhile:
-/// by that clock its node may be dead for long.
+/// Whether a lease that was just renewed could end at `end`. If not, it was given before the clock went back, and its node
+/// may have been dead for long.
 fn lease_may_end(fields: &BTreeMap<String, String>, now: StoreTime, ends: StoreTime) -> bool {
-    // Nodes of 0.1 do not say it.
+    // Nodes of 0.1 do not write the length.
     let lasts = fields.get(LEASE).and_then(|millis| millis.parse().ok()).unwrap_or(NODE_LEASE);
     now.until(ends) <= Duration::from_millis(lasts)
 }

@@ -1,8 +1,8 @@
-//! Where topics stood when this process last heard of them.
+//! The last known positions of topics.
 //!
-//! What is stored may be replaced by a copy from before while the server runs, fence and all. Then versions would be issued
-//! again under the same epoch, until a node notices. A script that is told how far its caller has seen the topic notices
-//! first, and begins an epoch before it writes.
+//! An older copy may replace the stored data while the server runs, fence included. Then versions would be issued again
+//! under the same epoch, until a node notices. A script that is told how far its caller has seen the topic notices first,
+//! and begins an epoch before it writes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::domain::Position;
 use crate::store::Topic;
 
-/// Of how many topics at most: about 150 bytes each.
+/// The most topics that are remembered, at about 150 bytes each.
 const MOST_TOPICS: usize = 16_384;
 
 /// The last known position of each topic. Clones share it.
@@ -24,7 +24,7 @@ pub struct Positions(
 );
 
 impl Positions {
-    /// Takes a position that the store has told.
+    /// Learns a position that the store has told.
     pub fn learn(&self, topic: Topic, at: &Position) {
         let mut known = self.0.lock();
         if known.len() >= MOST_TOPICS && !known.contains_key(&topic) {
@@ -40,7 +40,7 @@ impl Positions {
         }
     }
 
-    /// A topic's position as scripts take it: epoch and version, a colon between; empty where it is not known.
+    /// A topic's position as scripts take it: epoch and version with a colon between; empty if it is not known.
     pub(super) fn arg(&self, topic: Topic) -> String {
         let known = self.0.lock();
         known.get(&topic).map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version))

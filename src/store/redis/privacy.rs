@@ -1,4 +1,4 @@
-//! Reads and erases all that is kept under a user's id, bucket by bucket: each bucket may be on another server.
+//! Reads and erases the data under a user's id, bucket by bucket, because each bucket may be on another server.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::store::journal::{DAY_MILLIS, PEOPLE_DAYS_MORE, generation_at};
 use crate::store::privacy::{BOOKINGS_A_STEP, stand_in};
 use crate::store::{Erasure, ErasureStep, KeptCall, KeptOfUser, StoreError, Topic};
 
-/// The longest that `SLOTCAST_JOURNAL_DAYS` may be: people may be left of a time when it was longer than now.
+/// The largest `SLOTCAST_JOURNAL_DAYS`. People may be left from a time when it was larger than now.
 const MOST_JOURNAL_DAYS: i64 = 3_650;
 
-/// The longest pause before a log is looked at again whose entries are too young to be trimmed.
+/// The longest pause before a log is tried again whose entries are too young to be trimmed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The calls in all buckets, and the sequences of the notifications.
+/// The user's calls in all buckets, and the sequences of the notifications.
 pub(super) async fn kept_of(store: &RedisStore, user: &UserId) -> Result<KeptOfUser, StoreError> {
     let budget = Budget::of_a_call();
     let calls = Bucket::all().map(|bucket| async move {
@@ -47,7 +47,7 @@ pub(super) async fn kept_of(store: &RedisStore, user: &UserId) -> Result<KeptOfU
     Ok(KeptOfUser { calls, last_sent, last_received })
 }
 
-/// Of the calls of a bucket those in its spaces: the others are the same, remembered in the caller's own bucket.
+/// The calls in a bucket's own spaces. The other calls are copies in the caller's own bucket.
 fn calls_of(fields: &HashMap<String, String>) -> Vec<KeptCall> {
     let is_call = |name: &str| name.len() > 32 && name.starts_with('k');
     fields.iter().filter(|(name, _)| is_call(name)).filter_map(|(_, text)| parse_call(text)).collect()
@@ -77,7 +77,7 @@ pub(super) async fn end(store: &RedisStore, user: &UserId) -> Result<(), StoreEr
     store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
 }
 
-/// One step in a bucket: some bookings; or, where there are none, everything else.
+/// One step in a bucket: gives away some bookings, or, if there are none, everything else.
 pub(super) async fn erase_in(store: &RedisStore, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError> {
     let members = members_of(store, bucket, &erasure.user).await?;
     if !members.is_empty() {
@@ -104,7 +104,8 @@ async fn members_of(store: &RedisStore, bucket: Bucket, user: &UserId) -> Result
     redis::from_redis_value(members).map_err(|_| bad_value(&key))
 }
 
-/// Before and after the members of an index by user. No id has a control character, so that nobody else's are between.
+/// The ends of the range of a user's members in an index. No id has a control character, so nobody else's members are
+/// inside.
 fn range_of(user: &UserId) -> (String, String) {
     (format!("[{user}\n"), format!("({user}\u{b}"))
 }
@@ -163,15 +164,15 @@ async fn erase_rest(store: &RedisStore, bucket: Bucket, erasure: &Erasure) -> Re
     }
 }
 
-/// All generations that may have people: of the longest time that a journal may be kept.
+/// All generations that may have people, for the longest time that a journal may be kept.
 fn generations() -> std::ops::RangeInclusive<u32> {
     let now = clock::wall();
     let oldest = now.plus_millis(-(MOST_JOURNAL_DAYS + PEOPLE_DAYS_MORE) * DAY_MILLIS);
     generation_at(oldest)..=generation_at(now) + 1
 }
 
-/// The topics of a bucket whose logs may name the user: the bucket's own where the user's notifications are in it, and those of
-/// the spaces that have anything on some day.
+/// The topics of a bucket whose logs may name the user: the bucket's own if it has the user's notifications, and those of
+/// spaces with slots on any day.
 async fn topics_of(store: &RedisStore, bucket: Bucket, user: &UserId) -> Result<Vec<Topic>, StoreError> {
     let key = store.keys.places(bucket);
     let mut range = redis::cmd("ZRANGE");
@@ -190,8 +191,8 @@ async fn topics_of(store: &RedisStore, bucket: Bucket, user: &UserId) -> Result<
     Ok(own.into_iter().chain(spaces.into_iter().map(Topic::Space)).collect())
 }
 
-/// Trims a log, once nobody looks for an act in what is to go. What the user does meanwhile stays, or a user who goes on
-/// would be waited for without an end.
+/// Trims a log, after waiting until no caller looks there for an act. Entries of the user's later acts stay. Otherwise an
+/// active user would be waited for without end.
 async fn erase_log(store: &RedisStore, topic: Topic, user: &UserId) -> Result<(), StoreError> {
     let mut up_to = String::new();
     loop {

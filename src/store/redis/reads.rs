@@ -19,7 +19,7 @@ use crate::store::{
 };
 use crate::telemetry::users::logged;
 
-/// How often a day is read for what changed since it was read.
+/// How many times a day is read again for changes since the first read.
 const DAY_PASSES: usize = 32;
 
 pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> Result<DayState, StoreError> {
@@ -42,15 +42,15 @@ pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> R
     Ok(DayState { at, revision: reply.number_at(3)?, now, records })
 }
 
-/// A day's records by the numbers of their slots, as of the position in the reply. Many large ones are read in portions,
-/// each with the time of a call of its own. What changed meanwhile is then read again, until that is one portion.
+/// A day's records by slot number, as of the position in the reply. Many large records are read in portions, each with the
+/// time of a call of its own. Then the changes since are read, until one portion has them all.
 async fn read_day_texts(
     store: &RedisStore,
     space: SpaceKey,
     day: Day,
 ) -> Result<(Reply, BTreeMap<String, String>), StoreError> {
     let mut texts = BTreeMap::new();
-    // `texts` has everything up to this position.
+    // `texts` has all changes up to this position.
     let mut known: Option<Position> = None;
     for _ in 0..DAY_PASSES {
         let since = known.as_ref().map_or(0, |known| known.version);
@@ -116,7 +116,7 @@ pub(super) async fn read_schedule(store: &RedisStore, space: SpaceKey) -> Result
     Ok(state)
 }
 
-/// What a head has of a schedule; an empty text is none.
+/// The schedule in a head; an empty text stands for none.
 fn parse_schedule(json: &str, key: &str) -> Result<Option<ScheduleSpec>, StoreError> {
     if json.is_empty() {
         return Ok(None);
@@ -138,8 +138,8 @@ pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<Sp
         }
         let reply = store.runner.repeatable(&call, budget).await?;
         if reply.text_at(0)? == "days" {
-            // Each round knows all the days of the one before: it ends unless new days are added without an end, and
-            // then the time does.
+            // Each round knows all days of the round before. It ends unless days are added without end, and then the time
+            // runs out.
             days = reply.texts_from(1)?.into_iter().map(str::to_owned).collect();
             continue;
         }
@@ -148,7 +148,7 @@ pub(super) async fn read_space(store: &RedisStore, space: SpaceKey) -> Result<Sp
         let mut taken = Vec::new();
         for part in reply.texts_from(6)?.chunks_exact(3) {
             if let [day, number, record] = part {
-                // What cannot be read is shown as blocked by the day's board, and told of there.
+                // The day's board shows an unreadable record as blocked and reports it.
                 let read = (parse_compact(day), parse_number(number), parse_record(record, now));
                 if let (Some(day), Some(number), Some(record)) = read {
                     taken.push((day, number, record));
@@ -204,7 +204,7 @@ pub(super) async fn schedules_of(
 }
 
 pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
-    // No user's id has a control character, so that nobody else's holds are between these two.
+    // No user's id has a control character, so nobody else's holds are in this range.
     let (from, to) = (format!("[{user}\n"), format!("({user}\u{b}"));
     let budget = Budget::of_a_call();
     let buckets = Bucket::all().map(|bucket| {
@@ -216,8 +216,8 @@ pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<He
     Ok(holds)
 }
 
-/// The holds of one bucket that were live at the instant at which they were read. By another instant, a hold that was
-/// extended in between would be missing: its old end has passed, and its new one was not read.
+/// The holds of one bucket that were live at the instant of the read. By any other instant, a hold that was extended in
+/// between would be missing: its old end has passed, and its new end was not read.
 fn live_holds(reply: &Reply, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
     let now = reply.time_at(0)?;
     let mut holds = Vec::new();
@@ -245,7 +245,7 @@ fn parse_hold(member: &str) -> Option<HeldSlot> {
     })
 }
 
-/// The members between two of one sorted set of each bucket.
+/// The members of one sorted set of each bucket between two ends.
 pub(super) async fn lex_ranges(
     store: &RedisStore,
     key: impl Fn(Bucket) -> String,
@@ -317,7 +317,7 @@ pub(super) async fn heads(store: &RedisStore, topics: &[Topic]) -> Result<Vec<Po
     Ok(positions.into_iter().map(|(_, position)| position).collect())
 }
 
-/// The error for a value that this store never wrote.
+/// The error for a stored value that this store never wrote.
 pub(super) fn bad_value(key: &str) -> StoreError {
     StoreError(format!("Redis: the value of {key:?} cannot be read: something else than slotcast wrote it"))
 }

@@ -1,4 +1,4 @@
-//! Slot records as Redis has them; [`super::keys`] says what each member and each line is.
+//! Slot records as they are stored in Redis. [`super::keys`] describes each member and each line.
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -40,7 +40,7 @@ struct Parts {
     data: String,
 }
 
-/// Reads a record as it is at `now`; `None` when it is not one.
+/// Reads a record as of `now`; `None` if the text is no record.
 pub(super) fn parse_record(text: &str, now: StoreTime) -> Option<SlotRecord> {
     let parts = if text.starts_with('{') { serde_json::from_str(text).ok()? } else { parse_lines(text)? };
     let mut record = record_of(&parts)?;

@@ -1,9 +1,9 @@
-//! What is done when the server refuses a command in the middle of a script.
+//! Repairs what a script leaves behind if the server refuses a command in its middle.
 //!
-//! Redis keeps what a script did before it failed. Each script that writes marks its topic with its first effect, and takes
-//! the mark away with its last: where the next one finds it, the topic is repaired before anything else is written to it. What
-//! the mark tells of and was done is finished: its events, and its answer. What was not begins a new epoch. A repair is
-//! tried only when the server allows every command that it takes.
+//! Redis keeps what a script did before it failed. Each script that writes marks its topic with its first effect, and
+//! removes the mark with its last. The next script that finds a mark has the topic repaired before anything else is written
+//! to it. If the marked changes were made, their events and the answer follow. If not, a new epoch begins. A repair runs
+//! only if the server allows every command that it needs.
 
 use redis::Value;
 
@@ -19,8 +19,8 @@ use crate::store::{StoreError, Topic};
 const CALLS_LINE: usize = 7;
 
 impl Runner {
-    /// Mends a topic that was found half done, unless another caller was quicker. An error when the server still refuses what
-    /// that takes.
+    /// Repairs a topic that was found half done, unless another caller was faster. Fails if the server still refuses a
+    /// command of the repair.
     pub(super) async fn repair(&self, topic: Topic, mark: &str, budget: Budget) -> Result<(), StoreError> {
         let bucket = topic.bucket();
         if let Some(missing) = self.missing_right(bucket).await? {
@@ -63,8 +63,8 @@ impl Runner {
         call
     }
 
-    /// While a right is known to be missing, asks whether it is there again before a script writes: what is refused now
-    /// leaves nothing half done.
+    /// Checks before a script writes whether a missing right is there again: a refusal at this point leaves nothing half
+    /// done.
     pub(super) async fn refuse_without_rights(&self, bucket: Bucket) -> Result<(), StoreError> {
         if !self.health.has(StoreFault::RightsMissing) {
             return Ok(());
@@ -78,7 +78,8 @@ impl Runner {
         }
     }
 
-    /// Tries every command of the scripts on keys of their own in a bucket: the first that the server refuses, with its words.
+    /// Tries every command of the scripts on separate keys in a bucket. Answers the first refused one, with the server's
+    /// words.
     async fn missing_right(&self, bucket: Bucket) -> Result<Option<String>, StoreError> {
         let channel = self.keys.channel(Topic::Bucket(bucket));
         let mut command = redis::cmd("EVAL");
@@ -91,13 +92,13 @@ impl Runner {
             Ok(refused) => read_refused(refused)?,
             Err(error) => return Err(StoreError::new("Redis: trying the commands of the scripts", error)),
         };
-        // Where the fence is down no script needs INFO.
+        // Without a fence no script needs INFO.
         let missing = refused.into_iter().find(|(command, _)| command != "INFO" || self.fence() == Fence::Up);
         Ok(missing.map(|(command, words)| format!("scripts of this user may not use {command}: {words}")))
     }
 }
 
-/// The first line of a mark: the days that it names. The others have a hold's token and a user.
+/// The first line of a mark, which names its days. The other lines have a hold's token and a user.
 fn days_of(mark: &str) -> &str {
     mark.split('\n').next().unwrap_or_default()
 }

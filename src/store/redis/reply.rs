@@ -1,4 +1,4 @@
-//! What a script answered, read item by item. The headers of the scripts say what is where.
+//! Reads a script's reply item by item. The scripts' headers describe the items.
 
 use redis::{FromRedisValue, Value};
 

@@ -1,37 +1,37 @@
-//! The Lua scripts, one file each. A script's text is its first line, what it shares with others, and its own.
+//! The Lua scripts, one file each. A script's text is its first line, the text that it shares with others, and its own.
 //!
-//! The first line, `#!lua`, makes Redis check that the keys and channels of a script are in one slot, on a single server
-//! too, and refuse the script as a whole where it could not write: read-only, without its replicas, or out of memory.
-//! What only reads has `flags=allow-oom`: boards are shown when memory is full. Where Redis takes no writes for another
-//! reason, it is sent with `flags=no-writes` instead, and fails only where it would have to begin an epoch.
+//! The first line, `#!lua`, makes Redis check that all keys and channels of a script are in one slot, even on a single
+//! server, and refuse the whole script if it could not write: read-only, without replicas, or out of memory. A script that
+//! only reads has `flags=allow-oom`, so that boards are shown when memory is full. If Redis takes no writes for another
+//! reason, such a script is sent with `flags=no-writes` instead, and fails only if it would have to begin an epoch.
 
 use std::sync::LazyLock;
 
 const COMMON: &str = include_str!("lua/common.lua");
 const ACT: &str = include_str!("lua/act.lua");
 
-/// The first line of scripts that only read, but for an epoch that is to be begun.
+/// The first line of scripts that only read, except that they may begin an epoch.
 const READING: &str = "#!lua flags=allow-oom\n";
 
-/// The first line of scripts that write nothing at all. Redis runs them where it refuses all writes.
+/// The first line of scripts that write nothing. Redis runs them even if it refuses all writes.
 const READ_ONLY: &str = "#!lua flags=no-writes\n";
 
-/// A script, with the hash that the server knows it by.
+/// A script, with the hash by which the server knows it.
 pub(super) struct Script {
     /// Its file, in errors.
     pub(super) name: &'static str,
     pub(super) text: String,
     pub(super) sha: String,
-    /// Whether it takes and tells nothing new, so that it may run on a server that is about to be replaced.
+    /// Whether the script takes no version and tells nothing new. Then it may run on a server that is about to be replaced.
     pub(super) only_reads: bool,
-    /// The same, for a server that takes no writes: of a script that writes only where an epoch is to be begun.
+    /// The script for a server that takes no writes, if the script writes only to begin an epoch.
     pub(super) reading: Option<Box<Script>>,
 }
 
 impl Script {
     fn new(name: &'static str, shared: &[&str], own: &str) -> Self {
         let (engine, own) = own.split_at(own.find('\n').map_or(0, |end| end + 1));
-        // The ping asks about writes first, and then whether the server is there at all.
+        // The ping first asks whether writes are taken, and then whether the server is there at all.
         let reading =
             (engine == READING || name == "ping").then(|| Box::new(Self::with_engine(name, READ_ONLY, shared, own)));
         Self { reading, ..Self::with_engine(name, engine, shared, own) }
@@ -114,7 +114,7 @@ mod tests {
             let engines = ["#!lua", READING.trim_end(), READ_ONLY.trim_end()];
             assert!(engine.is_some_and(|engine| engines.contains(&engine)), "{}", script.name);
             assert_eq!(script.text.matches("#!lua").count(), 1, "{}", script.name);
-            // The same sequence in every process: never what an epoch is made of.
+            // `math.random` gives the same sequence in every process, so no epoch may be made of it.
             assert!(!script.text.contains("math.random"), "{}", script.name);
             assert!(!script.text.contains("tostring"), "numbers leave by `text`: {}", script.name);
         }

@@ -15,7 +15,7 @@ use crate::domain::event::to_json;
 use crate::domain::{Day, JournalAct, SlotNumber, SlotTime};
 use crate::store::{ApplyError, SpaceChange, StoreError, Topic};
 
-/// Does a change once its script knows the days that it has to look at.
+/// Makes a change, once the script has been told all days that it must check.
 pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Result<Position, ApplyError> {
     let budget = Budget::of_a_call();
     let bucket = change.space.bucket();
@@ -23,8 +23,8 @@ pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Resul
         store.runner.require_newest(bucket).await?;
     }
     let mut days: Vec<Day> = Vec::new();
-    // Each round knows the days of the one before, and there are never more than dates may be ahead: the rounds end, or the
-    // time does.
+    // Each round knows the days of the round before, and there are at most as many days as dates may lie ahead. So the
+    // rounds end, or the time runs out.
     loop {
         let reply = store.runner.once(&call_of(store, change, &days), budget).await?;
         match reply.text_at(0)? {
@@ -90,7 +90,7 @@ fn read_slots(store: &RedisStore, change: &SpaceChange, reply: &Reply) -> Result
     Ok(slots)
 }
 
-/// Slots that follow each other evenly, in start and label.
+/// Slots whose starts and labels follow each other at even distances.
 struct Run<'a> {
     first: &'a SlotTime,
     count: i64,
@@ -111,7 +111,7 @@ impl Run<'_> {
     }
 }
 
-/// The slots of a day, as few words as they need: most days are one run.
+/// The slots of a day in few words. Most days are one run.
 fn runs_of(slots: &[SlotTime]) -> String {
     let mut runs: Vec<Run<'_>> = Vec::new();
     for slot in slots {
@@ -127,13 +127,13 @@ fn runs_of(slots: &[SlotTime]) -> String {
     for Run { first, count, step, minute } in runs {
         let (start, end) = (first.start.as_millis(), first.end.as_millis());
         let blank = if text.is_empty() { "" } else { " " };
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{blank}{}:{count}:{start}:{step}:{}:{minute}", first.number, end - start);
     }
     text
 }
 
-/// The minute of the day of a label, `HH:MM`.
+/// A label's minute of the day, `HH:MM`.
 fn minute_of(label: &str) -> i64 {
     let (hours, minutes) = label.split_once(':').unwrap_or_default();
     hours.parse().unwrap_or(0) * 60 + minutes.parse().unwrap_or(0)

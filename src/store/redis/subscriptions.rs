@@ -1,10 +1,10 @@
-//! How a node hears what the store announces: one subscription a watched topic, on one connection to the primary (on a
-//! cluster, to any one of them: what is published on one node is heard on all).
+//! How a node hears the store's announcements: one subscription for each watched topic, on one connection to the primary.
+//! On a cluster any node will do, because all nodes hear what is published on one.
 //!
-//! One task owns the connection and follows the [`Hub`]: what is watched there is subscribed to, what is not is
-//! unsubscribed from, in the order in which it became so. The connection is pinged; one that ends, is silent or brings a
-//! topic's messages no more is replaced, everything that is watched is subscribed to anew, and then, and not before,
-//! every watcher hears [`Signal::Lagged`](crate::store::Signal::Lagged).
+//! One task owns the connection and follows the [`Hub`]: it subscribes to topics that are watched there, and unsubscribes
+//! from others, in the order in which that changes. It pings the connection. If the connection ends, is silent, or no
+//! longer brings a topic's messages, the task replaces it and subscribes anew to all watched topics. Only then does every
+//! watcher hear [`Signal::Lagged`](crate::store::Signal::Lagged).
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -33,22 +33,22 @@ use crate::store::{ForeignMessage, StoreError, Subscriptions, Topic};
 /// How long a new watch waits for its subscription.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the connection is asked for a sign of life; it is lost after as much silence again.
+/// How often the connection is pinged. It counts as lost after as long a silence again.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// How long finding the node to connect to, and connecting, may take.
+/// How long it may take to find a node and connect to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The wait after the first failed attempt to connect; it doubles with each.
+/// The pause after the first failed attempt to connect. It doubles with each failure.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts.
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
-/// How long it may take, while messages come too fast, to tell that some were dropped.
+/// How long a lag may stay untold while messages come too fast.
 const LAG_DELAY: Duration = Duration::from_millis(250);
 
-/// How many wishes are granted with one command.
+/// How many requests are served with one command.
 const BATCH: usize = 1_024;
 
 /// The subscriptions of a node, kept up in the background until this is dropped.
@@ -57,21 +57,21 @@ pub struct RedisSubscriptions {
     wishes: mpsc::UnboundedSender<Wish>,
     /// The number of the present connection.
     link_number: Arc<AtomicU64>,
-    /// What emitters of other programs send, until somebody takes it; `None` where they are not heard.
+    /// The messages of other programs' emitters, until somebody takes the receiver; `None` if they are not heard.
     foreign: Mutex<Option<mpsc::Receiver<ForeignMessage>>>,
 }
 
 /// What is asked of the task.
 enum Wish {
-    /// Answers when the topic, which is watched in the hub by now, is subscribed to.
+    /// Asks for a topic's subscription, and for an answer once it is there. The hub watches the topic already.
     Subscribe(Topic, oneshot::Sender<()>),
-    /// Replaces the connection, unless that is another one by now.
+    /// Replaces the connection with this number, unless it has been replaced.
     Renew(Topic, u64),
 }
 
 impl RedisSubscriptions {
-    /// Starts to connect to the servers that commands take, in the background of the current runtime. `prefix` begins the
-    /// names of all channels; `formats` and `positions` are those of the store that is heard.
+    /// Starts to connect to the servers that take commands, in a task of the current runtime. `prefix` is the beginning of
+    /// all channels' names. `formats` and `positions` are those of the store.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl RedisSubscriptions {
         Ok(Self { hub, wishes, link_number, foreign: Mutex::default() })
     }
 
-    /// Hears the emitters of other programs as well, until this is dropped.
+    /// Also hears the emitters of other programs, until this is dropped.
     ///
     /// # Errors
     ///
@@ -113,12 +113,12 @@ impl RedisSubscriptions {
 
 #[async_trait]
 impl Subscriptions for RedisSubscriptions {
-    /// Waits at most a second; a watch that was given lasts through any outage.
+    /// Waits at most a second. A granted watch lasts through any outage.
     async fn watch(&self, topic: Topic) -> Result<Watch, StoreError> {
-        // Watched before the wish is sent: where the task sees the wish, it sees the watch.
+        // The hub watches the topic before the request is sent, so the task sees the watch when it sees the request.
         let watch = self.hub.watch(topic);
         let (done, subscribed) = oneshot::channel();
-        // The task ends with this.
+        // The send cannot fail: the task ends only when this is dropped.
         let _ = self.wishes.send(Wish::Subscribe(topic, done));
         match tokio::time::timeout(WATCH_TIMEOUT, subscribed).await {
             Ok(Ok(())) => Ok(watch),
@@ -131,7 +131,7 @@ impl Subscriptions for RedisSubscriptions {
     }
 
     async fn renew(&self, topic: Topic) {
-        // As above.
+        // The send cannot fail, for the same reason.
         let _ = self.wishes.send(Wish::Renew(topic, self.link_number.load(Ordering::Acquire)));
     }
 }
@@ -146,11 +146,11 @@ struct Task {
     link_number: Arc<AtomicU64>,
     /// Whose subscription is not confirmed yet.
     waiting: Vec<(Topic, oneshot::Sender<()>)>,
-    /// What is subscribed to on the present connection.
+    /// The topics that the present connection is subscribed to.
     subscribed: HashSet<Topic>,
 }
 
-/// Why a connection is not used any more.
+/// Why a connection is given up.
 enum End {
     Lost(String),
     /// Nobody is there to hear.
@@ -192,7 +192,7 @@ impl Task {
         }
     }
 
-    /// Connects, and starts to hand on what will be received.
+    /// Connects, and starts to pass on what it receives.
     async fn open(&mut self) -> Result<(Link, JoinHandle<()>), StoreError> {
         let opening = async {
             let (node, address) = self.nodes.pick().await?;
@@ -218,7 +218,7 @@ impl Task {
         Ok((link, reader))
     }
 
-    /// Uses a connection for as long as it is good.
+    /// Uses a connection as long as it works.
     async fn serve(&mut self, link: &mut Link, retry: &mut Duration) -> End {
         if let Err(end) = self.subscribe_all(link).await {
             return end;
@@ -244,13 +244,13 @@ impl Task {
         }
     }
 
-    /// Subscribes to all that is watched, and then tells that messages may have been missed.
+    /// Subscribes to all watched topics, and then tells the watchers that messages may have been missed.
     async fn subscribe_all(&mut self, link: &Link) -> Result<(), End> {
         self.subscribed.clear();
         let topics = self.hub.topics();
         link.subscribe(&self.channels(&topics)).await?;
         self.subscribed.extend(topics);
-        // From here on a wish to renew means this connection.
+        // From here on, a request to renew means this connection.
         if self.link_number.fetch_add(1, Ordering::AcqRel) > 0 {
             self.hub.lag_all();
         }
@@ -272,7 +272,7 @@ impl Task {
         if let Some(topic) = renewal {
             return Err(End::Lost(format!("it brought nothing of {topic:?}")));
         }
-        // Who gave up while there was no connection watches no more, and would not be heard of again.
+        // Callers that gave up during the outage no longer watch, and nothing else would remove their requests.
         self.waiting.retain(|(topic, _)| self.hub.is_watched(*topic));
         let wanted: HashSet<Topic> = self.waiting.iter().map(|(topic, _)| *topic).collect();
         let new: Vec<Topic> = wanted.difference(&self.subscribed).copied().collect();
@@ -284,8 +284,8 @@ impl Task {
         Ok(())
     }
 
-    /// Ends the subscriptions that nobody watches now. One that is watched again meanwhile either is seen here, or its
-    /// wish comes after this.
+    /// Ends the subscriptions to topics that nobody watches. If a topic is watched again meanwhile, either this sees it, or
+    /// the new request comes after this.
     async fn unsubscribe(&mut self, link: &Link, unwatched: &mut Vec<Topic>) -> Result<(), End> {
         let is_unneeded = |topic: &Topic| !self.hub.is_watched(*topic) && self.subscribed.contains(topic);
         let topics: HashSet<Topic> = unwatched.drain(..).filter(is_unneeded).collect();
@@ -306,7 +306,7 @@ impl Task {
     fn answer_waiting(&mut self) {
         for (topic, done) in std::mem::take(&mut self.waiting) {
             if self.subscribed.contains(&topic) {
-                // Who has given up does not listen.
+                // A caller that has given up does not listen.
                 let _ = done.send(());
             } else {
                 self.waiting.push((topic, done));
@@ -316,8 +316,9 @@ impl Task {
     }
 }
 
-/// Hands the messages of one connection on to who watches their topics. What was dropped because they came too fast is
-/// told when the rest has been handed on: told at once, reading the logs would make it worse.
+/// Passes the messages of one connection on to the watchers of their topics. If messages were dropped because they came too
+/// fast, the watchers are told after the rest was passed on: if they were told at once, reading the logs would slow this
+/// down further.
 async fn hand_on(
     mut messages: broadcast::Receiver<Delivered>,
     received: Arc<AtomicU64>,
@@ -349,7 +350,7 @@ async fn hand_on(
 
 fn announce(delivered: &Delivered, hub: &Hub, names: &Names, positions: &Positions) {
     let Some(bytes) = delivered.value.as_bytes() else { return };
-    // The checks at start publish nothing, to see whether they may.
+    // The checks at start publish empty messages to see whether they may publish.
     if bytes.is_empty() {
         return;
     }
@@ -367,8 +368,8 @@ fn announce(delivered: &Delivered, hub: &Hub, names: &Names, positions: &Positio
 
 /// The names of the channels that a node listens to.
 ///
-/// In a database other than 0 the channels have another name than nodes of 0.1 gave them. While a bucket has format 1, both
-/// names are heard; the old one is that of database 0, too.
+/// In a database other than 0, the channels' names differ from those of 0.1. While a bucket has format 1, the node listens
+/// to both names. The old name is also that of database 0.
 #[derive(Clone)]
 struct Names {
     prefix: Arc<str>,
@@ -394,7 +395,8 @@ impl Names {
         topic_of_channel(&self.prefix, channel).or_else(old)
     }
 
-    /// Whether what came under the old name cannot be of this database: a bucket of format 2 does not use that name.
+    /// Whether a message under the old name cannot be of this database, because its bucket has format 2 and does not use
+    /// that name.
     fn is_of_another_database(&self, channel: &str, message: &[u8]) -> bool {
         let Some(topic) = self.old_prefix.as_ref().and_then(|prefix| topic_of_channel(prefix, channel)) else {
             return false;
@@ -409,10 +411,10 @@ pub(super) struct Nodes {
     pub(super) tls: Option<TlsConfig>,
     /// `None` on a cluster.
     aim: Option<watch::Receiver<Aim>>,
-    /// The primaries of a cluster, as it last told them.
+    /// The cluster's primaries, as last told.
     known: Vec<Node>,
     last: Option<(Node, Option<SocketAddr>)>,
-    /// How often one was picked: of several addresses another one each time, since one may be silent.
+    /// How many times one was picked. Each time another address is used, because one of them may be silent.
     picked: usize,
 }
 
@@ -422,12 +424,12 @@ impl Nodes {
         Self { tls, connector: commands.connector(), aim: commands.aim(), known: Vec::new(), last: None, picked: 0 }
     }
 
-    /// A node, and its address where its name was looked up.
+    /// A node, with its address if its name was looked up.
     pub(super) async fn pick(&mut self) -> Result<(Node, Option<SocketAddr>), StoreError> {
         let picked = match &mut self.aim {
             None => (self.pick_any()?, None),
             Some(aim) => {
-                // The end of those who say it is the end of this process.
+                // The sender lives as long as the process.
                 let told = aim.wait_for(|aim| matches!(aim, Aim::At(_))).await;
                 match told.as_deref() {
                     Ok(Aim::At(Target { node, addresses })) => {
@@ -442,7 +444,7 @@ impl Nodes {
         Ok(picked)
     }
 
-    /// Resolves when the present connection leads to the wrong server.
+    /// Resolves once the present connection leads to the wrong server.
     pub(super) async fn moved(&mut self) {
         let (Some(aim), Some((node, address))) = (&mut self.aim, &self.last) else {
             return std::future::pending().await;
@@ -455,7 +457,7 @@ impl Nodes {
         }
     }
 
-    /// A random one, and not the last one again: that may be the one that is cut off.
+    /// A random node, but not the last one, which may be cut off.
     fn pick_any(&self) -> Result<Node, StoreError> {
         let mut nodes: Vec<&Node> = self.known.iter().chain(&self.connector.endpoint.nodes).collect();
         let last = self.last.as_ref().map(|(node, _)| node);
@@ -465,7 +467,7 @@ impl Nodes {
         fastrand::choice(nodes).cloned().ok_or_else(|| StoreError("REDIS_URL names no host".into()))
     }
 
-    /// Remembers the nodes of the cluster, so that it is found without those that REDIS_URL names.
+    /// Remembers the cluster's nodes, so that the cluster is found without the nodes that REDIS_URL names.
     pub(super) async fn learn(&mut self, link: &Link) -> Result<(), StoreError> {
         if self.aim.is_none() {
             let mut known = link.primaries().await?;

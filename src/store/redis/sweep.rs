@@ -1,4 +1,4 @@
-//! Freeing holds that have ended: they are found, then freed only if they are still there and still ended.
+//! Frees ended holds. First finds them, then frees each that still exists and has still ended.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use super::scripts;
 use crate::domain::{Bucket, Day, JournalAct, SlotNumber, SpaceKey};
 use crate::store::{StoreError, SweepBatch, Topic};
 
-/// The most holds that one script frees: some milliseconds of the server's time.
+/// The most holds that one script frees, which take the server some milliseconds.
 pub(super) const MOST: usize = 1_000;
 
-/// Frees up to `limit` ended holds of a bucket, those that ended first. When a reply was lost, the report may count
-/// less than was freed; what was freed is announced once all the same.
+/// Frees up to `limit` ended holds of a bucket, the longest ended first. If a reply was lost, the report may count fewer
+/// than were freed. Freed holds are announced once all the same.
 pub(super) async fn sweep(store: &RedisStore, bucket: Bucket, limit: usize) -> Result<SweepBatch, StoreError> {
     let budget = Budget::of_a_call();
     let due = Call::new(&scripts::DUE).key(store.keys.ends(bucket)).arg(limit.min(MOST));
@@ -33,7 +33,7 @@ pub(super) async fn sweep(store: &RedisStore, bucket: Bucket, limit: usize) -> R
         }
     }
     if !unreadable.is_empty() {
-        // They would come first at each sweep.
+        // They would be found first by each sweep.
         tracing::error!(key, count = unreadable.len(), "entries of the index of ends cannot be read, and are removed");
         let mut remove = redis::cmd("ZREM");
         remove.arg(&key).arg(unreadable);
@@ -57,7 +57,7 @@ async fn free(
         if reply.text_at(0)? != "half" {
             break reply;
         }
-        // Each day of a space may have to be mended once.
+        // Each day of a space may need one repair.
         if repairs == places.len() {
             return Err(StoreError("Redis: a space stays half done".into()));
         }

@@ -1,8 +1,8 @@
-//! Telling users that an act took slots from them. The act's own script leaves in the space's bucket what they are told, since
-//! the users are in other buckets. Whoever did the act sends it right after, or, where the answer was lost, a second later. What is
-//! left because that process ended, or a server did not answer, is sent by the next walk of all buckets.
+//! Tells users that an act took slots from them. The act's own script leaves the notifications in the space's bucket,
+//! because the users are in other buckets. The process of the act sends them right after it, or, if the answer was lost, a
+//! second later. If that process ends or a server does not answer, the next walk of all buckets sends them.
 //!
-//! **Invariant:** what is left is removed after it was sent: it may be sent twice, and is not lost.
+//! **Invariant:** a notification is removed only after it was sent. It may be sent twice, but is not lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::reads::bad_value;
 use crate::domain::{Bucket, ServerEvent, SpaceKey, UserId};
 use crate::store::{Publication, StoreError, Topic};
 
-/// How many notifications of one bucket a walk sends at the same time.
+/// How many notifications of one bucket a walk sends at once.
 const AT_ONCE: usize = 16;
 
-/// The pauses before what may have been left is looked for: a second after a failure it is final.
+/// The pauses before leftover notifications are looked for. A second after a failure the act is done, or never will be.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// What a user is still to be told: a field of the bucket's hash.
+/// A notification that is still to be sent: a field of the bucket's hash.
 #[derive(Clone, Debug)]
 struct Notice {
     /// The user and the notification's id, a line each.
@@ -33,8 +33,8 @@ struct Notice {
     payload: String,
 }
 
-/// Sends what an act has left, and does not wait for it: the act is done, whether its users can be told now or not. `left` has
-/// two texts each, as the script answers them.
+/// Sends the notifications that an act has left, in a task of its own: the act is done, whether its users can be told now
+/// or not. `left` has two texts for each, as in the script's answer.
 pub(super) fn send_soon(runner: &Arc<Runner>, bucket: Bucket, left: Vec<&str>) {
     if left.is_empty() {
         return;
@@ -50,8 +50,8 @@ pub(super) fn send_soon(runner: &Arc<Runner>, bucket: Bucket, left: Vec<&str>) {
     });
 }
 
-/// Looks for what an act has left whose answer was lost: it may have been done. The first time when it is done or will not be
-/// any more, and a few times more where Redis still does not answer.
+/// Looks for notifications of an act whose answer was lost, because the act may have been done. The first look is when the
+/// act's outcome is final. A few more follow if Redis still does not answer.
 pub(super) fn send_later(runner: &Arc<Runner>, bucket: Bucket) {
     let runner = runner.clone();
     tokio::spawn(async move {
@@ -64,7 +64,7 @@ pub(super) fn send_later(runner: &Arc<Runner>, bucket: Bucket) {
     });
 }
 
-/// Sends what was left in all buckets. The first failure, after everything that could be sent.
+/// Sends the notifications that were left in all buckets. Answers the first failure after trying all.
 pub(super) async fn send_left(runner: &Runner) -> Result<(), StoreError> {
     join_all(Bucket::all().map(|bucket| send_left_in(runner, bucket))).await.into_iter().collect()
 }
@@ -83,7 +83,7 @@ async fn send_left_in(runner: &Runner, bucket: Bucket) -> Result<(), StoreError>
     sent.into_iter().collect()
 }
 
-/// Removes what a user is still to be told of acts in a bucket.
+/// Removes a user's unsent notifications about acts in a bucket.
 pub(super) async fn forget(runner: &Runner, bucket: Bucket, user: &UserId) -> Result<(), StoreError> {
     let key = runner.keys.taken(bucket);
     let mut get = redis::cmd("HGETALL");
@@ -100,9 +100,9 @@ pub(super) async fn forget(runner: &Runner, bucket: Bucket, user: &UserId) -> Re
     runner.command("hdel", &forget, Budget::of_a_call()).await.map(drop)
 }
 
-/// Whether the act was done that a notice tells of. A script that the server refused in its middle may have left the notice
-/// alone: then the space is marked until it is repaired, which takes the notice back. So the notice is looked for once more
-/// after the mark is seen to be gone.
+/// Whether the act was done that a notice tells of. A script that failed in its middle may have left only the notice. Then
+/// the space is marked until it is repaired, and the repair removes the notice. So the notice is read once more after the
+/// mark is gone.
 async fn stands(runner: &Runner, bucket: Bucket, notice: &Notice) -> Result<bool, StoreError> {
     let Some(space) = notice.space() else { return Ok(true) };
     let mark = read_field(runner, &runner.keys.head(Topic::Space(space)), "half").await?;
@@ -120,7 +120,7 @@ async fn send(runner: &Runner, bucket: Bucket, notice: &Notice) -> Result<(), St
     let key = runner.keys.taken(bucket);
     match notice.publication() {
         Some(publication) => messages::publish(runner, publication).await?,
-        // It would come first at each walk.
+        // It would be found first by each walk.
         None => tracing::error!(key, "a notification of a slot that was taken cannot be read, and is removed"),
     }
     let mut forget = redis::cmd("HDEL");
@@ -133,7 +133,7 @@ impl Notice {
         Self { field: field.into(), payload: payload.into() }
     }
 
-    /// The space that the slots are in, by the id.
+    /// The space of the slots, from the notification's id.
     fn space(&self) -> Option<SpaceKey> {
         let (_, id) = self.field.split_once('\n')?;
         let mut parts = id.rsplit('-').skip(1);

@@ -1,5 +1,6 @@
-//! Looks, while a node runs, whether Redis still lets it do all that it must, and tells [`StoreHealth`]: on each server of a
-//! Cluster, every few seconds, and at once when a call was refused. It also tells when one of these servers is away.
+//! Checks, while a node runs, whether Redis still lets it do everything that it must, and tells [`StoreHealth`]. It checks
+//! each server of a Cluster every few seconds, and at once when a call was refused. It also tells when one of these servers
+//! is away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use super::keys::bucket_tag;
 use crate::domain::Bucket;
 use crate::store::health::{StoreFault, StoreHealth};
 
-/// How often it looks. One look at a server is about forty commands in one script, some 100 us of the server's time, and two
-/// subscriptions that end at once.
+/// How often it checks. One check of a server is about forty commands in one script, some 100 us of the server's time, and
+/// two subscriptions that end at once.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// How long it waits at least: calls that are refused one after the other do not make it look without a pause.
+/// The shortest pause between two checks, so that refused calls one after another do not make it check without pause.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What it knows of the servers.
@@ -27,17 +28,17 @@ pub struct Watch {
     commands: Commands,
     prefix: String,
     health: Arc<StoreHealth>,
-    /// What each server said last, by its address.
+    /// The last answer of each server about our rights, by the server's address.
     known: BTreeMap<String, Rights>,
     /// Why channels cannot be subscribed to on a server, by its address.
     deaf: BTreeMap<String, Option<String>>,
-    /// One connection a server, for subscriptions alone, with the number of the connection that commands had then: a name can
-    /// come to mean another server.
+    /// One connection to each server for subscriptions, with the number of the connection for commands at that time: a name
+    /// may come to mean another server.
     listening: BTreeMap<String, (u64, MultiplexedConnection)>,
 }
 
 impl Watch {
-    /// Prepares to look; `prefix` begins the names of all keys and channels.
+    /// Prepares the checks. `prefix` is the beginning of all keys' names.
     pub fn new(commands: Commands, prefix: &str, health: Arc<StoreHealth>) -> Self {
         health.set_watched();
         let prefix = prefix.to_owned();
@@ -55,7 +56,7 @@ impl Watch {
         loop {
             tokio::time::sleep(PAUSE).await;
             let health = self.health.clone();
-            // Jitter, so that nodes that started together do not ask together.
+            // Jitter keeps nodes that started together from asking together.
             let next = tokio::time::sleep(LOOK_EVERY.mul_f64(0.7 + 0.3 * fastrand::f64()));
             tokio::select! {
                 () = next => {}
@@ -65,7 +66,8 @@ impl Watch {
         }
     }
 
-    /// Looks once, and tells. A server that does not answer keeps what was known of it: the ping tells that it is away.
+    /// Checks once, and tells the result. For a server that does not answer, the last result stays: the ping tells that the
+    /// server is away.
     pub async fn look(&mut self) {
         let (servers, mut is_complete) = self.servers().await;
         if is_complete {
@@ -92,7 +94,7 @@ impl Watch {
         self.tell(is_complete);
     }
 
-    /// Each server with a bucket that it has, by the server's address; and whether these are all.
+    /// Each server with one of its buckets, by the server's address, and whether these are all servers.
     async fn servers(&self) -> (BTreeMap<String, (Server, Bucket)>, bool) {
         let asked = Bucket::all().map(async |bucket| {
             let route = Route::to_key(&bucket_tag(bucket));
@@ -123,7 +125,7 @@ impl Watch {
         for rights in self.known.values() {
             missing.extend(rights.missing.iter().map(|(command, words)| (command.as_str(), words.as_str())));
         }
-        // Where it was refused at the start, the node goes on without; else its scripts fail.
+        // If INFO was refused at the start, the node works without it. Otherwise its scripts fail.
         if let Some(words) = refuses_info.filter(|_| !self.health.is_unfenced()) {
             missing.insert("INFO", words);
         }
@@ -137,7 +139,7 @@ impl Watch {
     }
 }
 
-/// Tells which primary of a Cluster is away. A look at all servers would take too long: it waits for each of them.
+/// Tells which primary of a Cluster is away. A check of all servers would take too long, because it waits for each of them.
 async fn tell_of_servers(commands: Commands, health: Arc<StoreHealth>) {
     let Some(mut away) = commands.away() else { return };
     loop {

@@ -23,15 +23,16 @@ use crate::store::redis::endpoint::{Endpoint, Node, Topology};
 /// How many times a command follows a slot that moves.
 const REDIRECTS: u32 = 8;
 
-/// The wait before the first following, until all nodes of a cluster know of the move; it grows with each.
+/// The pause before the first redirection is followed, in which the nodes of a cluster hear of the move. It grows with
+/// each.
 const REDIRECT_WAIT: Duration = Duration::from_millis(5);
 
-/// The connection to Redis that commands take. Clones share it; it is kept up in the background until the last is gone.
+/// The connection to Redis for commands. Clones share it. It is kept up in the background until the last clone is dropped.
 #[derive(Clone)]
 pub struct Commands {
     connector: Arc<Connector>,
     way: Way,
-    /// The server to talk to, as it changes; `None` on a cluster.
+    /// The server for commands, as it changes; `None` on a cluster.
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only who listens asks for it"))]
     aim: Option<watch::Receiver<Aim>>,
 }
@@ -42,11 +43,11 @@ enum Way {
     Cluster(Cluster),
 }
 
-/// The way of one command to its server, redirections included.
+/// The route of one command to its server, including redirections.
 pub(in crate::store::redis) struct Route {
     /// `None` for any server.
     slot: Option<u16>,
-    /// Where the slot is moving to, for the next try alone.
+    /// The node to which the slot is moving. It is used for the next try only.
     asked: Option<Node>,
     followed: u32,
 }
@@ -68,7 +69,7 @@ impl Route {
 }
 
 impl Commands {
-    /// Starts to connect, in the background of the current runtime; the first command waits for that.
+    /// Starts to connect, in a task of the current runtime. The first command waits for the connection.
     ///
     /// # Errors
     ///
@@ -92,20 +93,20 @@ impl Commands {
         Ok(Self { connector, way, aim })
     }
 
-    /// What makes connections to the same servers.
+    /// Makes connections to the same servers.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) fn connector(&self) -> Arc<Connector> {
         self.connector.clone()
     }
 
-    /// The server to talk to, as it changes; `None` on a cluster.
+    /// The server for commands, as it changes; `None` on a cluster.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) fn aim(&self) -> Option<watch::Receiver<Aim>> {
         self.aim.clone()
     }
 
-    /// What of a cluster cannot be reached, and has not been for a while, as it changes; `None` where there is one server, of
-    /// which each command tells.
+    /// What of a cluster has been out of reach for a while, as it changes. `None` for a single server, whose absence each
+    /// command reports.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) fn away(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
         match &self.way {
@@ -114,7 +115,7 @@ impl Commands {
         }
     }
 
-    /// Sends a command to the server, or to each primary of a cluster; the answers with their addresses.
+    /// Sends a command to the server, or to each primary of a cluster. Answers their replies with their addresses.
     ///
     /// # Errors
     ///
@@ -132,7 +133,7 @@ impl Commands {
         futures_util::future::join_all(answers).await.into_iter().collect()
     }
 
-    /// A connection of its own to the server that commands go to, or to any primary of a cluster.
+    /// A separate connection to the server for commands, or to any primary of a cluster.
     ///
     /// # Errors
     ///
@@ -143,7 +144,7 @@ impl Commands {
         self.connector.connect_once(&server.node).await
     }
 
-    /// A connection of its own to a server.
+    /// A separate connection to a server.
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ impl Commands {
         self.connector.connect_once(node).await
     }
 
-    /// The server for a command, waited for while the first attempt to connect, or a failover, is under way.
+    /// The server for a command. Waits for a first attempt to connect, or for a failover.
     pub(in crate::store::redis) async fn server(&self, route: &Route) -> RedisResult<Server> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         match (&self.way, &route.asked) {
@@ -163,8 +164,8 @@ impl Commands {
         }
     }
 
-    /// Whether an error says that a cluster has another server for the command: then the route leads there, after a moment
-    /// in which all servers hear of the move. (What was refused so was not done.)
+    /// Whether an error redirects the command to another server of a cluster. If so, points the route there, after a moment
+    /// in which all servers hear of the move. A redirected command was not done.
     pub(in crate::store::redis) async fn follow(&self, route: &mut Route, error: &RedisError) -> bool {
         let Way::Cluster(cluster) = &self.way else { return false };
         route.asked = None;
@@ -215,7 +216,7 @@ impl ConnectionLike for Commands {
         self.send(command).boxed()
     }
 
-    /// On a cluster, all commands of a pipeline are of one slot, and a slot that moves is an error.
+    /// On a cluster all commands of a pipeline must use one slot. A slot that moves is an error.
     fn req_packed_commands<'a>(
         &'a mut self,
         pipeline: &'a Pipeline,

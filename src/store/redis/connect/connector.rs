@@ -19,7 +19,7 @@ use crate::store::redis::endpoint::{Endpoint, Node, Topology};
 /// How long a sentinel may take to answer.
 pub(super) const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// After how long without an acknowledgement of what was sent the kernel gives a connection up.
+/// The kernel gives up a connection if sent data is not acknowledged for this long.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
 /// Makes connections to the servers of an endpoint, and to its sentinels.
@@ -28,7 +28,7 @@ pub(in crate::store::redis) struct Connector {
     certificates: TlsCertificates,
 }
 
-/// Whom a connection is made to, and so the login.
+/// What kind of server the connection is to, which decides the login.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Server,
@@ -42,9 +42,9 @@ impl Connector {
         Ok(Self { endpoint: endpoint.clone(), certificates })
     }
 
-    /// Connects to a server, at the first of its addresses that answers, which is returned where it was looked up before. After
-    /// `failures` in a row another address is the first, since one that is silent takes all the time that there is.
-    /// `on_loss` is called at most once, when the connection ends by itself.
+    /// Connects to a server, at the first of its addresses that answers. Answers that address if the name was looked up
+    /// before. Each failure in a row moves the first address back, because a silent address uses up all of the time.
+    /// `on_loss` is called at most once, if the connection ends by itself.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -56,7 +56,7 @@ impl Connector {
             let on_loss = on_loss.clone();
             AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                // The caller that waits for an answer has a timer already.
+                // The caller that waits for an answer has a timer of its own.
                 .set_response_timeout(None)
                 .set_push_sender(move |push: PushInfo| {
                     if push.kind == PushKind::Disconnection {
@@ -80,7 +80,7 @@ impl Connector {
         Err(failure)
     }
 
-    /// Connects to a sentinel; `on_push` gets what comes without being asked for, and the end.
+    /// Connects to a sentinel. `on_push` gets its unrequested messages, and the end.
     pub(super) async fn connect_to_sentinel(
         &self,
         node: &Node,
@@ -96,7 +96,7 @@ impl Connector {
         self.client_of(node, Peer::Sentinel)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// Connects for a single question, whose answer is waited for no longer than an act may take.
+    /// Connects for a single question, and waits for the answer no longer than an act may take.
     pub(super) async fn connect_once(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
@@ -146,7 +146,7 @@ impl Connector {
     }
 }
 
-/// Leads to one address, whatever the name.
+/// Resolves every name to one address.
 struct Only(SocketAddr);
 
 impl AsyncDNSResolver for Only {
@@ -167,10 +167,10 @@ fn tcp_settings() -> TcpSettings {
     settings
 }
 
-/// The longest file of certificates, in bytes: all that a system trusts are a fourth of it.
+/// The longest file of certificates, in bytes. A system's full list has a fourth of that.
 const LONGEST_CA: u64 = 1024 * 1024;
 
-/// The certificates to trust in place of the system's.
+/// The certificates to trust instead of the system's.
 pub(in crate::store::redis) fn read_ca(endpoint: &Endpoint) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(path) = endpoint.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else { return Ok(None) };
     match crate::files::read_bounded(path, LONGEST_CA) {

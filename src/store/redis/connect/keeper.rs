@@ -1,4 +1,4 @@
-//! Keeps a connection up to the server that is to be talked to.
+//! Keeps up a connection to the server that commands go to.
 
 use std::io;
 use std::pin::pin;
@@ -17,47 +17,47 @@ use super::connector::Connector;
 use super::line::{Facts, Line, Report, Server, State};
 use crate::store::redis::endpoint::Node;
 
-/// The wait after the first failed attempt to connect; it doubles with each.
+/// The pause after the first failed attempt to connect. It doubles with each failure.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// The longest wait between two attempts: what a node is late after an outage.
+/// The longest pause between two attempts, and so the longest delay after an outage.
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
-/// How often a server is asked what it is, where there are others that could take its place.
+/// How often a server is asked for its role, if another server could replace it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Who can tell whether a server is the primary, besides the server itself.
+/// Others who know whether a server is the primary.
 #[async_trait]
 pub(super) trait Judge: Send + Sync {
-    /// Whether enough of those who know say so, now.
+    /// Whether enough of them say so now.
     async fn is_primary(&self, node: &Node) -> bool;
 
-    /// Whether a server that says of itself that it is a replica is not to be talked to.
+    /// Whether a server that calls itself a replica must not be used.
     fn names_primaries(&self) -> bool;
 }
 
-/// Keeps a connection up for as long as somebody has a handle.
+/// Keeps a connection up as long as somebody has a handle.
 pub(super) struct Keeper {
     connector: Arc<Connector>,
     aim: watch::Receiver<Aim>,
-    /// `None` where nobody could take the server's place without its address moving.
+    /// `None` if no server can take this one's place under the same address.
     judge: Option<Arc<dyn Judge>>,
     state: watch::Sender<State>,
     reporter: mpsc::UnboundedSender<Report>,
     reports: mpsc::UnboundedReceiver<Report>,
 }
 
-/// Why a connection is not used any more.
+/// Why a connection is given up.
 enum End {
     Lost,
-    /// Another server is the one to talk to now.
+    /// Another server is the right one now.
     Replaced,
     /// Nobody has a handle any more.
     Unneeded,
 }
 
 impl Keeper {
-    /// Starts to connect to what `aim` says, in the background of the current runtime.
+    /// Starts to connect to the server that `aim` names, in a task of the current runtime.
     pub(super) fn start(connector: Arc<Connector>, aim: watch::Receiver<Aim>, judge: Option<Arc<dyn Judge>>) -> Line {
         let (state_sender, state) = watch::channel(State::Connecting { failure: None });
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -95,7 +95,7 @@ impl Keeper {
                     (retry, failures) = ((retry * 2).min(LAST_RETRY), failures + 1);
                 }
             }
-            // With jitter, so that the nodes do not come all at once to a Redis that has just started.
+            // Jitter keeps the nodes from coming all at once to a Redis that has just started.
             tokio::select! {
                 () = tokio::time::sleep(retry.mul_f64(0.5 + 0.5 * fastrand::f64())) => {}
                 () = changed(&mut self.aim) => {}
@@ -103,7 +103,7 @@ impl Keeper {
         }
     }
 
-    /// The server to connect to; `None` when nobody has a handle any more.
+    /// The server to connect to; `None` once nobody has a handle.
     async fn wait_for_target(&mut self) -> Option<Target> {
         loop {
             if self.state.is_closed() {
@@ -127,7 +127,7 @@ impl Keeper {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let reporter = self.reporter.clone();
         let connecting = self.connector.connect(target, failures, move || {
-            // After the keeper's end nobody needs to know.
+            // The send fails only after the keeper's end, when nobody needs the report.
             let _ = reporter.send(Report::Lost(number));
         });
         let server = async {
@@ -155,7 +155,7 @@ impl Keeper {
         }
     }
 
-    /// Lets a connection be used until it has to be replaced.
+    /// Lets a connection be used until it must be replaced.
     async fn serve(&mut self, server: Server) -> End {
         self.state.send_replace(State::Connected(server.clone()));
         let end = self.watch(&server).await;
@@ -210,19 +210,19 @@ impl Keeper {
     }
 }
 
-/// Looks at a server at intervals. Resolves when it is no primary any more although it has to be one.
+/// Asks a server for its role at intervals. Resolves when it no longer is the primary although it must be.
 async fn look_for_ever(server: &Server, judge: Option<&dyn Judge>) {
     let Some(judge) = judge else { return std::future::pending().await };
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        // A connection without an answer is reported by the server's handle.
+        // The server's handle reports a connection that does not answer.
         if look(server).await.is_ok_and(|is_primary| !is_primary) && judge.names_primaries() {
             return;
         }
     }
 }
 
-/// Asks a server what it is, and notes how many replicas it has. Returns whether it is a primary.
+/// Asks a server for its role, and notes how many replicas it has. Answers whether it is a primary.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! One connection that is kept up: [`Line`] is a handle on it, [`Server`] what it leads to at an instant.
+//! One connection that is kept up: [`Line`] is a handle to it, [`Server`] the server behind it at an instant.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,19 +14,19 @@ use super::clock::ServerClock;
 use super::{ANSWER_TIMEOUT, not_connected};
 use crate::store::redis::endpoint::Node;
 
-/// A handle on a connection that a [`Keeper`](super::keeper::Keeper) keeps up until the last handle is gone.
+/// A handle to a connection. A [`Keeper`](super::keeper::Keeper) keeps the connection up until the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) state: watch::Receiver<State>,
 }
 
-/// What there is to send commands to.
+/// The server to which commands can be sent now.
 pub(super) enum State {
     Connecting {
-        /// Why the last attempt failed; `None` before the first has.
+        /// Why the last attempt failed; `None` until one has.
         failure: Option<Arc<str>>,
     },
-    /// Another server is about to take this one's place.
+    /// Another server is about to replace this one.
     Paused,
     Connected(Server),
 }
@@ -34,10 +34,10 @@ pub(super) enum State {
 /// A connection to one server. Clones share it.
 #[derive(Clone)]
 pub(in crate::store::redis) struct Server {
-    /// No other connection of this process ever had it.
+    /// The connection's number, which no other connection of this process ever has.
     pub(in crate::store::redis) number: u64,
     pub(in crate::store::redis) node: Arc<Node>,
-    /// Where the node's name led; `None` where the connection was made by an address.
+    /// The address to which the node's name led; `None` if the connection was made by an address.
     pub(super) address: Option<SocketAddr>,
     pub(super) connection: MultiplexedConnection,
     pub(super) facts: Arc<Facts>,
@@ -46,29 +46,29 @@ pub(in crate::store::redis) struct Server {
     pub(super) is_asking: bool,
 }
 
-/// What is known of the server behind a connection.
+/// The facts that are known of the server behind a connection.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) clock: ServerClock,
-    /// How many replicas it had when it was last looked at, or when others last confirmed that it is the primary.
+    /// The number of its replicas when it was last asked, or when others last confirmed that it is the primary.
     pub(super) replicas: AtomicU64,
 }
 
-/// What a user of a connection tells its keeper.
+/// A report of a connection's user to the keeper.
 pub(super) enum Report {
-    /// The connection of this number has to be replaced.
+    /// The connection with this number must be replaced.
     Lost(u64),
-    /// The server behind the connection of this number has lost a replica: is it still the primary?
+    /// The server behind the connection with this number has lost a replica, so it may no longer be the primary.
     Alone(u64),
 }
 
 impl Line {
-    /// The server, waited for until the deadline while the first attempt to connect, or a failover, is under way.
+    /// The server. Waits, until the deadline, for a first attempt to connect or for a failover.
     pub(super) async fn server(&self, deadline: Instant) -> RedisResult<Server> {
         if let Some(server) = self.connected() {
             return Ok(server);
         }
-        // In a box, as all that is rare: a command's future is moved several times on its way.
+        // Boxed, like everything rare here, because a command's future is moved several times on its way.
         Box::pin(self.wait_for_server(deadline)).await
     }
 
@@ -99,11 +99,11 @@ impl Line {
 }
 
 impl Server {
-    /// What a connection that nobody keeps leads to.
+    /// A server behind a connection that no keeper keeps up.
     pub(super) fn unkept(node: Node, connection: MultiplexedConnection) -> Self {
         let (reports, _) = mpsc::unbounded_channel();
         let facts = Arc::new(Facts::default());
-        // The numbers of kept ones begin above.
+        // The numbers of kept connections begin above 0.
         Self { number: 0, node: node.into(), address: None, connection, facts, reports, is_asking: false }
     }
 
@@ -129,7 +129,7 @@ impl Server {
         self.bounded(async { connection.req_packed_commands(pipeline, offset, count).await }).await
     }
 
-    /// Waits for an answer for no longer than an act may take, and reports a connection that has to be replaced.
+    /// Waits for an answer no longer than an act may take, and reports a connection that must be replaced.
     async fn bounded<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let answer = match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(answer) => answer,
@@ -148,23 +148,23 @@ impl Server {
         &self.facts.clock
     }
 
-    /// With how many replicas it was last seen; 0 where nobody could say which of them is the primary now.
+    /// The number of its replicas as last seen; 0 if nobody could confirm the primary.
     pub(in crate::store::redis) fn replicas(&self) -> u64 {
         self.facts.replicas.load(Ordering::Relaxed)
     }
 
-    /// Tells that it has fewer replicas, so that others are asked whether it is still the primary.
+    /// Reports that the server has fewer replicas. Others are then asked whether it is still the primary.
     pub(in crate::store::redis) fn tell_alone(&self) {
         self.report(Report::Alone(self.number));
     }
 
     fn report(&self, report: Report) {
-        // The keeper outlives every handle; a connection that nobody keeps is gone after its use.
+        // A kept connection's keeper outlives every handle. An unkept connection has no keeper, and ends after its use.
         let _ = self.reports.send(report);
     }
 }
 
-/// Whether an error says that the connection is gone, silent, or leads to a server that is no primary any more.
+/// Whether an error says that the connection is gone or silent, or leads to a server that is no longer the primary.
 fn is_reason_to_reconnect(error: &RedisError) -> bool {
     let is_demoted = matches!(
         error.kind(),

@@ -41,13 +41,13 @@ pub(super) use self::commands::Route;
 pub(super) use self::connector::{Connector, read_ca};
 pub(super) use self::line::Server;
 
-/// The longest that a server may take to answer, and the longest wait for a connection: an act is to fail within a second.
+/// The longest wait for an answer of a server, and for a connection. An act must fail within a second.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The longest that one attempt to connect takes, with asking sentinels or the nodes of a cluster.
+/// The longest that one attempt to connect takes, including questions to sentinels or to the nodes of a cluster.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether an error of [`Commands`] says that there was no connection, so that nothing was sent.
+/// Whether an error of [`Commands`] says that there was no connection. Then nothing was sent.
 pub fn was_not_sent(error: &RedisError) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Arc<Cause>>());
     let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn only_what_had_no_connection_was_not_sent() {
         assert!(was_not_sent(&not_connected("why")));
-        // The system's own error of that kind comes in the middle of things.
+        // An error of this kind that comes from the system may come in the middle of a command.
         assert!(!was_not_sent(&io::Error::from(io::ErrorKind::NotConnected).into()));
         assert!(!was_not_sent(&io::Error::new(io::ErrorKind::TimedOut, "late").into()));
         assert!(!was_not_sent(&misused("so")));

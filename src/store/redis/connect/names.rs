@@ -1,5 +1,5 @@
-//! Where a host name leads, looked up again and again: a name that a failover moves to another server must not leave
-//! nodes behind on a connection to the old one.
+//! Looks a host name up again and again: when a failover moves the name to another server, no node may stay connected to
+//! the old one.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,11 +17,11 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
 /// How long one look may take.
 const LOOK_UP_TIME: Duration = Duration::from_millis(1_500);
 
-/// In how many looks, one after the other, an address must be missing before its connection is left: some names lead to
-/// a part of their addresses at a time.
+/// How many lookups in a row must miss an address before its connection is given up. Some names give only a part of their
+/// addresses at a time.
 const LOOKS_WITHOUT: u32 = 2;
 
-/// The aim at one server. Where it has a name, that is looked up in the background for as long as somebody listens.
+/// The server under one name. The name is looked up in the background as long as somebody listens.
 pub(super) fn follow(node: Node) -> watch::Receiver<Aim> {
     if node.host.parse::<IpAddr>().is_ok() {
         return watch::channel(Aim::At(Target::fixed(node))).1;
@@ -39,7 +39,7 @@ async fn look_up_for_ever(node: Node, aim: watch::Sender<Aim>) {
                 let target = Target { node: node.clone(), addresses: known.learn(&addresses) };
                 aim.send_if_modified(|old| replace(old, Aim::At(target)));
             }
-            // The last known address is all that there is to go by.
+            // The last known addresses are all that there is.
             Err(error) if known.is_empty() => {
                 let why = format!("cannot look up {}: {error}", node.host);
                 aim.send_if_modified(|old| replace(old, Aim::Unknown { failure: Some(why.into()) }));
@@ -60,7 +60,7 @@ fn replace(old: &mut Aim, new: Aim) -> bool {
     is_new
 }
 
-/// The addresses that a name leads to, at least one.
+/// The addresses of a name, at least one.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub(super) async fn look_up(node: &Node) -> io::Result<Vec<SocketAddr>> {
     if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
 }
 
-/// Where a name led lately: for each address, in how many looks it was missing since.
+/// The addresses that a name had lately, each with the number of lookups that have missed it since.
 #[derive(Default)]
 struct Known(HashMap<SocketAddr, u32>);
 
@@ -81,7 +81,7 @@ impl Known {
         self.0.is_empty()
     }
 
-    /// Takes what a look found. Returns the addresses that are good, those of this look first.
+    /// Takes the result of a lookup. Answers the usable addresses, those of this lookup first.
     fn learn(&mut self, found: &[SocketAddr]) -> Vec<SocketAddr> {
         self.0.values_mut().for_each(|looks| *looks += 1);
         self.0.extend(found.iter().map(|address| (*address, 0)));
@@ -101,10 +101,10 @@ mod tests {
         let [old, new] = ["127.0.0.1:1", "127.0.0.2:1"].map(|text| text.parse::<SocketAddr>().unwrap());
         let mut known = Known::default();
         assert_eq!(known.learn(&[old]), [old]);
-        // The new one is connected to first, and the old one is not left yet.
+        // Connections go to the new address first, and the old one is not given up yet.
         assert_eq!(known.learn(&[new]), [new, old]);
         assert_eq!(known.learn(&[new]), [new]);
-        // A name that leads to one of its addresses at a time.
+        // A name that gives one of its addresses at a time.
         assert_eq!(known.learn(&[old]), [old, new]);
         assert_eq!(known.learn(&[new]), [new, old]);
         assert_eq!(known.learn(&[old]), [old, new]);

@@ -1,4 +1,4 @@
-//! Which server of a cluster has which hash slot, as its servers tell it.
+//! The owners of a cluster's hash slots, as its servers tell them.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::store::redis::endpoint::Node;
 /// How many hash slots a cluster has.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// What one server of a cluster told: ranges of slots, first and last, with the primary and its replicas.
+/// One server's answer: ranges of slots, first and last, each with the primary and its replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) ranges: Vec<(u16, u16, Node)>,
@@ -42,7 +42,7 @@ fn read_node(value: &Value, told_by: &Node) -> Option<Node> {
         Value::SimpleString(host) => host.clone(),
         _ => String::new(),
     };
-    // What has no name is where the answer came from; `?` is what a server does not know of another one.
+    // An entry without a name is the server that answered. `?` stands for a name that the server does not know.
     let host = if host.is_empty() { told_by.host.clone() } else { host };
     let port = u16::try_from(number(port)?).ok()?;
     (host != "?").then_some(Node { host, port })
@@ -62,12 +62,12 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The owner of each slot by what several servers told. Where they differ, as in the moments of a failover, the others count
-/// for more than the one that takes itself for the owner: it may be one that was away meanwhile.
+/// The owner of each slot by the answers of several servers. If they differ, as during a failover, the others' word
+/// outweighs a server's word about itself: it may have been away.
 pub(super) fn owners(views: &[(Node, View)]) -> Vec<Option<Node>> {
     let mut nodes: Vec<&Node> = Vec::new();
     let mut index: HashMap<&Node, usize> = HashMap::new();
-    // By slot: the weight of each node's claim. Mostly there is one.
+    // For each slot the claims of nodes with their weights. Usually there is one claim.
     let mut claims: Vec<Vec<(usize, u32)>> = vec![Vec::new(); SLOTS.into()];
     for (told_by, view) in views {
         for (first, last, owner) in &view.ranges {
@@ -88,7 +88,7 @@ pub(super) fn owners(views: &[(Node, View)]) -> Vec<Option<Node>> {
     claims.into_iter().map(|claims| best(claims).and_then(|(node, _)| nodes.get(node).copied().cloned())).collect()
 }
 
-/// The hash slot that a command is about; `None` where it names no key.
+/// The hash slot of a command; `None` if it names no key.
 pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => word,
@@ -107,7 +107,7 @@ pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     key.map(slot_of_key)
 }
 
-/// The hash slot of a key: that of what is within its first braces, if there is something.
+/// The hash slot of a key: of the text in its first braces, if there is any.
 pub(super) fn slot_of_key(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = key.get(open + 1..)?;
@@ -117,7 +117,7 @@ pub(super) fn slot_of_key(key: &[u8]) -> u16 {
     crc16(tag.unwrap_or(key)) % SLOTS
 }
 
-/// CRC-16 as a cluster uses it (XMODEM: polynomial 0x1021, from 0).
+/// CRC-16 as clusters use it (XMODEM: polynomial 0x1021, starting at 0).
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_a_cluster() {
-        // As CLUSTER KEYSLOT tells them.
+        // The answers of CLUSTER KEYSLOT.
         for (key, slot) in [("foo", 12_182), ("{foo}bar", 12_182), ("a{}b", 13_694), ("123456789", 12_739), ("", 0)] {
             assert_eq!(slot_of_key(key.as_bytes()), slot, "{key}");
         }
@@ -167,7 +167,7 @@ mod tests {
             owners[0].as_ref().map(|node| node.port)
         };
         assert_eq!(owner(&[(1, 1), (2, 1), (3, 1)]), Some(1));
-        // 1 was frozen, and 4 took its place.
+        // Server 1 was frozen, and server 4 has replaced it.
         assert_eq!(owner(&[(1, 1), (2, 4), (3, 4)]), Some(4));
         assert_eq!(owner(&[(1, 1), (2, 4)]), Some(4));
         assert_eq!(owner(&[(1, 1)]), Some(1));

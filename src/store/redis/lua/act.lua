@@ -1,4 +1,4 @@
--- What the five acts on slots share; `scripts.rs` puts it before each of them, after `common.lua`.
+-- What the five acts on slots share. `scripts.rs` puts it before each of them, after `common.lua`.
 --
 -- KEYS[1]   the bucket's fence
 -- KEYS[2]   the space's head
@@ -54,7 +54,7 @@ for i = 20, #ARGV, 4 do
     { number = ARGV[i], start = tonumber(ARGV[i + 1]), finish = ARGV[i + 2], label = ARGV[i + 3] }
 end
 
--- A refusal that names the slots for which `stands_in_the_way` is true, or nil.
+-- A refusal that names the slots for which `stands_in_the_way` is true; nil without such a slot.
 local function refuse_where(code, stands_in_the_way)
   local conflicts = {}
   for _, slot in ipairs(slots) do
@@ -68,7 +68,7 @@ local function is_actor(actor, user)
   return actor == '' or actor == user
 end
 
--- A refusal unless each slot is held live by the actor, under the token if one was sent, or `also` allows it.
+-- A refusal, unless each slot is held live by the actor (under the token, if one was sent) or `also` allows it.
 local function require_held(actor, token, also)
   return refuse_where(token == '' and 'not_held' or 'hold_expired', function(slot)
     local record = slot.record
@@ -81,7 +81,7 @@ local function is_booked_by(record, actor)
   return record and record.state == 'b' and (actor == '' or actor == record.user)
 end
 
--- Whether one of the named slots has a record: then the day is in the space's list, and its key has its end.
+-- Whether one of the named slots has a record. Then the day is in the space's list, and its key expires already.
 local is_known_day = false
 
 local function load_records()
@@ -94,7 +94,7 @@ local function load_records()
   end
 end
 
--- Keeps a day in the space's list of days, which forgets the days whose slots are forgotten.
+-- Adds the day to the space's list of days, and removes days from it whose slots are forgotten.
 local function remember_day()
   if format >= 2 then remember_place(KEYS[13], place) end
   local number = string.gsub(place.day, '-', '')
@@ -104,8 +104,8 @@ local function remember_day()
   if last == number then redis.call('EXPIREAT', KEYS[5], ARGV[13]) end
 end
 
--- Adds the new holds to the indexes, and says which old ones have to go. Before the records: an entry without its hold is
--- forgotten when it is due, a hold without its entry would never be announced as ended.
+-- Adds the new holds to the indexes, and answers which old entries must go. This precedes the records: an entry without its
+-- hold is removed when it is due, but a hold without its entry would never be announced as ended.
 local function index_holds(records)
   for i, slot in ipairs(slots) do
     if slot.record and slot.record.state == 'h' then
@@ -117,7 +117,7 @@ local function index_holds(records)
   end
 end
 
--- Removes some of the bookings of days whose slots are forgotten: as many as are added, or more.
+-- Removes bookings of forgotten days from the index: at least as many as are added.
 local function trim_bookings()
   local last = day_number(now - 32 * 86400000)
   for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[12], 4)) do
@@ -142,13 +142,13 @@ local function index_bookings(records)
   if has_new then trim_bookings() end
 end
 
--- Whether a slot that becomes this has a record; else it has none.
+-- Whether a slot in this state has a record.
 local function leaves_record(record)
   return record.state ~= 'a' or (record.data or '') ~= ''
 end
 
--- Writes what the slots become, in the place of what they were: all by one command, so that no half of it is ever there. An
--- act leaves either a record for each of its slots, or for none.
+-- Writes the slots' new states over the old ones, all by one command, so that there is never a half of it. An act leaves a
+-- record for each of its slots, or for none.
 local function store(records)
   local pairs_to_set, to_remove = {}, {}
   for i, slot in ipairs(slots) do
@@ -166,13 +166,13 @@ local function store(records)
   if #to_remove > 0 then redis.call('HDEL', KEYS[4], unpack(to_remove)) end
 end
 
--- Who holds a slot live, or has booked it; nil where nobody is known.
+-- The user who holds a slot live or has booked it; nil if none is known.
 local function owner_of(record)
   local has_owner = record and (is_live(record) or record.state == 'b')
   return has_owner and record.user ~= '' and record.user or nil
 end
 
--- Notes the ended holds that were found, an entry a user. `version` is that of the first.
+-- Notes the ended holds that were found, one entry for each user. `version` is the version of the first.
 local function note_ended(version)
   local by_user = {}
   for _, slot in ipairs(slots) do
@@ -189,14 +189,14 @@ local function note_ended(version)
   end
 end
 
--- The act's name and the actor or '', also where no journal is kept.
+-- The act's name, and the actor or ''. They are needed even if no journal is kept.
 local function name_and_actor()
   if journal then return journal.name, journal.actor end
   return string.match(ARGV[19], '^([^\n]*)\n%d+\n%d+\n%d+\n([^\n]*)\n')
 end
 
--- From whom the act takes slots, besides those who have them afterwards: an update from anyone but the actor, a release from
--- anyone but the actor or for whom it is (ARGV[15]). `status` is what the first of a user's slots becomes.
+-- The users who lose slots by the act. An update takes slots from everybody but the actor; a release from everybody but the
+-- actor and the user whom it is for (ARGV[15]). `status` is the new status of the first of a user's slots.
 local function taken_from(records)
   local all, by_user = {}, {}
   local name, actor = name_and_actor()
@@ -215,8 +215,8 @@ local function taken_from(records)
   return all
 end
 
--- Notes what the journal tells of the act, which makes `records` of its slots: first the holds that it found ended, the first
--- of which has the version after `before`; then itself, whose last version is `last`.
+-- Notes the journal's entries: first the ended holds, of which the first has the version after `before`, then the act
+-- itself, whose last version is `last`. `records` has the slots' new records.
 local function note_act(records, before, last)
   if not journal then return end
   note_ended(before + 1)
@@ -234,7 +234,7 @@ local function note_act(records, before, last)
   note_entry(entry)
 end
 
--- What the mark of the act says, so that `repair.lua` can finish it.
+-- The act's mark, with which `repair.lua` can finish the act.
 local function mark_of_act(epoch, before, bucket_version, changes, answer)
   local lines = {}
   for i, change in ipairs(changes) do lines[i] = planned(change.kind, 1, change.number, change.record) end
@@ -245,8 +245,8 @@ local function mark_of_act(epoch, before, bucket_version, changes, answer)
   return mark_of({ day }, epoch, before, { bucket_version and text(bucket_version) or '' }, lines, about)
 end
 
--- What users are told from whom the act takes slots: two texts each, the user and the notification's id, a line each, and the
--- payload, as `domain::taken` makes it.
+-- The notifications to users who lose slots, two texts each: the user and the notification's id, a line each, and the
+-- payload as `domain::taken` makes it.
 local function notices_of(records, epoch, version)
   local notices = {}
   for _, from in ipairs(taken_from(records)) do
@@ -258,8 +258,8 @@ local function notices_of(records, epoch, version)
   return notices
 end
 
--- Leaves them to be sent: before the slots are taken, so that nobody loses one untold. `repair.lua` takes back what is told of
--- an act that was not done.
+-- Stores the notifications that are to be sent. This precedes the taking, so that nobody loses a slot untold. If the act
+-- was not done, `repair.lua` removes them.
 local function leave_notices(records, epoch, version)
   local key = KEYS[ARGV[14] == '' and 14 or 16]
   if not key or format < 2 then return {} end
@@ -271,7 +271,7 @@ local function leave_notices(records, epoch, version)
   return notices
 end
 
--- What an act that was done before has left and nobody has sent yet, as `leave_notices` gives it.
+-- The unsent notifications of an act that was done before, as `leave_notices` gives them.
 local function notices_left(epoch, version)
   local key, left = KEYS[ARGV[14] == '' and 14 or 16], {}
   local id = '\n' .. table.concat({ epoch, place.site, place.space, version }, '-')
@@ -282,9 +282,9 @@ local function notices_left(epoch, version)
   return left
 end
 
--- Ended holds of the named slots first, then the act itself: one version and one event each. `becomes` makes a slot's
--- new record. Returns the epoch, the last version, token and earliest end (ms) of the holds that it leaves, and what users are
--- to be told. The caller calls `finish` when it has added its own effects.
+-- Frees the ended holds of the named slots first, then does the act itself: one version and one event each. `becomes` makes
+-- a slot's new record. Returns the epoch, the last version, the token and the earliest end (ms) of the new holds, and the
+-- notifications. The caller adds its own effects, and then calls `finish`.
 local function write(epoch, last_version, becomes, with_hold)
   local version, changes, freed, bucket_version = last_version, {}, {}, nil
   for _, slot in ipairs(slots) do
@@ -352,7 +352,7 @@ local function repeated(epoch, version, answer)
   return reply
 end
 
--- What was answered under the Idempotency-Key: epoch, version, token, end and what tells the call, a line each.
+-- The answer that is stored under the Idempotency-Key: epoch, version, token, end and the call's fingerprint, a line each.
 local function recall_answer()
   if not key_digest then return end
   local kept, told = format >= 2 and recall(KEYS[14], 'k', key_digest), call_digest
@@ -373,8 +373,9 @@ local function keep_answer(epoch, version, answer)
   end
 end
 
--- Does an act. `decide` returns a table with `code` and `conflicts` (refused), with `epoch`, `version` and `answer` (done
--- before; without `epoch` under the present one), or with `becomes`, which makes a slot's new record, and `with_hold` when the answer tells the hold.
+-- Does an act. `decide` returns one of three tables: `code` and `conflicts` for a refusal; `epoch`, `version` and `answer`
+-- for an act that was done before (no `epoch` means the present one); `becomes`, which makes a slot's new record, and
+-- `with_hold` if the answer tells the hold.
 local function act(decide)
   if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
   local epoch = fence(KEYS[1])
@@ -383,7 +384,7 @@ local function act(decide)
     if of_epoch then return add_all(done(of_epoch, version, answer), notices_left(of_epoch, version)) end
     if unknown then return { 'unknown', text(now) } end
   end
-  -- Before the revision: an answer that was given stays the answer, whatever happened to the schedule since.
+  -- This precedes the check of the revision: a given answer is repeated even if the schedule has changed since.
   local recalled = recall_answer()
   if recalled then return recalled end
   local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
@@ -395,7 +396,7 @@ local function act(decide)
   if decision.code then
     return { 'refused', text(now), decision.code, unpack(decision.conflicts) }
   end
-  -- Nothing is kept for a repeat: it is answered the same again, with its key or without.
+  -- A repeat's answer is not stored under its key: the next repeat gets the same answer anyway.
   if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end
   local last, version, answer, notices
   last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)

@@ -1,5 +1,5 @@
 #!lua
--- Begins to erase a user, or goes on: remembers which id takes the place of the user's, until `end_erasure.lua`.
+-- Begins to erase a user, or continues: remembers the id that replaces the user's, until `end_erasure.lua`.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the id that takes the place of the user's

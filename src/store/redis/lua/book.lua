@@ -1,12 +1,12 @@
 #!lua
--- Confirms what is held. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+-- Books held slots. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
 --
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent
 
 local actor, token = ARGV[15], ARGV[16]
 
--- The last version under which the named slots were booked, with its epoch, when the actor has booked them all.
+-- If the actor has booked all named slots: the last version under which one was booked, with its epoch.
 local function booked_at()
   local version, epoch = 0, nil
   for _, slot in ipairs(slots) do

@@ -24,7 +24,7 @@ try('HSET', hash, 'field', 'value')
 try('SET', text, 'value', 'PX', 1000)
 try('ZADD', sorted, 1, 'member')
 try('XADD', stream, '1-0', 'field', 'value')
--- What is left where DEL is refused goes by itself.
+-- If DEL is refused, the rest expires by itself.
 for _, key in ipairs(KEYS) do
   try('PEXPIRE', key, 1000)
 end

@@ -1,4 +1,4 @@
--- What every script begins with; `scripts.rs` puts it before each.
+-- The beginning of every script. `scripts.rs` puts it before each.
 --
 -- The first three ARGV of every script:
 --   ARGV[1]  32 random hexadecimal digits, never used before: what a new epoch is made of
@@ -10,11 +10,11 @@
 -- Numbers are doubles here and leave by `text`, which keeps whole numbers below 2^53 exact. Versions, sequences
 -- and instants are below that.
 
--- How many changes a log keeps, and for how many milliseconds after the last.
+-- How many changes a log keeps, and for how many milliseconds after the last change.
 local LOG_LENGTH, KEEP_MILLIS = 1024, 86400000
 
--- An entry that an act may have appended is looked for in the log; when the log is full of entries younger than this
--- (ms), the entry may have been trimmed already, and nothing can be said.
+-- An act's entry is looked up in the log. If the oldest entry of a full log is younger than this (ms), the act's entry may
+-- have been trimmed already, and nobody can tell whether the act was done.
 local YOUNG_MILLIS = 5000
 
 local function text(number)
@@ -27,10 +27,10 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + to
 -- The newest format of a bucket that these scripts know; `keys.rs` says what each format is.
 local NEWEST_FORMAT = 2
 
--- The format of the bucket that this script works in: `fence` reads it. The script writes records and messages in it.
+-- The format of this script's bucket, which `fence` reads. The script writes records and messages in this format.
 local format = NEWEST_FORMAT
 
--- The server's `master_replid`, and true where the caller may compare it. `known` is the one that the fence has, or nil.
+-- The server's `master_replid`, and true if the caller may compare it. `known` is the one in the fence, or nil.
 local function replication_id(known)
   local info
   local replicas = string.match(ARGV[2], '^%+(%d+)$')
@@ -39,30 +39,29 @@ local function replication_id(known)
   elseif ARGV[2] == '?' then
     info = redis.pcall('INFO', 'replication')
   end
-  -- No text, but a table with an error, where it was refused.
+  -- If INFO is refused, `info` is no text but a table with an error.
   local is_fenced = type(info) == 'string'
   if ARGV[2] == '?' and not is_fenced and (known or '') ~= '' then
-    -- Versions would go on after a failover under which those who are fenced begin an epoch.
+    -- Without the comparison, versions would continue after a failover, while nodes that compare begin an epoch.
     error({ err = 'NOPERM this user may not use INFO in scripts, by which the nodes tell whether writes were lost. '
       .. 'Allow it: ACL SETUSER <user> +info' })
   end
-  -- A replica that is gone may have been made the primary. What this server took from now on would be lost, so that the
-  -- caller is to ask first which server is the primary.
+  -- A replica that is gone may have become the primary. Then everything that this server accepts now would be lost, so the
+  -- caller must first ask which server is the primary.
   if replicas and tonumber(string.match(info, 'connected_slaves:(%d+)')) < tonumber(replicas) then
     error({ err = 'ALONE this server has lost a replica, which may be the primary by now' })
   end
   return is_fenced and string.match(info, 'master_replid:(%w+)') or '', is_fenced
 end
 
--- An epoch that was never there before. Made of what the caller brought and the instant, so that a script that runs twice
--- makes two.
+-- A new epoch. It is made of the caller's random digits and the instant, so a script that runs twice makes two.
 local function new_epoch(replid)
   return string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
 end
 
--- The epoch of the bucket whose fence is `key`; a new one when the server's history is not provably the one that it was
--- made under. Where the fence is missing, this script has done nothing yet: it fails with FENCE, the caller runs
--- `open_bucket.lua`, which makes it, and repeats the call. A format that these scripts do not know fails with FORMAT.
+-- The epoch of the bucket whose fence is `key`. A new one begins unless the server's history is provably the one of the
+-- fence. If the fence is missing, this script has done nothing yet and fails with FENCE: the caller runs `open_bucket.lua`,
+-- which makes the fence, and repeats the call. An unknown format fails with FORMAT.
 local function fence(key)
   local known = redis.call('HMGET', key, 'epoch', 'replid', 'format')
   format = tonumber(known[3] or '1')
@@ -75,8 +74,8 @@ local function fence(key)
   return epoch
 end
 
--- How many nodes live that do not say that they know the newest format, by the leases of all and of those that do.
--- A lease that ends in more than an hour is of a clock that went back meanwhile.
+-- How many live nodes do not say that they know the newest format, by the leases of all nodes and of those that do. A lease
+-- that ends in more than an hour was given before the clock went back.
 local function count_old_nodes(leases, leases_of_knowing)
   local function count(key)
     return #redis.call('ZRANGEBYSCORE', key, '(' .. text(now), text(now + 3600000))
@@ -89,13 +88,13 @@ local function version_of(head)
   return tonumber(redis.call('HGET', head, 'v') or '0')
 end
 
--- How many slots were ever freed in a bucket, by its head: a node whose log does not reach back far enough knows by this
+-- How many slots were ever freed in a bucket, by its head. A node whose log does not reach back far enough learns by this
 -- how many it missed.
 local function freed_of(head)
   return tonumber(redis.call('HGET', head, 'f') or '0')
 end
 
--- The version of the last entry of a log; 0 when it has none.
+-- The version of a log's last entry; 0 for an empty log.
 local function last_of_log(log)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   return last and tonumber(string.match(last[1], '^%d+')) or 0
@@ -109,11 +108,11 @@ local function renew_epoch(key)
   return epoch
 end
 
--- Where a topic stands before its next change: version, epoch. `version` is what its head says. Where the head is missing
--- although the topic has a log (somebody deleted it, or restored a part of a backup), versions go on above the log, under a
--- new epoch: the log would refuse them otherwise, after the state was written. Where the caller has seen a later version of
--- the epoch (`known`: epoch and version, a colon between, or ''), what is stored was replaced by a copy from before: a new
--- epoch begins, too.
+-- Where a topic stands before its next change: version and epoch. `version` is from its head. If the head is missing
+-- although the topic has a log (somebody deleted it, or restored a part of a backup), versions continue above the log under
+-- a new epoch: otherwise the log would refuse them after the state was written. A new epoch also begins if the caller has
+-- seen a later version of the epoch (`known`: epoch and version with a colon between, or ''): an older copy has replaced
+-- the data.
 local function standing(version, log, fence_key, epoch, known)
   local last = tonumber(version or last_of_log(log))
   local known_epoch, known_version = string.match(known or '', '^(.*):(%d+)$')
@@ -122,15 +121,15 @@ local function standing(version, log, fence_key, epoch, known)
   return last, epoch
 end
 
--- Takes versions of a topic, as the first effect of a script. From here on the topic is half done, until `finish`: a script
--- that errs in between leaves the mark, which tells `repair.lua` what it was about: what `mark_of` makes, or '-'. A
--- version that was taken is never issued again, and nothing is written to the topic before `repair.lua` has run.
+-- Takes versions of a topic, as a script's first effect. From here until `finish` the topic is half done. If the script
+-- fails in between, it leaves the mark, which tells `repair.lua` what to do: the text of `mark_of`, or '-'. A version that
+-- was taken is never issued again, and nothing is written to the topic before `repair.lua` has run.
 local function begin(head, version, mark, ...)
   redis.call('HSET', head, 'v', text(version), 'half', mark, ...)
 end
 
--- A change of one slot as a mark has it: its kind, the place of its day among the days of the mark, the slot's number, and,
--- where no record is left to tell, its start in ms and its label, a blank between. The kinds:
+-- The change of one slot in a mark: its kind, the index of its day among the days of the mark, the slot's number, and, if
+-- no record is left to tell, its start in ms and its label, with blanks between. The kinds:
 --   'u'  the slot has a record of this version
 --   'e'  a hold that had ended is freed
 --   'a'  the slot's record is removed
@@ -140,24 +139,24 @@ local function planned(kind, day, number, slot)
   return kind == 'u' and line or line .. ' ' .. text(slot.start) .. ' ' .. slot.label
 end
 
--- The mark of a script that changes a space, with which `repair.lua` finishes what was done of it. A line each: the days that
--- it touches (YYYYMMDD, a comma between), or '-'; the epoch and the version before the first change, a colon between; now in
--- ms; of each day the version of the bucket that tells what was freed, or '' (a comma between); of an act its id, its answer
--- (token and end, a line each), and under an Idempotency-Key the key of the caller's calls and the digests of the
--- Idempotency-Key and of the call, a blank between; else ''. Then the changes, one a version: lines of `planned`, or 's' for
--- the schedule.
+-- The mark of a script that changes a space. With it, `repair.lua` finishes what was done. It has a line for each of these:
+-- the days that the script touches (YYYYMMDD, with commas), or '-'; the epoch and the version before the first change, with
+-- a colon; now in ms; for each day, with commas, the version of the bucket that tells the freed slots, or ''; the act's id;
+-- the act's answer (token and end, a line each); with an Idempotency-Key, the key of the caller's calls and the digests of
+-- the Idempotency-Key and of the call, with blanks, else ''. The changes follow, one for each version: lines of `planned`,
+-- or 's' for the schedule.
 local function mark_of(days, epoch, before, freed_at, changes, act)
   act = act or { id = '', answer = '\n', calls = '', digests = '' }
   return table.concat({ #days > 0 and table.concat(days, ',') or '-', epoch .. ':' .. text(before), text(now),
     table.concat(freed_at, ','), act.id, act.answer, act.calls, act.digests, table.concat(changes, '\n') }, '\n')
 end
 
--- Says that all effects of the script are there.
+-- Says that the script has done all of its effects.
 local function finish(head)
   redis.call('HDEL', head, 'half')
 end
 
--- What nodes are told of who has a slot, as JSON: `domain::own::Owned`. Nil where nobody has it, or it is not known who.
+-- What nodes are told of a slot's owner, as JSON of `domain::own::Owned`; nil if the slot has none, or none is known.
 local function owned_of(record)
   local is_held = record.state == 'h'
   if not is_held and record.state ~= 'b' or (record.user or '') == '' then return end
@@ -166,8 +165,8 @@ local function owned_of(record)
     .. ',"b":' .. text(record.start) .. '}'
 end
 
--- Publishes a message in the format of the bucket, with what nodes are told of the slot's owner, or nil. In a bucket of
--- format 1, nodes of 0.1 listen to the name of the channel that has no database in it: there the message goes to both names.
+-- Publishes a message in the bucket's format, with what nodes are told of the slot's owner, or nil. In a bucket of format 1
+-- the message goes to two channels, because nodes of 0.1 listen to the name without a database.
 local function publish(channel, epoch, version, kind, payload, owned)
   local head = epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n'
   if format >= 2 then
@@ -180,8 +179,8 @@ local function publish(channel, epoch, version, kind, payload, owned)
   if before then redis.call('PUBLISH', before .. after, '1\n' .. head .. payload) end
 end
 
--- Appends a version to a log and publishes it, with what nodes are told of the slot's owner, or nil. The last entry of an
--- act bears the act's id and its answer.
+-- Appends a version to a log and publishes it, with what nodes are told of the slot's owner, or nil. An act's last entry
+-- bears the act's id and answer.
 local function append(log, channel, epoch, version, kind, payload, owned, act, answer)
   local fields = { 'e', epoch, 'k', kind, 'p', payload, 't', text(now) }
   local function add(name, value)
@@ -201,8 +200,8 @@ local function keep(log)
   redis.call('PEXPIRE', log, KEEP_MILLIS)
 end
 
--- Tells in the bucket which slots of a day were freed: takes the version, counts them, and announces them. The last of a
--- script's effects that may be refused, so that the bucket never lacks what it has counted.
+-- Tells the freed slots of a day in the bucket: takes the version, counts them, and announces them. This is the last effect
+-- of a script that may be refused, so that the bucket never lacks what it has counted.
 local function announce_freed(head, log, channel, epoch, version, payload, count)
   redis.call('HSET', head, 'v', text(version), 'f', text(freed_of(head) + count))
   append(log, channel, epoch, version, 'freed', payload)
@@ -217,11 +216,11 @@ local function fields_of(entry)
   return fields
 end
 
--- How many calls are remembered of one caller in one bucket, of each kind: a new one takes the place of the oldest.
+-- How many calls of one caller a bucket remembers, of each kind. A new call replaces the oldest.
 local CALLS_KEPT = 256
 
--- What was remembered of a call in the hash `key`, under the digest of its Idempotency-Key; nil when nothing is, or it is
--- older than it is kept. `kind` is 'k' for calls in this bucket's spaces, 'c' for those of the caller wherever.
+-- What the hash `key` remembers of a call under the digest of its Idempotency-Key; nil if nothing, or if it is too old.
+-- `kind` is 'k' for calls in this bucket's spaces, 'c' for all calls of the caller.
 local function recall(key, kind, digest)
   local kept = redis.call('HGET', key, kind .. digest)
   if not kept then return end
@@ -229,8 +228,9 @@ local function recall(key, kind, digest)
   if tonumber(at) + KEEP_MILLIS > now then return value end
 end
 
--- Remembers it. The fields of the hash: the kind and `n`, how many calls there were; and `s` and a place of the ring, the
--- digest there; and a digest, the number of the call, its instant in ms, and the value, a line each.
+-- Remembers a call. The fields of the hash are: the kind with `n`, the number of calls; the kind with `s` and an index of
+-- the ring, the digest at that index; the kind with a digest, the call's number, its instant in ms and the value, a line
+-- each.
 local function remember_call(key, kind, digest, value)
   local number = tonumber(redis.call('HGET', key, kind .. 'n') or '0') + 1
   local place = kind .. 's' .. text(number % CALLS_KEPT)
@@ -238,15 +238,15 @@ local function remember_call(key, kind, digest, value)
   redis.call('HSET', key, kind .. 'n', text(number), place, digest,
     kind .. digest, text(number) .. '\n' .. text(now) .. '\n' .. value)
   if oldest then
-    -- Unless it came again since, and so has a later number.
+    -- A call that came again since has a later number, and stays.
     local of = string.match(redis.call('HGET', key, kind .. oldest) or '', '^%d+')
     if of and tonumber(of) <= number - CALLS_KEPT then redis.call('HDEL', key, kind .. oldest) end
   end
   redis.call('PEXPIRE', key, KEEP_MILLIS)
 end
 
--- Whether an act is in a log: its epoch, version and answer; `nil` when it is not; and `true` as the fourth when it
--- may have been there.
+-- Looks up an act in a log: its epoch, version and answer; nil if it is not there; and true as the fourth value if it may
+-- have been there.
 local function find_act(log, act)
   local before, oldest, seen = '+', nil, 0
   while true do
@@ -292,8 +292,8 @@ local function rfc3339(millis)
     math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
 end
 
--- A slot's record. Of format 2: an object of JSON, whose members are texts. Of format 1: twelve lines; the last line may
--- itself have line ends. `keys.rs` says what each is.
+-- A slot's record. In format 2 it is a JSON object of texts. In format 1 it is twelve lines, of which the last may contain
+-- line ends. `keys.rs` describes both.
 local LINES = '^' .. string.rep('([^\n]*)\n', 11) .. '(.*)$'
 
 local function parse_lines(value)
@@ -321,11 +321,11 @@ local function is_readable(r)
     and tonumber(r.first_ends)
 end
 
--- Reads a record. One that cannot be read has the state 'unreadable': its slot is shown as blocked, and nobody but staff
--- changes it, by writing a new record in its place.
+-- Reads a record. An unreadable record has the state 'unreadable': its slot is shown as blocked, and only staff can change
+-- it, by writing a new record.
 --
--- A hold never lasts longer from now than when its end was set: where the server's clock has gone back since, `ends` is
--- nearer than `index_ends`, which the indexes have.
+-- From any instant a hold lasts at most as long as when its end was set. If the server's clock has gone back since, `ends`
+-- is earlier than `index_ends`, which the indexes have.
 local function parse_record(value)
   local r = string.byte(value) == 123 and parse_object(value) or parse_lines(value)
   if not is_readable(r) then return { state = 'unreadable' } end
@@ -361,8 +361,8 @@ local function is_ended(record)
   return record and record.state == 'h' and record.ends <= now
 end
 
--- The status of a slot that starts at `start` (ms): by the schedule of now, where it is known, since a record has the start
--- that the slot had when it was written. `record` may be nil.
+-- The status of a slot that starts at `start` (ms). A caller that knows the schedule passes the present start, because the
+-- record may have an earlier one. `record` may be nil.
 local function status_of(record, start)
   local state = record and record.state or 'a'
   if state == 'b' then return 'booked' end
@@ -394,7 +394,7 @@ local function freed_slots(place, numbers)
     .. table.concat(numbers, ',') .. ']}'
 end
 
--- How a hold stands in the index of ends, and in that of users.
+-- A hold's members in the index of ends and in the index of users.
 local function hold_members(place, number, r)
   local length = r.length and '\n' .. text(r.length) or ''
   return table.concat({ place.site, place.space, place.day, number, r.user, r.token, r.label }, '\n') .. length,
@@ -405,22 +405,22 @@ local function is_users_booking(record)
   return record and record.state == 'b' and (record.user or '') ~= ''
 end
 
--- How a booking stands in the index of bookings.
+-- A booking's member in the index of bookings.
 local function booking_member(place, number, r)
   return table.concat({ r.user, place.day, place.site, place.space, number, text(r.start), r.finish, r.label,
     r.began or '' }, '\n')
 end
 
--- Adds a day of a space to the index of days, which forgets the days whose slots are forgotten.
+-- Adds a day of a space to the index of days, and removes days from it whose slots are forgotten.
 local function remember_place(key, place)
   local number = string.gsub(place.day, '-', '')
   redis.call('ZADD', key, number, place.site .. ':' .. place.space .. ':' .. number)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. day_number(now - 32 * 86400000))
 end
 
--- The removals that a script has still to make: key to members. They are made by `forget_all`, at the end of its writing,
--- since the last member takes the key with it: in a Cluster, a key that is gone while its slot moves to another server is
--- looked for there, so that whatever a script did with it afterwards would fail, with half of its writing done.
+-- The removals that a script has still to make: key to members. `forget_all` makes them at the end of the writing, because
+-- the last member takes the key with it. In a Cluster, while a slot moves to another server, a missing key is looked for
+-- there, so every later command on the key would fail, with half of the writing done.
 local forgotten = {}
 
 local function forget(key, member)
@@ -432,7 +432,7 @@ local function is_forgotten(key, member)
   return forgotten[key] ~= nil and forgotten[key][member] ~= nil
 end
 
--- What is there again, such as a hold that was extended, stays.
+-- A member that was added again, such as an extended hold, stays.
 local function remember(key, member)
   if forgotten[key] then forgotten[key][member] = nil end
 end
@@ -451,32 +451,32 @@ local function forget_hold(ends, holds, place, number, record)
   forget(holds, hold_member)
 end
 
--- Calls a command on a key with any number of members: Lua passes some thousands at a time.
+-- Calls a command on a key with any number of members. Lua passes only some thousands at a time.
 local function call_with_all(command, key, members)
   for first = 1, #members, 4000 do
     redis.call(command, key, unpack(members, first, math.min(first + 3999, #members)))
   end
 end
 
--- Adds texts to a reply: Lua returns some thousands from one `unpack`.
+-- Adds texts to a reply. Lua returns only some thousands from one `unpack`.
 local function add_all(reply, texts)
   for _, item in ipairs(texts) do reply[#reply + 1] = item end
   return reply
 end
 
--- Removes what is to be forgotten of a key, by `command` (HDEL or ZREM). Nothing may be done with the key after this.
+-- Removes the noted members of a key by `command` (HDEL or ZREM). The script may not touch the key afterwards.
 local function forget_all(command, key)
   local members = {}
   for member in pairs(forgotten[key] or {}) do members[#members + 1] = member end
   call_with_all(command, key, members)
 end
 
--- The journal of the bucket, which a script opens once it knows the bucket's format; nil where no entry is written. What an
--- entry is, `store/journal.rs` says.
+-- The bucket's journal; nil if no entry is written. A script opens it once it knows the bucket's format. `store/journal.rs`
+-- describes the entries.
 local journal = nil
 
--- `about` has a line each: the act's name, how many entries are kept at most ('0': none is written), for how many days people
--- are kept, the generation of people, the actor or '', the actor's role or '', the request's id or ''.
+-- `about` has a line for each of these: the act's name, the most entries that are kept ('0': none is written), for how many
+-- days people are kept, the generation of people, the actor or '', the actor's role or '', the request's id or ''.
 local function open_journal(key, people, about)
   local name, max, days, generation, actor, role, request =
     string.match(about, '^([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
@@ -485,13 +485,13 @@ local function open_journal(key, people, about)
     role = role, request = request, entries = {}, references = {}, new_people = {} }
 end
 
--- Notes an entry, a table with `act`, `place` (`site`, `space`, `day` or nil), `slots`, `status` (as records have it) or nil,
+-- Notes an entry, a table with `act`, `place` (`site`, `space`, `day` or nil), `slots`, `status` (as in records) or nil,
 -- `version`, `user` or nil, `taken` (tables of `user` and `slots`) or nil, and `by_actor`. `write_journal` writes it.
 local function note_entry(entry)
   journal.entries[#journal.entries + 1] = entry
 end
 
--- Reads the references of everybody whom the noted entries name, before anything is written. Who has none gets one.
+-- Reads the references of all people in the noted entries, before anything is written. People without one get one.
 local function look_up_people()
   if not journal or #journal.entries == 0 then return end
   local users, seen = {}, {}
@@ -539,9 +539,9 @@ local function entry_text(entry, epoch)
     reference(entry.user), table.concat(taken, ';'), request }, '\n')
 end
 
--- Writes the noted entries: right after the mark of the topic, and before what they tell of, so that `repair.lua` can take back
--- an entry of an act that was not done, while an act that was done always has its entry. The people first, so that no
--- reference is ever given twice. `is_bounded`: what is more than is kept goes.
+-- Writes the noted entries, right after the topic's mark and before the changes that they tell of. So `repair.lua` can
+-- remove an entry of an act that was not done, and an act that was done always has its entry. People are written first, so
+-- that no reference is used twice. With `is_bounded`, entries beyond the bound are removed.
 local function write_journal(epoch, is_bounded)
   if not journal or #journal.entries == 0 then return end
   if #journal.new_people > 0 then

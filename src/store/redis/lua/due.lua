@@ -11,8 +11,8 @@
 local members = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, ARGV[4])
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local reply = add_all({ text(now), first and text(tonumber(first)) or '' }, members)
--- Holds whose end was set at a later time than now: the clock has gone back, and they end sooner than the index says. They
--- are among those that end last.
+-- Holds whose end was set at a later time than now. The clock has gone back, and they end sooner than the index says. They
+-- are among the last entries of the index.
 local last = redis.call('ZRANGE', KEYS[1], -16, -1, 'WITHSCORES')
 for i = 1, #last, 2 do
   local length = string.match(last[i], '^' .. string.rep('[^\n]*\n', 7) .. '(%d+)$')

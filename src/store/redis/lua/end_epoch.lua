@@ -1,5 +1,5 @@
 #!lua
--- Ends an epoch under which a bucket has gone back, as a node has seen: its keys were replaced by a copy from before.
+-- Ends an epoch under which a node has seen a bucket go back: an older copy has replaced its keys.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head

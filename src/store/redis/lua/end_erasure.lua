@@ -1,5 +1,5 @@
 #!lua
--- Forgets which id has taken the place of an erased user's, once nothing is kept under the user's.
+-- Forgets the id that replaced an erased user's, once nothing is kept under the user's own id.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the id that takes the place of the user's

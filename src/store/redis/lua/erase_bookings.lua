@@ -1,6 +1,6 @@
 #!lua
--- Gives bookings of a user to the id that takes the user's place. A booking that has not started stays: it is to be released.
--- Nothing of this is public: no version is taken, and nothing is announced.
+-- Gives bookings of a user to the id that replaces the user's. A booking that has not started stays, and must be released
+-- first. None of this is public: no version is taken, and nothing is announced.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's bookings by their user
@@ -15,7 +15,7 @@ fence(KEYS[1])
 if format < 2 then error({ err = 'FENCE this bucket has format 1' }) end
 local user, stand_in = ARGV[4], ARGV[5]
 
--- Line 2 to 5 of a member: the day, the site, the space and the slot.
+-- Lines 2 to 5 of a member: the day, the site, the space and the slot.
 local PLACE = '^[^\n]*\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n'
 
 local bookings = {}
@@ -28,12 +28,13 @@ for i = 3, #KEYS do
   if is_booked and record.user == user and record.start > now then return { 'taken' } end
   bookings[i - 2] = {
     member = member, day_key = KEYS[i], number = number, place = { day = day, site = site, space = space },
-    -- Also what an earlier run has given away, but not indexed.
+    -- This includes bookings that an earlier run has given away but not indexed.
     record = is_booked and (record.user == user or record.user == stand_in) and record or nil,
   }
 end
 
--- The index first, and the old member last: what a server refuses in between is done by the next run, which finds the member.
+-- The index comes first and the old member last: if the server refuses something in between, the next run finds the old
+-- member and does the rest.
 for _, booking in ipairs(bookings) do
   local record = booking.record
   if record then

@@ -1,6 +1,6 @@
 #!lua
--- Trims a topic's log so that no entry names a user any more: who has not seen what is gone gets a snapshot, as where the log
--- is too short.
+-- Trims a topic's log so that no entry names a user. Clients that have not seen the trimmed entries get a snapshot, as
+-- after any log that is too short.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's log
@@ -12,11 +12,11 @@
 -- Reply: an array of texts: 'done'; or 'wait', for how many milliseconds, and the version up to which entries count then: the
 -- caller of a recent act may still look for it in the log, and nothing was trimmed.
 
--- How many entries are read at a time: those of a bucket may be large.
+-- How many entries are read at a time. Entries of a bucket may be large.
 local AT_ONCE = 64
 
--- After how many milliseconds no caller looks for its act in the log any more: a call takes less than a second, its repeats
--- included.
+-- After this many milliseconds no caller looks for its act in the log: a call takes less than a second, including its
+-- repeats.
 local SETTLED_MILLIS = 1500
 
 fence(KEYS[1])

@@ -1,6 +1,6 @@
 #!lua
--- Erases what a bucket keeps under a user's id, once the user has no hold and no booking in it: the journal's references mean
--- another id from now on, remembered calls and notifications are forgotten.
+-- Erases what a bucket keeps under a user's id, once the user has no hold and no booking in it. The journal's references
+-- mean another id afterwards; remembered calls and notifications are deleted.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's holds by their user
@@ -23,7 +23,8 @@ if #redis.call('ZRANGEBYLEX', KEYS[3], ARGV[8], ARGV[9], 'LIMIT', 0, 1) > 0 then
 local references = {}
 for i = 4, last_people do references[i] = redis.call('HGET', KEYS[i], 'u' .. user) end
 
--- What the reference means first: what a server refuses in between is done by the next run, which finds the reference.
+-- The meaning of the reference comes first: if the server refuses something in between, the next run finds the reference
+-- and does the rest.
 for i = 4, last_people do
   local reference = references[i]
   if reference then

@@ -1,6 +1,6 @@
 #!lua
--- Frees slots of a bucket, each only if it is a hold that has ended; announces each in its space, and those of one day
--- together in the bucket. What another sweeper or an act was quicker to free is left alone.
+-- Frees slots of a bucket, each only if its hold has ended. Announces each in its space, and those of one day together in
+-- the bucket. Leaves alone what another sweeper or an act has freed already.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's holds by their end
@@ -26,10 +26,10 @@
 local epoch = fence(KEYS[1])
 open_journal(KEYS[6], KEYS[7], ARGV[5])
 local oldest_late = 0
--- What is to be written, when all is known: each space's head to its versions and days, and what is announced.
+-- What will be written once everything is known: for each space's head the versions and days, and the announcements.
 local heads, announcements, renewed = {}, {}, {}
 
--- An entry of the index whose hold is gone, with its day: nothing is left to free.
+-- Removes an index entry whose hold is gone. Nothing is left to free.
 local function forget_entry(member, place, number)
   local ends = redis.call('ZSCORE', KEYS[2], member)
   if not ends or tonumber(ends) > now then return end
@@ -41,7 +41,7 @@ local function forget_entry(member, place, number)
   forget(KEYS[3], hold_member)
 end
 
--- The end in ms of the hold that ends first of those that stay, or ''.
+-- The end in ms of the first of the remaining holds, or ''.
 local function first_end()
   local gone = 0
   for _ in pairs(forgotten[KEYS[2]] or {}) do gone = gone + 1 end
@@ -60,7 +60,7 @@ local function announce(place, number, record, kind)
     function(version) return slot_update(place, number, record, epoch, version) end, owned_of(record) }
 end
 
--- Notes a slot that is freed, in one entry a user and day of a space. `version` is that of its event.
+-- Notes a freed slot, in one entry for each user and day of a space. `version` is its event's.
 local function note_freed(place, number, user, version)
   if not journal then return end
   place.entries = place.entries or {}
@@ -73,7 +73,7 @@ local function note_freed(place, number, user, version)
   entry.slots[#entry.slots + 1], entry.version = number, version
 end
 
--- Finds what has ended of one day of a space, and what ends too late.
+-- Finds the ended holds of one day of a space, and those that end later than they may.
 local function look_at(place, members)
   place.freed = {}
   for _, member in ipairs(members) do

@@ -1,5 +1,5 @@
 #!lua
--- Moves the end of what is held. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+-- Moves the end of holds. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
 --
 -- ARGV[15]  whose hold
 -- ARGV[16]  the hold's token, '' when none was sent
@@ -17,7 +17,7 @@ return act(function()
     becomes = function(slot)
       local held = slot.record
       return {
-        -- The answer carries one token for all, so several holds become one.
+        -- The answer has one token for all slots, so extending several holds joins them into one.
         state = 'h', user = user, token = slots[1].record.token, began = held.began,
         ends = math.min(now + millis, slot.start), first_ends = held.first_ends, first_version = held.first_version,
         first_epoch = held.first_epoch,

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Finds the days of one bucket, or of all, a part of the server's keys at a time. For what 0.1 stored: a node scans each server
--- once, to index it.
+-- Finds the days of one bucket, or of all, a part of the server's keys at a time. A node scans each server once, to index
+-- data of 0.1.
 --
 -- KEYS[1]  the bucket's fence: names the server
 -- ARGV[4]  the cursor, '0' at the beginning

@@ -1,6 +1,6 @@
 #!lua
--- Removes what all readers of a bucket's journal have read: the entries before one that stays. Nothing where a reader is not where
--- the caller knows it to be: after a failover both may be further back.
+-- Removes entries of a bucket's journal that all readers have read: the ones before an entry that stays. Removes nothing if
+-- a reader is not where the caller believes: after a failover readers may be further back.
 --
 -- KEYS[1]  the bucket's journal
 -- KEYS[2]  where the readers of the bucket's journal are

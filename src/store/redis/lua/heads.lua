@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Where topics of one bucket stand.
+-- The heads of topics of one bucket.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2] and on: the heads of the topics

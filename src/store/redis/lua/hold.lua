@@ -1,5 +1,5 @@
 #!lua
--- Takes free slots for a user, all or none. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+-- Takes free slots for a user, all or none. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
 --
 -- ARGV[15]  the user
 -- ARGV[16]  the token of the new hold
@@ -9,7 +9,7 @@
 local user, token, millis = ARGV[15], ARGV[16], tonumber(ARGV[17])
 local max_holds, max_held = string.match(ARGV[18], '^(%d*):(%d*)$')
 
--- The answer of the first call, when the named slots are exactly those of one live hold of the user.
+-- The first answer, if the named slots are exactly the slots of one live hold of the user.
 local function same_hold()
   local first = slots[1].record
   if not is_live(first) or first.user ~= user then return end
@@ -32,7 +32,7 @@ local function same_hold()
   end
 end
 
--- Distinct live holds of the user in the space, over all days, and their slots.
+-- The number of the user's live holds in the space, over all days, and of their slots.
 local function count_live_holds()
   local prefix = user .. '\n' .. place.site .. '\n' .. place.space .. '\n'
   local seen, count, held = {}, 0, 0

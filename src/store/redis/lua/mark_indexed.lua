@@ -1,5 +1,5 @@
 #!lua
--- Says that the indexes of a bucket have all that it stores.
+-- Notes that a bucket's indexes have everything that the bucket stores.
 --
 -- KEYS[1]  the bucket's fence
 --

@@ -7,7 +7,7 @@
 --
 -- Reply: an array of texts: each message as JSON ...
 
--- How many entries are read at once: of the largest, a little more than a caller wants.
+-- How many entries are read at once. Eight of the largest are a little more than a caller wants.
 local AT_ONCE = 8
 
 local reply, bytes, enough = {}, 0, tonumber(ARGV[5])

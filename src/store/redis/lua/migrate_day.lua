@@ -1,5 +1,5 @@
 #!lua
--- Rewrites the records of a day that have an older format than the bucket. What they say stays, so that no version is taken.
+-- Rewrites the records of a day that have an older format than the bucket. Their content stays, so no version is taken.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the day's slots

@@ -1,5 +1,5 @@
 #!lua
--- Writes where a reader is in a bucket's journal, unless another node has written it since.
+-- Writes the place of a reader in a bucket's journal, unless another node has written it since.
 --
 -- KEYS[1]  where the readers of the bucket's journal are
 -- ARGV[4]  the reader
@@ -9,7 +9,7 @@
 -- Reply: an array of one text: '1' when it is written, else '0'.
 
 local written = redis.call('HGET', KEYS[1], ARGV[4]) or ''
--- Already there when the reply to the caller's first try was lost.
+-- The place is written already if the caller's first try was done and only its reply was lost.
 if written == ARGV[6] then return { '1' } end
 if written ~= ARGV[5] then return { '0' } end
 redis.call('HSET', KEYS[1], ARGV[4], ARGV[6])

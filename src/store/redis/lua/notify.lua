@@ -27,8 +27,9 @@ if ARGV[6] == '1' then
 end
 local head = redis.call('HMGET', KEYS[2], 'v', 'half')
 if head[2] then return { 'half', text(now), head[2] } end
--- At least the time, so that a number is never given twice, also where the count was lost: a socket that is still there
--- would take a new message for one that it has had. Above the last message that is kept, too: the stream refuses another.
+-- The number is at least the time, so no number is given twice, even if the count was lost: a connected socket would take a
+-- new message with an old number for one that it has. It is also above the last kept message, because the stream accepts no
+-- other.
 local sent = tonumber(redis.call('HGET', KEYS[4], 'sent') or '0')
 local sequence = math.max(sent + 1, last_of_log(KEYS[5]) + 1, now)
 local json = ARGV[10] .. text(sequence) .. ARGV[11]

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Counts the nodes that live and do not say that they know the newest format.
+-- Counts the live nodes that do not say that they know the newest format.
 --
 -- KEYS[1]  the leases of the nodes
 -- KEYS[2]  the leases of the nodes that know the newest format

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Tells the format of a bucket, and with it which key is the bucket's fence. Makes the fence where there is none; moves a
--- bucket of format 1 to format 2 where the caller says that no node of 0.1 lives.
+-- Answers the format of a bucket, and so which key is the bucket's fence. Makes a missing fence. Moves a bucket of format 1
+-- to format 2 if the caller says that no node of 0.1 lives.
 --
 -- KEYS[1]  the fence of format 2 and later
 -- KEYS[2]  the fence of format 1: a hash. In later formats a string, so that every script of 0.1 fails at once
@@ -15,14 +15,14 @@ local TOMBSTONE = 'This bucket has format 2 or later. slotcast 0.1 cannot use it
 local fenced = redis.call('HMGET', KEYS[1], 'epoch', 'replid', 'format')
 if fenced[3] and tonumber(fenced[3]) ~= NEWEST_FORMAT then return { 'unknown', fenced[3] } end
 
--- An error where it is a string: a bucket that was moved.
+-- HMGET fails if the key is a string, as in a bucket that was moved.
 local old = redis.pcall('HMGET', KEYS[2], 'epoch', 'replid')
 local is_moved = old.err ~= nil
 if is_moved and not string.find(old.err, 'WRONGTYPE', 1, true) then error(old) end
 local old_epoch, old_replid = not is_moved and old[1], not is_moved and old[2]
 
--- The old key first: where the server refuses the second write, the bucket has no fence, and the next call makes one.
--- Only a bucket that nothing was ever written to has complete indexes from the start.
+-- The old key is written first: if the server refuses the second write, the bucket has no fence, and the next call makes
+-- one. Only a bucket without any data has complete indexes from the start.
 local function make(epoch, replid, is_new)
   if not is_moved then redis.call('SET', KEYS[2], TOMBSTONE) end
   redis.call('HSET', KEYS[1], 'format', text(NEWEST_FORMAT), 'epoch', epoch, 'replid', replid)
@@ -35,7 +35,8 @@ end
 
 if fenced[1] then
   if not is_moved then
-    -- A node of 0.1 that came after the move has made its own epoch: what it wrote has versions that others may have.
+    -- A node of 0.1 that came after the move has made an epoch of its own. What it wrote may have versions that other
+    -- messages have, too.
     local replid = replication_id(fenced[2])
     make(old_epoch and new_epoch(replid) or fenced[1], old_epoch and replid or fenced[2])
   end
@@ -43,7 +44,7 @@ if fenced[1] then
 end
 if old_epoch and ARGV[5] ~= '1' then return { 'open', '1', '0' } end
 if old_epoch then
-  -- Versions go on under the epoch that they had.
+  -- Versions continue under the old epoch.
   make(old_epoch, old_replid or '')
   return { 'open', text(NEWEST_FORMAT), '1' }
 end

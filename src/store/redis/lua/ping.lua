@@ -1,6 +1,6 @@
 #!lua
--- Tells the store's time where acts would be taken: a server that is read-only, full or without its replicas refuses the
--- script, as it would an act.
+-- Tells the store's time on the server that takes acts. A server that is read-only, full or without its replicas refuses
+-- this script as it would refuse an act.
 --
 -- KEYS[1]  a bucket's fence
 --

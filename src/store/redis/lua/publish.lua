@@ -1,6 +1,6 @@
 #!lua
--- Appends a message to everyone to the topic of its bucket and announces it. A log of its own keeps it for nodes that are
--- further behind than the bucket's log.
+-- Appends a message to everyone to its bucket's topic, and announces it. A second log keeps it for nodes that are further
+-- behind than the bucket's log reaches.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
@@ -32,8 +32,8 @@ version = version + 1
 begin(KEYS[2], version, '-')
 append(KEYS[3], ARGV[7], epoch, version, ARGV[9], ARGV[10], nil, ARGV[4], '')
 keep(KEYS[3])
--- Not an error where it is refused: the message is kept and published by now, and only a node that is very far behind
--- would read it here.
+-- A refusal is no error here: the message is kept and published by now, and only a node that is very far behind would read
+-- this log.
 redis.pcall('XADD', KEYS[4], 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0',
   'e', epoch, 'k', ARGV[9], 'p', ARGV[10], 't', text(now))
 keep(KEYS[4])

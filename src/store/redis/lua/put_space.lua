@@ -1,7 +1,7 @@
 #!lua
--- Registers a space, changes its schedule, or removes it; takes a version, and tells everyone who watches. Refused where a
--- slot of the future that somebody has would move or go. Holds of the space that have ended are freed first, while their
--- slots are what they were. What stays gets the label that it has from now on.
+-- Registers a space, changes its schedule, or removes it. Takes a version, and announces the change. Refuses a change that
+-- would move or remove a taken slot of the future. Frees ended holds of the space first, under the old schedule. The
+-- remaining taken slots get their new labels.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
@@ -57,7 +57,7 @@ for i = 16, #ARGV, 2 do
   known[ARGV[i]], slots_of[ARGV[i]] = KEYS[13 + (i - 16) / 2], ARGV[i + 1]
 end
 
--- The slots whose holds have ended, by day: number to true.
+-- The slots of ended holds, by day: number to true.
 local ended = {}
 
 local function note_ended(day, number)
@@ -65,7 +65,7 @@ local function note_ended(day, number)
   ended[day][number] = true
 end
 
--- Notes what the index says has ended, and tells how many these are.
+-- Notes the ended holds in the index, and returns how many there are.
 local function find_ended()
   local count, prefix = 0, ARGV[9] .. '\n' .. ARGV[10] .. '\n'
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', text(now))) do
@@ -79,7 +79,7 @@ local function find_ended()
 end
 
 if find_ended() > tonumber(ARGV[14]) then return { 'sweep', text(now) } end
--- A local day is never more than one off.
+-- A local day is at most one day off.
 local days = redis.call('ZRANGEBYSCORE', KEYS[5], day_number(now - 86400000), '+inf')
 local has_unknown, wanted = false, {}
 for _, day in ipairs(days) do wanted[day] = true end
@@ -91,7 +91,7 @@ for day in pairs(wanted) do
 end
 if has_unknown then return named end
 
--- What a slot is from now on: start and end in ms, and label; nothing where there is none.
+-- A slot under the new schedule: start and end in ms, and label; nothing if there is no such slot.
 local function find_slot(day, number)
   for run in string.gmatch(slots_of[day], '%S+') do
     local first, count, start, step, length, minute = string.match(run, '^(%d+):(%d+):(%-?%d+):(%d+):(%d+):(%d+)$')
@@ -130,7 +130,7 @@ for _, day in ipairs(days) do
 end
 if #in_use > 2 then return in_use end
 
--- Nothing is refused from here on. What is to be written and announced is put together first.
+-- Nothing is refused from here on. Everything that will be written and announced is put together first.
 local version, bucket_version, before = nil, nil, nil
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)
 before = version
@@ -138,11 +138,11 @@ if next(ended) then
   bucket_version, epoch = standing(redis.call('HGET', KEYS[8], 'v'), KEYS[9], KEYS[1], epoch)
 end
 local announcements, freed_days, changes = {}, {}, {}
--- The days of the mark, and of each its place among them.
+-- The days of the mark, and the index of each among them.
 local marked, place_in_mark = {}, {}
 open_journal(KEYS[10], KEYS[11], ARGV[15])
 
--- Notes a slot that is freed, in one entry a user and day: `entries` has those of the day.
+-- Notes a freed slot, in one entry for each user and day. `entries` has the entries of the day.
 local function note_freed(entries, place, number, user)
   if not journal then return end
   local entry = entries[user]
@@ -160,7 +160,7 @@ local function mark_day(day)
   place_in_mark[day] = #marked
 end
 
--- Frees what has ended of one day.
+-- Frees the ended holds of one day.
 local function free(day, numbers)
   local place, ascending, freed, entries = place_of(day), {}, {}, {}
   mark_day(day)
@@ -202,7 +202,7 @@ end
 look_up_people()
 begin(KEYS[2], version, mark_of(marked, epoch, before, freed_at, changes))
 write_journal(epoch, true)
--- Until the schedule is written nothing may be left of the change but indexes, which `repair.lua` sets right.
+-- Until the schedule is written, a failure may leave only index entries of the change, which `repair.lua` corrects.
 local records = {}
 for _, one in ipairs(renamed) do
   local place, record = place_of(one.day), one.record

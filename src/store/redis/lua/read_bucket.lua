@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- What a bucket's log has that a node was not told, under whichever epochs it was written. Entries stand in the order in
--- which they were written: after the last one that was told, none was.
+-- The messages of a bucket's log that a node was not told, under whichever epochs they were written. The log has them in
+-- the order in which they were written, so none after the last told one was told.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
@@ -15,7 +15,7 @@
 -- version of the last entry that was told ('' for both when there is none), then for each entry after it its version, epoch,
 -- instant in ms, kind and payload ...
 
--- How many entries are read at a time, so that no more are read than are told, but for a few.
+-- How many entries are read at a time. It is small, so that few entries are read beyond the reply.
 local AT_ONCE = 32
 
 local epoch = fence(KEYS[1])
@@ -51,7 +51,7 @@ local last_fields = last and fields_of(last) or {}
 local reply = { text(now), epoch, head[1] or '0', head[2] or '0', last_fields.e or '', last and text(version_in(last)) or '' }
 local bytes = 0
 
--- Adds what a log has after an entry, or from its beginning, up to a version.
+-- Adds the entries of a log after an entry, or from its beginning, up to a version.
 local function add(log, after, up_to)
   local from = after and '(' .. after[1] or '-'
   while bytes < portion do
@@ -71,7 +71,7 @@ local newest = tonumber(head[1] or '0')
 if KEYS[4] and not last then
   local first = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)[1]
   local first_version = first and version_in(first) or newest + 1
-  -- What came before the log's first entry is not there any more; of that, messages to everyone are in their own log.
+  -- Entries before the log's first one are gone. Of those, messages to everyone are in a second log.
   if first_version > at + 1 then add(KEYS[4], last_told(KEYS[4]), first_version - 1) end
 end
 add(KEYS[3], last, newest)

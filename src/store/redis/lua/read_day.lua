@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- The slots of one day of a space, with the version that they are at: those that changed after a version, or their first
--- portion. A caller that reads more than one portion asks once more for what changed since the first, until that is one.
+-- The slots of one day of a space, with the version that they belong to: those that changed after a version, or their first
+-- portion. A caller that reads several portions asks again for what changed since the first one, until the answer is one
+-- portion.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
@@ -34,7 +35,7 @@ table.sort(numbers)
 local pairs_of, last, taken = {}, '', 0
 for _, number in ipairs(numbers) do
   local record = records[text(number)]
-  -- A record that cannot be read is always told, so that its reader says so.
+  -- An unreadable record is always in the reply, so that its reader reports it.
   local is_after = record and number > after
   if is_after and (tonumber(parse_record(record).version) or math.huge) > since then
     if taken >= portion then break end

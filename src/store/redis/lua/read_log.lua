@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- What a topic's log has after a position: all of it or its first portion, or nothing.
+-- The messages of a topic's log after a position: all, or the first portion, or nothing.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head
@@ -11,7 +11,7 @@
 -- Reply: an array: 'gone', epoch, version of the head; or 'messages', epoch, version of the head, then for each message its
 -- kind, its payload and what it tells nodes of the slot's owner ('' when nothing) ..., the first that of the version after the position.
 
--- How many entries are read at a time, so that no more are read than are told, but for a few.
+-- How many entries are read at a time. It is small, so that few entries are read beyond the reply.
 local AT_ONCE = 32
 
 local epoch, head = fence(KEYS[1]), version_of(KEYS[2])
@@ -26,7 +26,7 @@ while version < head and bytes < portion do
   if #entries == 0 then return gone end
   for _, entry in ipairs(entries) do
     local fields = fields_of(entry)
-    -- A version that was taken under another epoch proves nothing under this one.
+    -- A version of another epoch proves nothing under this one.
     if entry[1] ~= text(version + 1) .. '-0' or fields.e ~= epoch then return gone end
     version = version + 1
     bytes = bytes + #fields.p

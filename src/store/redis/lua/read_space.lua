@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- A space: its schedule, and its future slots that somebody has. They come without staff's data, which may be megabytes.
--- KEYS must name the days on which the space has slots. A caller that does not name them all is told them, and asks again.
+-- A space: its schedule, and its taken slots of the future. They come without staff's data, which may be megabytes. KEYS
+-- must name the days on which the space has slots. A caller that does not name them all is told them, and asks again.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the space's head
@@ -11,7 +11,7 @@
 -- Reply: an array: 'days' and the days that have to be named ...; or 'space', now in ms, epoch, version, revision of the
 -- schedule, the schedule as JSON or '', then for each slot that somebody has its day, its number and its record ...
 
--- A record's text without what staff wrote.
+-- A record's text without staff's data.
 local function without_data(record, value)
   if (record.data or '') == '' then return value end
   record.data = nil
@@ -19,7 +19,7 @@ local function without_data(record, value)
 end
 
 local epoch = fence(KEYS[1])
--- A local day is never more than one off.
+-- A local day is at most one day off.
 local days = redis.call('ZRANGEBYSCORE', KEYS[3], day_number(now - 86400000), '+inf')
 local known = {}
 for i = 4, #ARGV do known[ARGV[i]] = KEYS[i] end

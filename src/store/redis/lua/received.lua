@@ -1,5 +1,5 @@
 #!lua
--- Remembers how far a user's messages were received: never back, and never beyond what was sent.
+-- Remembers the last message that a user has received. The number never goes back, and never exceeds the last sent one.
 --
 -- KEYS[1]  how far the user's messages were sent and received
 -- ARGV[4]  the sequence of the last message received

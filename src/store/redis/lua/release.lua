@@ -1,6 +1,6 @@
 #!lua
--- Lets go of what is held, or of what is booked: as staff, or by who booked it, who may cancel it for some time. Before it stand `common.lua` and `act.lua`, which name KEYS
--- and reply.
+-- Frees slots that are held, or booked: booked ones for staff, or for the user who booked them while there is time to
+-- cancel. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
 --
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent
@@ -10,7 +10,7 @@
 
 local actor, token, booked_by = ARGV[15], ARGV[16], ARGV[18]
 local is_staff, cancel_before = string.match(ARGV[17], '^([01]):(%d*)$')
--- A token names a hold, and what is booked is none.
+-- A token names a hold. It releases no booking.
 cancel_before = actor ~= '' and token == '' and tonumber(cancel_before) or nil
 
 return act(function()

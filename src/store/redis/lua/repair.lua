@@ -1,8 +1,8 @@
 #!lua
--- Mends a topic that a script left half done, because the server refused a command in its middle. What the script had made of
--- slots and schedule is finished as it would have been: its events, under the epoch and the versions that they were to have,
--- what it freed, and its answer. Where it had not come to that, its versions name nothing, and a new epoch begins. Indexes
--- are made to fit the records.
+-- Repairs a topic that a script left half done because the server refused a command in the middle. If the script had
+-- written slots or the schedule, the rest follows as the script would have done it: the events under their epoch and
+-- versions, the freed slots, and the answer. If it had not, its versions name nothing, and a new epoch begins. Indexes are
+-- made to fit the records.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head
@@ -30,7 +30,7 @@
 local epoch = fence(KEYS[1])
 if redis.call('HGET', KEYS[2], 'half') ~= ARGV[4] then return { 'other' } end
 
--- Makes the next version one that the log takes.
+-- Makes sure that the log accepts the next version.
 local function lift(head, log)
   local last = last_of_log(log)
   if last > version_of(head) then redis.call('HSET', head, 'v', text(last)) end
@@ -44,7 +44,7 @@ for arg = 9, #ARGV, 2 do
     place = { site = ARGV[7], space = ARGV[8], day = ARGV[arg] } }
 end
 
--- What the mark of a change of a space tells; nil of any other mark.
+-- The content of a mark of a space's change; nil for any other mark.
 local function parse_mark(mark)
   local names = '^[^\n]*\n([^\n]*):(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
   local plan, freed_at, lines = { changes = {} }, nil, nil
@@ -69,7 +69,8 @@ end
 local plan = parse_mark(ARGV[4])
 local logged = last_of_log(KEYS[3])
 
--- Does something as at the instant of the script, so that records read and events say what it would have made of them.
+-- Does something at the instant of the failed script, so that records are read and events are made as that script would
+-- have done.
 local function as_of_then(work)
   local present = now
   now = plan.now
@@ -77,7 +78,7 @@ local function as_of_then(work)
   now = present
 end
 
--- Notes with each change the record that its slot has, and the last change of that slot.
+-- Notes the slot's record with each change, and each slot's last change.
 local function look_at_slots()
   local last = {}
   for _, change in ipairs(plan.changes) do
@@ -90,7 +91,7 @@ local function look_at_slots()
   for _, change in ipairs(plan.changes) do change.last = last[change.slot] end
 end
 
--- Whether a change was made, as far as it shows: an event follows what it tells of, and a script makes the slots of an act
+-- Whether the records show that a change was made. An event follows its record, and a script writes all slots of an act
 -- together.
 local function shows(change)
   if change.version <= logged then return true end
@@ -101,7 +102,7 @@ local function shows(change)
   return last.kind ~= 'n' and not record
 end
 
--- The last version of those that were done, without a gap before it.
+-- The last version up to which all changes were made.
 local function find_done()
   if not plan then return logged end
   as_of_then(look_at_slots)
@@ -112,7 +113,7 @@ local function find_done()
   end
   local version = plan.before
   for _, change in ipairs(plan.changes) do
-    -- A slot that had no record and has none was treated as the others of its act.
+    -- A slot that neither had nor has a record was treated like the other slots of its act.
     if not (change.is_done or any and change.last and change.last.kind == 'n') then break end
     version = change.version
   end
@@ -120,11 +121,11 @@ local function find_done()
 end
 
 local done = find_done()
--- Before anything is written, so that whatever of this happens twice, or not to its end, is not taken for what clients have
--- seen.
+-- This comes before any write. If a part of the repair happens twice or not at all, clients must not take it for what they
+-- have seen.
 if done < version_of(KEYS[2]) then epoch = renew_epoch(KEYS[1]) end
 
--- Makes an index have these members of one day, and no others; `is_of_day` tells which they are.
+-- Makes an index have exactly these members of one day. `is_of_day` tells which members are the day's.
 local function set_members(key, wanted, is_of_day)
   local missing = {}
   for member, score in pairs(wanted) do missing[member] = score end
@@ -142,8 +143,7 @@ end
 -- The most entries that one script writes into the journal.
 local MOST_ENTRIES = 1100
 
--- Takes back the entries that the script wrote before it failed, where it did not come to what they tell of. They are the last
--- of the space.
+-- Removes the journal entries of changes that the failed script did not reach. They are the last entries of the space.
 local function take_back_entries()
   for _, stored in ipairs(redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', MOST_ENTRIES)) do
     local site, space, version = string.match(fields_of(stored).j or '',
@@ -155,7 +155,7 @@ local function take_back_entries()
   end
 end
 
--- Takes back what users would be told of an act that did not come to take their slots.
+-- Removes the notifications of an act that did not take its slots.
 local function take_back_notices()
   if not plan then return end
   local notices = redis.call('HGETALL', KEYS[13])
@@ -199,7 +199,7 @@ local function reconcile(day)
   end)
 end
 
--- Announces what the log has, since perhaps it never was.
+-- Announces the messages in the log again, because the script may not have announced them.
 local function publish_logged(version)
   local id = text(version) .. '-0'
   local entry = redis.call('XRANGE', KEYS[3], id, id)[1]
@@ -207,7 +207,7 @@ local function publish_logged(version)
   if fields then publish(ARGV[5], fields.e, version, fields.k, fields.p, fields.o) end
 end
 
--- Gives the log the events that it lacks, and announces all of them.
+-- Appends missing events to the log, and announces all of them.
 local function announce_changes()
   for i, change in ipairs(plan.changes) do
     if change.version > done then break end
@@ -223,14 +223,14 @@ local function announce_changes()
       end
       local act = i == #plan.changes and plan.act ~= '' and plan.act or nil
       local is_told, failure = pcall(append, KEYS[3], ARGV[5], plan.epoch, change.version, kind, json, owned, act, plan.answer)
-      -- Who erases a user may have removed the entry since: then everybody is behind the log, and gets a snapshot.
+      -- The erasure of a user may have removed the entry. Then every client is behind the log, and gets a snapshot.
       local words = type(failure) == 'table' and failure.err or failure
       if not is_told and not string.find(words, 'equal or smaller', 1, true) then error(failure) end
     end
   end
 end
 
--- Whether the bucket's log has told what a day freed.
+-- Whether the bucket's log has the message about a day's freed slots.
 local function was_told(day, payload)
   local id = text(day.freed_at) .. '-0'
   local entry = redis.call('XRANGE', KEYS[5], id, id)[1]
@@ -238,7 +238,7 @@ local function was_told(day, payload)
   return fields and fields.e == plan.epoch and fields.p == payload
 end
 
--- Tells in the bucket what was freed. Others may have told more there since: it gets the next version.
+-- Announces the freed slots in the bucket, under the next version: other messages may have come since.
 local function announce_freed_days()
   for _, day in ipairs(days) do
     local numbers = {}
@@ -255,7 +255,7 @@ local function announce_freed_days()
   end
 end
 
--- Keeps the answer of an act under its Idempotency-Key.
+-- Stores an act's answer under its Idempotency-Key.
 local function keep_answer()
   local key, call = string.match(plan.digests, '^(%S+) (%S+)$')
   local calls = KEYS[13 + #days + 1]
@@ -282,7 +282,7 @@ end
 lift(KEYS[2], KEYS[3])
 lift(KEYS[4], KEYS[5])
 keep(KEYS[3])
--- Last, so that nothing is told there twice.
+-- This comes last, so that the bucket is told nothing twice.
 if plan and done > plan.before then announce_freed_days() end
 finish(KEYS[2])
 return { 'done' }

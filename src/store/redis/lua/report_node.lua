@@ -1,5 +1,5 @@
 #!lua
--- Renews a node's lease and writes what has changed of its report.
+-- Renews a node's lease, and writes the changes of its report.
 --
 -- KEYS[1]  the leases of the nodes
 -- KEYS[2]  the node's report
@@ -28,8 +28,8 @@ for i = 9, first_removed - 1, 2 do
 end
 redis.call('HSET', KEYS[2], 'stamp', ARGV[7])
 for i = first_removed, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
--- Of the report that this one replaces. It is not deleted first: a key that is gone while its slot moves to another server
--- is looked for there, so that the rest of this would fail.
+-- Removes fields of the report that this one replaces. The key is not deleted first: while its slot moves to another
+-- server, a missing key is looked for there, and the following commands would fail.
 for i = 1, #known, 2 do
   if not is_set[known[i]] then redis.call('HDEL', KEYS[2], known[i]) end
 end

@@ -1,19 +1,19 @@
 #!lua
--- Removes what of a bucket's journal is too old, but never its last entry: by that a reader knows that it is where it was.
+-- Removes entries of a bucket's journal that are too old, but never the last one: a reader compares its place with it.
 --
 -- KEYS[1]  the bucket's journal
 -- ARGV[4]  for how many days an entry is kept
 --
 -- Reply: an array of one text: '1' when there may be more to remove, else '0'.
 
--- How many entries one run looks at.
+-- How many entries one run checks.
 local AT_ONCE = 500
 
 local oldest = now - tonumber(ARGV[4]) * 86400000
 local entries, keep = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', AT_ONCE), nil
 for _, entry in ipairs(entries) do
   keep = entry[1]
-  -- What cannot be read is as old as what is before it.
+  -- An unreadable entry counts as old as the one before it.
   local at = tonumber(string.match(fields_of(entry).j or '', '^(%d+)\n'))
   if at and at >= oldest then break end
 end

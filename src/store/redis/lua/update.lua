@@ -1,5 +1,5 @@
 #!lua
--- Sets what staff says. Before it stand `common.lua` and `act.lua`, which name KEYS and reply.
+-- Sets slots as staff says. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
 --
 -- ARGV[15]  'available', 'booked' or 'blocked'
 -- ARGV[16]  staff's object as JSON, '' without one; stored and shown digit for digit
@@ -8,14 +8,14 @@
 local to, data, user = ARGV[15], ARGV[16], ARGV[17]
 local STATES = { available = 'a', booked = 'b', blocked = 'c' }
 
--- The most bytes that the staff's objects of a day may have together.
+-- The most bytes of staff's objects on a day.
 local MAX_DAY_DATA_BYTES = 262144
 
 local function bytes_of(record)
   return #(record and record.data or '')
 end
 
--- Whether the objects of the day would grow beyond what a day may have.
+-- Whether the day's objects would exceed that bound.
 local function is_too_large()
   local growth = #data * #slots
   for _, slot in ipairs(slots) do growth = growth - bytes_of(slot.record) end
@@ -33,7 +33,7 @@ return act(function()
   return refusal or {
     becomes = function(slot)
       local was = slot.record
-      -- An existing booking keeps its user, unless another is named, and what a repeated `book` is answered.
+      -- An existing booking keeps its user unless another is named, and keeps the answer to a repeated `book`.
       local stays = to == 'booked' and was and was.state == 'b' and (user == '' or user == was.user)
       return {
         state = STATES[to], user = stays and was.user or user, data = data,

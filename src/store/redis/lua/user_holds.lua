@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- A user's holds in a bucket, with the instant at which they were these: ended ones among them, until they are swept.
+-- A user's holds in a bucket, and the instant of this read. Ended holds are among them until they are swept.
 --
 -- KEYS[1]  the bucket's holds by their user
 -- ARGV[4]  the end of the range of members before the user's

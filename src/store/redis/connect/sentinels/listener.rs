@@ -1,4 +1,4 @@
-//! Listens to one sentinel, and asks it.
+//! Listens to one sentinel, and asks it questions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -20,10 +20,10 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often each is asked while the primary is being replaced.
 const ASK_OFTEN: Duration = Duration::from_millis(100);
 
-/// The longest wait before a sentinel that cannot be reached is tried again.
+/// The longest pause before a sentinel that cannot be reached is tried again.
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// The events that tell of a change, or of a change that is coming.
+/// The events that tell of a change, or of a coming change.
 const EVENTS: &[&str] = &[
     "+switch-master",
     "+try-failover",
@@ -44,7 +44,7 @@ const EVENTS: &[&str] = &[
     "+monitor",
 ];
 
-/// Those among them after which a replica is about to be promoted, or may be already. What tells of the end is asked for.
+/// The events after which a replica may be promoted at any moment. The end of the failover is found by asking.
 const WARNINGS: &[&str] = &[
     "+try-failover",
     "+elected-leader",
@@ -54,14 +54,15 @@ const WARNINGS: &[&str] = &[
     "+failover-state-wait-promotion",
 ];
 
-/// The state before these. A planned failover leaves it at once; else it takes the others' votes, and may come to nothing.
+/// The state in which a sentinel asks the others for their votes. A planned failover leaves it at once; an unplanned one
+/// waits for the votes, and may come to nothing.
 const ASKING_FOR_VOTES: &str = "wait_start";
 
-/// For how long that counts as a planned failover.
+/// For this long the state counts as a planned failover.
 const PLANNED: Duration = Duration::from_secs(1);
 
 impl Shared {
-    /// Listens to one sentinel, for ever when REDIS_URL names it, else until it cannot be reached.
+    /// Listens to one sentinel: for ever if REDIS_URL names it, else until it cannot be reached.
     pub(super) async fn follow(
         self: Arc<Self>,
         node: Node,
@@ -112,7 +113,7 @@ impl Shared {
         let id: String = redis::cmd("SENTINEL").arg("MYID").query_async(&mut connection).await?;
         let _ = sentinel.set(id.clone());
         for channel in EVENTS {
-            // Without its events it is asked at intervals.
+            // If it cannot be subscribed to, it is only asked at intervals.
             if let Err(error) = connection.subscribe(channel).await {
                 tracing::warn!(sentinel = %node, %error, "a sentinel does not tell its events");
                 break;
@@ -140,10 +141,10 @@ impl Shared {
         }
     }
 
-    /// What a sentinel says, and whether it asks the others for their votes for a failover.
+    /// The sentinel's report, and whether it is asking the others for their votes for a failover.
     async fn ask(&self, connection: &mut MultiplexedConnection) -> RedisResult<(Report, bool)> {
         let mut question = redis::pipe();
-        // In this order: an address that is older than the epoch would pass for the newest.
+        // The order matters: an address that is older than its epoch would count as the newest.
         question.cmd("SENTINEL").arg("MASTER").arg(&self.master);
         question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let at = Instant::now();
@@ -153,7 +154,7 @@ impl Shared {
         Ok((report_of(at, &master, address), asks_for_votes))
     }
 
-    /// Has those followed whom a sentinel knows.
+    /// Starts to listen to the other sentinels that this one knows.
     async fn look_around(
         &self,
         connection: &mut MultiplexedConnection,
@@ -176,13 +177,13 @@ impl Shared {
     }
 }
 
-/// Whether a message of a sentinel says that a replica of this primary is about to be promoted.
+/// Whether a sentinel's message says that a replica of this primary is about to be promoted.
 fn is_warning(push: &PushInfo, master: &str) -> bool {
     let text = |index: usize| match push.data.get(index) {
         Some(Value::BulkString(text)) => std::str::from_utf8(text).unwrap_or_default(),
         _ => "",
     };
-    // About the primary, or about a replica `@` it.
+    // The message is about the primary itself, or, after `@`, about a replica of it.
     push.kind == PushKind::Message && WARNINGS.contains(&text(0)) && text(1).split(' ').any(|word| word == master)
 }
 

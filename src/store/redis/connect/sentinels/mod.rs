@@ -1,12 +1,12 @@
-//! What the sentinels say about the primary, heard without waiting for a connection to break.
+//! What the sentinels say about the primary. It is heard before a connection breaks.
 //!
-//! A connection to each of them hears their events and asks them for the facts, at once after an event and at intervals.
-//! A sentinel that replaces a primary says so a moment before the replica is promoted: from then on nothing is sent, so
-//! that nothing is acknowledged that the next primary does not have. As soon as one names the next primary, under a newer
-//! configuration epoch than all others, that server is the primary: the sentinels agree among themselves in the same way.
+//! A connection to each sentinel hears its events and asks it for the facts, right after an event and at intervals. A
+//! sentinel that replaces a primary says so a moment before it promotes the replica. From then on nothing is sent, so that
+//! nothing is acknowledged that the next primary lacks. Once a sentinel names the next primary, under a newer configuration
+//! epoch than all others, that server is the primary: the sentinels agree among themselves in the same way.
 //!
-//! - `reports`: what each said, and what all of it comes to.
-//! - `listener`: listens to one, and asks it.
+//! - `reports`: the report of each sentinel, and the conclusion from all.
+//! - `listener`: listens to one sentinel, and asks it questions.
 
 mod listener;
 mod reports;
@@ -27,13 +27,13 @@ use super::misused;
 use crate::store::redis::endpoint::{Node, Topology};
 use reports::{FRESH, Heard, Sum};
 
-/// How long those who are asked for a verdict may take.
+/// How long the sentinels may take to answer a request for a verdict.
 const VERDICT_TIME: Duration = Duration::from_millis(300);
 
-/// How many sentinels are followed at most, those that REDIS_URL names included.
+/// The most sentinels that are followed, including those that REDIS_URL names.
 const MOST: usize = 32;
 
-/// A handle on what the sentinels say. They are listened to in the background for as long as somebody has the aim.
+/// A handle to the sentinels' reports. The sentinels are listened to in the background as long as somebody has the aim.
 pub(super) struct Sentinels {
     shared: Arc<Shared>,
 }
@@ -44,14 +44,14 @@ struct Shared {
     master: String,
     /// Held to read and write, never across an await.
     heard: Mutex<Heard>,
-    /// Counts how often all sentinels were asked to look at the same time.
+    /// Counts the requests that all sentinels answer at once.
     asked: watch::Sender<u64>,
-    /// Rung when there is something new in `heard`.
+    /// Notified when `heard` has changed.
     news: Notify,
 }
 
 impl Sentinels {
-    /// Starts to listen to the sentinels that the endpoint names, and to those that they know.
+    /// Starts to listen to the sentinels that the endpoint names, and to the sentinels that these know.
     pub(super) fn start(connector: Arc<Connector>) -> RedisResult<(Self, watch::Receiver<Aim>)> {
         let Topology::Sentinel { master, .. } = &connector.endpoint.topology else {
             return Err(misused("REDIS_URL names no sentinels"));
@@ -75,7 +75,7 @@ impl Sentinels {
 
 #[async_trait]
 impl Judge for Sentinels {
-    /// Asks all sentinels now. True when more than half of them call the node primary, and none of these is replacing it.
+    /// Asks all sentinels now. True if more than half of them call the node primary, and none of these is replacing it.
     async fn is_primary(&self, node: &Node) -> bool {
         let since = Instant::now();
         self.shared.asked.send_modify(|count| *count += 1);
@@ -94,7 +94,7 @@ impl Judge for Sentinels {
         };
         match tokio::time::timeout(VERDICT_TIME, confirmed).await {
             Ok(is_primary) => is_primary,
-            // One of them is silent: the others are enough, if they are more than half.
+            // One of them is silent. The others suffice if they are more than half.
             Err(_) => {
                 let sum = self.shared.lock().sum(since);
                 !sum.is_replacing && sum.primary.as_ref() == Some(node) && sum.agreeing * 2 > sum.all
@@ -108,7 +108,7 @@ impl Judge for Sentinels {
 }
 
 impl Shared {
-    /// Listens until nobody has the aim any more.
+    /// Listens as long as somebody has the aim.
     async fn run(
         self: Arc<Self>,
         aim: watch::Sender<Aim>,
@@ -135,14 +135,14 @@ impl Shared {
         }
     }
 
-    /// Tells what all reports come to, if that is something else than before.
+    /// Publishes the conclusion from all reports if it has changed.
     fn publish(&self, aim: &watch::Sender<Aim>, failure: &Mutex<Option<Arc<str>>>) {
         let now = Instant::now();
         let sum = self.lock().sum(now.checked_sub(FRESH).unwrap_or(now));
         let next = match sum {
             Sum { is_replacing: true, .. } => Aim::Replacing,
             Sum { primary: Some(node), .. } => Aim::At(Target::fixed(node)),
-            // Nobody says anything: what was said last is all that there is to go by.
+            // No sentinel answers, so the last conclusion stays.
             Sum { primary: None, .. } => match &*aim.borrow() {
                 Aim::At(target) => Aim::At(target.clone()),
                 Aim::Replacing | Aim::Unknown { .. } => Aim::Unknown { failure: failure.lock().clone() },
@@ -155,7 +155,7 @@ impl Shared {
         });
     }
 
-    /// Takes a sentinel's warning before it is asked: a busy machine may be late with the answer.
+    /// Notes a sentinel's warning before asking the sentinel, because a busy machine may answer late.
     fn warn(&self, id: &str) {
         if let Some(report) = self.lock().reports.get_mut(id) {
             (report.at, report.is_replacing) = (Instant::now(), true);

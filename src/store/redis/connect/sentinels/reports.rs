@@ -1,4 +1,4 @@
-//! What each sentinel said, and what all of it comes to.
+//! The report of each sentinel, and the conclusion from all reports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use tokio::time::Instant;
 
 use crate::store::redis::endpoint::Node;
 
-/// For how long what a sentinel said counts. One that ends while it replaces a primary has taken that much from the nodes:
-/// the others need it to hear of what it did.
+/// How long a report counts. If a sentinel ends while it replaces a primary, nodes wait this long: the other sentinels need
+/// that time to hear what it did.
 pub(super) const FRESH: Duration = Duration::from_secs(3);
 
-/// The states of a failover in which the replica may be, or is about to be, promoted, and is not named yet.
+/// The states of a failover in which a replica may be promoted already, and is not named yet.
 const REPLACING: &[&str] = &["select_slave", "send_slaveof_noone", "wait_promotion"];
 
 /// What was heard of all sentinels.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// By the sentinel's own id: it may be known under several addresses.
+    /// By the sentinel's own id, because a sentinel may be known under several addresses.
     pub(super) reports: BTreeMap<String, Report>,
     /// Those who have a task.
     pub(super) followed: HashSet<Node>,
@@ -38,16 +38,16 @@ pub(super) struct Report {
 /// What the reports come to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sum {
-    /// Named under the newest configuration, by most of those who have it.
+    /// The server that most reports of the newest configuration name.
     pub(super) primary: Option<Node>,
     pub(super) is_replacing: bool,
-    /// How many of all name the primary.
+    /// How many reports name the primary.
     pub(super) agreeing: usize,
     pub(super) all: usize,
 }
 
 impl Heard {
-    /// Takes a sentinel's report. A warning that came after it was asked for goes on: the answer may be from before that.
+    /// Takes a report. A warning that came after the question stays: the answer may be older than the warning.
     pub(super) fn take(&mut self, id: &str, mut report: Report) {
         let warned = self.reports.get(id).is_some_and(|last| last.is_replacing && last.at > report.at);
         report.is_replacing |= warned;
@@ -75,7 +75,7 @@ impl Heard {
         }
     }
 
-    /// Whether everyone who was heard lately has answered since an instant.
+    /// Whether all sentinels that were heard lately have answered since an instant.
     pub(super) fn all_answered(&self, since: Instant) -> bool {
         let lately = since.checked_sub(FRESH).unwrap_or(since);
         self.reports.values().filter(|report| report.at >= lately).all(|report| report.at >= since)
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn the_newest_configuration_names_the_primary() {
         assert_eq!(sum(&[(1, 0, false), (1, 0, false), (1, 0, false)]), (Some(1), false, 3));
-        // The one that did the failover says it first.
+        // The sentinel that did the failover says it first.
         assert_eq!(sum(&[(1, 0, false), (2, 1, false), (1, 0, false)]), (Some(2), false, 1));
-        // One that was away does not know it yet.
+        // A sentinel that was away does not know it yet.
         assert_eq!(sum(&[(2, 1, false), (2, 1, false), (1, 0, false)]), (Some(2), false, 2));
-        // Within one configuration most are right.
+        // Among reports of one configuration, the majority is right.
         assert_eq!(sum(&[(1, 0, false), (2, 0, false), (2, 0, false)]), (Some(2), false, 2));
         assert_eq!(sum(&[(1, 3, false)]), (Some(1), false, 1));
     }
