@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Tokens and spaces to try a node with. The script that sources it sets `slotcast` (the binary), `url` (a ready node's) and
-# `staff` (a token of staff), and exports the node's JWT_SECRET.
+# Makes tokens and spaces for trying a node. The script that sources this sets `slotcast` (the binary), `url` (of a ready
+# node) and `staff` (a token of staff), and exports the node's JWT_SECRET.
 
 # Prints a token: make_token USER [OPTION...]
 make_token() {
   SLOTCAST_LOG=error "${slotcast:?}" token --ttl 24h --user "$@"
 }
 
-# Registers a space: put_space SITE SPACE JSON. One that is in use stays as it is.
+# Registers a space: put_space SITE SPACE JSON. A space that is in use stays as it is.
 put_space() {
   local answer
   answer=$(curl --silent --show-error --request PUT "${url:?}/api/spaces/$1/$2" --data "$3" \

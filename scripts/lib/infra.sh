@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The checks of infra/ and .github/, and the tools that they need. Sourced by scripts/test, which stands in the repository's
-# root, after setup.sh.
+# Checks infra/ and .github/, and installs the tools for that. scripts/test sources this after setup.sh, in the repository's
+# root.
 
 infra_tools=target/tools
 infra_venv=$infra_tools/venv
 
-# The linters, in a virtual environment of their own, and from Debian's packages the proxy of infra/compose.yaml and
-# Prometheus's promtool.
+# The linters, in a virtual environment of their own. From Debian's packages come promtool of Prometheus and the proxy of
+# infra/compose.yaml.
 require_infra_tools() {
   mkdir -p "$infra_tools"
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
@@ -20,16 +20,16 @@ require_infra_tools() {
   require_unpacked prometheus usr/bin/promtool
 }
 
-# Takes one program out of a Debian package, without the services that an installation would start: require_unpacked PACKAGE PATH
+# Unpacks one program from a Debian package. Installing the package would start its services: require_unpacked PACKAGE PATH
 require_unpacked() {
   local package=$1 path=$2 folder
   [ -x "$infra_tools/$path" ] && return
   has apt-get dpkg-deb || die "$package is missing: only Debian's and Ubuntu's packages are known here."
   folder=$(mktemp -d)
-  # apt downloads as a user without rights where it can.
+  # If it can, apt downloads as a user without rights, who must be able to enter the folder.
   chmod 755 "$folder"
   (cd "$folder" && apt-get download -qq "$package" 2>/dev/null) || {
-    # The lists are old or missing.
+    # The download fails if the package lists are old or missing. This renews them.
     install_packages ca-certificates
     (cd "$folder" && apt-get download -qq "$package") || die "the package $package cannot be downloaded"
   }
@@ -39,7 +39,7 @@ require_unpacked() {
   rm -rf "$folder"
 }
 
-# The image, the platform files and the workflows, by linters that know them.
+# Lints the image, the platform files and the workflows.
 check_infra_files() {
   check_image && check_platform_files && check_workflows
 }
@@ -56,7 +56,7 @@ check_platform_files() {
   done
 }
 
-# fly.valkey.toml is of the kind of fly.toml.
+# The schema for a file: fly.valkey.toml has that of fly.toml.
 schema_of() {
   case $1 in
     render.yaml) echo render.schema.json ;;
@@ -70,17 +70,17 @@ shell_scripts() {
 }
 
 check_workflows() {
-  # With shellcheck: the steps' scripts are looked at, too.
+  # With shellcheck, actionlint checks the scripts of the workflows' steps, too.
   "$infra_venv/bin/actionlint" -shellcheck="$infra_venv/bin/shellcheck" -color=false .github/workflows/*.yml &&
     run_checkov --framework github_actions --directory .github
 }
 
-# Nothing is fetched, neither policies nor modules.
+# Checkov downloads nothing here, neither policies nor modules.
 run_checkov() {
   "$infra_venv/bin/checkov" --skip-download --compact --quiet "$@"
 }
 
-# The rules are valid, and each alert fires when it should and not before.
+# Checks that the alert rules are valid, and that each alert fires when it should and not before.
 check_alert_rules() {
   local promtool=$infra_tools/usr/bin/promtool
   "$promtool" check rules infra/prometheus/alerts.yaml &&

