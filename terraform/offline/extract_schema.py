@@ -22,10 +22,10 @@ aws_subnet aws_vpc aws_vpc_security_group_egress_rule aws_vpc_security_group_ing
 data.aws_availability_zones data.aws_caller_identity data.aws_partition data.aws_region
 """.split()
 
-# Members of every class that are Terraform's, not the resource's.
+# Members of every class that belong to Terraform and not to the resource.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
 
-# What the manifest's language could not take as a name.
+# Names that the manifest's language does not allow.
 RENAMED = {"self_attribute": "self"}
 
 PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool"}
@@ -63,7 +63,7 @@ class Manifest:
                 blocks[name] = {"many": is_list, "required": is_required} | self.block(nested)
             else:
                 attributes[name] = {"type": plain_type(member["type"]), "req": is_required}
-                # Never in a state, and so allowed to take what is ephemeral.
+                # Write-only arguments are never in a state, so they may take ephemeral values.
                 if name.endswith("_wo"):
                     attributes[name]["write_only"] = True
         return {"attrs": attributes, "blocks": blocks}

@@ -16,7 +16,7 @@ from tf.gen import tfplugin_pb2 as pb
 
 SCHEMA = json.loads((pathlib.Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
-# `write_only = true`, the field 11 of an attribute, which the generated classes of `tf` do not know yet.
+# `write_only = true`: field 11 of an attribute, which the generated classes of `tf` do not know yet.
 WRITE_ONLY = bytes([11 << 3, 1])
 
 
@@ -35,7 +35,7 @@ def attribute(name, description):
 
 
 def nested_block(name, description):
-    # `timeouts` alone is one object; all others are lists here, also those that are sets in the real schema.
+    # Only `timeouts` is one object. All others are lists here, even those that are sets in the real schema.
     if name == "timeouts":
         return pb.Schema.NestedBlock(type_name=name, block=block(description), nesting=pb.Schema.NestedBlock.SINGLE)
     return pb.Schema.NestedBlock(

@@ -1,5 +1,5 @@
-# All on AWS: a Valkey that does not lose bookings, and the sweep each minute. The nodes run in the same VPC, wherever you
-# run containers; their security groups are let in by `node_security_group_ids`.
+# Everything on AWS: a Valkey that does not lose bookings, and the sweep each minute. The nodes run in the same VPC, on any
+# container service; `node_security_group_ids` lets their security groups in.
 
 terraform {
   required_version = ">= 1.11"

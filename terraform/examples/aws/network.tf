@@ -1,5 +1,5 @@
-# A VPC of its own, unless one is given. Neither Valkey nor the sweeper needs a way to the internet: Lambda itself takes
-# the function's log and its failed runs.
+# Makes a VPC, unless one is given. Neither Valkey nor the sweeper needs a way to the internet: Lambda itself takes the
+# function's log and its failed runs.
 
 locals {
   is_new_vpc = var.vpc_id == null

@@ -1,4 +1,4 @@
-# The sweep each minute for a Redis elsewhere, such as Render's Key Value by its external URL.
+# The sweep each minute for a Redis outside of AWS, such as Render's Key Value by its external URL.
 
 terraform {
   required_version = ">= 1.11"
@@ -46,7 +46,7 @@ module "sweeper" {
   alarm_topic_arns = var.alarm_topic_arns
   tags             = local.tags
 
-  # The sweeper needs the way out: without it the first runs would fail.
+  # Without the way out, the sweeper's first runs would fail.
   depends_on = [aws_route.out, aws_route_table_association.private]
 }
 

@@ -1,5 +1,5 @@
-# With `fixed_address`: a VPC whose only way out is a NAT gateway with one address, which the Redis elsewhere can let in. One
-# gateway in one zone: while that zone is away, so is the sweep; the nodes go on, and free holds by themselves.
+# With `fixed_address`: a VPC whose only way out is a NAT gateway with one address, which the Redis can let in. The gateway
+# is in one zone. While that zone is away, there is no sweep; the nodes keep working and free holds themselves.
 
 locals {
   network_count = var.fixed_address ? 1 : 0

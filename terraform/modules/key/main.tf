@@ -1,4 +1,4 @@
-# One key for what slotcast keeps at AWS: the environment with REDIS_URL, the schedule, logs, and Valkey's disks.
+# One key for everything that slotcast keeps at AWS: the environment with REDIS_URL, the schedule, logs, and Valkey's disks.
 
 data "aws_caller_identity" "current" {}
 

@@ -1,6 +1,5 @@
-# The scheduled function: each invocation is one sweep of all ended holds. A slot is free at the instant at which its
-# hold ends, swept or not; the sweep announces it. So the next run makes up for one that was missed or refused, and no
-# run is ever repeated.
+# The scheduled function. Each invocation is one sweep of all ended holds. A slot is free at the instant at which its hold
+# ends, swept or not; the sweep announces it. So the next run makes up for a missed or refused one, and no run is repeated.
 
 resource "aws_lambda_function" "sweeper" {
   #checkov:skip=CKV_AWS_50:One call to one store, whose time the log line of each sweep tells; traces would add nothing.
@@ -19,7 +18,7 @@ resource "aws_lambda_function" "sweeper" {
   timeout          = var.timeout_seconds
   kms_key_arn      = var.kms_key_arn
 
-  # Two sweeps at once would do no harm, and would gain nothing.
+  # Two sweeps at once would do no harm, but gain nothing.
   reserved_concurrent_executions = 1
 
   environment {
@@ -51,8 +50,8 @@ resource "aws_lambda_function" "sweeper" {
   depends_on = [aws_iam_role_policy.function]
 }
 
-# The scheduler hands each run to Lambda's own queue. A run that has waited for a minute is of no use, because the next
-# run is due.
+# The scheduler hands each run to Lambda's own queue. A run that has waited for a minute is useless, because the next one is
+# due.
 resource "aws_lambda_function_event_invoke_config" "sweeper" {
   function_name                = aws_lambda_function.sweeper.function_name
   maximum_event_age_in_seconds = 60
@@ -65,7 +64,7 @@ resource "aws_lambda_function_event_invoke_config" "sweeper" {
   }
 }
 
-# The failed runs with their reasons, kept for two weeks.
+# Keeps the failed runs with their reasons for two weeks.
 resource "aws_sqs_queue" "failures" {
   name                      = "${var.name}-failures"
   message_retention_seconds = 14 * 24 * 60 * 60

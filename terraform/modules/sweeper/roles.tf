@@ -52,7 +52,7 @@ resource "aws_iam_role_policy" "function" {
         Sid    = "BeInTheVpc"
         Effect = "Allow"
         Action = local.network_actions
-        # The actions on interfaces that do not exist yet have no narrower resource.
+        # Actions on interfaces that do not exist yet have no narrower resource.
         Resource = "*"
       }],
       [for network in local.networks : {

@@ -10,7 +10,7 @@ resource "aws_elasticache_replication_group" "this" {
   node_type      = var.node_type
   port           = local.port
 
-  # Durability is offered for clusters that have a replica in another zone, and TLS.
+  # ElastiCache offers durability only for clusters with TLS and a replica in another zone.
   durability                 = "sync"
   cluster_mode               = "enabled"
   num_node_groups            = var.shards
@@ -53,8 +53,8 @@ resource "aws_elasticache_parameter_group" "this" {
     value = "yes"
   }
 
-  # The default of ElastiCache, volatile-lru, deletes what has an expiry when memory is short: logs that clients catch up
-  # from, and the days that bookings are kept in.
+  # ElastiCache's default, volatile-lru, deletes keys that expire when memory is short: the logs from which clients catch
+  # up, and the days of bookings.
   parameter {
     name  = "maxmemory-policy"
     value = "noeviction"

@@ -6,7 +6,7 @@ resource "aws_elasticache_subnet_group" "this" {
   tags = var.tags
 }
 
-# Nothing comes in but what the rules below name, and nothing goes out.
+# Nothing comes in except what the rules below name, and nothing goes out.
 resource "aws_security_group" "this" {
   name_prefix = "${var.name}-valkey-"
   description = "Valkey of slotcast: reached by the groups that its rules name"

@@ -1,9 +1,9 @@
-# Who may log in, with what slotcast needs and no more. There is no user `default`: nobody gets in without a password.
+# The users, with the rights that slotcast needs and no more. There is no user `default`: nobody gets in without a password.
 #
 # `tests/it/terraform.rs` holds these lists against the product's scripts, and runs a node's store and a sweep as these users.
 
 locals {
-  # What the product's scripts call.
+  # The commands that the product's scripts call.
   script_commands = [
     "del", "expireat", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "pexpire", "publish", "scan", "set",
     "time", "xadd", "xdel", "xrange", "xrevrange", "xtrim", "zadd", "zrandmember", "zrange", "zrangebylex",
@@ -11,19 +11,19 @@ locals {
     "zremrangebyscore", "zscore",
   ]
 
-  # Of those, what the scripts call that a sweep runs.
+  # The commands among them that the scripts of a sweep call.
   sweep_script_commands = [
     "hdel", "hget", "hmget", "hset", "info", "pexpire", "publish", "set", "time", "xadd", "xrange", "xrevrange", "xtrim",
     "zadd", "zrange", "zrangebyscore", "zrem", "zscore",
   ]
 
-  # What a sweep sends besides scripts, and no script of it calls.
+  # The commands that a sweep sends outside of scripts and that none of its scripts calls.
   sweep_commands = ["hgetall"]
 
-  # How scripts are run, where the keys of a cluster are, and whether a connection lives.
+  # The commands that run scripts, find the keys of a cluster, and check a connection.
   connection_commands = ["cluster|slots", "eval", "evalsha", "ping"]
 
-  # How a node hears what it and the others changed.
+  # The commands with which a node hears of changes.
   subscription_commands = ["subscribe", "unsubscribe"]
 
   commands = {
@@ -48,7 +48,7 @@ resource "aws_elasticache_user" "this" {
   engine        = "valkey"
   access_string = local.access_strings[each.value.role]
 
-  # The password is sent and never kept in the state; it is sent again when the number changes.
+  # The password is sent, and never kept in the state. It is sent again when the version changes.
   passwords_wo         = var.passwords[each.key]
   passwords_wo_version = each.value.password_version
 

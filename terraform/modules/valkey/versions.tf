@@ -1,5 +1,5 @@
 terraform {
-  # 1.11: arguments that are written and never kept in the state.
+  # 1.11 has write-only arguments, which are never kept in the state.
   required_version = ">= 1.11"
 
   required_providers {
