@@ -41,11 +41,11 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
-// Servers are ended and files removed at the exit, which a signal alone would skip.
+// Ends servers and removes files at the exit. A signal alone would skip that.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 process.on('exit', () => madeTokens() && rmSync(madeTokens(), { force: true }));
 const names = chosen.length > 0 ? ROWS.filter((row) => chosen.includes(row)) : ROWS;
-// All at once, so that a run of an hour does not mix versions of what is being edited meanwhile.
+// All rows are loaded at once, so that edits during a run of an hour do not mix two versions of the bench.
 const rows = await Promise.all(names.map((name) => import(`./rows/${name}.mjs`)));
 const machine = describeMachine();
 const isForTrying = quick || systems.length < Object.keys(SYSTEMS).length;

@@ -24,7 +24,7 @@ const DATE = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
 const settings = { SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_USER_RATE: '0', SLOTCAST_LOG: 'warn' };
 const service = userToken(1, { ruolo: 'servizio' });
 
-/** What is measured: by name, what starts `{nodes, stop}`. */
+/** The measured systems by name. Each starts `{nodes, stop}`. */
 const SYSTEMS = [
   ['embedded store', async () => {
     const node = await startSlotcast({ settings });
@@ -48,7 +48,7 @@ process.exit(isInTime ? 0 : 1);
  * others, where there are any.
  */
 async function measureLateness(nodes) {
-  /** When each held slot ends, and when it was heard that it is free, by `space:slot`. */
+  /** By `space:slot`: when each hold ends, and when its freeing was heard. */
   const [ends, heard] = [new Map(), new Map()];
   const watchers = await Promise.all(nodes.map((node) => node.user(1, { token: service })));
   for (const { socket } of watchers) {
@@ -61,7 +61,7 @@ async function measureLateness(nodes) {
     if (!answer.ok) throw new Error(`a space was not joined: ${JSON.stringify(answer)}`);
   }
 
-  /** Holds one slot on a node where its space is not watched, unless there is but one. */
+  /** Holds one slot, on a node where its space is not watched unless there is only one node. */
   const hold = async (space, slot) => {
     const others = nodes.filter((_, index) => index !== space % nodes.length);
     const node = others[slot % others.length] ?? nodes[0];
@@ -75,7 +75,7 @@ async function measureLateness(nodes) {
     ends.set(`${space}:${slot}`, Date.parse(JSON.parse(text).data.heldUntil));
   };
 
-  // Holds last whole seconds, so what spreads the ends within a second is when each begins.
+  // Holds last whole seconds, so their ends are spread within a second by when each begins.
   const all = range(0, PER_SECOND * SECONDS - 1).map((index) => [1 + (index % SPACES), 1 + Math.floor(index / SPACES)]);
   const began = Date.now();
   await Promise.all(
@@ -89,7 +89,7 @@ async function measureLateness(nodes) {
   return [...ends].map(([slot, end]) => heard.get(slot) - end).sort((left, right) => left - right);
 }
 
-/** Prints the percentiles; whether the 99th is as it is to be. */
+/** Prints the percentiles, and whether the 99th meets its goal. */
 function printTable(name, late) {
   const percentile = (p) => late[Math.min(late.length - 1, Math.floor((late.length * p) / 100))];
   const busy = loadavg().map((load) => load.toFixed(1));

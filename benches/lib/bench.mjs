@@ -1,4 +1,4 @@
-// What a row needs: which systems, how large, and how measurements are repeated and gathered.
+// The tools of a row: the systems, the sizes, and how measurements are repeated and gathered.
 
 import { Generator } from './generator.mjs';
 import { busyCores } from './measure.mjs';
@@ -12,7 +12,7 @@ export function median(numbers) {
 }
 
 export class Bench {
-  /** `quick` is for trying the bench itself; `systems` are the names of those that are compared. */
+  /** `quick` is for trying the bench itself. `systems` names the compared systems. */
   constructor({ quick, systems }) {
     this.quick = quick;
     this.systems = systems;
@@ -20,7 +20,7 @@ export class Bench {
     this.busiest = 0;
   }
 
-  /** A size: the whole one, or the one for trying. */
+  /** A size: the full one, or the one for trying. */
   size(whole, quick) {
     return this.quick ? quick : whole;
   }
@@ -61,7 +61,7 @@ export class Bench {
     this.lines.push({ title, unit, values, toReach, toReachFloor, more, note });
   }
 
-  /** Adds a line for each of `fields`, `[key, title, unit, options]`, from what `compare` gave. */
+  /** Adds a line for each of `fields`, `[key, title, unit, options]`, from the results of `compare`. */
   addAll(results, fields) {
     for (const [key, title, unit, options = {}] of fields) {
       const values = Object.fromEntries([...results].map(([system, result]) => [system, result[key]]));

@@ -1,4 +1,4 @@
-// The load generator as a process: one command at a time, each with its answer.
+// The load generator as a process. It takes one command at a time and answers each.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { within } from '../../tests/e2e/lib/waiting.mjs';
 import { CpuMeter } from './measure.mjs';
 import { REPOSITORY } from './processes.mjs';
 
-/** How many users there are: clients beyond that share one. */
+/** The number of users. If there are more clients, some share a user. */
 const USERS = 10_000;
 
 /** The longest that one command may take, in ms. */
@@ -23,7 +23,7 @@ export const DATE = day(7);
 
 let tokensFile;
 
-/** A file with the tokens of all users, made once a run. */
+/** A file with the tokens of all users, made once for each run. */
 function makeTokens() {
   if (!tokensFile) {
     const folder = join(REPOSITORY, 'target/bench-logs');
@@ -35,7 +35,7 @@ function makeTokens() {
   return tokensFile;
 }
 
-/** The path of the tokens' file, where one was made. */
+/** The path of the tokens' file, if it was made. */
 export const madeTokens = () => tokensFile;
 
 export class Generator {
@@ -50,7 +50,7 @@ export class Generator {
     this.cpu = new CpuMeter(this.child.pid);
   }
 
-  /** Sends a command; its answer. */
+  /** Sends a command, and gives its answer. */
   async tell(command, options = {}) {
     const answered = new Promise((resolve, reject) => {
       this.waiting.push({ resolve, reject });
@@ -61,7 +61,7 @@ export class Generator {
     return answer;
   }
 
-  /** Connects clients that join `spaces` in turn, and asserts that all come that far unless `mayFail`. */
+  /** Connects clients that join `spaces` in turn. Asserts that all join, unless `mayFail`. */
   async open(targets, count, { spaces = [], parallel = 200, rate = 0, early = false, mayFail = false, patienceMs = 120_000 } = {}) {
     const options = { targets, count, spaces, parallel, rate, early, tokens: makeTokens(), patience_ms: patienceMs };
     const answer = await this.tell('open', options);
@@ -80,7 +80,7 @@ export class Generator {
     return this.tell('publish', { targets, token: staffToken('servizio'), ...options });
   }
 
-  /** Ends it. */
+  /** Ends the generator. */
   async end() {
     this.forget();
     this.child.stdin.end();
@@ -88,7 +88,7 @@ export class Generator {
   }
 }
 
-/** A change of one slot that carries when it was sent. */
+/** A change of one slot that carries the time of its sending. */
 export function updateRequest(space, slot) {
   const body = { idSpazio: space, sedeId: 1, date: DATE, status: 'blocked', data: { sent: '@SENT@' } };
   return { method: 'PUT', path: `/api/slots/${slot}`, body: JSON.stringify(body).replace('"@SENT@"', '@SENT@') };

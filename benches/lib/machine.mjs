@@ -1,4 +1,4 @@
-// Where and with what a run was made.
+// Describes the machine and the programs of a run.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 import { REPOSITORY } from './processes.mjs';
 
-/** The first line that a program prints, or why there is none. */
+/** The first line that a program prints, or the reason why there is none. */
 function lineOf(command, ...args) {
   try {
     return execFileSync(command, args, { cwd: REPOSITORY, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();

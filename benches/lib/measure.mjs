@@ -8,7 +8,7 @@ import { sleep } from '../../tests/e2e/lib/waiting.mjs';
 /** Clock ticks a second of /proc/PID/stat; 100 on every Linux of today. */
 const TICKS = 100;
 
-/** Counts the CPU seconds of one process, all its threads, from its making on. */
+/** Counts the CPU seconds of one process with all its threads, from the meter's making on. */
 export class CpuMeter {
   constructor(pid) {
     this.pid = pid;
@@ -21,7 +21,7 @@ export class CpuMeter {
     this.threads = readThreads(this.pid);
   }
 
-  /** CPU seconds so far. Exact while no thread has ended; else to the tick of 10 ms. */
+  /** CPU seconds so far. They are exact until a thread ends; then they are exact to a tick of 10 ms. */
   seconds() {
     const now = readThreads(this.pid);
     const isWhole = [...this.threads.keys()].every((thread) => now.has(thread));
@@ -32,28 +32,28 @@ export class CpuMeter {
   }
 }
 
-/** User and system time of a process in ticks; its name, in brackets, may contain anything. */
+/** User and system time of a process in ticks. Its name, in brackets, may contain anything. */
 function readTicks(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return Number(fields[11]) + Number(fields[12]);
 }
 
-/** Nanoseconds on a CPU by thread. */
+/** Nanoseconds on a CPU, by thread. */
 function readThreads(pid) {
   const threads = new Map();
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
     try {
       threads.set(thread, Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]));
     } catch (error) {
-      // It ended between the two readings.
+      // The thread ended between the two readings.
       if (!['ENOENT', 'ESRCH'].includes(error.code)) throw error;
     }
   }
   return threads;
 }
 
-/** Memory of a process in KiB: resident, its share of it (Pss), and what it alone has. */
+/** Memory of a process in KiB: resident, its proportional share (Pss), and private. */
 export function readMemory(pid) {
   const fields = new Map();
   for (const line of readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8').split('\n')) {
@@ -63,7 +63,7 @@ export function readMemory(pid) {
   return { rss: fields.get('Rss'), pss: fields.get('Pss'), own: fields.get('Private_Clean') + fields.get('Private_Dirty') };
 }
 
-/** Memory once it has come to rest: it moves by less than half a percent in two seconds, or half a minute is over. */
+/** The memory once it moves by less than half a percent in two seconds, or after half a minute. */
 export async function settledMemory(pid) {
   let before = readMemory(pid);
   for (let look = 0; look < 15; look += 1) {
@@ -75,7 +75,7 @@ export async function settledMemory(pid) {
   return before;
 }
 
-/** How many cores are busy now. While nothing of the bench runs, that is the load of other programs. */
+/** How many cores are busy now. While the bench itself rests, that is the load of other programs. */
 export async function busyCores() {
   const before = os.cpus();
   await sleep(500);

@@ -11,12 +11,12 @@ import { eventually, within } from '../../tests/e2e/lib/waiting.mjs';
 
 export const REPOSITORY = resolve(fileURLToPath(import.meta.url), '../../..');
 
-/** Where the servers' outputs are kept for reading after a failure. */
+/** The servers' outputs, kept for reading after a failure. */
 const LOGS = join(REPOSITORY, 'target/bench-logs');
 
 let started = 0;
 
-/** A server on a free port of 127.0.0.1, whose environment is `PORT` and `settings`. */
+/** A server on a free port of 127.0.0.1. Its environment is `PORT` and `settings`. */
 export class ServerProcess {
   static async start(name, command, args, settings = {}) {
     const server = new ServerProcess(name, command, args, settings, await freePort());
@@ -54,7 +54,7 @@ export class ServerProcess {
     await eventually(answers, `an answer of ${this.name} (log: ${this.logFile})`);
   }
 
-  /** Ends it as a power cut would. */
+  /** Kills it, like a power cut. */
   async kill() {
     this.child.kill('SIGKILL');
     await within(this.exited, `the end of ${this.name}`);

@@ -1,5 +1,5 @@
-// The ceiling of acts: an act's own script with its own arguments, recorded on its way from a node to Redis, then run again
-// and again by `redis-benchmark`.
+// Measures the ceiling of acts: records an act's own script with its arguments on its way from a node to Redis, and then
+// has `redis-benchmark` run it again and again.
 
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { SETTINGS } from './systems.mjs';
 
 const execute = promisify(execFile);
 
-/** A deadline in the store's time that does not come. */
+/** A deadline in the store's time that never comes. */
 const NEVER = '99999999999999';
 
 /**
@@ -22,7 +22,7 @@ export async function recordScript(redisPort, marker, act) {
   const recorder = await startRecorder(redisPort);
   const node = await startSlotcast({ settings: { ...SETTINGS, REDIS_URL: `redis://127.0.0.1:${recorder.port}` } });
   try {
-    // One act first, since it reads and loads more than the later ones.
+    // One act runs first, because it reads and loads more than later ones.
     await act(node.url);
     recorder.forget();
     await act(node.url);
@@ -33,17 +33,17 @@ export async function recordScript(redisPort, marker, act) {
   }
 }
 
-/** The act's EVALSHA among what each connection carried, with a deadline that does not come. */
+/** The act's EVALSHA among the commands of each connection, with a deadline that never comes. */
 function recordedScript(recordings, marker) {
   const commands = recordings.flatMap(readCommands);
   const script = commands.find((command) => command[0] === 'EVALSHA' && command.includes(marker));
   if (!script) throw new Error('the node sent no EVALSHA for the act');
-  // Behind name, hash, the count of keys and the keys themselves are four more arguments.
+  // The name, the hash, the count of keys and the keys are followed by four arguments before the deadline.
   script[3 + Number(script[2]) + 4] = NEVER;
   return script;
 }
 
-/** The commands in what a client sent: arrays of bulk strings. */
+/** The commands in the bytes of a client: arrays of bulk strings. */
 function readCommands(bytes) {
   const commands = [];
   let at = 0;
@@ -67,7 +67,7 @@ function readCommands(bytes) {
   return commands;
 }
 
-/** A proxy to Redis that keeps what goes there. */
+/** A proxy to Redis that keeps the bytes to Redis. */
 async function startRecorder(redisPort) {
   const chunks = new Map();
   const sockets = new Set();
@@ -85,7 +85,7 @@ async function startRecorder(redisPort) {
   await once(server, 'listening');
   return {
     port: server.address().port,
-    /** What each connection carried since `forget`. */
+    /** The bytes of each connection since `forget`. */
     recordings: () => [...chunks.values()].map((parts) => Buffer.concat(parts)),
     forget: () => chunks.clear(),
     close: () => {
@@ -99,7 +99,7 @@ async function startRecorder(redisPort) {
 export async function driveScript(redisPort, script, { clients, pipeline, runs }) {
   const options = ['-p', redisPort, '-c', clients, '-P', pipeline, '-n', runs, '--csv'].map(String);
   const { stdout } = await execute('redis-benchmark', [...options, ...script], { maxBuffer: 2 ** 24 });
-  // The command comes first, perhaps with commas of its own; then the rate and six latencies.
+  // The command comes first, perhaps with commas in it, then the rate and six latencies.
   const rate = Number(stdout.trim().split('\n').at(-1).split(',').at(-7).replaceAll('"', ''));
   if (!(rate > 0)) throw new Error(`no rate in what redis-benchmark said: ${stdout}`);
   return rate;

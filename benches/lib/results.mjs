@@ -1,5 +1,4 @@
-// RESULTS.md: the generated part between two marks, which each run replaces row by row; all else in it is written by hand
-// and stays.
+// RESULTS.md: each run replaces rows in the generated part between two marks. The rest is written by hand and stays.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,12 +10,12 @@ const FILE = join(REPOSITORY, 'benches/RESULTS.md');
 const BEGIN = (name) => `<!-- begin ${name}: written by scripts/bench -->`;
 const END = (name) => `<!-- end ${name} -->`;
 
-/** Writes a row that was measured in its place, with when and where it was. */
+/** Writes a measured row in its place, with the time and the machine. */
 export function writeSection(machine, section) {
   writeFileSync(FILE, replacePart(readFileSync(FILE, 'utf8'), section.name, formatSection(section, machine)));
 }
 
-/** The text with the part of that name replaced; a new part goes before the mark of the last one. */
+/** The text with the part of that name replaced. A new part goes before the last mark. */
 export function replacePart(text, name, content) {
   const [begin, end] = [text.indexOf(BEGIN(name)), text.indexOf(END(name))];
   const part = `${BEGIN(name)}\n\n${content}\n\n${END(name)}`;

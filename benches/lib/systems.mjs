@@ -9,7 +9,7 @@ import { SECRET } from '../../tests/e2e/lib/tokens.mjs';
 import { CpuMeter } from './measure.mjs';
 import { REPOSITORY, ServerProcess } from './processes.mjs';
 
-/** What each is called in the table, in the order of its columns. */
+/** The names of the systems in the table, in the order of its columns. */
 export const SYSTEMS = {
   slotcast: 'slotcast',
   pubsub: 'Node, pub/sub',
@@ -20,13 +20,13 @@ export const SYSTEMS = {
 
 export const PEERS = ['pubsub', 'sharded', 'streams'];
 
-/** Redis without a disk: the adapters of the peers keep nothing, so that it would only slow one side down. */
+/** Redis without a disk: the peers' adapters keep nothing, so a disk would only slow one side down. */
 const IN_MEMORY = { appendonly: 'no' };
 
-/** The settings of each node of slotcast: only the limits that would refuse the bench's load are off. */
+/** The settings of each node of slotcast. Only limits that would refuse the bench's load are off. */
 export const SETTINGS = { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0', SLOTCAST_DRAIN_TIME: '1' };
 
-/** Starts a number of nodes of a system, on a Redis of their own. `settings` are those of slotcast's nodes. */
+/** Starts a number of nodes of a system, on a Redis of their own. `settings` are for nodes of slotcast. */
 export async function start(system, { nodes = 1, redis = IN_MEMORY, settings = {} } = {}) {
   if (system === 'slotcast') return startSlotcastNodes(nodes, redis, settings);
   if (system === 'floor') return new Running([await startFloor()], undefined);
@@ -82,7 +82,7 @@ class Running {
     return this.redisCpu?.seconds() ?? 0;
   }
 
-  /** Ends all, at once: nothing of theirs is kept. */
+  /** Ends all of them at once, because nothing of theirs is kept. */
   async stop() {
     await Promise.all(this.nodes.map((node) => node.kill()));
     await this.redis?.kill();

@@ -1,8 +1,8 @@
-// The table: a line each, ours beside the others, and the ratios.
+// The table: one line for each figure, ours beside the others', and the ratios.
 
 import { SYSTEMS } from './systems.mjs';
 
-/** A number with three digits that count. */
+/** A number with three significant digits. */
 export function showNumber(value) {
   if (value === undefined || value === null || Number.isNaN(value)) return '-';
   if (value === 0) return '0';
@@ -38,7 +38,7 @@ function ratio(ours, other) {
   return ours / other;
 }
 
-/** The goal, and whether it is reached. */
+/** The goal, and whether it was reached. */
 function judge(value, goal, more) {
   if (goal === undefined) return '';
   if (value === undefined) return `${goal}: not measured`;
