@@ -15,11 +15,12 @@ const PORTION: usize = 32;
 pub struct Task {
     /// The space.
     pub space: SpaceKey,
-    /// Which life of its bucket's place this is for: when the place is replaced meanwhile, the result is of no use.
+    /// The life of the bucket's place for which this attempt is made. If the place is replaced meanwhile, the result is
+    /// void.
     pub life: u64,
     /// The number up to which the space is settled.
     pub settled: u64,
-    /// The number up to which entries may be looked at.
+    /// The number up to which the attempt may look for entries.
     pub upto: u64,
 }
 
@@ -27,7 +28,7 @@ pub struct Task {
 pub struct Done {
     /// What was attempted.
     pub task: Task,
-    /// Whether entries after the settled one are no longer kept.
+    /// Whether entries right after the settled one are no longer kept.
     pub is_gone: bool,
     /// What was found.
     pub found: Found,
@@ -46,20 +47,20 @@ pub enum Found {
         /// What came of it.
         outcome: Outcome,
     },
-    /// No entry for the endpoint up to where the attempt may look.
+    /// There is no entry for the endpoint as far as the attempt may look.
     Nothing,
-    /// The journal ends before that: the store has lost entries.
+    /// The journal ends before that, because the store has lost entries.
     Lost,
     /// The store failed.
     Failed(StoreError),
 }
 
-/// Whether an endpoint is to hear of an entry.
+/// Whether an endpoint wants to hear of an entry.
 pub fn is_wanted(webhook: &Webhook, entry: &JournalEntry) -> bool {
     webhook.acts.contains(&entry.act) && webhook.sites.as_ref().is_none_or(|sites| sites.contains(&entry.space.site))
 }
 
-/// Sends the first entry of the space that is not settled.
+/// Sends the first unsettled entry of the space.
 pub async fn attempt(store: Arc<dyn SlotStore>, client: reqwest::Client, webhook: Arc<Webhook>, task: Task) -> Done {
     let mut is_gone = false;
     let found = match find(store.as_ref(), &webhook, &task, &mut is_gone).await {

@@ -12,17 +12,17 @@ use crate::clock;
 use crate::config::Webhook;
 use crate::domain::JournalEntry;
 
-/// How long a message may take, from the look-up of the name to the head of the answer.
+/// How long a message may take, from the lookup of the name to the head of the answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to be made.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many connections to an endpoint are kept for the next message, and for how long.
+/// How many idle connections to an endpoint are kept for the next message, and for how long.
 const IDLE: (usize, Duration) = (8, Duration::from_secs(30));
 
-/// How much of an answer's body is read, so that the connection can be used again, and for how long. The connection of a longer
-/// one is closed.
+/// How much of an answer's body is read so that the connection can be reused, and for how long. A longer answer's
+/// connection is closed.
 const BODY: (usize, Duration) = (4 * 1024, Duration::from_secs(1));
 
 /// What came of a message.
@@ -34,10 +34,10 @@ pub enum Outcome {
     Failed(Failure, Option<Duration>),
 }
 
-/// Why a message is to be sent again.
+/// Why a message must be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The answer's status is none of 2xx.
+    /// The answer's status is not 2xx.
     Refused(u16),
     /// There was no answer in time.
     Timeout,
@@ -55,7 +55,7 @@ impl Failure {
         }
     }
 
-    /// The answer's status, where there was an answer.
+    /// The answer's status, if there was an answer.
     pub const fn status(self) -> Option<u16> {
         match self {
             Failure::Refused(status) => Some(status),
@@ -72,14 +72,14 @@ struct Message<'a> {
     data: &'a JournalEntry,
 }
 
-/// What sends messages.
+/// The HTTP client that sends messages.
 ///
 /// # Errors
 ///
 /// TLS could not be set up on this system.
 pub fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
-        // The address is the operator's choice; an answer must not move it elsewhere.
+        // The operator chose the address. A redirect must not replace it.
         .redirect(Policy::none())
         .connect_timeout(CONNECTED_WITHIN)
         .timeout(ANSWERED_WITHIN)
@@ -126,7 +126,7 @@ async fn judge(answer: reqwest::Response) -> Outcome {
     if status.is_success() { Outcome::Delivered } else { Outcome::Failed(Failure::Refused(status.as_u16()), asked) }
 }
 
-/// Reads a short body to its end. Whatever it is or lacks, the status has settled the message.
+/// Reads a short body to its end. The body does not matter, because the status has settled the message.
 async fn read_rest(mut answer: reqwest::Response) {
     let read = async {
         let mut length = 0;
@@ -137,6 +137,6 @@ async fn read_rest(mut answer: reqwest::Response) {
             }
         }
     };
-    // Where it takes too long, the answer is dropped, and its connection with it.
+    // If this takes too long, the answer is dropped together with its connection.
     let _ = tokio::time::timeout(BODY.1, read).await;
 }

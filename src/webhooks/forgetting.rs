@@ -1,6 +1,7 @@
-//! Removes entries from the journal once all endpoints have them: with `SLOTCAST_JOURNAL_DAYS=0` it is kept for nobody else.
+//! Removes entries from the journal once all endpoints have them. With `SLOTCAST_JOURNAL_DAYS=0` the journal is kept for
+//! endpoints only.
 //!
-//! The last entry that all have stays, since a reader knows by it that it is where it was.
+//! The last entry that all endpoints have stays, because a reader compares its place with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::place::BucketPlace;
 use crate::domain::Bucket;
 use crate::store::{SlotStore, StoreError};
 
-/// How often it is looked what all endpoints have.
+/// How often the places of all endpoints are compared.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How many buckets are asked for at the same time.
@@ -33,8 +34,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Removes what all readers have read. `done` has, in the order of the buckets, before which number it was removed already.
-///
+/// Removes entries that all readers have read. `done` has, for each bucket in order, the number before which entries were
+/// removed already.
 /// # Errors
 ///
 /// The store fails; what was not removed is the next time.
@@ -47,7 +48,7 @@ async fn forget_read(store: &dyn SlotStore, readers: &[String], done: &mut [u64]
     let mut steps = Vec::with_capacity(buckets.len());
     for (index, (bucket, done)) in buckets.into_iter().zip(done).enumerate() {
         let places = known.iter().map(|places| places[index].clone()).collect::<Option<Vec<String>>>();
-        // An endpoint that is new has not written yet from where on it reads.
+        // A new endpoint has not written its first place yet.
         let Some(places) = places else { continue };
         steps.push(forget_in(store, bucket, readers.iter().cloned().zip(places).collect(), done));
     }
@@ -69,7 +70,7 @@ async fn forget_in(
     Ok(())
 }
 
-/// The number up to which all have read; `None` where a place cannot be read.
+/// The number up to which all readers have read; `None` if a place is unreadable.
 fn read_by_all(places: &[(String, String)]) -> Option<u64> {
     let settled: Option<Vec<u64>> =
         places.iter().map(|(_, text)| BucketPlace::parse(text).map(|place| place.settled())).collect();

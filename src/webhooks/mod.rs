@@ -1,4 +1,4 @@
-//! Tells backends of acts, after [Standard Webhooks](https://www.standardwebhooks.com): a reader of the journal.
+//! Tells backends of acts, after [Standard Webhooks](https://www.standardwebhooks.com). This is a reader of the journal.
 //!
 //! - [`signing`]: the signature of a message. [`delivery`]: one request, and what its answer means.
 //! - [`place`]: where an endpoint is in a bucket's journal; `start`: where it begins.
@@ -6,11 +6,11 @@
 //! - `sender`: all of that for one endpoint, on the one node that has the right to. `forgetting`: what becomes of entries that all
 //!   endpoints have, where no journal is kept besides.
 //!
-//! **Invariant:** an entry is sent again until the endpoint has it, and after it only later ones of its space. A place is written
-//! after what it says has happened, by whoever knows the one before: a node that dies, two nodes at once, or a store that has
-//! lost entries repeat, and never skip.
+//! **Invariant:** an entry is sent again until the endpoint has it; later entries of its space wait. A place is written
+//! after what it stands for has happened, and only over the place that the writer knows. So a node that dies, two nodes at
+//! once, or a store that has lost entries may repeat entries, but never skip one.
 //!
-//! Memory is bounded while an endpoint is away: numbers are kept of what waits, and the journal has the rest.
+//! Memory is bounded while an endpoint is away: only numbers of waiting entries are kept. The journal has the entries.
 
 pub mod attempt;
 pub mod delivery;
@@ -38,16 +38,17 @@ use crate::journal::Tails;
 use crate::store::SlotStore;
 use crate::telemetry::metrics::Metrics;
 
-/// What the store calls the right to send.
+/// The name of the right to send in the store.
 const READER: &str = "webhooks";
 
-/// How long the right to send lasts: when a node dies, another one goes on after that.
+/// How long the right to send lasts. If a node dies, another one continues after that.
 const LEASE: Duration = Duration::from_millis(1_500);
 
-/// How often the node that has it renews it.
+/// How often the node with the right renews it.
 const RENEW_EVERY: Duration = Duration::from_millis(500);
 
-/// How much earlier than it was started a node takes itself to be: what was done a moment before is sent rather than missed.
+/// A new endpoint hears of acts from this long before the node's start, so that an act in that moment is sent rather than
+/// missed.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The pause after something failed.
@@ -62,7 +63,7 @@ pub struct Tools {
     pub clock: Arc<StoreClock>,
     /// Count what is sent.
     pub metrics: Metrics,
-    /// Tells when the journal has something new.
+    /// Wakes readers when the journal has new entries.
     pub tails: Arc<Tails>,
     /// How an entry is tried again.
     pub patience: Patience,
@@ -70,8 +71,8 @@ pub struct Tools {
     pub forgets: bool,
 }
 
-/// Sends to all endpoints while this node has the right to, which `holder` asks for. When `leaving` is cancelled, gives it back to
-/// another node. Never returns.
+/// Sends to all endpoints while this node has the right to send, which it takes as `holder`. When `leaving` is cancelled,
+/// gives the right to another node. Never returns.
 pub async fn run(tools: Tools, webhooks: Vec<Webhook>, holder: String, leaving: CancellationToken) {
     let webhooks: Vec<Arc<Webhook>> = webhooks.into_iter().map(Arc::new).collect();
     for webhook in &webhooks {
@@ -81,14 +82,14 @@ pub async fn run(tools: Tools, webhooks: Vec<Webhook>, holder: String, leaving: 
     let turn = Turn { tools, webhooks, holder, begun };
     while !leaving.is_cancelled() {
         let pause = turn.take(&leaving).await;
-        // Whichever comes first.
+        // The pause or the leaving, whichever ends first.
         let _ = tokio::time::timeout(pause, leaving.cancelled()).await;
     }
     turn.give_back().await;
     std::future::pending().await
 }
 
-/// Says that there is an endpoint, and has its series from the start, so that an alert sees the first count.
+/// Logs the endpoint, and starts its series at 0, so that an alert sees the first count.
 fn tell_of(webhook: &Webhook, metrics: &Metrics) {
     let name = webhook.name.as_str();
     for outcome in ["delivered", "refused", "timeout", "unreachable", "skipped"] {
@@ -101,7 +102,7 @@ fn tell_of(webhook: &Webhook, metrics: &Metrics) {
     tracing::info!(webhook = name, url = webhook.shown_url(), "acts are told to an endpoint");
 }
 
-/// What the store calls the reader that an endpoint is.
+/// The name of an endpoint as a reader in the store.
 fn reader_of(webhook: &Webhook) -> String {
     format!("webhook:{}", webhook.name)
 }
@@ -122,7 +123,7 @@ async fn find_begun(tools: &Tools) -> StoreTime {
     }
 }
 
-/// The right to send, as this node asks for it.
+/// This node's request for the right to send.
 struct Turn {
     tools: Tools,
     webhooks: Vec<Arc<Webhook>>,
@@ -131,11 +132,11 @@ struct Turn {
 }
 
 impl Turn {
-    /// Asks for the right, and sends as long as this node has it. Tells when to ask again.
+    /// Asks for the right, and sends while this node has it. Answers when to ask again.
     async fn take(&self, leaving: &CancellationToken) -> Duration {
         match self.tools.store.take_reader_lease(READER, &self.holder, LEASE).await {
             Ok(None) => self.send(leaving).await,
-            // A millisecond is as exact as the store tells it.
+            // The store tells the time to the millisecond.
             Ok(Some(left)) => left.min(LEASE) + Duration::from_millis(1),
             Err(error) => {
                 tracing::debug!(%error, "the right to send webhooks cannot be asked for");
@@ -162,7 +163,7 @@ impl Turn {
                     break PAUSE;
                 }
                 () = tokio::time::sleep(RENEW_EVERY) => {
-                    // While the store cannot be asked, no other node gets it.
+                    // While the store does not answer, no other node gets the right.
                     if let Ok(Some(left)) = self.tools.store.take_reader_lease(READER, &self.holder, LEASE).await {
                         break left.min(LEASE);
                     }

@@ -1,4 +1,4 @@
-//! How long to wait before an entry is sent again, and when to give it up.
+//! How long to wait before an entry is sent again, and when to give up.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::domain::StoreTime;
 /// The longest pause that an endpoint may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 
-/// A pause is shorter than its turn by up to 1/4, so that what failed at once is not sent again at once.
+/// A pause may be up to 1/4 shorter, so that messages that failed together are not sent again together.
 const JITTER: f64 = 0.25;
 
 /// How an entry is tried again.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// The first pause; each other one is twice as long.
+    /// The first pause. Each later one is twice as long.
     pub first: Duration,
     /// The longest one.
     pub longest: Duration,
-    /// How long after its first try an entry is skipped.
+    /// An entry is skipped this long after its first try.
     pub all: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The pause after so many tries; at least what the endpoint has asked for. `random` is from 0 to 1.
+    /// The pause after this many tries, but at least as long as the endpoint asked for. `random` is from 0 to 1.
     pub fn pause(&self, tries: u32, asked: Option<Duration>, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << tries.saturating_sub(1).min(20)).min(self.longest);
         doubled.mul_f64(1.0 - JITTER * random).max(asked.unwrap_or_default().min(LONGEST_ASKED))

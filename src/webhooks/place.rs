@@ -1,5 +1,5 @@
-//! Where an endpoint is in the journal of a bucket: up to where it has looked, and what waits there. Kept in the store, moved
-//! by compare-and-set. It holds numbers alone: an entry is read when it is sent.
+//! The place of an endpoint in a bucket's journal: how far it has looked, and which spaces have waiting entries. It is kept
+//! in the store, and moved by compare-and-set. It has only numbers: an entry is read when it is sent.
 //!
 //! As text it is lines, the members of one with a space between:
 //!
@@ -16,12 +16,12 @@ use crate::domain::ids::parse_id;
 use crate::domain::{SiteId, SpaceId, SpaceKey, StoreTime};
 use crate::journal::Place;
 
-/// How many spaces of a bucket may wait at an endpoint, whatever waits in the others. Memory and what is stored stay bounded while
-/// an endpoint is away.
+/// How many spaces of a bucket may wait at an endpoint, however many wait in other buckets. So memory and stored data stay
+/// bounded while an endpoint is away.
 pub const OWN_ROOM: usize = 256;
 
-/// How many spaces more may wait at an endpoint, of whichever buckets: where some fail, they do not hold back others of their
-/// bucket. A bucket that finds no more room is looked at no further.
+/// How many more spaces may wait at an endpoint, from all buckets together. So a few failing spaces do not hold back the
+/// others of their bucket. A bucket without room is read no further.
 pub const SHARED_ROOM: usize = 8_192;
 
 /// The first line.
@@ -32,7 +32,7 @@ const SHAPE: &str = "1";
 pub struct BucketPlace {
     /// The last entry that was looked at.
     pub seen: Place,
-    /// Spaces with an entry up to there that is not settled.
+    /// Spaces with an unsettled entry up to there.
     pub waiting: BTreeMap<SpaceKey, Waiting>,
 }
 
@@ -41,11 +41,11 @@ pub struct BucketPlace {
 pub struct Waiting {
     /// The number up to which all of the space's entries are settled.
     pub settled: u64,
-    /// The number of its last entry that was looked at; `None` where it was not this process that looked.
+    /// The number of the space's last entry that was looked at; `None` if an earlier process looked.
     pub last: Option<u64>,
-    /// When the first entry that waits was written, or the one before it.
+    /// When the first waiting entry was written, or the one before it.
     pub at: StoreTime,
-    /// When the first entry that waits was first tried.
+    /// When the first waiting entry was first tried.
     pub first_try: Option<StoreTime>,
     /// How often it was tried.
     pub tries: u32,
@@ -54,7 +54,7 @@ pub struct Waiting {
 }
 
 impl BucketPlace {
-    /// Notes an entry that is to be sent. Tells when its space was not waiting yet; `None` where `room` spaces wait
+    /// Notes an entry that must be sent. Answers whether its space was not waiting before; `None` if `room` spaces wait
     /// already.
     pub fn note(&mut self, space: SpaceKey, number: u64, at: StoreTime, now: StoreTime, room: usize) -> Option<bool> {
         if let Some(waiting) = self.waiting.get_mut(&space) {
@@ -75,7 +75,7 @@ impl BucketPlace {
         self.waiting.len().saturating_sub(OWN_ROOM)
     }
 
-    /// How many of its spaces may wait, where all buckets together take so much of the shared room.
+    /// How many of its spaces may wait, if all buckets together take `taken` of the shared room.
     pub fn room(&self, taken: usize) -> usize {
         OWN_ROOM + self.shared() + SHARED_ROOM.saturating_sub(taken)
     }
@@ -86,7 +86,8 @@ impl BucketPlace {
         waiting.map_or(self.seen.number, |settled| settled.min(self.seen.number))
     }
 
-    /// Goes on after another place: the store has lost entries, or no longer keeps them. What waits after it is read again.
+    /// Continues after another place, because the store has lost entries or no longer keeps them. Waiting entries after it
+    /// are read again.
     pub fn go_on_after(&mut self, place: Place) {
         self.seen = place;
         self.waiting.retain(|_, waiting| waiting.settled < place.number);
@@ -95,7 +96,7 @@ impl BucketPlace {
         }
     }
 
-    /// Settles a space up to an entry, and tells whether something more of it waits.
+    /// Settles a space up to an entry. Answers whether more of it waits.
     pub fn settle(&mut self, space: SpaceKey, number: u64, now: StoreTime) -> bool {
         let Some(waiting) = self.waiting.get_mut(&space) else { return false };
         if waiting.last.is_some_and(|last| last <= number) {
@@ -106,7 +107,7 @@ impl BucketPlace {
         true
     }
 
-    /// Says that the space has no entry that waits up to a number.
+    /// Notes that the space has no waiting entry up to a number.
     pub fn pass(&mut self, space: SpaceKey, number: u64) {
         let Some(waiting) = self.waiting.get_mut(&space) else { return };
         if waiting.last.is_none_or(|last| last <= number) {
@@ -123,7 +124,7 @@ impl BucketPlace {
             let first_try = waiting.first_try.map_or_else(|| "-".into(), |at| at.as_millis().to_string());
             let (at, due) = (waiting.at.as_millis(), waiting.due.as_millis());
             let Waiting { settled, tries, .. } = waiting;
-            // Writing into a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, "\n{} {} {settled} {at} {first_try} {tries} {due}", space.site, space.space);
         }
         text

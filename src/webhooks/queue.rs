@@ -1,33 +1,33 @@
-//! Which space is tried next, and how many at a time.
+//! Decides which space is tried next, and how many at once.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::{SpaceKey, StoreTime};
 
-/// How many messages to one endpoint may be under way.
+/// How many messages to one endpoint may be on their way.
 const MOST_AT_ONCE: usize = 16;
 
-/// How many of them may have failed before: an endpoint that hangs for some spaces does not keep others waiting.
+/// How many of these may have failed before. So an endpoint that hangs for some spaces does not keep the others waiting.
 const MOST_TRIED: usize = 8;
 
-/// The spaces that wait, by when they are due. A space may be in it more than once, and after it has stopped waiting: what is
-/// taken out is looked at by the one who takes it.
+/// The waiting spaces, by the time when they are due. A space may be in the queue several times, and even when it no longer
+/// waits. Whoever takes a space out checks that.
 #[derive(Debug, Default)]
 pub struct Queue {
     fresh: BTreeSet<(StoreTime, SpaceKey)>,
     tried: BTreeSet<(StoreTime, SpaceKey)>,
-    /// The spaces with a message under way, and whether it failed before.
+    /// The spaces with a message on its way, and whether that message failed before.
     under_way: HashMap<SpaceKey, bool>,
 }
 
 impl Queue {
-    /// Puts a space in; `tries` is how often its message was tried.
+    /// Adds a space. `tries` is how often its message was tried.
     pub fn push(&mut self, space: SpaceKey, due: StoreTime, tries: u32) {
         let set = if tries == 0 { &mut self.fresh } else { &mut self.tried };
         set.insert((due, space));
     }
 
-    /// Takes out a space that is due, where one more message may be sent.
+    /// Takes out a space that is due, if one more message may be sent.
     pub fn pop(&mut self, now: StoreTime) -> Option<SpaceKey> {
         let (due, space) = self.first().filter(|(due, _)| *due <= now)?;
         self.fresh.remove(&(due, space));
@@ -37,12 +37,12 @@ impl Queue {
         Some(space)
     }
 
-    /// When the next space is due; `None` where no more messages may be sent.
+    /// When the next space is due; `None` if no more messages may be sent.
     pub fn next_due(&self) -> Option<StoreTime> {
         self.first().map(|(due, _)| due)
     }
 
-    /// Says that a message of the space is under way; `false` where one is already.
+    /// Notes that a message of the space is on its way. Answers `false` if one is already.
     pub fn begin(&mut self, space: SpaceKey, tries: u32) -> bool {
         let is_free = !self.under_way.contains_key(&space);
         if is_free {

@@ -1,5 +1,5 @@
-//! What sends entries to one endpoint, while this node has the right to: it looks for new entries in each bucket, sends the first
-//! that waits of each space, and writes where it is.
+//! Sends entries to one endpoint while this node has the right to. It reads new entries in each bucket, sends the first
+//! waiting entry of each space, and writes the endpoint's place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,17 +27,17 @@ const PORTION: usize = 200;
 /// How many buckets are read at the same time.
 const READ_AT_ONCE: usize = 32;
 
-/// How often the places that have moved are written. What was sent since is sent again when the node dies.
+/// How often places that have moved are written. After a node's death, what was sent since is sent again.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often all buckets are read, whatever their tails say: a journal that lost entries and got as many new ones has the same
-/// tail.
+/// How often all buckets are read, whatever their tails say. A journal that has lost entries and gained as many has the
+/// same tail.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// The pause after the store has failed, for the bucket or the space that it failed for: one server of a Cluster may be away.
+/// The pause after a failure of the store, for the bucket or the space that failed. One server of a Cluster may be away.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long what is under way may take when the node gives the right back.
+/// How long messages on their way may take when the node gives the right back.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// Sends to one endpoint.
@@ -51,36 +51,36 @@ pub(super) struct Sender {
     buckets: Vec<Reading>,
     queue: Queue,
     running: JoinSet<Done>,
-    /// Since when an endpoint that is new hears of acts.
+    /// A new endpoint hears of acts from this instant on.
     begun: StoreTime,
 }
 
 /// A bucket that is read.
 struct Reading {
     bucket: Bucket,
-    /// Whether the place is known; it is read from the store first.
+    /// Whether the place is known. It is read from the store first.
     is_loaded: bool,
     place: BucketPlace,
-    /// What is stored of the place, as this node knows it.
+    /// The stored text of the place, as far as this node knows.
     stored: Option<String>,
     is_dirty: bool,
     /// Whether there may be more to read.
     must_read: bool,
     /// It is not read before then.
     not_before: Instant,
-    /// Another one when the place was replaced: results of attempts from before count for nothing.
+    /// A new number each time that the place is replaced. Results of earlier attempts are void.
     life: u64,
 }
 
 impl Sender {
-    /// Of an endpoint. One that is new begins with what was done since `begun`.
+    /// A sender for an endpoint. A new endpoint begins with acts that were done since `begun`.
     pub(super) fn new(tools: Tools, webhook: Arc<Webhook>, begun: StoreTime) -> anyhow::Result<Self> {
         let (client, reader) = (client()?, reader_of(&webhook));
         let buckets = Bucket::all().map(Reading::new).collect();
         Ok(Self { tools, webhook, client, reader, buckets, queue: Queue::default(), running: JoinSet::new(), begun })
     }
 
-    /// Sends until `stop`; then writes where it is. Fails when an attempt panicked.
+    /// Sends until `stop`, and then writes the endpoint's place. Fails if an attempt panicked.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), JoinError> {
         let mut tails = self.tools.tails.follow();
         let (mut save, mut look) = (tokio::time::interval(SAVE_EVERY), tokio::time::interval(LOOK_EVERY));
@@ -103,7 +103,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Waits a moment for what is under way, so that the next node does not send it again, and writes where this one is.
+    /// Waits a moment for messages on their way, so that the next node does not send them again, and writes the places.
     async fn part(&mut self) {
         let until = Instant::now() + PARTING;
         while let Ok(Some(done)) = tokio::time::timeout_at(until, self.running.join_next()).await {
@@ -115,7 +115,7 @@ impl Sender {
         self.tell_what_waits(false);
     }
 
-    /// Notes which buckets have other tails than what was looked at: all may, where the tails of one could not be asked.
+    /// Notes which buckets have new tails. If the tails could not be read, any bucket may have one.
     fn hear(&mut self, tails: Option<&[u64]>) {
         for (index, reading) in self.buckets.iter_mut().enumerate() {
             let tail = tails.and_then(|tails| tails.get(index));
@@ -135,7 +135,7 @@ impl Sender {
         Some(Instant::now() + self.tools.clock.now().until(due))
     }
 
-    /// How much of the room is taken that all buckets share.
+    /// How much of the shared room is taken.
     fn shared_room_taken(&self) -> usize {
         self.buckets.iter().map(|reading| reading.place.shared()).sum()
     }
@@ -145,7 +145,7 @@ impl Sender {
         let taken = self.shared_room_taken();
         let is_due = |reading: &&Reading| reading.can_read(taken) && reading.not_before <= now;
         let mut due: Vec<&Reading> = self.buckets.iter().filter(is_due).collect();
-        // The one that has waited longest comes first: buckets of a server that is away keep no others waiting.
+        // The bucket that has waited longest comes first, so that buckets of an absent server keep no others waiting.
         due.sort_by_key(|reading| reading.not_before);
         let reads = due.into_iter().take(READ_AT_ONCE).map(|reading| async move {
             let (bucket, seen) = (reading.bucket, reading.place.seen);
@@ -167,7 +167,7 @@ impl Sender {
         }
     }
 
-    /// Goes on in a bucket from where the store says that the endpoint is.
+    /// Continues in a bucket from the endpoint's stored place.
     fn begin(&mut self, index: usize, stored: Stored) {
         let reading = &mut self.buckets[index];
         (reading.is_loaded, reading.is_dirty) = (true, stored.text.is_none());
@@ -176,7 +176,7 @@ impl Sender {
         waiting.iter().for_each(|(space, waiting)| self.queue.push(*space, waiting.due, waiting.tries));
     }
 
-    /// Takes in what was read of a bucket.
+    /// Takes the entries that were read of a bucket.
     fn take(&mut self, index: usize, read: PlacedEntries) {
         let now = self.tools.clock.now();
         let taken = self.shared_room_taken();
@@ -190,9 +190,9 @@ impl Sender {
         reading.is_dirty |= is_moved || !read.entries.is_empty();
         let unreadable = read.entries.iter().filter(|(_, entry)| entry.is_none()).count() as u64;
         self.tools.metrics.webhook_lost.with_label_values(&[&self.webhook.name]).inc_by(unreadable);
-        // One entry of a portion may be the one after which it was asked for.
+        // One entry of a portion may be the one after which it was requested.
         reading.must_read = read.entries.len() + 1 >= PORTION;
-        // No less while it takes of it: what the bucket takes itself counts on both sides.
+        // The bucket's own share counts on both sides, so the room does not shrink because of it.
         let room = reading.place.room(taken);
         for (place, entry) in read.entries {
             if let Some(entry) = entry.filter(|entry| is_wanted(&self.webhook, entry)) {
@@ -270,7 +270,7 @@ impl Sender {
         self.reading_of(space).is_dirty = true;
     }
 
-    /// Counts an entry that is no longer kept, once.
+    /// Counts an entry once that is no longer kept.
     fn note_gone(&mut self, space: SpaceKey, found: &Found) {
         let name = self.webhook.name.clone();
         match found {
@@ -287,7 +287,7 @@ impl Sender {
         self.tools.metrics.webhook_lost.with_label_values(&[&name]).inc();
     }
 
-    /// Waits before the entry is sent again; skips it when that was done for long enough.
+    /// Waits before the entry is sent again, or skips it after long enough.
     fn fail(&mut self, space: SpaceKey, entry: (u64, &str, StoreTime), failure: Failure, asked: Option<Duration>) {
         let (number, id, at) = entry;
         let (now, patience) = (self.tools.clock.now(), self.tools.patience);
@@ -317,7 +317,7 @@ impl Sender {
         self.tools.metrics.webhook_deliveries.with_label_values(&[&self.webhook.name, outcome]).inc();
     }
 
-    /// The store says itself what is wrong with it.
+    /// The store logs its own failures.
     fn note_failure(&self, error: &StoreError) {
         tracing::debug!(webhook = self.webhook.name, %error, "the journal cannot be read");
     }
@@ -349,7 +349,7 @@ impl Sender {
         self.tell_what_waits(true);
     }
 
-    /// Takes over what is stored of a bucket. Where nothing is, the store has lost it, and what this node knows holds.
+    /// Takes over the stored place of a bucket. If there is none, the store has lost it, and this node's knowledge stands.
     async fn reload(&mut self, index: usize) {
         let bucket = self.buckets[index].bucket;
         let read = self.tools.store.reader_places(&self.reader, &[bucket]).await;
@@ -365,7 +365,7 @@ impl Sender {
         waiting.iter().for_each(|(space, waiting)| self.queue.push(*space, waiting.due, waiting.tries));
     }
 
-    /// Sets the gauges of what waits; to nothing where this node does not send any more.
+    /// Sets the gauges of waiting entries; to 0 on a node that does not send.
     fn tell_what_waits(&self, is_sending: bool) {
         let waiting = || self.buckets.iter().flat_map(|reading| reading.place.waiting.values());
         let now = self.tools.clock.now();
@@ -400,7 +400,7 @@ impl Reading {
         }
     }
 
-    /// Whether there may be something to read, and a space of it may wait.
+    /// Whether there may be entries to read, and there is room for their spaces to wait.
     fn can_read(&self, shared_room_taken: usize) -> bool {
         self.must_read && self.place.waiting.len() < self.place.room(shared_room_taken)
     }
@@ -428,7 +428,7 @@ impl Reading {
     }
 }
 
-/// Says that a bucket's journal is not what it was.
+/// Logs that a bucket's journal has lost entries.
 fn tell_of_gap(webhook: &str, reading: &Reading, read: &PlacedEntries) {
     let (bucket, gone) = (reading.bucket.get(), read.gone);
     if gone > 0 {

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::config::webhooks::Secret;
 
-/// The value of `webhook-signature`: `v1,` and a signature for each secret, a space between two. `timestamp` is in seconds
+/// The value of `webhook-signature`: `v1,` and a signature for each secret, with spaces between. `timestamp` is in seconds
 /// since 1970, as in `webhook-timestamp`.
 pub fn sign(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> String {
     let head = format!("{id}.{timestamp}.");

@@ -1,4 +1,4 @@
-//! Where an endpoint begins in a bucket: where the store says that it was, or else with what is done from now on.
+//! Where an endpoint begins in a bucket: at its stored place, or else with acts from now on.
 
 use super::place::BucketPlace;
 use crate::domain::{Bucket, StoreTime};
@@ -6,18 +6,18 @@ use crate::journal::Place;
 use crate::journal::cursor::{UNKNOWN, mark_of};
 use crate::store::{SlotStore, StoreError};
 
-/// How many entries are read at a time on the way back to where a new endpoint begins.
+/// How many entries are read at a time while looking back for a new endpoint's beginning.
 const PORTION: u64 = 200;
 
-/// The place of a bucket, and what is stored of it.
+/// The place in a bucket, with its stored text.
 pub(super) struct Stored {
     /// The place.
     pub(super) place: BucketPlace,
-    /// As it is stored; `None` where nothing is.
+    /// The stored text; `None` if nothing is stored.
     pub(super) text: Option<String>,
 }
 
-/// Loads where a reader is in a bucket.
+/// Loads a reader's place in a bucket.
 pub(super) async fn load(
     store: &dyn SlotStore,
     reader: &str,
@@ -27,7 +27,7 @@ pub(super) async fn load(
     let text = store.reader_places(reader, &[bucket]).await?.into_iter().next().flatten();
     let place = match text.as_deref() {
         Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
-            // From the beginning: it may repeat, and never skip.
+            // Begins at the journal's beginning: a reader may repeat entries, but never skip one.
             tracing::error!(reader, bucket = bucket.get(), "the stored place of a webhook cannot be read");
             BucketPlace::default()
         }),
@@ -36,7 +36,7 @@ pub(super) async fn load(
     Ok(Stored { place, text })
 }
 
-/// The last place of a bucket that is from before an instant.
+/// The last place of a bucket from before an instant.
 async fn find_begin(store: &dyn SlotStore, bucket: Bucket, begun: StoreTime) -> Result<Place, StoreError> {
     let mut upto = store.journal_tails(&[bucket]).await?.into_iter().next().unwrap_or_default();
     while upto > 0 {
