@@ -26,7 +26,7 @@ const SLOWER = 6;
 const VISITS = 11;
 const DRAWINGS = 15;
 const CHANGES_A_SECOND = 50;
-/** How many slots one call changes: each is a change of its own for the page, and a busy node keeps up. */
+/** How many slots one call changes. The page handles each as a change of its own, and a busy node keeps up. */
 const TOGETHER = 5;
 const SECONDS = 10;
 const HOLDS = 15;
@@ -37,7 +37,7 @@ const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.l
 const percentile = (values, p) => [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor((values.length * p) / 100))];
 const pause = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
 
-/** In the page: notes when the first slot is drawn, and how long each drawing of the board takes, its layout included. */
+/** Runs in the page: notes when the first slot is drawn, and how long each drawing of the board takes, including its layout. */
 function watchDrawings() {
   window.drawings = [];
   const define = customElements.define.bind(customElements);
@@ -79,7 +79,7 @@ async function firstSlots(browser, slotcast) {
   return times;
 }
 
-/** Drawing a whole day of 96 slots where there was another one, in ms. */
+/** Draws a whole day of 96 slots in the place of another day, in ms. */
 async function wholeDay(browser, slotcast) {
   const { page, devtools } = await open(browser, slotcast, { sede: 2, spazio: 3, token: userToken(8) });
   await isLive(page);
@@ -93,14 +93,14 @@ async function wholeDay(browser, slotcast) {
     });
     await isLive(page);
     await page.waitForSelector('[data-slot="96"]');
-    // The longest drawing is that of all rows.
+    // The longest drawing is the one of all rows.
     times.push(await page.evaluate(() => Math.max(...window.drawings)));
   }
   await page.context().close();
   return times;
 }
 
-/** Changes slots, again and again while the store is too busy to answer. */
+/** Changes slots. Repeats the call while the store is too busy to answer. */
 async function changed(staff, slots, status) {
   for (;;) {
     const answer = await staff.put('/api/slots', { idSpazio: 3, sedeId: 2, date: DATE, status, slots });
@@ -109,7 +109,7 @@ async function changed(staff, slots, status) {
   }
 }
 
-/** What the page does while 50 slots a second change. */
+/** Measures the page while 50 slots a second change. */
 async function manyChanges(browser, slotcast) {
   const { page, devtools } = await open(browser, slotcast, { sede: 2, spazio: 3, token: userToken(9) });
   await isLive(page);
@@ -185,13 +185,13 @@ function tableOf(lines) {
   return [show(rows[0]), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.slice(1).map(show)].join('\n');
 }
 
-/** Which build the node is, by what it compresses with. */
+/** Whether the node is a release build, found by how it compresses. */
 async function buildOf(slotcast) {
   const { headers } = await fetch(slotcast.url, { headers: { 'accept-encoding': 'br, gzip' } });
   return headers.get('content-encoding') === 'br' ? 'a release build' : 'a build for development, which sends gzip in place of brotli';
 }
 
-// Each change is synced to the disk, and a busy one would be what is measured.
+// Each change is synced to the disk, and a busy disk would falsify the figures.
 if (existsSync('/dev/shm')) process.env.TMPDIR = '/dev/shm';
 const slotcast = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn' } });
 const quarters = { name: 'Sala 24 ore', timezone: 'Europe/Rome', opens: '00:00', closes: '24:00', slotMinutes: 15 };

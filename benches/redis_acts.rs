@@ -25,7 +25,7 @@ const CALLERS: usize = 64;
 /// How long the store is driven.
 const DURATION: Duration = Duration::from_secs(4);
 
-/// Where the act's deadline is in its `EVALSHA`: after the name, the hash, the count, thirteen keys and four arguments.
+/// The index of the act's deadline in its `EVALSHA`: after the name, the hash, the count, thirteen keys and four arguments.
 const DEADLINE_AT: usize = 3 + 13 + 4;
 
 fn main() {
@@ -67,7 +67,7 @@ fn store_at(port: u16) -> RedisStore {
     RedisStore::open(&format!("redis://127.0.0.1:{port}"), "slotcast", RedisOptions::default()).unwrap()
 }
 
-/// Acts per second through the store, its callers waiting for their answers.
+/// Acts per second through the store, whose callers wait for their answers.
 fn drive_store(port: u16) -> f64 {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -93,7 +93,7 @@ fn drive_store(port: u16) -> f64 {
     })
 }
 
-/// One act's `EVALSHA` as the store sends it, with a deadline that does not come.
+/// One act's `EVALSHA` as the store sends it, with a deadline that never comes.
 fn record_act(port: u16) -> Vec<String> {
     let recorder = TcpListener::bind("127.0.0.1:0").unwrap();
     let recorder_port = recorder.local_addr().unwrap().port();
@@ -114,7 +114,7 @@ fn record_act(port: u16) -> Vec<String> {
     tokio::runtime::Runtime::new().unwrap().block_on(async { store_at(recorder_port).apply(act()).await.unwrap() });
     let recorded = recording.join().unwrap();
     let last = recorded.rfind("\r\nEVALSHA\r\n").unwrap() + 2;
-    // Name, then length and text by turns.
+    // The name comes first, then length and text by turns.
     let mut arguments: Vec<String> = recorded[last..].split("\r\n").step_by(2).map(str::to_owned).collect();
     if arguments.last().is_some_and(String::is_empty) && recorded.ends_with("\r\n") {
         arguments.pop();
@@ -132,7 +132,7 @@ fn drive_script(port: u16, script: &[String], pipeline: &str) -> f64 {
         .expect("redis-benchmark is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().last().unwrap_or_else(|| panic!("no result: {output:?}")).to_owned();
-    // The command comes first, with commas of its own perhaps; then rate and six latencies.
+    // The command comes first, perhaps with commas in it, then the rate and six latencies.
     let fields: Vec<&str> = line.rsplitn(8, ',').collect();
     fields[6].trim_matches('"').parse().unwrap_or_else(|_| panic!("no rate in {line:?}"))
 }

@@ -22,7 +22,7 @@ const PATIENCE_MS = 30_000;
 
 const SPACES = 8;
 
-/** A little more than the store keeps of a space: with logs as long as they get, what grows is not the store's. */
+/** A little more than the store keeps of a space. With full logs, any growth is not the store's. */
 const LOG_LENGTH = 1_100;
 
 const node = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOT_MAX_HOLDS: '0', SLOT_MAX_HELD: '0' } });
@@ -57,7 +57,7 @@ async function live() {
   }
 }
 
-/** Joins a space, holds and releases a slot there, and mostly leaves it again. */
+/** Joins a space, holds and releases a slot there, and usually leaves again. */
 async function visit(socket, space) {
   const call = (event, more = {}) => socket.timeout(PATIENCE_MS).emitWithAck(event, space.event(more));
   await call('join_space');
@@ -68,7 +68,7 @@ async function visit(socket, space) {
   if (Math.random() < 0.7) await call('leave_space');
 }
 
-/** Goes as the protocol has it, or by closing its connection, or by cutting it. */
+/** Leaves by the protocol, by closing its connection, or by cutting it. */
 function leave(socket) {
   const cut = socket.io.engine?.transport?.ws?._socket;
   const how = pick(['left', 'dropped', 'silent']);
@@ -109,7 +109,7 @@ async function watchMemory(until) {
   return samples;
 }
 
-/** The median and 99th percentile of how long a change takes to one client beside 16 others that read, or do not, in ms. */
+/** The median and 99th percentile of a change's way to one client, in ms, beside 16 other clients that read or do not read. */
 async function measureLatency(space, othersRead) {
   const clients = await Promise.all(
     range(1, 16).map(async (index) => {
@@ -137,7 +137,7 @@ async function measureLatency(space, othersRead) {
   return { p50: latencies[200], p99: latencies[395] };
 }
 
-/** Changes each space so often that its log is full, eight slots at a time. */
+/** Changes each space, eight slots at a time, until its log is full. */
 async function fillLogs() {
   const user = node.caller(userToken(498));
   const slots = range(1, 8);

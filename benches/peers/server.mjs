@@ -27,7 +27,7 @@ async function connected(client) {
   return client;
 }
 
-/** The claims of a token; throws where it is not valid. */
+/** The claims of a token. Throws if the token is not valid. */
 const verify = (token) => jwt.verify(token, JWT_SECRET, { algorithms: ['HS256'] });
 
 const roomOf = (spazioId, sedeId) => `spazio_${spazioId}_sede_${sedeId}`;

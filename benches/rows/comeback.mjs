@@ -1,5 +1,6 @@
-// How long until all are back when one of two nodes dies: all clients are on the first one, which is killed, and come to the
-// second one as `socket.io-client` does by default: the first attempt after 0.5 to 1.5 s, then with waits twice as long.
+// How long it takes until all clients are back when one of two nodes dies. All clients are on the first node, which is
+// killed. They come to the second one as `socket.io-client` does by default: at first after 0.5 to 1.5 s, then after pauses
+// twice as long.
 
 import { range } from '../../tests/e2e/lib/fixtures.mjs';
 

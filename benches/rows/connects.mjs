@@ -1,4 +1,4 @@
-// Connecting with token check and join: CPU of the node, and how many a second.
+// Connecting, with token check and join: the node's CPU, and how many a second.
 
 import { range } from '../../tests/e2e/lib/fixtures.mjs';
 

@@ -22,7 +22,7 @@ export async function run(bench) {
   await compareWithDisk(bench, seconds);
 }
 
-/** What it costs to have each act on disk before it is answered and announced. */
+/** The cost of having each act on disk before it is answered and announced. */
 async function compareWithDisk(bench, seconds) {
   const options = { nodes: 2, rounds: 1, systems: ['slotcast'], redis: { appendonly: 'yes', appendfsync: 'always' } };
   const results = await bench.compare(options, async (running, generator) =>

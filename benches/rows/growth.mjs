@@ -1,5 +1,5 @@
-// How cost grows with the number of connections on a node: more and more clients, all in one space, which hears as many
-// deliveries a second at each size.
+// How the cost grows with the number of connections to a node. At each size, all clients are in one space, and all together
+// hear the same number of deliveries a second.
 
 import { readMemory } from '../lib/measure.mjs';
 import { warmUp } from './delivery.mjs';
@@ -37,7 +37,7 @@ async function measureGrowth(running, generator, counts, seconds) {
     connected = count;
     running.reset();
     const rate = Math.max(1, Math.round(DELIVERIES_PER_SECOND / count));
-    // Few enough connections that none is idle for so long that a server closes it.
+    // There are few connections, so that none is idle until a server closes it.
     const answer = await generator.publish([first.address], { rate, seconds, recipients: count, connections: 2 });
     result[`delivery${count}`] = (first.cpu.seconds() / answer.delivered) * 1e6;
     result[`p99${count}`] = answer.latency_us.p99 / 1e3;

@@ -1,4 +1,4 @@
-// CPU of connections that do nothing but answer pings (every 25 s).
+// The CPU of connections that only answer pings (every 25 s).
 
 import { range } from '../../tests/e2e/lib/fixtures.mjs';
 import { sleep } from '../../tests/e2e/lib/waiting.mjs';

@@ -23,7 +23,7 @@ export async function run(bench) {
 async function measureMemory(running, generator, counts) {
   const { address, pid } = running.first;
   const spaces = range(1, 100);
-  // Code, allocator and JIT are warm before anything is counted.
+  // Warms up code, allocator and JIT before anything is counted.
   await generator.open([address], 300, { spaces });
   await generator.tell('close');
   const base = await settledMemory(pid);

@@ -1,5 +1,6 @@
-// Delivering as much as there is CPU for, through node A to 200 clients on node B: each publish follows as soon as all clients
-// have heard the publish 32 before it. Then as fast as publishes are accepted, to see what becomes of the clients.
+// The most deliveries that the CPU allows, through node A to 200 clients on node B. Each publish follows once all clients
+// have heard the publish 32 before it. Then publishes are sent as fast as they are accepted, which shows what happens to
+// the clients.
 
 import { measureDelivery } from './delivery.mjs';
 

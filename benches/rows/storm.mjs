@@ -1,5 +1,5 @@
-// The storm of early joins: waves of clients that all connect at once, and each emits `join_space` the moment it is connected.
-// Each must be joined, and hear the change that follows. A peer has one wave, for comparison.
+// The storm of early joins: waves of clients that all connect at once, and emit `join_space` as soon as they are connected.
+// Each must be joined, and hear the change that follows. A peer gets one wave, for comparison.
 
 import { range } from '../../tests/e2e/lib/fixtures.mjs';
 import { eventually } from '../../tests/e2e/lib/waiting.mjs';
@@ -42,7 +42,7 @@ async function sendWave(running, generator, count, total) {
   await allGone(running.first);
 }
 
-/** Waits until the node has noticed that all have left: the next wave is to find it empty. */
+/** Waits until the node has noticed that all clients have left, so that the next wave finds it empty. */
 async function allGone(node) {
   await eventually(() => openFiles(node.pid) < 200, 'the end of all connections of a wave', 60_000);
 }

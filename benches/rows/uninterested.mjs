@@ -1,4 +1,4 @@
-// What a node pays for changes of a space that none of its clients watches.
+// A node's cost for changes of a space that none of its clients watches.
 
 import { sleep } from '../../tests/e2e/lib/waiting.mjs';
 

@@ -34,7 +34,7 @@ pub struct Script {
     pub connect: Vec<u8>,
     /// `join_space` as a frame, sent on the answer to CONNECT; empty where nothing is joined or it was sent early.
     pub join: Vec<u8>,
-    /// Whether it is settled by `joined_space` rather than by the answer to CONNECT.
+    /// Whether `joined_space` settles it. If not, the answer to CONNECT does.
     pub joins: bool,
 }
 
@@ -51,13 +51,13 @@ pub struct Client {
     rest: Vec<u8>,
 }
 
-/// What a client heard that others want to know.
+/// An event that others want to know of.
 pub enum Heard<'a> {
     /// It is settled now.
     Settled,
     /// A `slot_update`, as text.
     Update(&'a [u8]),
-    /// A `slots_status_update`, which stands for updates that it never gets.
+    /// A `slots_status_update`, which replaces updates that the client never gets.
     Snapshot,
     /// The server refused its CONNECT or its `join_space`, with these words.
     Refused(&'a [u8]),
@@ -77,7 +77,7 @@ impl Client {
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&SockAddr::from(target)) {
             Ok(()) => {}
-            // The two ways of saying that it is on its way.
+            // Either error says that the connection is being made.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(115) => {}
             Err(error) => return Err(error),
         }
@@ -124,7 +124,7 @@ impl Client {
                 Err(error) => return Err(error),
             };
             self.take(buffer.get(..length).unwrap_or_default(), &mut tell)?;
-            // A short read has emptied the socket; what comes later is another event.
+            // A short read has emptied the socket. Later bytes are another event.
             if length < buffer.len() {
                 return Ok(());
             }
@@ -236,7 +236,7 @@ pub fn client_frame(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Opcode, and where the payload of the first frame begins and ends; nothing while it is not whole.
+/// The opcode of the first frame, with the beginning and the end of its payload; `None` until the frame is complete.
 fn find_frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let opcode = bytes.first()? & 0x0f;
     let (start, length) = match bytes.get(1)? & 0x7f {

@@ -1,4 +1,4 @@
-//! What the generator is told to do, each a line of JSON.
+//! The generator's commands, each a line of JSON.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// Connects clients, and waits until they are where they shall be.
+    /// Connects clients, and waits until they are connected or joined.
     Open(Open),
     /// Forgets the updates that were heard.
     Forget,
@@ -16,9 +16,9 @@ pub enum Command {
     Heard,
     /// Sends requests, and waits for their answers and for the updates that they cause.
     Publish(Publish),
-    /// Has clients that lose their connection come back from now on.
+    /// From now on, clients that lose their connection come back.
     ComeBack(ComeBack),
-    /// Waits until all that were lost since `come_back` are back.
+    /// Waits until all clients that were lost since `come_back` are back.
     AwaitBack {
         /// How long to wait, in ms.
         patience_ms: u64,
@@ -34,14 +34,14 @@ pub struct Open {
     pub count: usize,
     /// Where to, in turn.
     pub targets: Vec<SocketAddr>,
-    /// How many may be on the way at a time.
+    /// How many clients may be connecting at a time.
     pub parallel: usize,
-    /// How many begin each second; 0 is as fast as `parallel` lets.
+    /// How many clients begin each second; 0 for as many as `parallel` allows.
     #[serde(default)]
     pub rate: u64,
     /// A file with one token a line; clients take them in turn.
     pub tokens: String,
-    /// The spaces (of site 1) that the clients join, in turn; none is joined where there is none.
+    /// The spaces (of site 1) that the clients join in turn. If there is none, they join none.
     #[serde(default)]
     pub spaces: Vec<u64>,
     /// The day that `join_space` asks for; without one no snapshot is sent.
@@ -61,7 +61,7 @@ pub struct Publish {
     pub targets: Vec<SocketAddr>,
     /// How many connections.
     pub connections: usize,
-    /// How many requests a second; 0 is each connection's next one at once after the answer.
+    /// How many requests are sent each second; 0 sends each connection's next one right after an answer.
     #[serde(default)]
     pub rate: u64,
     /// For how long, in ms.
@@ -69,13 +69,13 @@ pub struct Publish {
     pub for_ms: u64,
     /// Requests by connection: connection `i` goes round in list `i`, taken in turn.
     pub requests: Vec<Vec<Request>>,
-    /// Whether each list is sent once, instead of round and round for `for_ms`.
+    /// Whether each list is sent once, instead of repeatedly for `for_ms`.
     #[serde(default)]
     pub once: bool,
     /// How many clients hear each request that is answered with success.
     #[serde(default)]
     pub recipients: u64,
-    /// How many requests may be sent ahead of their updates; 0 does not wait for updates.
+    /// How many requests may be ahead of their updates; 0 does not wait for updates.
     #[serde(default)]
     pub ahead: u64,
     /// The token of the requests.
@@ -98,10 +98,10 @@ pub struct Request {
 pub struct ComeBack {
     /// Where to, in turn.
     pub targets: Vec<SocketAddr>,
-    /// The wait before the first attempt in ms, doubled before each further one.
+    /// The pause before the first attempt in ms. It doubles before each further one.
     pub delay_ms: u64,
     /// The longest wait, in ms.
     pub delay_max_ms: u64,
-    /// The share, from 0 to 1, by which a wait may be shorter or longer.
+    /// The fraction, from 0 to 1, by which a pause may be shorter or longer.
     pub randomization: f64,
 }

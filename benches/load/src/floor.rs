@@ -1,5 +1,5 @@
-//! The floor: what delivery costs at the least. A websocket server that answers the handshakes of Engine.IO and Socket.IO as
-//! far as the generator needs them, and for each `PUT` writes one prebuilt frame to each member of the space. It checks no
+//! The floor: the least that delivery can cost. This websocket server answers the handshakes of Engine.IO and Socket.IO as
+//! far as the generator needs them. For each `PUT` it writes one prebuilt frame to each member of the space. It checks no
 //! token, keeps no state, asks no store, and waits for no slow client.
 //!
 //! `PORT=3000 floor`
@@ -43,7 +43,7 @@ async fn accept(port: u16) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // A client that goes away ends its task; there is nobody to tell.
+        // A client that goes away ends its task. Nobody needs to know.
         tokio::spawn(serve(stream, spaces.clone()));
     }
 }
@@ -70,7 +70,7 @@ struct Request {
 }
 
 impl Request {
-    /// The next request; nothing when the client has gone.
+    /// The next request; `None` if the client has gone.
     async fn read(stream: &mut TcpStream) -> io::Result<Option<Self>> {
         let mut text = Vec::new();
         let mut buffer = [0; READ_BYTES];
@@ -113,7 +113,7 @@ fn upgrade(key: &str) -> String {
     )
 }
 
-/// Answers the handshakes, and pings. Its buffer is only there while there is something to read.
+/// Answers the handshakes, and pings. It has a buffer only while there is something to read.
 async fn serve_websocket(read: OwnedReadHalf, write: Arc<OwnedWriteHalf>, spaces: Spaces) -> io::Result<()> {
     send(&write, OPENED);
     let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
@@ -140,7 +140,7 @@ fn hear(read: &OwnedReadHalf, write: &Arc<OwnedWriteHalf>, spaces: &Spaces) -> i
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
         Err(_) => 0,
     };
-    // The generator masks with zeros, and its frames come whole, so that the text is readable as it is.
+    // The generator masks with zeros and sends whole frames, so the text is readable as it is.
     let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     if text.contains("40{") {
         send(write, CONNECTED);

@@ -19,13 +19,13 @@ use crate::publisher::Publisher;
 const WAKER: Token = Token(usize::MAX - 1);
 const PUBLISHERS: usize = 1 << 32;
 
-/// How long the last updates may take after the last answer.
+/// How long the last updates may come after the last answer.
 const LAST_UPDATES: Duration = Duration::from_secs(20);
 
-/// The longest that a turn waits while something is awaited.
+/// The longest turn while something is awaited.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Where the send time is in an update.
+/// The text before the sending time in an update.
 const SENT: &[u8] = b"\"sent\":";
 
 /// All clients and publishers.
@@ -42,7 +42,7 @@ pub struct Generator {
     returning: Option<Returning>,
 }
 
-/// A client's place, which it keeps while it is away.
+/// A client's entry, which stays while the client is away.
 struct Slot {
     client: Option<Client>,
     script: Rc<Script>,
@@ -68,7 +68,7 @@ struct Answers {
     last: Option<Instant>,
 }
 
-/// What became of the clients of the last `open`.
+/// The outcome for the clients of the last `open`.
 #[derive(Default)]
 struct Opening {
     settled: usize,
@@ -87,7 +87,7 @@ impl Opening {
     }
 }
 
-/// How and since when clients come back.
+/// How clients come back, and since when.
 struct Returning {
     how: ComeBack,
     turn: usize,
@@ -102,7 +102,7 @@ struct Returning {
 }
 
 impl Generator {
-    /// Nothing is connected yet.
+    /// A generator without connections.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Generator {
         self.opening.last = Some(now);
     }
 
-    /// A client's connection has ended: it comes back, when clients do.
+    /// Notes that a client's connection has ended. The client comes back if clients do.
     fn lose(&mut self, index: usize, error: &io::Error) {
         let Some(slot) = self.clients.get_mut(index) else { return };
         let Some(client) = slot.client.take() else { return };
@@ -255,7 +255,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Connects clients, and answers when all are settled or patience is over.
+    /// Connects clients. Answers once all are settled or the patience is over.
     ///
     /// # Errors
     ///
@@ -298,7 +298,7 @@ impl Generator {
         }))
     }
 
-    /// How many clients are where they shall be.
+    /// How many clients are connected or joined, as requested.
     fn settled(&self) -> usize {
         let clients = self.clients.iter().filter_map(|slot| slot.client.as_ref());
         clients.filter(|client| client.stage == Stage::Settled).count()
@@ -378,7 +378,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends until the time is over or nothing is left, and waits for the answers. Returns how many were sent.
+    /// Sends until the time is over or nothing is left, and waits for the answers. Returns how many requests were sent.
     fn send_requests(&mut self, publish: &Publish, began: Instant) -> anyhow::Result<u64> {
         let end = Duration::from_millis(publish.for_ms);
         let mut sent = 0_u64;
@@ -394,7 +394,7 @@ impl Generator {
                 "some requests were not answered"
             );
             let count = self.publishers.len();
-            // Starting where the last round ended, so that a slow answer does not keep the others waiting.
+            // Starts where the last round ended, so that a slow answer does not keep the others waiting.
             for _ in 0..count {
                 if is_over || sent >= self.allowed(publish, began) {
                     break;
@@ -532,14 +532,14 @@ impl Returning {
     }
 }
 
-/// A number that is not to be foreseen, and no more than that.
+/// A number that nobody needs to foresee. It need not be more random than that.
 fn random() -> u32 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let bits = RandomState::new().build_hasher().finish();
     u32::try_from(bits >> 32).unwrap_or(0)
 }
 
-/// How many are due after a time, at a rate a second: the first at once.
+/// How many are due after a time at a rate a second. The first one is due at once.
 fn due_at(rate: u64, elapsed: Duration) -> usize {
     1 + (elapsed.as_secs_f64() * rate as f64) as usize
 }

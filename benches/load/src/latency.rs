@@ -1,4 +1,4 @@
-//! Times, and what to say of them.
+//! Times, and their summary.
 
 use serde_json::{Value, json};
 

@@ -22,7 +22,7 @@ use crate::generator::Generator;
 
 fn main() -> anyhow::Result<()> {
     let mut generator = Generator::new()?;
-    // It lives as long as the poll: its last wake would be lost with it.
+    // The waker lives as long as the poll. If it were dropped earlier, its last wake would be lost.
     let waker = Arc::new(generator.waker()?);
     let lines = read_lines(waker.clone());
     loop {
