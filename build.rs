@@ -1,10 +1,10 @@
-//! Tells the program the commit that it is built from: `SLOTCAST_REVISION` where the builder knows it (an image is built
-//! without the repository), else what git says. Packs the page that a node serves.
+//! Tells the program the commit that it is built from: `SLOTCAST_REVISION` if it is set (an image is built without the
+//! repository), else git's. Packs the page that a node serves.
 
 use std::path::Path;
 use std::process::Command;
 
-/// How many digits of a commit are told.
+/// The number of digits of a commit that are kept.
 const DIGITS: usize = 12;
 
 fn main() -> std::io::Result<()> {
@@ -16,26 +16,27 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The files of the page, from where `npm run build` in `web/` leaves them. Without them the node serves a notice that
-/// says how to get them: Rust alone builds a whole node.
+/// The files of the page, which `npm run build` in `web/` makes. Without them the node serves a notice that says how to get
+/// them, so Rust alone builds a whole node.
 #[cfg(feature = "server")]
 mod page {
     use std::fs;
     use std::io;
     use std::path::{Path, PathBuf};
 
-    /// What `npm run build` makes for the node.
+    /// The folder that `npm run build` makes for the node.
     const BUILT: &str = "web/dist/node";
 
-    /// What stands in for it. A build of the page touches this folder's file, so that Cargo looks again.
+    /// The folder that replaces it. A build of the page touches the file in it, so that Cargo runs this again.
     const ABSENT: &str = "web/absent";
 
     pub fn pack() -> io::Result<()> {
-        // A folder that does not exist is never watched: Cargo would take it for changed, and compile anew each time.
+        // Cargo takes a folder that does not exist for changed, and would compile anew each time. So it must not be
+        // watched.
         let source = if Path::new(BUILT).join("index.html").exists() { BUILT } else { ABSENT };
         println!("cargo:rerun-if-changed={source}");
         let folder = PathBuf::from(std::env::var("OUT_DIR").map_err(io::Error::other)?).join("page");
-        // Copied, so that a file that a later build removes is not missed while the program compiles.
+        // The files are copied, because a later build of the page may remove one while the program compiles.
         copy(Path::new(source), &folder)?;
         memory_serve::load_directory_with_embed(folder, true);
         Ok(())
@@ -51,7 +52,7 @@ mod page {
     fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir_all(to)?;
         let mut entries = fs::read_dir(from)?.collect::<io::Result<Vec<_>>>()?;
-        // In one order on every machine: builds are to be the same.
+        // The order is the same on every machine, so that builds are the same.
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let target = to.join(entry.file_name());
@@ -72,7 +73,7 @@ fn find_commit() -> String {
     }
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if is_release {
-        // A development build is not made anew for each commit: that would cost a minute each time, for nothing but this.
+        // A development build is not repeated for each commit, which would cost a minute each time.
         ["HEAD", "logs/HEAD"].into_iter().filter_map(path_in_git).for_each(watch);
     }
     match git(&["rev-parse", "HEAD"]).as_deref().and_then(shortened) {
@@ -82,7 +83,7 @@ fn find_commit() -> String {
     }
 }
 
-/// The first digits of a commit; `None` for what is none.
+/// The first digits of a commit; `None` for anything else.
 fn shortened(text: &str) -> Option<String> {
     let text = text.trim();
     let is_commit = text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
