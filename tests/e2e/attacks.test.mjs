@@ -1,5 +1,5 @@
-// Attacks by strangers without a token and by users with one. Each attack was seen to work once. The
-// node lives, an honest client beside keeps its board, and all that was counted goes back to where it was.
+// Attacks by strangers without a token and by users with one. Each attack worked once. Now the node survives it, an honest
+// client keeps its board, and everything that was counted goes back to where it was.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { startSlotcast } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually, inLanes, sleep } from './lib/waiting.mjs';
 
-/** What docs/limits.md allows sessions without a token: of a node, and of one connection. */
+/** The bounds of docs/limits.md on sessions without a token: of a node, and of one connection. */
 const STRANGERS = 4_096;
 const OF_A_CONNECTION = 256;
 
@@ -24,7 +24,7 @@ const gauges = ['slotcast_strangers', 'slotcast_engine_sessions', 'slotcast_conn
 const readGauges = async () => Object.fromEntries(await Promise.all(gauges.map(async (name) => [name, await readMetric(slotcast, name)])));
 const post = (sid, body) => fetch(`${slotcast.url}${POLLING}&sid=${sid}`, { method: 'POST', body });
 
-/** Attacks while a client watches a space. It misses nothing, and afterwards there is nothing but it. */
+/** Attacks while a client watches a space. The client misses nothing, and in the end nothing is left but it. */
 async function besideAWatcher(attack) {
   const space = freshSpace();
   const watcher = await slotcast.user(freshNumber());
@@ -56,7 +56,7 @@ async function sendHandshakes(count) {
   return { client, begun: (client.received.match(/"sid"/g) ?? []).length, refused };
 }
 
-// Attack 1.
+// Attack 1: handshakes that never show a token.
 test('handshakes without a token have a bound, and who comes with one is let in beside them', async (t) => {
   await besideAWatcher(async () => {
     const one = await sendHandshakes(1_000);
@@ -71,7 +71,7 @@ test('handshakes without a token have a bound, and who comes with one is let in 
     t.diagnostic(`${begun} sessions of 13,000 handshakes`);
     assert.ok(begun <= STRANGERS, `${begun}`);
     assert.ok((await readMetric(slotcast, 'slotcast_strangers')) <= STRANGERS);
-    // By either transport: crowds leave room.
+    // Over either transport, because crowds leave room for others.
     for (const transports of [['websocket'], ['polling']]) {
       const honest = slotcast.connect({ token: userToken(freshNumber()), transports });
       await honest.connected();
@@ -83,11 +83,11 @@ test('handshakes without a token have a bound, and who comes with one is let in 
   });
 });
 
-// Attack 1.
+// Attack 1: a session that never shows a token.
 test('a session that shows no token ends after ten seconds', async () => {
   const started = Date.now();
   const sid = await beginPolling(slotcast.url);
-  // It lives on by its pongs until then.
+  // Its pongs keep it alive until then.
   const isOver = async () => (await post(sid, '3')).status === 400;
   await eventually(isOver, 'its end', 60_000);
   const took = Date.now() - started;
@@ -104,7 +104,7 @@ async function askForNamespaces(sid) {
   return NAMESPACES.length;
 }
 
-// Attack 2.
+// Attack 2: names of namespaces, by polling.
 test('a namespace that does not exist ends the session, by polling', async () => {
   await besideAWatcher(async () => {
     for (const packet of [undefined, connectPacket(7)]) {
@@ -120,7 +120,7 @@ test('a namespace that does not exist ends the session, by polling', async () =>
   });
 });
 
-// Attack 2.
+// Attack 2: names of namespaces, on a websocket.
 test('a namespace that does not exist ends the session, on a websocket and in one that was upgraded', async () => {
   await besideAWatcher(async () => {
     for (const packet of [undefined, connectPacket(7)]) {
@@ -146,7 +146,7 @@ test('a namespace that does not exist ends the session, on a websocket and in on
   });
 });
 
-// Attack 3.
+// Attack 3: sockets that come and go quickly.
 test('sockets that connect and leave in a hurry leave nobody behind', async () => {
   const sequences = [
     ['C', '41', 'C', '41'],
@@ -161,7 +161,7 @@ test('sockets that connect and leave in a hurry leave nobody behind', async () =
       const packets = sequences[number % sequences.length];
       for (const packet of packets) {
         client.write(frame(packet === 'C' ? connectPacket(number) : packet));
-        // Each in a write of its own, so that a request may find the request before it half done.
+        // Each request is written by itself, so that one may find the request before it half done.
         await new Promise(setImmediate);
       }
       await sleep(2);
@@ -170,14 +170,14 @@ test('sockets that connect and leave in a hurry leave nobody behind', async () =
   });
 });
 
-// Attack 3.
+// Attack 3: a client that comes back over its connection.
 test('a client that comes back over its connection is connected, or told to start anew', async () => {
   await inLanes(4, range(1, 100), async (number) => {
     const client = await (await RawClient.open(slotcast.port)).upgrade();
     client.pongs();
     for (const packet of [connectPacket(number), '41', connectPacket(number)]) client.write(frame(packet));
-    // Where the library forgets the second one, nobody would tell the client. The first one may have left before it was told that
-    // it is connected, so that the client cannot count such words.
+    // If the library forgot the second socket, nobody would tell the client. The client may miss the word about the first
+    // one, which may have left earlier, so the words cannot be counted.
     const join = frame(`427${JSON.stringify(['join_space', freshSpace().event()])}`);
     const isSettled = () => client.hasEnded || client.received.includes('437[{"ok":true');
     await eventually(async () => {
@@ -189,11 +189,11 @@ test('a client that comes back over its connection is connected, or told to star
   });
 });
 
-// Attack 4.
+// Attack 4: many requests of one session at once.
 test('requests with packets of one session are handled in turn', async () => {
   const sid = await beginPolling(slotcast.url);
   const slow = await RawClient.open(slotcast.port);
-  // The node asks for the body once it is this one's turn.
+  // The node asks for the body when it is this request's turn.
   slow.write(head('POST', `${POLLING}&sid=${sid}`, { 'content-length': 3, expect: '100-continue' }));
   await slow.sees('HTTP/1.1 100 Continue');
   slow.write('3');
@@ -209,7 +209,7 @@ test('requests with packets of one session are handled in turn', async () => {
 
 const residentBytesOf = (node) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.child.pid}/status`, 'utf8'))[1]) * 1024;
 
-/** How much more memory a new node has after something, or at the most that this returns, than before it. */
+/** How much more memory a new node has after an act, or the most that the act measures itself. */
 async function measureGrowth(act) {
   const node = await startSlotcast();
   const clients = [];
@@ -223,7 +223,7 @@ async function measureGrowth(act) {
   }
 }
 
-// Attack 4: what is kept of a session's head is what is needed of it.
+// Attack 4: only the needed parts of a session's head are kept.
 test('a handshake with a query of 44 KB costs a node no more than a short one', async (t) => {
   const [connections, each] = [125, 8];
   const handshake = head('GET', `${POLLING}&x=${'x'.repeat(44_000)}`);
@@ -272,7 +272,7 @@ test('an upgrade with a cookie of 44 KB costs a node no more than one without', 
   assert.ok(grown < count * 50_000, `${grown} bytes for ${count} sockets`);
 });
 
-// Attack 2: what the library queues without us.
+// Attack 2: answers that the library queues and the node does not count.
 test('a websocket that sends pings and reads no answer is held back and closed', { timeout: 180_000 }, async (t) => {
   const pings = Buffer.concat(range(1, 500).map(() => frame('x'.repeat(125), { opcode: 9 })));
   let sent = 0;
@@ -282,7 +282,7 @@ test('a websocket that sends pings and reads no answer is held back and closed',
     await client.sees('connection_confirmed');
     client.socket.pause();
     let most = 0;
-    // As fast as the node takes them. A node that takes no more closes the connection after ten seconds.
+    // Sends as fast as the node reads. A node that reads no more closes the connection after ten seconds.
     while (!client.socket.destroyed && sent < 200_000_000) {
       sent += pings.length;
       most = Math.max(most, residentBytesOf(node));
@@ -296,13 +296,13 @@ test('a websocket that sends pings and reads no answer is held back and closed',
   assert.ok(grown < 24 * 2 ** 20, `${grown} bytes more`);
 });
 
-// Attack 5.
+// Attack 5: calls with invalid tokens.
 test('no call takes a token that does not hold for one, so that it could ask without limit', async () => {
   const document = await (await fetch(`${slotcast.url}/api/openapi.json`)).json();
   const values = { idSpazio: 1, sedeId: 1, id: 1, date: freshSpace().date };
   let asked = 0;
   for (const [path, methods] of Object.entries(document.paths)) {
-    // The probes and this document ask no store.
+    // The probes and this document do not ask the store.
     if (!path.startsWith('/api/') || path === '/api/openapi.json') continue;
     for (const method of Object.keys(methods)) {
       const filled = path.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -314,7 +314,7 @@ test('no call takes a token that does not hold for one, so that it could ask wit
   assert.ok(asked > 25, `${asked} calls`);
 });
 
-// Attack 5.
+// Attack 5: many reads without a token.
 test('reads without a token have a limit by address, which handshakes and callers with a token have not', async () => {
   const settings = { SLOTCAST_ANONYMOUS_RATE: '1', SLOTCAST_TRUSTED_PROXIES: '127.0.0.0/8' };
   const node = await startSlotcast({ settings });
@@ -322,7 +322,7 @@ test('reads without a token have a limit by address, which handshakes and caller
     const space = freshSpace();
     const read = async (headers) => (await node.caller().get(space.boardPath(space.date), headers)).status;
     const from = (address) => ({ 'x-forwarded-for': `6.6.6.6, ${address}` });
-    // Ten at once, and one more each second.
+    // Ten at once are allowed, and one more each second.
     const statuses = [];
     await inLanes(10, range(1, 100), async () => statuses.push(await read(from('203.0.113.7'))));
     const refused = statuses.filter((status) => status === 429).length;

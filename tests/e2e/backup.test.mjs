@@ -12,7 +12,7 @@ import { runGuide } from './lib/guide.mjs';
 import { startSlotcast, temporaryFolder } from './lib/slotcast.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** A space with a booking, a held slot and data of staff, before the backup. */
+/** Fills a space before the backup: a booking, a held slot, and staff's data. */
 async function fill(node) {
   const space = freshSpace();
   const schedule = { name: 'Sala grande', timezone: 'Europe/Rome', opens: '08:00', closes: '20:00', slotMinutes: 60 };
@@ -90,7 +90,7 @@ test('embedded: a volume that went back in time, with its mark, is noticed', asy
   const second = await startSlotcast({ dataDir: node.dataDir });
   const since = await actLater(second, space);
   await second.stop();
-  // Everything as it was, down to the inodes.
+  // Restores all files as they were, with their inodes.
   files.forEach((file, index) => writeFileSync(file, snapshot[index]));
   await runGuide('restore-embedded-volume', { SLOTCAST_DATA_DIR: node.dataDir });
   const restored = await startSlotcast({ dataDir: node.dataDir });
@@ -110,7 +110,7 @@ test('embedded: a copy put over the file in place is noticed as well', async () 
   const second = await startSlotcast({ dataDir: node.dataDir });
   const since = await actLater(second, space);
   await second.stop();
-  // Without the commands' `rm`: the file keeps its inode, and the mark beside it is ahead of it.
+  // Unlike in the guide, the old file is not removed. It keeps its inode, and the mark beside it is ahead of it.
   await runGuide('restore-embedded', { SLOTCAST_DATA_DIR: node.dataDir, BACKUP: backup });
   const restored = await startSlotcast({ dataDir: node.dataDir });
   try {
@@ -120,7 +120,7 @@ test('embedded: a copy put over the file in place is noticed as well', async () 
   }
 });
 
-/** `valkey-server` and `valkey-cli`, under the names that this machine has for them. */
+/** A folder with `valkey-server` and `valkey-cli` under the names that the guide uses. */
 function pathWithValkey() {
   const programs = join(temporaryFolder(), 'bin');
   mkdirSync(programs);
@@ -143,7 +143,7 @@ test('Redis: what was backed up survives the loss of the store, while the nodes 
   await runGuide('backup-valkey', environment);
   assert.deepEqual(readdirSync(backup), ['dump.rdb']);
   const since = await actLater(nodes[0], space);
-  // The change comes alone, or in the snapshot of the new epoch that the backup causes.
+  // The change comes by itself, or in the snapshot of the new epoch that the backup begins.
   const heard = () => [...watcher.all('slot_update'), ...watcher.all('slots_status_update')];
   await eventually(() => heard().some(({ version }) => version === since.version), 'what was done after the backup');
 
@@ -162,7 +162,7 @@ test('Redis: what was backed up survives the loss of the store, while the nodes 
   await assertRestored(nodes[0], { space, held, since });
   assert.deepEqual(watcher.disconnects, []);
 
-  // Restored data is durable from the first moment on.
+  // Restored data is durable at once.
   await redis.kill();
   await redis.start();
   await cluster.ready();

@@ -1,4 +1,4 @@
-// Bad input gets a refusal with a stable code, changes nothing, and leaves a node that serves on.
+// Bad input gets a refusal with a stable code and changes nothing, and the node keeps serving.
 
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
@@ -210,7 +210,7 @@ describe('on the socket', () => {
     for (const holdSeconds of [0, 1e9, -1, 1.5, 'x']) {
       assert.equal(await code('hold_slot', { holdSeconds }), 'bad_hold_seconds', JSON.stringify(holdSeconds));
     }
-    // Also for a site that the token does not allow, since the shape is checked first.
+    // The site is not allowed by the token. The shape is checked first all the same.
     const bound = await slotcast.user(7, { token: userToken(7, { sedi: [99] }) });
     for (const event of ['join_space', 'sync']) {
       const refused = async (more) => (await bound.call(event, space.event(more))).error?.code;

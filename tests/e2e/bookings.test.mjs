@@ -1,5 +1,5 @@
-// Bookings over the program as it runs: one's own on every node, staff's day of a site, cancelling, and what a space says of
-// itself.
+// Bookings against the built program: a user's own on every node, a site's day for staff, cancelling, and what a space
+// tells of itself.
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -56,7 +56,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       for (const act of ['hold', 'book']) await first.userCaller(user).settled.post(`/api/slots/${act}`, space.body({ slots: [2] }));
       const listed = async () => (await second.userCaller(user).settled.get('/api/bookings')).data.bookings;
       const [before] = await listed();
-      // The same instants by another clock.
+      // The slots start at the same instants in another time zone.
       await put({ timezone: 'Europe/London', opens: '08:00', closes: '17:00' });
       assert.deepEqual(await listed(), [{ ...before, orario: '09:00' }]);
       const released = await staff.settled.post('/api/slots/2/release', space.body());

@@ -1,4 +1,4 @@
-// What a stranger costs Redis, and what a writer to Redis learns of others.
+// What strangers cost Redis, and what somebody who can write to Redis learns of others.
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
@@ -15,7 +15,7 @@ import { eventually } from './lib/waiting.mjs';
 
 const post = (node, sid, body, headers = {}) => fetch(`${node.url}${POLLING}&sid=${sid}`, { method: 'POST', body, headers });
 
-// Attacks 1 and 5.
+// Attacks 1 and 5: handshakes and invented sessions.
 test('a handshake and an invented session ask Redis nothing', async () => {
   const redis = await startRedis();
   const wire = await startRedisWire(redis.port);
@@ -27,7 +27,7 @@ test('a handshake and an invented session ask Redis nothing', async () => {
       const invented = [`${'A'.repeat(13)}${number + 100}`, sids[0].replace(/.$/, (last) => (last === '0' ? '1' : '0')), 'nobody'];
       for (const sid of invented) assert.equal((await post(node, sid, '3')).status, 400);
     }
-    // A node that is idle asks by script, counts, and pings.
+    // An idle node runs scripts, counts subscribers, and pings. It sends none of these commands.
     const asked = wire.commands.slice(before).filter(([name]) => ['GET', 'SET', 'HGETALL'].includes(name.toUpperCase()));
     assert.deepEqual(asked, []);
     assert.equal((await post(node, sids[1], `40{"token":"${userToken(7)}"}`)).status, 200);
@@ -38,7 +38,7 @@ test('a handshake and an invented session ask Redis nothing', async () => {
   }
 });
 
-// Attack 6.
+// Attack 6: false addresses of nodes.
 test('who can write to Redis is not sent what clients send to another node', async () => {
   const cluster = await startCluster({ nodes: 2 });
   const heard = [];
@@ -64,13 +64,13 @@ test('who can write to Redis is not sent what clients send to another node', asy
   const addresses = await Promise.all([keys].flat().map(async (key) => [key, await cluster.redis.ask('HGET', key, 'address')]));
   const [key] = addresses.find(([, address]) => String(address).endsWith(`:${home.port}`));
   await cluster.redis.ask('HSET', key, 'address', `127.0.0.1:${thief.address().port}`);
-  // Addresses that were known before stay known for two seconds.
+  // Known addresses stay known for two seconds.
   const answers = async () => {
     const answer = await post(other, await beginPolling(home.url), `40{"token":"${token}"}`, headers);
     return [answer.status, answer.headers.get('set-cookie')];
   };
   let last;
-  // 503 is no answer of the session: a busy machine did not ask Redis in time.
+  // 503 is no answer about the session: on a busy machine Redis was not asked in time.
   const isOther = async () => ![200, 503].includes((last = await answers())[0]) || heard.length > 0;
   await eventually(isOther, 'another answer');
   assert.deepEqual(heard, [], 'nothing reaches the thief');

@@ -13,7 +13,7 @@ import { freshSpace } from './lib/fixtures.mjs';
 import { startRedis } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** All that the emitter needs of a client of Redis: `publish`. */
+/** The only method of a Redis client that the emitter needs: `publish`. */
 class Publisher {
   constructor(port) {
     this.socket = connect(port, '127.0.0.1');
@@ -32,7 +32,7 @@ class Publisher {
   }
 }
 
-// The nodes are on another database than the emitter, which names none: its channels are those of all.
+// The nodes use another database than the emitter. The emitter's channels belong to all databases.
 const redis = await startRedis();
 const settings = { SLOTCAST_EMITTER: 'socket.io', REDIS_URL: `${redis.url}/2` };
 const cluster = await startCluster({ store: redis, settings });
@@ -51,14 +51,14 @@ const everyone = [...clients, inBoth];
 const got = (client, name) => client.events.filter((event) => event.name === name).map(({ payload, rest }) => [payload, ...rest]);
 let marks = 0;
 
-/** Waits until a last message to all has come everywhere: what was sent before it has come, too, or never will. */
+/** Waits until a last message to all has arrived everywhere. Earlier messages have arrived by then, or never will. */
 async function settled() {
   const mark = (marks += 1);
   emitter.emit('mark', mark);
   await eventually(() => everyone.every((client) => got(client, 'mark').some(([payload]) => payload === mark)), `mark ${mark}`);
 }
 
-/** Joins a room, again where a busy machine does not ask Redis in time. */
+/** Joins a room. Tries again if a busy machine does not ask Redis in time. */
 const join = (client, space) => {
   const isIn = async () => {
     const { ok, error } = await client.socket.emitWithAck('join_space', space.event());

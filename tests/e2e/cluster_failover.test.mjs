@@ -17,7 +17,7 @@ async function start(t) {
   return { scene, redis, epochs };
 }
 
-/** Kills the primary, waits for the other one and for nodes that serve, and lets the load go on. Gives the new primary. */
+/** Kills the primary, waits until its replica serves in its place, and lets the load continue. Gives the new primary. */
 async function failOver(scene, redis) {
   const old = redis.servers[0];
   await old.kill();
@@ -27,7 +27,7 @@ async function failOver(scene, redis) {
   return primary;
 }
 
-/** By room and epoch: the last version that the log of the primary still has. */
+/** The last version that the primary's log still has, by room and epoch. */
 async function readLogs(primary, spaces) {
   const last = new Map();
   for (const space of spaces) {
@@ -40,7 +40,7 @@ async function readLogs(primary, spaces) {
   return last;
 }
 
-/** Checks all that must hold after a failover; gives the acknowledged acts that Redis itself has lost. */
+/** Checks everything that must hold after a failover. Gives the acknowledged acts that Redis itself has lost. */
 async function check({ scene, epochs }, primary) {
   await scene.load.stop();
   const logs = await readLogs(primary, scene.spaces);
@@ -61,11 +61,11 @@ async function check({ scene, epochs }, primary) {
   return { records, lost };
 }
 
-/** The replica hears nothing of its primary any more, and cannot come back to it. */
+/** Cuts the replica off from its primary for good. */
 async function cutReplication({ servers: [primary, replica] }) {
-  // The primary has no password, and refuses a client that names one.
+  // The primary has no password, so it refuses a client that sends one.
   await replica.command('CONFIG', 'SET', 'masterauth', 'wrong');
-  // No write comes between the last one that the replica got and the cut.
+  // The pause keeps writes from coming between the replica's last one and the cut.
   await primary.command('CLIENT', 'PAUSE', 5_000, 'WRITE');
   await eventually(async () => {
     const [, written, replicas] = await primary.ask('ROLE');
@@ -75,7 +75,7 @@ async function cutReplication({ servers: [primary, replica] }) {
   await primary.command('CLIENT', 'UNPAUSE');
 }
 
-// Each is mostly a wait for sentinels, so they wait together.
+// These tests mostly wait for sentinels, so they run at the same time.
 describe('the primary is killed', { concurrency: true }, () => {
   test('and its replica takes over: nothing acknowledged is lost but what Redis lost', async (t) => {
     const { scene, redis, epochs } = await start(t);
@@ -88,7 +88,7 @@ describe('the primary is killed', { concurrency: true }, () => {
     await cutReplication(redis);
     await scene.acts(60);
     const primary = await failOver(scene, redis);
-    // The old primary has what the new one lost, and takes itself for the primary until a sentinel finds it.
+    // The old primary has acts that the new one lost, and believes that it is the primary until a sentinel finds it.
     await redis.servers[0].start();
     await scene.acts(60);
     const { lost } = await check({ scene, epochs }, primary);

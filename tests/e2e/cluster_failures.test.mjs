@@ -107,7 +107,7 @@ test('the scripts are flushed: no act notices', async (t) => {
   const records = await scene.check();
   const logs = scene.cluster.nodes.map((node) => node.log()).join('');
   assert.doesNotMatch(logs, /noscript/i);
-  // A refusal all the same comes from a machine that is too busy to answer in time.
+  // Any remaining refusal comes from a machine that is too busy to answer in time.
   const causes = logs.split('\n').filter((line) => line.includes('the store could not answer'));
   for (const cause of causes) assert.match(cause, STALLED);
   const refused = records.filter(({ status }) => status === 503);
@@ -115,7 +115,7 @@ test('the scripts are flushed: no act notices', async (t) => {
   scene.assertNoNeedlessSnapshots();
 });
 
-// Each is mostly a wait, so they wait two by two.
+// These tests mostly wait, so two run at a time.
 describe('Redis does nothing for a while', { concurrency: 2 }, () => {
   for (const [what, begin] of [
     ['pauses its clients', async (redis) => redis.command('CLIENT', 'PAUSE', 5_000, 'ALL').then(() => () => {})],
@@ -126,7 +126,7 @@ describe('Redis does nothing for a while', { concurrency: 2 }, () => {
       // The pause ends by itself, not before then.
       const to = Date.now() + 5_000;
       const end = await begin(scene.cluster.redis);
-      // From here on: an act of a moment ago may still have been answered, and refused as any other.
+      // The measurement begins here: an act just before may still be answered, or refused for another reason.
       const from = Date.now();
       await sleep(to - from);
       end();
@@ -188,7 +188,7 @@ test('Redis becomes a replica and is promoted again: a new epoch begins', async 
   const { redis } = scene.cluster;
   const other = await startRedis();
   t.after(() => other.kill());
-  // It waits for the data of the other one, which has none: as after a failover to a replica that missed all writes.
+  // It waits for data of the other server, which has none. This looks like a failover to a replica that missed all writes.
   await redis.command('REPLICAOF', '127.0.0.1', other.port);
   await eventually(async () => /master_link_status:up/.test(await redis.command('INFO', 'replication')), 'the replica');
   await sleep(1_000);

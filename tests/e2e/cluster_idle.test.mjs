@@ -11,7 +11,7 @@ const INTERVAL_MS = 500;
 /** How many intervals are watched. */
 const INTERVALS = 10;
 
-/** The script by which a sweep first asks each bucket which of its holds have ended. */
+/** The number of buckets. A sweep asks each by one script which of its holds have ended. */
 const BUCKETS = 128;
 
 const cluster = await startCluster({ nodes: 2, settings: { SLOT_TIMER_INTERVAL: String(INTERVAL_MS) } });
@@ -22,8 +22,8 @@ const LEASE = 'slotcast:{nodes}:sweeper';
 const ENDS = /^slotcast:\{b\d+\}:ends$/;
 
 /**
- * What Redis is sent for the sweep in so many intervals by its own clock: how many commands that sweep, how many that ask
- * for the lease, by how many nodes, and how often it was granted.
+ * Counts the commands that sweepers send to Redis during so many intervals by its own clock: the sweeps, the requests for
+ * the lease, the nodes that sent them, and the granted leases.
  */
 async function watchCommands() {
   const counts = { sweeps: 0, asked: 0, granted: 0, nodes: new Set() };
@@ -31,7 +31,7 @@ async function watchCommands() {
   for await (const { at, client, words } of cluster.redis.monitor()) {
     end ??= at + INTERVALS * INTERVAL_MS;
     if (at >= end) break;
-    // A node does not send what a script itself calls.
+    // Commands that a script calls were not sent by a node.
     if (client === 'lua') {
       if (words[0] === 'SET' && words[1] === LEASE) counts.granted += 1;
     } else if (words.includes(LEASE)) {
@@ -53,9 +53,9 @@ test('20 nodes without holds send Redis no more sweep commands than 2', async (t
   }
   assert.ok(few.nodes.size >= 2 && many.nodes.size >= 20, 'every node asks for the lease');
   for (const { sweeps, granted } of [few, many]) {
-    // One an interval, those that the time of watching cuts at its ends, and the first one's delay.
+    // One for each interval, one at each end of the watching time, and the first one after its delay.
     assert.ok(granted > 0 && granted <= INTERVALS + 2, `${granted} sweeps`);
-    // A sweep that is under way when the watching begins, or two on a busy machine, besides.
+    // This allows for a sweep that runs when the watching begins, or two on a busy machine.
     assert.ok(sweeps > 0 && sweeps <= (granted + 2) * BUCKETS, `${sweeps} commands of ${granted} sweeps`);
   }
 });

@@ -18,7 +18,7 @@ const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0', SLOT_MAX_H
 const cluster = await startCluster({ settings });
 after(() => cluster.stop());
 
-/** The records of a load that runs while `meanwhile` does, and until it has done at least `acts` acts. */
+/** The records of a load that runs during `meanwhile`, and until it has done at least `acts` acts. */
 async function recordsWhile(load, acts, meanwhile) {
   load.start();
   try {
@@ -43,7 +43,7 @@ async function violationsOf(t, { acts, meanwhile, ...more }) {
 
   const violations = [];
   for (const space of spaces) {
-    // On a day of its own, and under a key: whatever it takes to settle it, it is one event, the last.
+    // This act has a day of its own and a key. So it is one event, the last one, however often it is repeated.
     const last = await cluster.nodes[0].userCaller(freshNumber()).settled.post('/api/slots/9/hold', space.body({ date: day(8) }));
     assert.equal(last.status, 200, last.text);
     const updates = () => witness.all('slot_update').filter(({ data }) => data.spazioId === space.number);
@@ -64,7 +64,7 @@ test(`each of ${ACTS} answers fits some order of the acts`, async (t) => {
     await client.connected();
     sockets.set(id, client);
   }
-  // There is no outage: an unknown outcome comes from a busy machine that took too long, and is settled.
+  // There is no outage, so an unknown outcome means that a busy machine took too long. It is settled by a repeat.
   const { violations, load, refused } = await violationsOf(t, { acts: ACTS, sockets, settle: true });
   assert.ok(load.done > ACTS / 4 && refused > ACTS / 10, 'there were both');
   assert.deepEqual(violations, []);

@@ -1,4 +1,4 @@
-// Redis becomes another server, whose clock is half a minute behind: an act that was answered 503 there is not done later.
+// Redis is replaced by a server whose clock is half a minute behind. An act that was answered 503 is not done there later.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -13,7 +13,7 @@ import { eventually, sleep } from './lib/waiting.mjs';
 /** How far the second server's clock is behind, in s. */
 const BEHIND = 30;
 
-/** What is unknown is final after a second, in ms. */
+/** After this many ms an unknown outcome is final. */
 const FINAL_MS = 1_000;
 
 test('what was answered 503 by a server whose clock is behind is not done later', async (t) => {
@@ -34,7 +34,7 @@ test('what was answered 503 by a server whose clock is behind is not done later'
   await eventually(async () => (await hold(2)).status === 200 && (await slotcast.board(space)).slots[0].status === 'available', 'a hold on the second server');
   const [seconds] = await second.ask('TIME');
   assert.ok(Date.now() / 1_000 - Number(seconds) > BEHIND / 2, 'the clock of the second server is behind');
-  // The server gets the act, and does not look at it before its second is over.
+  // The server receives the act, and reads it only after the act's second is over.
   const thaw = second.freeze();
   const refused = await hold(3);
   assert.equal(refused.status, 503, refused.text);

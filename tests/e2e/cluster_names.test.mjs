@@ -1,4 +1,4 @@
-// The host name in REDIS_URL moves to another server, as that of a managed Redis does, while the old server lives on.
+// The host name in REDIS_URL moves to another server, as with a managed Redis, while the old server keeps running.
 
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
@@ -10,10 +10,10 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** Whether this process may give another one a file of hosts of its own. */
+/** Whether this process may give another one its own hosts file. */
 const mayMount = spawnSync('unshare', ['--mount', 'mount', '--bind', '/etc/hosts', '/etc/hosts']).status === 0;
 
-// Nodes that see such a file; the program is chosen before the modules that start it are loaded.
+// These nodes see such a file. The program is chosen before the modules that start it are loaded.
 const folder = mkdtempSync(join(tmpdir(), 'slotcast-names-'));
 const hosts = join(folder, 'hosts');
 const program = process.env.SLOTCAST_BIN ?? join(import.meta.dirname, '../../target/debug/slotcast');
@@ -61,7 +61,7 @@ test('a host name that moves takes the nodes with it', { skip: !mayMount && 'nee
   await replica.command('REPLICAOF', 'NO', 'ONE');
   point('127.0.0.2');
   const at = Date.now();
-  // The connection that asks is a client, too.
+  // The connection that asks is one of the clients.
   const isLeft = async () => /connected_clients:1\b/.test(await redis.command('INFO', 'clients'));
   await eventually(isLeft, 'nodes that have left the old server');
   const left = Date.now();

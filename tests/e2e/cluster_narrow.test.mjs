@@ -11,7 +11,7 @@ import { eventually, inLanes } from './lib/waiting.mjs';
 const CHANGES = 1_000;
 const DATA = 'x'.repeat(8_192);
 
-/** How long all of it may take on a machine with much else to do; over the link alone it takes seconds. */
+/** How long the test may take on a busy machine. Over the link alone it takes seconds. */
 const DEADLINE_MS = 180_000;
 
 const settings = { SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' };
@@ -57,7 +57,7 @@ for (const bytesPerSecond of [8_000_000, 4_000_000, 1_000_000]) {
   });
 }
 
-// Staff's data of all its days is far more than passes within the second that a call may take.
+// Staff's data of all its days takes longer than the second that a call may take.
 test('a space with megabytes of data is read, watched and acted on over 0.2 MB/s', async (t) => {
   const links = await startLinks([cluster.redis.port]);
   const node = await cluster.addNode({ REDIS_URL: links.urlOf(cluster.redis.url) });
@@ -87,13 +87,13 @@ test('a space with megabytes of data is read, watched and acted on over 0.2 MB/s
   const schedule = { opens: '09:00', closes: '18:00', slotMinutes: 20 };
   const trial = await node.staffCaller().settled.put(`${space.path}?dryRun=true`, schedule);
   assert.equal(trial.status, 200, trial.text.slice(0, 200));
-  // 09:00 stays where it was, and all else moves or goes.
+  // Only the slot at 09:00 stays where it was. The others move or go.
   assert.deepEqual(trial.data.affected.map(({ date, slots: { length } }) => [date, length]), range(3, 10).map((ahead) => [day(ahead), 36]));
   const held = await node.userCaller(7).settled.post('/api/slots/1/hold', space.body({ date: day(11) }));
   assert.equal(held.status, 200, held.text);
 });
 
-/** Every update follows the one before it, or a snapshot. */
+/** Asserts that every update follows the one before it, or a snapshot. */
 function assertInOrder(viewer, joined) {
   let at = joined.version;
   for (const { name, payload } of viewer.events) {

@@ -88,9 +88,9 @@ test('the node of polling clients is killed: they go on through another', async 
   scene.assertNoNeedlessSnapshots();
 });
 
-// Each is mostly a wait, so they wait together.
+// These tests mostly wait, so they run at the same time.
 describe('a node stands still', { concurrency: true }, () => {
-  /** Slow enough that everything that is missed meanwhile can be told. */
+  /** The pause is long enough that everything that is missed can still be told. */
   const pause = 300;
 
   for (const [seconds, whose, options] of [
@@ -122,7 +122,7 @@ describe('a node stands still', { concurrency: true }, () => {
     goOn();
     scene.targets = () => scene.cluster.nodes;
     await scene.acts(20);
-    // A client without room for all that it missed is sent a snapshot.
+    // A client without room for everything that it missed gets a snapshot.
     await scene.check();
   });
 });

@@ -46,7 +46,7 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
   const records = await load.run(ACTS);
   t.diagnostic(`${load.done} of ${ACTS} acts done in ${Date.now() - start} ms`);
   assert.ok(load.done > ACTS / 4, 'there was a load');
-  // Where the machine is too busy to ask Redis in time, or to answer at all: such an act is repeated, and done once.
+  // On a machine that is too busy to ask Redis or to answer in time. Such an act is repeated, and done once.
   const unknown = records.filter((record) => record.unknown);
   t.diagnostic(`${unknown.length} refused as unavailable, or without an answer`);
   for (const { status, code, text } of unknown) assert.ok(status === undefined || code === 'unavailable', text);
@@ -64,19 +64,20 @@ test(`all clients of three nodes hear the same events in the same order, in ${AC
       assert.deepEqual(list.slice(0, upTo), lists[0].slice(0, upTo), 'the same events');
     }
     for (const { data, slots, becomes } of records.filter((record) => record.ok && record.space === space)) {
-      // The last of its slots has that version. A repeat of what several acts did has the version of the last of these acts.
+      // The last of its slots has that version. If several acts did it before, the version is that of the last of these
+      // acts.
       const { slotId, status } = lists[0][data.version - 1];
       assert.ok(slots.includes(slotId) && status === becomes, `version ${data.version} of ${slots} is ${slotId} ${status}`);
     }
   }
-  // Short holds may still end. No more are made, so that the boards stand still at last.
+  // Short holds may still end. No new ones are made, so the boards come to rest.
   for (const space of spaces) {
     const snapshotOf = (client) => {
       const [snapshot, ...others] = heardOf(client, space, 'slots_status_update');
       assert.deepEqual(others, [], 'one snapshot, the one that was asked for');
       return snapshot;
     };
-    // A board shows the end of a hold at once, an event tells it when it was freed.
+    // A board shows the end of a hold at once. An event tells it when the slot was freed.
     let wrong;
     const allAgree = async () => {
       const { slots, version } = await sameBoard(cluster.nodes, space);

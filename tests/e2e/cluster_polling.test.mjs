@@ -16,7 +16,7 @@ import { DEADLINE_MS, eventually, sleep } from './lib/waiting.mjs';
 const CLIENTS = Number(process.env.SLOTCAST_POLLING_CLIENTS ?? 60);
 const SECONDS = Number(process.env.SLOTCAST_POLLING_SECONDS ?? 15);
 
-/** Between two changes, in ms. */
+/** The pause between two changes, in ms. */
 const BETWEEN = 125;
 
 const cluster = await startCluster({ settings: { SLOTCAST_USER_RATE: '0' } });
@@ -26,14 +26,14 @@ after(async () => {
   await cluster.stop();
 });
 
-/** Whether a client's session was answered that the store cannot be asked now, which ends it: legal, and no loss by itself. */
+/** Whether a client's session ended because the store could not be asked. That is allowed, and loses nothing. */
 const isRefused = ({ sid = null }) => proxy.refused.has(sid);
 
 const isLost = ({ disconnects, refusals }) => disconnects.length + refusals.length > 0;
 
 const assertNotLost = (client) => assert.ok(!isLost(client) || isRefused(client), `${client.disconnects} ${client.refusals}`);
 
-/** The result of `work` on a client's session; `undefined` where the session ended because it was refused. */
+/** The result of `work` on a client's session, or `undefined` if the session ended by such a refusal. */
 async function unlessRefused(client, work) {
   let isDone = false;
   const done = work.finally(() => (isDone = true)).then((value) => ({ value }), (error) => ({ error }));
@@ -44,7 +44,7 @@ async function unlessRefused(client, work) {
   return value;
 }
 
-/** A stock client in a space that knows only the proxy. One that is refused on its way begins anew. */
+/** A stock client in a space, which knows only the proxy. A refused client begins anew. */
 async function enter(space, transports) {
   return eventually(async () => {
     const client = new Client(proxy.url, { token: userToken(freshNumber()), transports });
@@ -63,7 +63,7 @@ async function set(space, slot, status) {
   return answer.data.version;
 }
 
-/** Waits until a client has heard all of a space since it joined, up to a version, each change once: in order or sorted. */
+/** Waits until a client has heard each change of a space once, up to a version. `sorted` allows any order. */
 async function heardAll(client, version, sorted = (list) => list) {
   await unlessRefused(client, (async () => {
     await client.first('slot_update', (update) => update.version === version);
@@ -131,7 +131,7 @@ test('polling clients that only listen hear each event once, in order', async ()
 test('the upgrade to websocket works through the proxy', async () => {
   const space = freshSpace();
   const clients = await Promise.all(range(1, 12).map(() => enter(space, TRANSPORTS.upgrade)));
-  // An upgrade that is refused leaves the session as it is.
+  // A refused upgrade leaves the session as it is.
   const isUpgraded = (client) => client.transport === 'websocket' || isRefused(client);
   await eventually(() => clients.every(isUpgraded), 'the upgrade of all');
   const version = await set(space, 1, 'blocked');
@@ -153,7 +153,7 @@ test('a poll has the same headers on every node', async () => {
   const ask = (node, options) => settled(() => request(node, options), 'an answer to a session');
   const shown = ({ status, headers }) => {
     const { date: _, 'content-length': length, vary, ...others } = Object.fromEntries(headers);
-    // To name a header twice there says nothing more.
+    // A header that is named twice there says nothing new.
     return { status, others, vary: new Set(vary?.split(/, */)) };
   };
   const connected = await ask(home, { method: 'POST', body: '40{}' });
@@ -165,7 +165,7 @@ test('a poll has the same headers on every node', async () => {
     assert.equal((await settled(tell, 'a broadcast')).status, 200);
     let answer = await polling;
     answers.push(shown(answer));
-    // The first may have no more than a ping and the answer to CONNECT.
+    // The first answer may have only a ping and the answer to CONNECT.
     while (!/connection_confirmed|giro/.test(await answer.text())) {
       answer = await ask(node);
       answers.push(shown(answer));

@@ -1,5 +1,5 @@
 // The primary changes without anybody telling the nodes: it freezes and comes back, is killed, or is made a replica by
-// hand. Nobody writes to the wrong server, and nobody else notices.
+// hand. Nobody writes to the wrong server, and clients notice nothing.
 
 import assert from 'node:assert/strict';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -10,11 +10,11 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** How late this process itself was, in ns: a machine that stands still for a second lets calls to any server fail. */
+/** This process's own lateness, in ns. If the machine stands still for a second, calls to any server may fail. */
 const lateness = monitorEventLoopDelay({ resolution: 20 });
 lateness.enable();
 
-/** From how many ms on a machine is taken to stand still. */
+/** A machine counts as standing still from this many ms on. */
 const STANDSTILL_MS = 400;
 
 /** Ends the load, and gives what was lost. */
@@ -24,10 +24,10 @@ async function lostOf({ cluster, claims }) {
   return claims.lost(cluster.nodes[0]);
 }
 
-/** What a change came to, as a test prints it. */
+/** The outcome of a change in words, for the test's output. */
 const describe = ({ gap, refused, refusals }) => `no act for ${gap} ms; ${refusals} refusals over ${refused} ms`;
 
-/** Waits until a server is a primary by its own word. */
+/** Waits until a server calls itself a primary. */
 const isPrimary = (server) => eventually(async () => (await server.ask('ROLE'))[0] === 'master', 'the replica as primary', 60_000);
 
 test('behind Sentinels a primary that froze takes nothing when it is back', async (t) => {
@@ -38,7 +38,7 @@ test('behind Sentinels a primary that froze takes nothing when it is back', asyn
   const thaw = old.freeze();
   await redis.primaryAfter(old);
   await acts(scene.claims, 60);
-  // It takes itself for the primary until a sentinel has told it otherwise, ten seconds later.
+  // It believes that it is the primary until a sentinel tells it otherwise, ten seconds later.
   thaw();
   await acts(scene.claims, 200);
   await redis.inStep();
@@ -92,7 +92,7 @@ test('on a Cluster a primary that is killed is noticed only where its slots are'
   assert.deepEqual(stoodStill ? refused.filter(({ status }) => status !== 503) : refused, []);
 });
 
-/** By space: the server that has its bucket. */
+/** The server of each space's bucket. */
 async function ownersOfSpaces(redis, claims) {
   const owner = new Map();
   for (const { space } of claims.callers) {
@@ -109,7 +109,7 @@ test('a switch by hand, which Sentinels undo, costs no act that was acknowledged
   const at = Date.now();
   await old.command('REPLICAOF', '127.0.0.1', replica.port);
   await replica.command('REPLICAOF', 'NO', 'ONE');
-  // Whichever of them the sentinels make the primary in the end.
+  // Either of them may be the primary in the end, as the sentinels decide.
   await redis.inStep();
   await acts(scene.claims, 60);
   t.diagnostic(`REPLICAOF by hand behind Sentinels: ${describe(scene.claims.noticed(at))}`);

@@ -14,7 +14,7 @@ async function readyOf(url) {
   return answer && { ...(await answer.json()), status: answer.status };
 }
 
-/** Waits until a node is not ready since a server is away, and until that is the only reason. */
+/** Waits until a node is not ready because a server is away, and this is the only reason. */
 async function saysAway({ url }, { port }) {
   let ready;
   const isSo = async () => {
@@ -25,7 +25,7 @@ async function saysAway({ url }, { port }) {
   assert.ok(ready.reasons.some((reason) => reason.includes(`:${port}`)), JSON.stringify(ready));
 }
 
-/** The primaries that do not have bucket 0, whose server the ping asks. */
+/** The primaries without bucket 0, whose server the ping asks. */
 async function othersThanThePing(redis) {
   const first = await redis.ownerOf(await redis.slotOf('slotcast:{b0}:head'));
   return (await redis.primaries()).filter((server) => server !== first);

@@ -24,7 +24,7 @@ const PATIENCE_MS = 60_000 + CLIENTS * 50;
 const OLD = 'the secret that all nodes begin with in this test';
 const NEW = 'another secret, which takes the place of the old';
 
-/** How often a polling client asks something while nodes of two secrets serve. */
+/** How many questions a polling client asks while nodes of two secrets serve. */
 const ASKED = 12;
 
 const token = (user, secret) => signToken({ id_utente: user, exp: secondsNow() + 3_600 }, { secret });
@@ -46,14 +46,14 @@ after(async () => {
   await cluster.stop();
 });
 
-/** With which secret the backend signs the token of a user's next connect. */
+/** The secret with which the backend signs the token of a user's next connect. */
 let secretOf = () => OLD;
 
 function connect(user, transports) {
   const auth = (give) => give({ token: token(user, secretOf(user)) });
   const socket = io(balancer.url, { auth, transports, forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 500 });
   socket.on('connect_error', ({ message }) => {
-    // The stock client does not come back from a refusal of the server; from a node that leaves it does.
+    // A stock client does not come back after a refusal. It does after a node has left.
     if (!socket.active) refusals.push(`${user}: ${message}`);
   });
   sockets.push(socket);
@@ -62,7 +62,7 @@ function connect(user, transports) {
 
 const areAllConnected = () => eventually(() => sockets.every((socket) => socket.connected), 'all clients connected', PATIENCE_MS);
 
-/** Replaces the nodes one by one by such with these secrets. In between, a polling client has its session on either kind. */
+/** Replaces the nodes one by one with nodes of these secrets. In between, polling clients have sessions on both kinds. */
 async function rollOut(secrets) {
   cluster.settings = { ...settings, ...secrets };
   for (const old of [...cluster.nodes]) {
@@ -76,7 +76,7 @@ async function rollOut(secrets) {
 
 let asked = 0;
 
-/** Sessions that poll ask both nodes in turn, each of which sends on what is the other's. */
+/** Polling sessions ask both nodes in turn, and each node sends on what belongs to the other. */
 async function assertPollingGoesOn() {
   const pollers = range(1, 2).map((turn) => connect((asked += 1) * 10_000 + turn, ['polling']));
   await areAllConnected();
@@ -84,7 +84,7 @@ async function assertPollingGoesOn() {
     const ended = [];
     poller.on('disconnect', (reason) => ended.push(reason));
     for (const _ of range(1, ASKED)) {
-      // Asked again where a busy machine did not ask Redis in time.
+      // Asked again if a busy machine did not ask Redis in time.
       const answer = await eventually(async () => {
         const told = await poller.timeout(PATIENCE_MS).emitWithAck('join_space', { spazioId: space.number, sedeId: space.site });
         return told.error?.code !== 'unavailable' && told;
@@ -97,7 +97,7 @@ async function assertPollingGoesOn() {
   }
 }
 
-/** Asks each node something that needs a token. */
+/** Asks each node a question that needs a token. */
 async function statuses(secret) {
   const headers = { authorization: `Bearer ${token(1, secret)}` };
   const ask = ({ url }) => settled(() => fetch(`${url}/api/holds`, { headers }), `the holds by ${url}`);
@@ -113,7 +113,7 @@ test(`a secret changes under ${CLIENTS} stock clients, none of which is refused`
   await rollOut({ JWT_SECRET: OLD, JWT_SECRET_PREVIOUS: NEW });
   assert.deepEqual([await statuses(OLD), await statuses(NEW)].flat(), [200, 200, 200, 200]);
 
-  // From here on the backend may sign with either: half of the users get a token of the new secret.
+  // From here on the backend may sign with either secret: half of the users get a token of the new one.
   secretOf = (user) => (user % 2 === 0 ? NEW : OLD);
   await rollOut({ JWT_SECRET: NEW, JWT_SECRET_PREVIOUS: OLD });
   assert.deepEqual([await statuses(OLD), await statuses(NEW)].flat(), [200, 200, 200, 200]);

@@ -12,13 +12,13 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { Scene } from './lib/scene.mjs';
 import { eventually, sleep } from './lib/waiting.mjs';
 
-/** How often a hash slot goes to another primary and comes back. */
+/** How many times a hash slot moves to another primary and back. */
 const ROUNDS = 3;
 
-/** How many acts are done in each state of a hash slot on its way. */
+/** How many acts are done in each state of a moving hash slot. */
 const ACTS = 15;
 
-/** How long a killed primary stays away, in ms: some of it is before the others take it for dead, some after. */
+/** How long a killed primary stays away, in ms. The others notice that within some of these times, and not within others. */
 const AWAY_MS = [500, 1_500, 4_000];
 
 /** A scene on a Redis Cluster, and messages to users. */
@@ -36,7 +36,7 @@ async function start(t) {
   return { redis, scene, mailbox, slots };
 }
 
-/** Messages to users, one after the other by turns; each user has a socket on every node. */
+/** Messages to several users by turns. Each user has a socket on every node. */
 class Mailbox {
   static async open(t, scene) {
     const mailbox = new Mailbox();
@@ -50,7 +50,7 @@ class Mailbox {
     );
     mailbox.isOpen = true;
     mailbox.sending = mailbox.#send();
-    // Reported by `check`.
+    // `check` reports the failure.
     mailbox.sending.catch(() => {});
     t.after(() => {
       mailbox.isOpen = false;
@@ -78,7 +78,7 @@ class Mailbox {
     await eventually(() => this.users.every(isThere), `${count} messages more to each user`);
   }
 
-  /** Ends the messages: each socket, which stayed, got each acknowledged one, in their order, and none twice. */
+  /** Ends the messages. Each socket stayed connected, and got each acknowledged message once and in order. */
   async check(t) {
     this.isOpen = false;
     await this.sending;
@@ -90,7 +90,7 @@ class Mailbox {
           () => missing().length === 0,
           () => `messages ${missing()} of ${acknowledged.length} to user ${id} on node ${index}`,
         );
-        // A refused message may have been sent all the same; a message that was sent once never comes twice.
+        // A refused message may have been sent all the same. A message that was sent once comes once.
         const inOrder = [...new Set(heard())].sort((left, right) => left - right);
         assert.deepEqual(heard(), inOrder, `user ${id} on node ${index}`);
         assert.deepEqual(client.disconnects, []);
@@ -100,7 +100,7 @@ class Mailbox {
   }
 }
 
-/** Moves a hash slot, while acts go on in each state that it is in. Gives how many keys were moved. */
+/** Moves a hash slot while acts go on in each state of the move. Gives how many keys were moved. */
 async function move({ redis, scene }, slot, to, atHalf = async () => {}) {
   const moving = await redis.beginMove(slot, to);
   await scene.acts(ACTS);
@@ -114,12 +114,12 @@ async function move({ redis, scene }, slot, to, atHalf = async () => {}) {
   return moving.moved;
 }
 
-/** Checks what must hold whatever happened; then that each node serves each space, and each client hears of it. */
+/** Checks what must always hold, and that each node serves each space and each client hears of it. */
 async function check(t, { scene, mailbox }) {
   await mailbox.check(t);
   const records = await scene.check();
   scene.assertAllStayedConnected();
-  // Versions go on through the epochs, so a snapshot that is as new must have what was not heard.
+  // Versions continue across epochs, so a snapshot of a later version must have what a client did not hear.
   for (const { ok, data, act, space } of records) {
     if (!ok) continue;
     for (const follower of scene.followers) {
@@ -142,8 +142,8 @@ async function check(t, { scene, mailbox }) {
   for (const follower of scene.followers) assert.deepEqual(follower.faults, []);
 }
 
-// A key that a script empties is gone. In a hash slot on its way, a missing key is looked for on the other server:
-// a script that goes on with such a key fails there, with half of its writing done.
+// A key that a script empties is deleted. While a hash slot moves, a missing key is looked for on the other server. A
+// script that uses such a key again would fail there, with half of its writing done.
 test('what leaves nothing behind is done whole, also in a hash slot that is about to move', async (t) => {
   const redis = await startRedisCluster();
   const cluster = await startCluster({ nodes: 1, store: redis });
@@ -165,7 +165,7 @@ test('what leaves nothing behind is done whole, also in a hash slot that is abou
   const isFreed = ({ slotId, status }, slot) => slotId === slot && status === 'available';
   const hearFreed = async (slot) =>
     eventually(() => follower.of(space).updates.some((update) => isFreed(update, slot)), `slot ${slot} is free`);
-  // Once all keys that an act writes to are there, it is not refused for missing ones.
+  // Once all keys of an act exist, the act is not refused for missing ones.
   await act('hold', { slots: [1], holdSeconds: 1 });
   await hearFreed(1);
   const slot = await redis.slotOf(await redis.findKey(`slotcast:*:head:${space.site}:${space.number}`));
@@ -222,7 +222,7 @@ test('all slots of the spaces move at once', async (t) => {
       moves.push(await redis.beginMove(slot, redis.servers.find((server) => server !== from)));
     }
     for (const moving of moves) await moving.moveKeys(3);
-    // Perhaps no act can be done now, so the test waits until some were tried.
+    // It is possible that no act can be done now, so the test waits until some were tried.
     const tried = scene.load.records.length + 2 * ACTS;
     await eventually(() => scene.load.records.length >= tried, 'acts that were tried');
     for (const moving of moves) await moving.finish();

@@ -1,4 +1,4 @@
-// Spaces that one node changes and another one remembers.
+// One node changes spaces that another node remembers.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -19,7 +19,7 @@ test('a space that was removed on another node cannot be joined, nor its board b
   const remove = async () => {
     await second.board(space);
     const first = await staff.delete(space.path);
-    // A removal that a busy machine has not answered was done, or is done by the repeat.
+    // A removal without an answer on a busy machine was done, or the repeat does it.
     const allowed = first.status === 503 ? [200, 404] : [200];
     const last = first.status === 503 ? await staff.settled.delete(space.path) : first;
     assert.ok(allowed.includes(last.status), last.text);

@@ -26,14 +26,14 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
 const sweep = (cluster, settings = {}) => sweepByCommand({ REDIS_URL: cluster.redis.url, ...settings }, LATE_MS);
 
-/** All holds are in the reports, once, except those that a failed sweep had freed: the announcements tell of these. */
+/** All holds are in the reports once, except those that a failed sweep freed: only announcements tell of these. */
 function assertAllFreed(reports) {
   const freed = sum(reports.map((report) => report.freed));
   const isRight = reports.some(({ failed }) => failed > 0) ? freed <= HOLDS : freed === HOLDS;
   assert.ok(isRight, JSON.stringify(reports));
 }
 
-/** Slots of spaces and days that are held until about the same instant. */
+/** Slots of many spaces and days that are all held until about the same instant. */
 class Crowd {
   constructor(cluster) {
     this.cluster = cluster;
@@ -46,7 +46,7 @@ class Crowd {
     this.service = staffToken('servizio');
   }
 
-  /** A client in each room on each node: a single client in all rooms might be too slow, and be closed for it. */
+  /** Each room has a client on each node. One client in all rooms might be too slow, and be closed. */
   async watch() {
     const places = this.cluster.nodes.flatMap((node) => this.spaces.map((space) => ({ node, space })));
     this.watchers = [];
@@ -63,7 +63,7 @@ class Crowd {
     return node.caller(this.service).settled.post(`/api/slots/${slot}/hold`, body);
   }
 
-  /** Holds them all until about the same instant, which is the store's: as late as the last one is made. */
+  /** Holds all of them until about the same instant of the store's clock: until the end of the last hold. */
   async holdAll() {
     const end = Date.now() + 2_000 + HOLDS * 3;
     this.ends = [];
@@ -80,7 +80,7 @@ class Crowd {
     await sleep(Math.max(0, this.lastEnd - Date.now()) + 5);
   }
 
-  /** Each client hears each slot of its room freed once, no more, and everyone's counts are right. */
+  /** Each client hears each slot of its room freed once, and the counts of all clients are right. */
   async checkFreedOnce(t, eventsPerSlot = 2) {
     const probe = freshSpace();
     for (const { client, space } of this.watchers) {
@@ -89,7 +89,7 @@ class Crowd {
       await client.many('slot_update', this.#of(space).length * eventsPerSlot, LATE_MS);
       await client.join(probe);
     }
-    // Whatever is announced twice has come when something later has.
+    // A second announcement would have come before a later change.
     await this.cluster.nodes[0].staffCaller().settled.put('/api/slots/1', probe.body({ status: 'blocked' }));
     await sleep(1_200);
     for (const { client, space } of this.watchers) {
@@ -107,7 +107,7 @@ class Crowd {
     return this.slots.filter((slot) => slot.space === space);
   }
 
-  /** The `slots_freed` of these spaces, as all clients heard them. */
+  /** The `slots_freed` about these spaces that clients have heard. */
   #freedOf(client) {
     const numbers = new Set(this.spaces.map(({ number }) => number));
     return client.all('slots_freed').filter(({ spaces }) => spaces.some(({ spazioId }) => numbers.has(spazioId)));

@@ -1,5 +1,5 @@
-// Another server becomes the primary, under a load on three nodes: planned, forced, or because the old one was frozen. The
-// replica is healthy, so that nothing that was acknowledged may be lost. What callers noticed is printed.
+// Another server becomes the primary under a load on three nodes: planned, forced, or because the old one was frozen. The
+// replica is healthy, so no acknowledged act may be lost. The tests print what callers noticed.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -10,7 +10,7 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSentinels } from './lib/redis_server.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** How often the primary changes in each test. */
+/** How many times the primary changes in each test. */
 const SWITCHES = Number(process.env.SLOTCAST_SWITCHES ?? 2);
 
 /** Ends the load, prints what was noticed of switches that began at `at`, and gives what was lost. */
@@ -20,7 +20,8 @@ async function settle(t, { cluster, claims }, name, noticed) {
   const lost = await claims.lost(cluster.nodes[0]);
   const gaps = medianAndMax(noticed.map(({ gap }) => gap));
   const refused = medianAndMax(noticed.map((one) => one.refused));
-  // Acts on their way to the replica were answered before the switch; a server that is no primary any more took later ones.
+  // Acts on their way to the replica were answered before the switch. Later ones were accepted by a server that is no
+  // longer the primary.
   const after = lost.map(({ receivedAt }) => receivedAt - Math.max(...noticed.map(({ at }) => at).filter((at) => at <= receivedAt)));
   if (lost.length > 0) t.diagnostic(`${name}: lost acts were answered ${after.sort((a, b) => a - b)} ms after the switch was asked for`);
   t.diagnostic(
@@ -37,7 +38,7 @@ test('a planned switch by Sentinel loses nothing', async (t) => {
   for (const _ of range(1, SWITCHES)) {
     const at = await redis.switch();
     await acts(scene.claims, 60);
-    // The old primary is told to follow only after ten seconds; until then it would take whatever it is sent.
+    // The old primary is told to follow only after ten seconds. Until then it would accept anything.
     await redis.inStep();
     await acts(scene.claims, 20);
     noticed.push({ at, ...scene.claims.noticed(at) });
@@ -45,7 +46,7 @@ test('a planned switch by Sentinel loses nothing', async (t) => {
   assert.deepEqual(await settle(t, scene, 'SENTINEL FAILOVER', noticed), []);
 });
 
-/** Makes a replica of a Cluster the primary; gives when it was asked last. Redis gives an attempt up after five seconds. */
+/** Makes a replica of a Cluster the primary, and gives the time of the last try. Redis gives a try up after 5 s. */
 async function promote(replica, words) {
   let at = 0;
   await eventually(async () => {
@@ -78,7 +79,7 @@ for (const [kind, words] of [
       noticed.push({ at, ...scene.claims.noticed(at) });
     }
     const lost = await settle(t, scene, kind, noticed);
-    // The other switches do not wait for acts on their way to the replica.
+    // Other switches do not wait for acts on their way to the replica.
     if (words.length === 0) assert.deepEqual(lost, []);
   });
 }

@@ -1,5 +1,5 @@
-// Messages for users and for everyone, over several nodes: notifications, disconnections, broadcasts, statistics. A node hears
-// only of spaces that one of its clients watches.
+// Messages to users and to everyone over several nodes: notifications, disconnections, broadcasts, statistics. A node hears
+// only of spaces that its clients watch.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -23,7 +23,7 @@ async function post(path, make = () => undefined, node = first) {
   assert.equal(answer.status, 200, answer.text);
 }
 
-/** Sends an event, and returns its number. Each try has a new number, since a refused try may have been done. */
+/** Sends an event, and gives its number. Each try has a new number, because a refused try may have been done. */
 async function send(path, event, node) {
   let n;
   const make = () => {
@@ -37,7 +37,7 @@ async function send(path, event, node) {
 const broadcast = (event, node) => send('/api/broadcast', event, node);
 const notify = (user, node) => send(`/api/users/${user}/notify`, 'avviso', node);
 
-/** So many notifications to a user, from all nodes by turns. */
+/** Sends this many notifications to a user, from all nodes by turns. */
 async function notifyOften(user, count) {
   const sent = [];
   for (const _ of range(1, count)) sent.push(await notify(user, cluster.next));
@@ -72,7 +72,7 @@ test('what came while the user was away is delivered on whatever node the user c
   await assertHeard(client, sent);
   assert.equal(client.events[0].name, 'connection_confirmed');
   client.close();
-  // At least once: the mark of what was received is written behind the delivery.
+  // A message may come twice, because its receipt is written after the delivery.
   await eventually(async () => {
     const again = await second.user(user);
     const mark = await notify(user);
@@ -89,7 +89,7 @@ test('a user is disconnected on all nodes, and may come back', async () => {
   const other = await second.user(freshNumber());
   await post(`/api/users/${user}/disconnect`);
   for (const client of clients) assert.equal(await client.disconnected(), 'io server disconnect');
-  // Where it was asked for twice, the node has had both before this.
+  // If it was requested twice, the node has had both before this one.
   await broadcast('prima');
   await other.first('prima');
   const again = await second.user(user);
@@ -147,7 +147,7 @@ async function countMessages() {
     assert.equal(answer.status, 200, answer.text);
   }
   await viewer.many('slot_update', 9);
-  // What is told to everyone comes after, on the nodes' other topics.
+  // A message to everyone comes after it, on the nodes' other topics.
   const others = await Promise.all([first, third].map((node) => node.user(freshNumber())));
   const mark = await broadcast('sentito');
   for (const client of others) await client.first('sentito', ({ n }) => n === mark);
@@ -234,7 +234,7 @@ test('a user who stays is told also what comes after Redis forgot all, on every 
   const before = await notifyOften(user, 5);
   for (const client of clients) await assertHeard(client, before);
   await cluster.redis.command('FLUSHALL');
-  // The numbers begin anew: the sockets have not had these messages.
+  // The numbers begin anew, so the sockets have not had these messages.
   const later = await notifyOften(user, 3);
   for (const client of clients) {
     await assertHeard(client, [...before, ...later]);

@@ -1,4 +1,4 @@
-// Webhooks of several nodes on Redis: whatever dies, a receiver gets every entry, in order within each space.
+// Webhooks of several nodes on Redis: whatever fails, a receiver gets every entry, in order within each space.
 //
 // SLOTCAST_WEBHOOK_ACTS (150) is how many acts there are under a receiver that fails at random, SLOTCAST_WEBHOOK_SECONDS (4)
 // for how long they go on.
@@ -15,12 +15,12 @@ const ACTS = Number(process.env.SLOTCAST_WEBHOOK_ACTS ?? 150);
 
 const SECONDS = Number(process.env.SLOTCAST_WEBHOOK_SECONDS ?? 4);
 
-/** How long it may take until the last message is accepted: what failed ten times waits for minutes. */
+/** How long the last message may take until it is accepted. A message that failed ten times waits for minutes. */
 const ALL_MS = 300_000;
 
 const BUCKETS = 128;
 
-/** What a failing receiver does instead of accepting. */
+/** What a failing receiver does instead of accepting a message. */
 const FAILURES = [
   ({ response }) => response.writeHead(500).end(),
   ({ response }) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
@@ -36,7 +36,7 @@ const failingAtRandom = (state) => (got) => {
   (fails ? FAILURES[Math.floor(Math.random() * FAILURES.length)] : accept)(got);
 };
 
-/** Blocks a slot of a space through a node, also where that needs a repeat; gives the entry's id. */
+/** Blocks a slot of a space through a node, with repeats if needed. Gives the entry's id. */
 async function block(node, space, slot) {
   const answer = await node.staffCaller().settled.put(`/api/slots/${slot}`, space.body({ status: 'blocked' }));
   assert.equal(answer.status, 200, answer.text);
@@ -125,7 +125,7 @@ test('a Redis that forgets everything begins anew, and what comes after is told'
   }
 });
 
-/** How often Redis was asked for the tail of a stream, by nodes and by their scripts. */
+/** How many times Redis was asked for the tail of a stream, by nodes and by their scripts. */
 async function tailsAsked(redis) {
   const [, calls] = /^cmdstat_xrevrange:calls=(\d+)/m.exec(await redis.command('INFO', 'commandstats')) ?? [];
   return Number(calls ?? 0);
@@ -137,7 +137,7 @@ test('nodes without an endpoint ask nothing of the journal, and keep nothing of 
   try {
     await block(cluster.nodes[0], freshSpace(), 1);
     const before = await tailsAsked(cluster.redis);
-    // Five times as long as a node that has an endpoint lets pass between two questions for all buckets.
+    // A node with an endpoint asks for all buckets five times in this time.
     await sleep(2_000);
     assert.ok((await tailsAsked(cluster.redis)) - before < BUCKETS);
     assert.equal(await cluster.redis.command('KEYS', '*reader*'), '');

@@ -1,4 +1,4 @@
-// Webhooks on a Redis Cluster of which one server is away: what the others have is told all the same.
+// Webhooks on a Redis Cluster with one server away: entries on the other servers are sent all the same.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -9,7 +9,7 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { eventually } from './lib/waiting.mjs';
 import { startReceiver } from './lib/webhook_receiver.mjs';
 
-/** How long it may take until the last message is accepted: the right to send has to end first, and tries wait longer each time. */
+/** How long the last message may take. The right to send must end first, and the pauses between tries grow. */
 const ALL_MS = 120_000;
 
 /** Sets the first slot of a space; gives the entry's id, or `undefined` where its server is away. */
@@ -37,7 +37,7 @@ test('with one server of a Cluster away, a node that takes over tells what the o
       return undefined;
     };
     const sender = await eventually(delivers, 'a node that sends');
-    // The right to send is kept by another server than the one that goes away.
+    // The right to send is on another server than the one that goes away.
     const keeper = await store.ownerOf(await store.slotOf('slotcast:{nodes}:reader:webhooks'));
     const victim = store.servers.find((server) => server !== keeper);
     await victim.kill();

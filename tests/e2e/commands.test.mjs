@@ -146,7 +146,7 @@ test('production logs JSON, and its catalog is closed', async () => {
     assert.equal(refused.body.code, 'space_not_found');
     await slotcast.user(7);
     const lines = await eventually(() => {
-      // The last line may be half written.
+      // The last line may be incomplete.
       const whole = slotcast.log().split('\n').slice(0, -1);
       return whole.length > 0 && whole;
     }, 'log lines');
@@ -197,7 +197,7 @@ test('the sweep command with an interval goes on after an outage of the store, u
   const { exit } = await sweeper.leave('SIGINT');
   assert.deepEqual(exit, { code: 0, signal: null }, sweeper.output.stderr);
   const freed = reports().reduce((sum, report) => sum + report.freed, 0);
-  // A sweep that fails may have freed holds that are in no report.
+  // A failed sweep may have freed holds that no report counts.
   const hasFailed = /will try again at the next interval/.test(sweeper.output.stderr.slice(before));
   assert.ok(freed === 1 || (hasFailed && freed === 0), `${freed} freed: ${sweeper.output.stderr}`);
 });

@@ -1,4 +1,4 @@
-// Killing the node under load, again and again: every acknowledged act is there afterwards, versions continue, and clients
+// Kills the node under load, again and again. Afterwards every acknowledged act is there, versions continue, and clients
 // that reconnect by themselves catch up by `since` without a gap.
 //
 // SLOTCAST_CRASH_ROUNDS says how many times (5).
@@ -18,7 +18,7 @@ const SLOTS = range(1, 9);
 
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-/** One client that acts on a day of its own, so that it knows what every slot of it must be. */
+/** A client that acts on a day of its own, so that it knows the state of each slot. */
 class Writer {
   constructor(space, index) {
     this.user = 700 + index;
@@ -90,7 +90,7 @@ class Writer {
   }
 }
 
-/** A stock client that comes back by itself, and asks for what it missed each time. */
+/** A stock client that comes back by itself, and asks each time for what it missed. */
 function watch(node, space, transports) {
   const reconnecting = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 };
   const client = node.connect({ token: userToken(600), transports, ...reconnecting });
@@ -116,7 +116,7 @@ test(`nothing acknowledged is lost in ${ROUNDS} kills under load, and no client 
   for (let round = 1; round <= ROUNDS; round += 1) {
     const working = Promise.all(writers.map((writer) => writer.actUntilTheNodeIsGone(node)));
     await Promise.race([working, sleep(100 + Math.random() * 1_500)]);
-    // On a machine that has done little by then, the kill comes later.
+    // A slow machine gets more time before the kill.
     const wanted = round * (WRITERS + 1);
     await Promise.race([working, eventually(() => countAcknowledged(writers) >= wanted, `${wanted} acts`)]);
     node.assertNoPanic();

@@ -11,7 +11,7 @@ import { runCommand, startSlotcast, temporaryFolder } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
-/** The stock client as a page uses it: it comes back by itself. */
+/** The stock client as a page uses it: it reconnects by itself. */
 const RECONNECTING = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 250 };
 
 for (const signal of ['SIGTERM', 'SIGINT']) {

@@ -64,7 +64,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
         ],
         same: [() => staff.settled.put(`${space.path}?dryRun=true`, DAYTIME), []],
         longer: [() => staff.settled.put(`${space.path}?dryRun=true`, { ...DAYTIME, closes: '20:00' }), []],
-        // The default schedule, which is left, is the same one.
+        // Without a registration the space has the default schedule, which is the same.
         removed: [() => staff.settled.delete(`${space.path}?dryRun=true`), []],
       };
       for (const [what, [ask, expected]] of Object.entries(trials)) {
@@ -75,7 +75,7 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       assert.deepEqual(versionOf(unchanged), versionOf(before));
       const refused = await staff.settled.put(space.path, LATER);
       assert.deepEqual([refused.status, refused.body.code, refused.body.conflicts], [409, 'space_in_use', [2, 4, 7]]);
-      // One real change later, nothing else has come.
+      // After one real change, no other event has come.
       await done(staff.settled.put('/api/slots/9', space.body({ status: 'blocked' })));
       const update = await client.first('slot_update');
       assert.equal(update.version, before[0].version + 1);

@@ -1,5 +1,5 @@
-// Nodes in two regions with one Redis: how much each act, each read and each watcher uses the line between them. Counted by
-// the commands on the wire, so that a busy machine changes nothing.
+// Nodes in two regions with one Redis: how much each act, each read and each watcher uses the line between the regions. The
+// test counts commands on the wire, so a busy machine changes nothing.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -11,7 +11,7 @@ import { startSlotcast } from './lib/slotcast.mjs';
 import { undisturbed } from './lib/stalls.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** From the far region to Redis and back, in ms: about Frankfurt to the east of North America. */
+/** The round trip from the far region to Redis, in ms: about Frankfurt to the east of North America. */
 const ROUND_TRIP = 80;
 
 const redis = await startRedis();
@@ -31,14 +31,14 @@ after(async () => {
  */
 const keysOf = ({ site, number }, { but = 'head' } = {}) => new RegExp(`:(?!(?:${but}):)\\w+:${site}:${number}(?::|$)`);
 
-/** The commands about a space that the node behind a wire sends to Redis while `work` is done. */
+/** The commands about a space that the node behind a wire sends to Redis during `work`. */
 async function countCommands(wire, space, work, options) {
   const before = wire.commands.length;
   const answer = await work();
   return { answer, commands: wire.since(before, keysOf(space, options)).map((words) => words[0]) };
 }
 
-/** Has Redis and the nodes know the scripts: each is sent whole once. */
+/** Loads the scripts, because each is sent whole once. */
 async function warmUp() {
   for (const node of [near, far]) {
     const space = freshSpace();
@@ -54,7 +54,7 @@ async function warmUp() {
 }
 await warmUp();
 
-/** A test that counts commands: on a machine too busy for an answer in time, more are sent, and it is done again. */
+/** A test that counts commands. It is repeated if the machine was too busy for an answer in time. */
 const countingTest = (name, count) => test(name, (t) => undisturbed([near, far], () => count(t)));
 
 countingTest('an act costs one round trip, from either region', async (t) => {
@@ -70,7 +70,7 @@ countingTest('an act costs one round trip, from either region', async (t) => {
       const took = performance.now() - started;
       assert.equal(answer.status, 200, answer.text);
       assert.deepEqual(commands, ['EVALSHA'], `${name}: ${act}`);
-      // One way there and back cannot take less; timers may fire a millisecond early.
+      // No answer can be faster than one round trip. Timers may fire a millisecond early.
       assert.ok(name === 'near' || took >= ROUND_TRIP - 2, `${took} ms`);
       t.diagnostic(`${name}: ${act} took ${took.toFixed(0)} ms`);
     }
@@ -81,7 +81,7 @@ countingTest('an act costs one round trip, from either region', async (t) => {
     assert.deepEqual(refused.commands, ['EVALSHA'], 'a refusal, too');
     const released = () => user.post('/api/slots/release', space.body({ slots: [4, 5, 6] }));
     assert.deepEqual((await countCommands(wires[name], space, released)).commands, ['EVALSHA']);
-    // A key is looked for in its caller's own place before the act, and noted there after it.
+    // A key is looked up in its caller's bucket before the act, and noted there afterwards.
     const key = `key-${name}-${space.number}`;
     const before = wires[name].commands.length;
     const keyed = await user.post('/api/slots/7/hold', space.body(), { 'idempotency-key': key });
@@ -100,7 +100,7 @@ countingTest('what happens in a watched space reaches every socket of a region w
     await watcher.first('slots_status_update');
   };
   const firstOne = await countCommands(wires.far, space, () => join(watchers[0]));
-  // Besides the head, which is left out here.
+  // These come besides the comparison of the head, which is left out here.
   assert.deepEqual(firstOne.commands, ['SUBSCRIBE', 'EVALSHA'], 'the first one has the schedule from the head, subscribes, and reads the day');
   for (const watcher of watchers.slice(1)) {
     const { commands } = await countCommands(wires.far, space, () => join(watcher));
@@ -113,7 +113,7 @@ countingTest('what happens in a watched space reaches every socket of a region w
     for (const watcher of watchers) await watcher.first('slot_update', ({ version }) => version === last.data.version);
     return last;
   };
-  // A head that is compared just then may overtake the message, which is read from the log in that case.
+  // A comparison of the head may overtake the message. Then the message is read from the log.
   const { answer, commands } = await countCommands(wires.far, space, change, { but: 'head|log' });
   assert.equal(answer.status, 200, answer.text);
   for (const watcher of watchers) assert.equal(watcher.all('slot_update').length, 9);
@@ -151,7 +151,7 @@ countingTest('the board of a watched space is shown by the node alone, as it is 
     assert.deepEqual([board.epoch, board.version], [stored.epoch, stored.version]);
     assert.deepEqual(board.slotsStatus, withoutMinutes);
   }
-  // The next board that the user sees has the user's own act, although its announcement may come after the answer.
+  // The user's next board has the user's own act, even if the act's announcement comes after the answer.
   for (const slot of range(4, 9)) {
     const held = await joining.call('hold_slot', space.event({ slots: [slot] }));
     assert.equal(held.ok, true, JSON.stringify(held));
