@@ -11,7 +11,7 @@ const withTimer = await startSlotcast();
 const withoutTimer = await startSlotcast({ settings: { SLOT_TIMER_INTERVAL: '0' } });
 after(() => Promise.all([withTimer.stop(), withoutTimer.stop()]));
 
-/** Waits until an instant has passed on this machine's clock, which is the embedded store's too. */
+/** Waits until an instant has passed on this machine's clock, which the embedded store uses, too. */
 const untilAfter = (timestamp) => sleep(Math.max(0, Date.parse(timestamp) - Date.now()) + 5);
 
 describe('with the timer', () => {

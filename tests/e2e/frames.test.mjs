@@ -18,7 +18,7 @@ const SECONDS = Number(process.env.FRAME_SECONDS ?? 5);
 const SEED = Number(process.env.FRAME_SEED ?? Date.now() % 2 ** 32);
 const SESSIONS_AT_ONCE = 8;
 
-/** How many sessions there are at least, on whatever machine. */
+/** The fewest sessions, on whatever machine. */
 const LEAST = 4 * SESSIONS_AT_ONCE;
 
 const slotcast = await startSlotcast({ settings: { SLOTCAST_EVENT_RATE: '0', SLOTCAST_USER_RATE: '0' } });
@@ -28,7 +28,7 @@ const space = freshSpace();
 const join = JSON.stringify(['join_space', space.event()]);
 const hold = JSON.stringify(['hold_slot', space.event({ slots: [1], holdSeconds: 60 })]);
 
-/** After these a session goes on. */
+/** Frames after which a session continues. */
 const GOOD = [
   '3',
   `42${join}`,
@@ -47,7 +47,7 @@ const GOOD = [
   `429["leave_space",${JSON.stringify(space.event())}]`,
 ].map((frame) => Buffer.from(frame));
 
-/** Most of these end it. */
+/** Frames of which most end the session. */
 const BAD = [
   '',
   '0',
@@ -98,7 +98,7 @@ const random = randomFrom(SEED);
 const below = (limit) => Math.floor(random() * limit);
 const pick = (list) => list[below(list.length)];
 
-/** A frame: mostly a good one, its payload perhaps spoilt; else any, spoilt anywhere. */
+/** A frame: usually a good one, whose payload may be spoilt; else any frame, spoilt anywhere. */
 function anyFrame() {
   if (random() < 0.85) return spoil(pick(GOOD), below(3), 2);
   return spoil(pick(random() < 0.5 ? GOOD : BAD), below(4), 0);
@@ -123,13 +123,13 @@ function spoil(frame, times, first) {
 async function overWebsocket() {
   const socket = new WebSocket(`${slotcast.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
   socket.on('error', () => {});
-  // A handshake that is refused is an error, too, and a close like any other.
+  // A refused handshake is an error as well, and a close like any other.
   const closed = new Promise((resolve) => socket.once('close', resolve));
   await Promise.race([once(socket, 'open').catch(() => {}), closed]);
   if (random() < 0.8) socket.send(`40{"token":"${userToken(1 + below(50))}"}`);
   for (let sent = 0; sent < 40 && socket.readyState === WebSocket.OPEN; sent += 1) {
     const frame = anyFrame();
-    // A text frame that is no UTF-8 ends the session, as it should; it is sent now and then.
+    // A text frame that is not UTF-8 rightly ends the session. Some are sent.
     const binary = random() < 0.03;
     socket.send(binary || random() < 0.03 ? frame : frame.toString('utf8'), { binary });
     if (random() < 0.2) await new Promise(setImmediate);

@@ -11,7 +11,7 @@ import { sweepByCommand, undisturbed } from './lib/stalls.mjs';
 import { eventually, sleep, within } from './lib/waiting.mjs';
 
 const redis = await startRedis();
-// The node frees nothing by itself, so the function has freed whatever is freed.
+// The node frees nothing itself, so the function has freed every freed slot.
 const slotcast = await startSlotcast({ settings: { REDIS_URL: redis.url, SLOT_TIMER_INTERVAL: '0' } });
 const lambda = await startFunction({ REDIS_URL: redis.url });
 
@@ -21,7 +21,7 @@ after(async () => {
   await redis.kill();
 });
 
-/** Holds slots for a second, and waits until that has passed. */
+/** Holds slots for a second, and waits until the second has passed. */
 async function leaveEndedHolds(space, slots, node = slotcast) {
   const held = await node.userCaller(7).settled.post('/api/slots/hold', space.body({ slots, holdSeconds: 1 }));
   assert.equal(held.status, 200, held.text);
@@ -82,10 +82,10 @@ test('invocations share one connection, and a lost one is made again', async () 
     for (let round = 0; round < 5; round += 1) assert.equal((await lambda.sweep()).outcome, 'response');
     return (await connectionsMade()) - before;
   };
-  // The connection that asks.
+  // The connection of this question.
   assert.equal(await undisturbed([slotcast, { log: () => lambda.log }], measure), 1);
 
-  // As when the platform freezes the process between two invocations, for longer than the network remembers it.
+  // The platform may freeze the process between two invocations for longer than the network remembers its connections.
   lambda.child.kill('SIGSTOP');
   await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
   lambda.child.kill('SIGCONT');
@@ -137,7 +137,7 @@ test('logs are JSON, name the request, and have no secret', async () => {
   }
 });
 
-/** Lets a user do all but ask INFO; the address to use. */
+/** Lets a user do everything except INFO. Gives the address to use. */
 async function uninformedUrl() {
   await redis.command('ACL', 'SETUSER', 'uninformed', 'on', '>pw', '+@all', '-info', '~*', '&*');
   return `redis://uninformed:pw@127.0.0.1:${redis.port}`;

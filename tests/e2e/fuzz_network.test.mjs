@@ -1,5 +1,5 @@
-// Mutated inputs over HTTP, websockets and polling against the built node: no panic, no 5xx but 503, and memory that does not
-// grow with what was sent.
+// Mutated inputs over HTTP, websockets and polling against the built node: no panic, no 5xx but 503, and memory that does
+// not grow with the number of inputs.
 //
 // FUZZ_SECONDS (5) or FUZZ_INPUTS says how much; FUZZ_SEED repeats a run. `scripts/fuzz-network` is the long form.
 
@@ -18,7 +18,7 @@ const INPUTS = Number(process.env.FUZZ_INPUTS ?? Infinity);
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? (INPUTS === Infinity ? 5 : 3_600));
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 32);
 
-/** How many inputs one connection is sent, and how many connections there are at once. */
+/** How many inputs each connection is sent, and how many connections there are at once. */
 const OF_A_CONNECTION = 50;
 const LANES = 8;
 
@@ -96,7 +96,7 @@ const PACKETS = [
 
 const BITS = ['\x1e', '\r\n', '\0', '%', '&sid=', '=', '"', '{', '[', '\\u0000', '\ufffd', '4294967296', '-1', '9'.repeat(40), 'é', ' ', ',', ':'].map((text) => Buffer.from(text));
 
-/** One or a few changes: a byte, a cut, a copy, a piece of another input. */
+/** One or a few changes: another byte, a cut, a copy, a piece of another input. */
 function mutate(input, others) {
   let bytes = Buffer.from(input);
   for (const _ of range(0, below(4))) {
@@ -113,7 +113,7 @@ function mutate(input, others) {
   return bytes;
 }
 
-/** The answers that a node may give, besides those that say that the asker is wrong. */
+/** The statuses that a node may answer, besides those that blame the caller. */
 const isRight = (status) => status < 500 || status === 503;
 
 /** Sends bytes over one connection until the node ends it, or the answers come no more; checks the answers' statuses. */
@@ -125,7 +125,7 @@ async function send(parts, what) {
   let hasEnded = false;
   socket.once('close', () => (hasEnded = true));
   for (const part of parts) if (socket.writable) socket.write(part);
-  // Many inputs have no answer: it is over when nothing comes any more.
+  // Many inputs have no answer. The connection is over when nothing more comes.
   for (let [before, quiet] = [-1, 0]; !hasEnded && quiet < 4; quiet = received.length === before ? quiet + 1 : 0) {
     before = received.length;
     await sleep(25);
@@ -141,13 +141,13 @@ const WAYS = {
   websocket: async () => {
     const frames = range(1, OF_A_CONNECTION).map(() => mutate(pick(PACKETS), PACKETS)).map((packet) => frame(packet));
     const [opening, connecting] = [CALLS.at(-1), frame(random() < 0.8 ? PACKETS[4] : mutate(PACKETS[4], PACKETS))];
-    // Now and then the frames themselves are broken.
+    // Sometimes the frames themselves are broken.
     const all = random() < 0.2 ? frames.map((bytes) => mutate(bytes, frames)) : frames;
     await send([opening, connecting, ...all], 'frames');
   },
   polling: async () => {
     const began = await fetch(slotcast.url + POLLING);
-    // There are as many strangers as may be.
+    // The node has the most strangers that it may have.
     if (began.status === 503) return sleep(100);
     const { sid } = JSON.parse((await began.text()).slice(1));
     const body = () => range(0, below(4)).map(() => mutate(pick(PACKETS), PACKETS)).map(String).join('\x1e');
@@ -176,7 +176,7 @@ test('mutated inputs bring about no panic, no 5xx but 503, and no growth', { tim
     }
   };
   await Promise.all(range(1, LANES).map(lane));
-  // Strangers, and clients that left, are gone after their ten seconds.
+  // Strangers and clients that have left are gone ten seconds later.
   const witness = await eventually(() => beginPolling(slotcast.url).catch(() => undefined), 'a session');
   assert.ok(witness);
   const last = residentMiB();

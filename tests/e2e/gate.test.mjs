@@ -25,7 +25,7 @@ const UPGRADE = {
   'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
 };
 
-/** The answer to a raw request head: `{status, headers, body}`, with as much of the body as came. */
+/** The answer to a raw request head: `{status, headers, body}`, with the body as far as it has come. */
 async function ask(text) {
   const client = await RawClient.open(slotcast.port);
   client.write(text);
@@ -71,7 +71,7 @@ test('a poll that would rather speak another protocol is a poll', async () => {
   assert.match(body, /^0\{"sid":/);
 });
 
-// Attack 4.
+// Attack 4: queries with two readings.
 test('a query that two readers would read differently is refused', async () => {
   const sid = await beginPolling(slotcast.url);
   for (const query of [

@@ -33,7 +33,7 @@ const ask = (client, event, payload) => client.socket.timeout(20_000).emitWithAc
 const code = async (client, event, payload) => (await ask(client, event, payload)).error?.code;
 const got = (client, name) => client.events.filter((event) => event.name === name).map(({ payload }) => payload);
 
-/** Waits until nobody is connected as a guest any more. */
+/** Waits until no guest is connected. */
 async function allGone(...clients) {
   for (const client of clients) client.close();
   await eventually(async () => (await readMetric(node, 'slotcast_connections')) === 0, 'nobody connected');

@@ -1,4 +1,4 @@
-// The journal, read over HTTP and on the command line: each act once, on whichever node, also when Redis is killed.
+// The journal over HTTP and on the command line: it has each act once, on every node, even if Redis is killed.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -46,7 +46,8 @@ async function startIssuer(keys) {
   const server = createServer(async (request, response) => {
     issuer.asked += 1;
     if (issuer.isDown) {
-      // As a busy issuer does: clients are at any step of their connection when it is known that there are no keys.
+      // A busy issuer answers late. So clients are at any step of their connection when it turns out that there are no
+      // keys.
       await sleep(Math.random() * 1_000);
       response.writeHead(500).end();
       return;
@@ -148,7 +149,7 @@ for (const [name, transports] of Object.entries(TRANSPORTS)) {
         await eventually(() => client.events[0]?.name === 'connection_confirmed', 'to be connected', 60_000);
         assert.ok(!client.refusals.includes(BAD_TOKEN), 'a stock client does not come back from a refusal');
       }
-      // Whoever has to wait for its ping sits in front of a dead page for 45 seconds.
+      // A client that must wait for its ping shows a dead page for 45 seconds.
       assert.deepEqual(closed.filter(([, reason]) => reason === 'ping timeout'), []);
     } finally {
       for (const client of clients) client.close();

@@ -1,4 +1,4 @@
-// Large events of sockets whose acts wait for the store: a node reads few of them, and lets each take effect in its turn.
+// Large events of sockets whose acts wait for the store: a node reads few of them, and handles them in turn.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -13,10 +13,10 @@ import { eventually, sleep } from './lib/waiting.mjs';
 const SOCKETS = 8;
 const EVENTS = 60;
 
-/** Nearly the largest that an event may be. */
+/** Nearly the largest event. */
 const FILLER = 'x'.repeat(60 * 1024);
 
-/** How many of them may wait for one socket: they have 64 KiB, and what was being read comes on top. */
+/** How many of them may wait for one socket: they may have 64 KiB, and the event that is being read comes on top. */
 const MAY_WAIT = 4;
 
 const redis = await startRedis();

@@ -1,4 +1,4 @@
-// Runs a history in a process of its own: what is left of one that went wrong ends with its process.
+// Runs a history in a process of its own, so that what a failed one leaves behind ends with its process.
 
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -11,10 +11,10 @@ import { runHistory } from './history.mjs';
 
 const RUN = join(fileURLToPath(import.meta.url), '../run.mjs');
 
-/** Of many violations of one name, so many are shown. */
+/** At most this many violations of one name are shown. */
 const SHOWN = 2;
 
-/** How long a history may take, in ms: with each of its waits at its end. */
+/** How long a history may take, in ms, if each of its waits takes its full time. */
 const DEADLINE_MS = 600_000;
 
 /** Runs one history in this process: what `runHistory` gives, with violations counted by name and explained. */

@@ -12,7 +12,7 @@ import { runHistory } from './history.mjs';
 
 const names = (violations) => [...new Set(violations.map(({ name }) => name))];
 
-/** The last of these, or an error: a break that breaks nothing would prove nothing. */
+/** The last item that matches. Throws without one, because a break that breaks nothing would prove nothing. */
 function last(list, matches) {
   const found = list.filter(matches).at(-1);
   assert.ok(found, 'the history has what is to be broken');
@@ -57,12 +57,12 @@ const BREAKS = {
   'a second holder of a held slot': {
     found: ['double-hold'],
     break: (record) => {
-      // A hold of what the user holds already is answered with the version of long ago.
+      // A hold of slots that the user holds already gets its old answer, with an old version.
       const isFirst = (one) => !record.records.some((other) => other.ok && other.room === one.room && other.data.version === one.data.version && other.sent < one.sent);
       const held = last(record.records, (one) => isDone('hold')(one) && one.holdSeconds === 600 && isFirst(one));
       const log = record.logs[held.room];
       const events = held.slots.map((_, index) => log[held.data.version - held.slots.length + index]);
-      // The same hold again, by another user, right after it.
+      // The same hold again by another user, right after the first.
       const copies = structuredClone(events);
       const shift = copies.length;
       for (const later of log.slice(held.data.version)) later.version += shift;
@@ -180,7 +180,7 @@ const BREAKS = {
   'a repeat with another version': {
     found: ['repeat-differs'],
     break: (record) => {
-      // What was done by another call has nothing under its key.
+      // Another call did this, so nothing is stored under this call's key.
       const isAnother = (one, other) => other.key !== one.key && other.user === one.user && other.room === one.room;
       const mayTell = (one, other) => other.unknown && one.slots.some((slot) => other.slots.includes(slot));
       const tellsIt = (one, other) => (other.ok ? other.data.version === one.data.version : mayTell(one, other));
@@ -238,7 +238,7 @@ const BREAKS = {
     found: ['change-of-no-act'],
     break: (record) => {
       const { room: name, data } = last(record.records, isDone('hold'));
-      // Nor is there a repeat that could have been the act.
+      // There is also no repeat that could have been the act.
       record.records = record.records.filter((one) => !(one.ok && one.room === name && one.data.version === data.version));
     },
   },
@@ -282,7 +282,7 @@ async function byHand({ homes: [node], spaces: [space], load }, acts) {
   });
 }
 
-/** What looks wrong and is right. */
+/** Records that look wrong and are right. */
 const RIGHT = {
   'a key acts anew when the act of another call, which it only repeated, is over': async (act) => {
     const first = await act('hold');
@@ -291,7 +291,7 @@ const RIGHT = {
     await act('release');
     const anew = await act('hold', 'a-key');
     assert.equal(anew.version, first.version + 2);
-    // From here on its own answer is kept.
+    // From here on its own answer is stored.
     await act('release');
     assert.deepEqual(await act('hold', 'a-key'), anew);
   },
@@ -313,7 +313,7 @@ describe('a history with acts that look wrong and are right', { concurrency: 2 }
   }
 });
 
-/** Deletes all that the nodes keep under a pattern, again and again while they act. */
+/** Deletes all keys of the nodes that match a pattern, again and again while they act. */
 const deleting = (pattern) => async ({ store, dice }) => {
   for (let round = 0; round < 25; round += 1) {
     const keys = await store.ask('KEYS', pattern);
@@ -322,7 +322,7 @@ const deleting = (pattern) => async ({ store, dice }) => {
   }
 };
 
-/** What is done to the store behind the nodes' back. */
+/** Damage to the store behind the nodes' back. */
 const LIVE = {
   'days are deleted while users act': { inject: deleting('slotcast:*:day:*'), found: ['double-hold', 'act-against-the-rule', 'answer-unexplained', 'board-differs', 'act-lost'] },
   'a hold is taken out of the index of ends': {

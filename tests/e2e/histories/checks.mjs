@@ -7,13 +7,13 @@
 import { FREE, atInstant, replayHistory } from '../lib/model.mjs';
 import { checkJournal } from './journal.mjs';
 
-/** A hold's end may be this far from the instant at which a board was read, in ms, for the board to show either. */
+/** If a board was read within this many ms of a hold's end, it may show either state. */
 const BOARD_MS = 2_000;
 
-/** A node that refuses every act for so long, in ms, is to say that it is not ready. */
+/** A node that refuses every act for this many ms must say that it is not ready. */
 const REFUSING_MS = 3_000;
 
-/** Fewer refusals than this in a row may each have a reason of their own. */
+/** Fewer refusals in a row than this may each have a reason of their own. */
 const REFUSALS = 6;
 
 /** How many changes before and after a violation are shown. */
@@ -51,7 +51,7 @@ class Findings {
   constructor(record) {
     this.record = record;
     this.violations = [];
-    /** Acknowledged acts that are not in the store's past. */
+    /** Acknowledged acts that the store's log lacks. */
     this.lost = 0;
   }
 
@@ -74,9 +74,9 @@ function pathOf({ logs }, { room, date }) {
   return path;
 }
 
-/** The log is whole, and ends where the board does. */
+/** Checks that the log is complete and leads to the board. */
 function checkPath(found, { room }, path) {
-  // A version that an act took before the store refused the rest of it is never given again: another epoch follows.
+  // A version that an act took before the store refused the rest of it is never used again: another epoch follows.
   const isBeforeAnEpoch = ({ version }) => {
     const next = path.slice(version).find(({ kind }) => kind !== 'missing');
     return next === undefined || next.epoch !== path[version - 2]?.epoch;
@@ -89,14 +89,14 @@ function checkPath(found, { room }, path) {
   }
 }
 
-/** Each answer fits some order of the acts, nothing acknowledged is lost, and the board is what the acts come to. */
+/** Checks that each answer fits some order of the acts, nothing acknowledged is lost, and the acts lead to the board. */
 function checkSlots(found, space, path) {
   const { room } = space;
   const { record } = found;
   const here = record.records.filter((one) => one.room === room);
   const known = here.filter((one) => isInPast(found, one, path));
   raiseLows(known, path);
-  // Before, another past may have been answered from; `checkPast` looks at that.
+  // Earlier answers may be from another past, which `checkPast` checks.
   for (const one of known) one.lenient = record.loses && one.sentAt <= record.workAt;
   const { violations, expiries, state } = replayHistory(known, path, { clock: record.clock });
   for (const text of violations) found.add(nameOf(text), text, { room, version: versionIn(text) });
@@ -105,7 +105,7 @@ function checkSlots(found, space, path) {
   return expiries.map((version) => path[version - 1]);
 }
 
-/** What was answered before a fault that may lose it fits the log as it was then. */
+/** Checks that answers from before a fault that may lose them fit the log of that time. */
 function checkPast(found, space) {
   const { room } = space;
   const { before, records, clock } = found.record;
@@ -121,7 +121,7 @@ function checkPast(found, space) {
   for (const text of replayHistory(here, path, { clock }).violations) found.add(nameOf(text), `before the fault: ${text}`, { room });
 }
 
-/** Whether an answer is of the store's present past. One that is not was lost, which is a violation where nothing may be. */
+/** Whether an answer belongs to the store's present log. If not, it was lost, which may be a violation. */
 function isInPast(found, one, path) {
   if (!one.ok) return true;
   const { room } = one;
@@ -138,7 +138,7 @@ function isInPast(found, one, path) {
   return false;
 }
 
-/** What an act knew when it was sent: the highest version of the past that an answer before it has told. */
+/** For each act, the highest version that an earlier answer had told when the act was sent. */
 function raiseLows(records, path) {
   const told = records.filter(({ ok }) => ok).sort((left, right) => left.received - right.received);
   const sent = [...records].sort((left, right) => left.sent - right.sent);
@@ -184,7 +184,7 @@ function checkEnded(found, { room }, state) {
   }
 }
 
-/** No epoch and version name two contents, on any node and in any answer. */
+/** Checks that no epoch and version name two contents, on any node and in any answer. */
 function checkContents(found, { room }) {
   const contents = new Map();
   const told = [
@@ -205,7 +205,7 @@ function publicPart({ data, ...update }) {
   return { ...update, data: Object.fromEntries(shown) };
 }
 
-/** A viewer missed nothing, heard nothing that never was, and shows in the end what is stored. */
+/** Checks that a viewer missed nothing, heard nothing untrue, and shows the stored state in the end. */
 function checkViewer(found, { name, faults, rooms }, paths) {
   for (const fault of faults) found.add('gap', `${name}: ${fault}`, { room: fault.split(':')[0], version: versionIn(fault.replace(/.*"version":/, 'version ')) });
   for (const [room, { position, statuses, updates }] of Object.entries(rooms)) {
@@ -227,7 +227,7 @@ function checkViewer(found, { name, faults, rooms }, paths) {
   }
 }
 
-/** What each client that stayed connected heard of freed slots sums up to what ended. */
+/** Checks that the freed slots that each connected client heard of add up to the holds that ended. */
 function checkFreed(found, ends) {
   const { record } = found;
   const due = new Map();
@@ -236,7 +236,7 @@ function checkFreed(found, ends) {
     for (const event of ends.get(space.room)) {
       const key = `${space.site}/${space.number}/${event.slotId}`;
       due.set(key, (due.get(key) ?? 0) + 1);
-      // Where the store lost its past, what ended before is told as far as anybody knows of it.
+      // If the store lost its past, earlier ends are reported as far as anybody knows of them.
       if (Date.parse(event.timestamp) > record.workAt) always.set(key, (always.get(key) ?? 0) + 1);
     }
   }
@@ -246,7 +246,7 @@ function checkFreed(found, ends) {
     let sum = 0;
     for (const { count, spaces, truncated } of freed) {
       const keys = spaces.flatMap(({ spazioId, sedeId, slots }) => slots.map((slot) => `${sedeId}/${spazioId}/${slot}`));
-      // A slot that two holds left within the second that a node merges is named once, and counted twice.
+      // If two holds of a slot end within the second that a node merges, the slot is named once and counted twice.
       if (count < keys.length && !truncated) found.add('freed-count', `${name}: count ${count} of ${keys.length} slots`);
       for (const key of keys) heard.set(key, (heard.get(key) ?? 0) + 1);
       sum += count;
@@ -261,7 +261,7 @@ function checkFreed(found, ends) {
 
 const total = (counts) => [...counts.values()].reduce((sum, count) => sum + count, 0);
 
-/** The slots that were heard of less often than `least` says, or more often than `most` says. */
+/** The slots that were reported less often than `least` says, or more often than `most` says. */
 function differences(heard, least, most) {
   const keys = new Set([...heard.keys(), ...least.keys()]);
   return [...keys].flatMap((key) => {
@@ -281,7 +281,7 @@ function checkRepeats(found) {
   for (const one of done.sort((left, right) => left.received - right.received)) {
     const first = firsts.get(one.key) ?? one;
     firsts.set(one.key, first);
-    // Where the first answer was lost with the store's past, the repeat is another act.
+    // If the first answer was lost with the store's past, the repeat is another act.
     const isAs = same(first.data, one.data) || repeatsAnotherCall(first, found.record) || (found.record.loses && overlaps({ ...one, sentAt: first.sentAt }, found.record));
     if (isAs) continue;
     const [before, now] = [first.data, one.data].map(({ epoch, version, holdToken }) => `${epoch} ${version} ${holdToken ?? ''}`);
@@ -300,7 +300,7 @@ function repeatsAnotherCall(answered, { records }) {
 const same = (left, right) =>
   left.epoch === right.epoch && left.version === right.version && left.holdToken === right.holdToken;
 
-/** What was acknowledged was received: at least once, and in order. */
+/** Checks that acknowledged messages were received at least once and in order. */
 function checkMessages(found) {
   for (const { what, sent, clients, isToAll } of found.record.messages) {
     const kept = sent.filter(({ ok, receivedAt, sentAt }) => ok && !(found.record.loses && overlaps({ sentAt, receivedAt }, found.record)));
@@ -315,7 +315,7 @@ function checkMessages(found) {
   }
 }
 
-/** A node that answers nothing but 503 says so in `/readyz`. */
+/** Checks that a node that answers only 503 says so in `/readyz`. */
 function checkReadiness(found) {
   const { records, readiness } = found.record;
   const nodes = new Set(readiness.map(({ node }) => node));
@@ -324,11 +324,11 @@ function checkReadiness(found) {
     for (const row of refusalsOf(answered.sort((left, right) => left.sentAt - right.sentAt))) {
       const [first, last] = [row[0], row.at(-1)];
       if (row.length < REFUSALS || last.receivedAt - first.sentAt < REFUSING_MS) continue;
-      // On a Cluster one space may be where nothing can be written, such as in a slot that moves, and all others work.
+      // On a Cluster one space may refuse writes, for example in a moving slot, while all others work.
       if (new Set(row.map(({ room }) => room)).size === 1) continue;
       const meanwhile = readiness.filter((one) => one.node === node && one.at >= first.sentAt && one.at <= last.receivedAt + 1_000);
       if (meanwhile.some(({ status }) => status !== 200)) continue;
-      // On a busy machine the node was perhaps asked only before it could know, or not at all.
+      // On a busy machine the node may have been asked before it could know, or not at all.
       const isLate = ({ at }) => at >= first.receivedAt + REFUSING_MS && at <= last.receivedAt;
       if (!meanwhile.some(isLate)) continue;
       found.add('ready-while-refusing', `${node} answered every act with 503 for ${last.receivedAt - first.sentAt} ms, and /readyz with 200`);
@@ -336,7 +336,7 @@ function checkReadiness(found) {
   }
 }
 
-/** The rows of refusals as unavailable. */
+/** The runs of consecutive refusals as unavailable. */
 function refusalsOf(answered) {
   const rows = [];
   let row;

@@ -14,19 +14,19 @@ import { JournalReader } from './journal.mjs';
 import { Messages } from './messages.mjs';
 import { World } from './worlds.mjs';
 
-/** How long after a fault everything may take that has to come back, in ms: a busy machine takes its time. */
+/** How long the recovery after a fault may take, in ms. A busy machine needs its time. */
 const RECOVERY_MS = 60_000;
 
-/** How long the acts before a fault, and those after its end, may take in all, in ms. It says nothing of the fault. */
+/** How long all acts before a fault, and all acts after it, may take, in ms. This says nothing about the fault. */
 const ACTS_MS = 120_000;
 
 /** How long a probe of a node may take, in ms. */
 const PROBE_MS = 3_000;
 
-/** What is unknown is final after a second. */
+/** After this many ms an unknown outcome is final. */
 const UNKNOWN_MS = 1_100;
 
-/** A hold that ends within this time is waited for, in ms; the others last for minutes. */
+/** A hold that ends within this many ms is waited for. Other holds last for minutes. */
 const SHORT_HOLD_MS = 60_000;
 
 /** Ended holds that are not announced this long after their end are forgotten, in ms. */
@@ -44,7 +44,7 @@ export async function runHistory(fault, seed, { note = () => {} } = {}) {
   const options = typeof fault.world === 'function' ? fault.world() : fault.world;
   const world = await World.start({ ...options, on: fault.on, seed });
   const history = new History(world, fault, sizes, seed, note);
-  // Nodes of 0.1 keep none.
+  // Nodes of 0.1 keep no journal.
   if (!options?.binaries) history.journal = new JournalReader(world);
   try {
     await history.run();
@@ -90,7 +90,7 @@ class History {
     await sleep(UNKNOWN_MS);
   }
 
-  /** A websocket viewer at each home, one that polls and one that is upgraded. */
+  /** Starts three viewers at each home: one on a websocket, one that polls, and one that is upgraded. */
   async #startViewers() {
     const kinds = [
       [0, ['websocket']],
@@ -117,7 +117,7 @@ class History {
     });
   }
 
-  /** Asks each node again and again whether it is ready. */
+  /** Asks each node repeatedly whether it is ready. */
   async #watchReadiness() {
     while (!this.ended) {
       await Promise.all(this.world.nodes.map(({ url }) => this.#askReadiness(url)));
@@ -131,7 +131,7 @@ class History {
     this.readiness.push({ node, at, status: answer?.status });
   }
 
-  /** Waits until so many acts more are done. */
+  /** Waits until this many more acts are done. */
   async #acts(count) {
     const goal = this.load.done + count;
     await eventually(() => this.load.done >= goal, `${count} acts more`, ACTS_MS);
@@ -139,7 +139,7 @@ class History {
 
   async #fail() {
     const { fault, world } = this;
-    // Nobody knows the past of a store that has lost it, but for who has asked before.
+    // Once a store has lost its past, only somebody who asked earlier knows it.
     this.before = { at: Date.now(), logs: await this.#readLogs(), readAt: Date.now() };
     this.injectAt = Date.now();
     this.note(`inject ${fault.name}`);
@@ -163,12 +163,12 @@ class History {
     this.note(`acts ${this.workAt - this.healAt} ms, viewers ${this.equalAt - this.healAt} ms`);
   }
 
-  /** By room, the highest position that a probe was answered. */
+  /** The highest position that a probe was answered, by room. */
   async #whenActsWork() {
     const marks = new Map();
     const end = Date.now() + RECOVERY_MS;
     const probes = this.world.homes.flatMap((_, home) => this.spaces.map((space) => ({ home, space })));
-    // One node after the other would wait for the slowest of them in each space.
+    // If one node were asked after the other, each space would wait for the slowest of them.
     await Promise.all(probes.map(async ({ home, space }) => {
       let last;
       while (Date.now() < end) {
@@ -186,7 +186,7 @@ class History {
     return marks;
   }
 
-  /** An act that changes something each time, on a day that nobody looks at. */
+  /** An act that changes something each time, on a day that nobody watches. */
   async #probe(home, space) {
     const node = this.world.homes[home];
     if (node === undefined) return undefined;
@@ -199,7 +199,7 @@ class History {
     this.problems.push({ name, text });
   }
 
-  /** Waits until all is at rest, and records what there is. */
+  /** Waits until everything is at rest, and records the state. */
   async collect() {
     await this.messages.stop(RECOVERY_MS / 3);
     for (const client of this.sockets) client.close();
@@ -228,12 +228,12 @@ class History {
       readiness: this.readiness,
       problems: this.problems,
     };
-    // Records are linked to each other: those of the copy are to be, too.
+    // Records refer to each other, and the copies must refer to copies.
     const copies = new Map(load.records.map((one, index) => [one, this.record.records[index]]));
     for (const one of this.record.records) if (one.first) one.first = copies.get(one.first);
   }
 
-  /** The boards, once all nodes and viewers show the same one and no hold is left that ends soon; or as they are by then. */
+  /** The boards, once all nodes and viewers agree and no hold ends soon; after the deadline, as they are. */
   async #boardsAtRest() {
     let boards = {};
     const areAtRest = async () => {
@@ -295,7 +295,7 @@ class History {
 
 const DAY = day(7);
 
-/** The day of probes, which is in every log and on nobody's board. */
+/** The day of probes, which is in every log and on no watched board. */
 const PROBE_DAY = day(8);
 
 /** The space of a number, on the day of all histories. */
@@ -317,7 +317,7 @@ function isPast(follower, space, marks) {
   return mark === undefined || (position?.epoch === mark.epoch && position.version >= mark.version);
 }
 
-/** Whether a log leaves no hold that has ended or ends soon. */
+/** Whether a log leaves no hold that has ended or will end soon. */
 function isAtRest(log) {
   const last = new Map();
   for (const { kind, payload } of log) if (kind === 'slot_update') last.set(`${payload.data.date} ${payload.slotId}`, payload);

@@ -11,14 +11,14 @@ const CALL_MS = 5_000;
 /** How long after a call that failed the next one comes, in ms. */
 const PAUSE_MS = 100;
 
-/** What each act is in the journal. */
+/** The names of each act in the journal. */
 const NAMES = { hold: ['hold'], book: ['book'], release: ['release', 'cancel'], extend: ['extend'], update: ['update'] };
 
 /** Follows the journal of a world's nodes. */
 export class JournalReader {
   constructor(world) {
     this.world = world;
-    /** The ids that were seen, in order; one that came again is there once. */
+    /** The ids in the order in which they were first seen. */
     this.ids = new Set();
     this.problems = [];
     this.turn = 0;
@@ -33,7 +33,7 @@ export class JournalReader {
     while (!this.stopped) if (!(await this.#read('&wait=1'))) await sleep(PAUSE_MS);
   }
 
-  /** One call to the next node: its `data`, or nothing where it failed. */
+  /** One call to the next node. Gives its `data`, or nothing if it failed. */
   async #read(more) {
     const { nodes } = this.world;
     this.turn += 1;
@@ -76,7 +76,7 @@ export class JournalReader {
 const covers = (entry, { epoch, version }) =>
   entry.epoch === epoch && version <= entry.version && version > entry.version - entry.slots.length;
 
-/** Each act that was answered and kept is told once, nothing else is told, and who followed has missed nothing. */
+/** Checks that each stored act is told once, nothing else is told, and the follower has missed nothing. */
 export function checkJournal(found, { room, number }) {
   const { journal, logs, records } = found.record;
   if (journal === undefined) return;
@@ -86,7 +86,7 @@ export function checkJournal(found, { room, number }) {
   const idOf = ({ epoch, version }) => `${epoch}-1-${number}-${version}`;
   const kept = new Set(logs[room].map(idOf));
   for (const { ok, act, user, data } of records.filter((one) => one.room === room)) {
-    // What the store itself has lost is not told either.
+    // An act that the store has lost must not be told.
     if (!ok || !kept.has(idOf(data))) continue;
     const entry = byId.get(idOf(data)) ?? told.find((one) => covers(one, data));
     const at = { room, version: data.version };

@@ -1,4 +1,5 @@
-// What staff sends meanwhile: notifications to a few users, and broadcasts to everyone; and who heard what.
+// Messages that staff sends during a history: notifications to a few users, and broadcasts to everyone. Records who heard
+// them.
 
 import { Client } from '../lib/client.mjs';
 import { callerOf } from '../lib/http.mjs';
@@ -10,7 +11,7 @@ const RECONNECTING = { reconnection: true, reconnectionDelay: 100, reconnectionD
 /** How long a call of staff may take, in ms. */
 const PATIENCE_MS = 4_000;
 
-/** Who is notified, at which home, how connected. */
+/** The notified users, each with a home and a transport. */
 const USERS = [
   { user: 7001, home: 0, transports: ['websocket'] },
   { user: 7002, home: 1, transports: ['websocket'] },
@@ -21,7 +22,7 @@ const USERS = [
 const BREAK_MS = 700;
 
 export class Messages {
-  /** With `breaks` the second user's connection breaks again and again. */
+  /** With `breaks`, the second user's connection breaks repeatedly. */
   constructor(world, { pause = 200, breaks = false } = {}) {
     this.world = world;
     this.breaks = breaks;
@@ -50,7 +51,7 @@ export class Messages {
     this.streams.at(-1).listeners = [...this.streams.at(-1).listeners, ...named];
   }
 
-  /** One after the other, so that the order in which they were answered is that in which they were sent. */
+  /** Sends one after the other, so that the order of the answers is the order of sending. */
   async #keepSending(stream) {
     while (!this.stopped) {
       await this.#send(stream);
@@ -69,7 +70,7 @@ export class Messages {
     Object.assign(one, { ok: answer?.status === 200, status: answer?.status, receivedAt: Date.now() });
   }
 
-  /** Ends the sending, and waits until everybody has heard everything, or until it is too late for it. */
+  /** Ends the sending, and waits until everybody has heard everything, or until the deadline. */
   async stop(deadline) {
     this.stopped = true;
     await this.running;
@@ -82,7 +83,7 @@ export class Messages {
     await eventually(() => this.streams.every(isHeard), 'all messages', deadline).catch(() => {});
   }
 
-  /** As `checks.mjs` reads it. */
+  /** The record in the form that `checks.mjs` reads. */
   record() {
     return this.streams.map(({ what, event, sent, listeners, isToAll = false }) => ({
       what,

@@ -13,7 +13,7 @@ import { eventually } from '../lib/waiting.mjs';
 import { told, runHere } from './apart.mjs';
 import { spaceOf } from './history.mjs';
 
-/** How many acts are done with so many nodes of each version. */
+/** How many acts are done with each mix of versions. */
 const ACTS_BETWEEN = 60;
 
 let first;
@@ -59,10 +59,10 @@ for (const seed of range(1, Number(process.env.SLOTCAST_HISTORY_SEEDS ?? 1))) {
     const [replaced, logs] = [new Set(), []];
     const result = await runHere(replacing('versions-replaced', replaced, logs), String(seed));
     t.diagnostic(told(result).split('\n')[0]);
-    // A node of 0.1 that ends loses what it has queued for a client: its replacement cannot mend that.
+    // A node of 0.1 that ends loses its queue for a client, and its replacement cannot mend that.
     const { 'notification-lost': _, ...counts } = result.counts;
     assert.deepEqual(counts, {}, told(result));
-    // What was refused all the same was so by a machine too busy for an answer in time.
+    // Any other refusal came from a machine that was too busy for an answer in time.
     const causes = logs.flatMap((file) => readFileSync(file, 'utf8').split('\n')).filter((line) => line.includes('the store could not answer'));
     for (const cause of causes) assert.match(cause, STALLED);
     assert.ok(replaced.refused.length <= causes.length, JSON.stringify(replaced.refused.slice(0, 3)));
@@ -84,7 +84,7 @@ test('the file of an embedded store of 0.1 is opened, and nothing of it is lost'
   assert.equal((await old.userCaller(8).post('/api/slots/3/book', space.body())).status, 200);
   const data = { note: 'riservato', price: 12.50 };
   assert.equal((await staff.put('/api/slots/4', space.body({ status: 'blocked', data }))).status, 200);
-  // Ends while nobody serves.
+  // This hold ends while nobody serves.
   assert.equal((await old.userCaller(9).post('/api/slots/5/hold', space.body({ holdSeconds: 1 }))).status, 200);
   for (const n of range(1, 5)) assert.equal((await staff.post('/api/users/10/notify', { event: 'avviso', data: { n } })).status, 200);
   const before = await old.board(space);
@@ -104,10 +104,10 @@ test('the file of an embedded store of 0.1 is opened, and nothing of it is lost'
   const booked = await node.userCaller(7).post('/api/slots/book', space.body({ slots: [1, 2], holdToken: held.data.holdToken }));
   assert.equal(booked.status, 200, booked.text);
   assert.ok(booked.data.version > after.version, 'versions go on');
-  // Who was away gets what 0.1 kept, in order.
+  // A user who was away gets the messages that 0.1 kept, in order.
   const client = await node.user(10);
   assert.deepEqual((await client.many('avviso', 5)).map(({ n }) => n), range(1, 5));
-  // A client with a position of 0.1 is told what it missed, or is shown the board.
+  // A client with a position of 0.1 is told what it missed, or gets a snapshot.
   const viewer = await node.user(11);
   await viewer.join(space, { date: space.date, since: { epoch: before.epoch, version: before.version } });
   await eventually(() => {

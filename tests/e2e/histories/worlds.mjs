@@ -9,7 +9,7 @@ import { Dice, seeded } from '../lib/random.mjs';
 import { startRedisCluster } from '../lib/redis_cluster.mjs';
 import { startRedis, startSentinels } from '../lib/redis_server.mjs';
 
-/** Nothing that limits a caller, and holds that are swept soon wherever a node has missed their end. */
+/** No limits for callers. Holds are swept soon, even if a node has missed their end. */
 export const SETTINGS = {
   SLOTCAST_USER_RATE: '0',
   SLOTCAST_EVENT_RATE: '0',
@@ -19,7 +19,7 @@ export const SETTINGS = {
   SLOT_TIMER_INTERVAL: '2000',
 };
 
-/** How each kind of store is started, by its name. `options` are Redis's own. */
+/** Starts a store of each kind, by its name. `options` are Redis's own. */
 const STORES = {
   standalone: (options, environment) => startRedis({ options, environment }),
   sentinel: () => startSentinels(),
@@ -66,7 +66,7 @@ export class World {
     return this.cluster.addNode({ REDIS_URL: url }, port, binary);
   }
 
-  /** The nodes that run. */
+  /** The running nodes. */
   get nodes() {
     return this.homes.filter((node) => node !== undefined);
   }
@@ -95,7 +95,7 @@ export class World {
     this.homes[index] = await this.#startNode(index, undefined, binary);
   }
 
-  /** Puts a new node in the place of one that serves on until the new one is there. */
+  /** Replaces a node. The old one serves until the new one is there. */
   async replaceNode(index, binary = undefined) {
     const old = this.homes[index];
     this.homes[index] = await this.#startNode(index, undefined, binary);
@@ -114,7 +114,7 @@ export class World {
     return this.store.ownerOf(await this.store.slotOf(key));
   }
 
-  /** All servers that hold keys of their own. */
+  /** All servers that hold keys as primaries. */
   async primaries() {
     if (this.on === 'cluster') return this.store.primaries();
     return [await this.primary()];

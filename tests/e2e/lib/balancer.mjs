@@ -6,7 +6,7 @@ import { sleep } from './waiting.mjs';
 
 const ASK_EVERY_MS = 200;
 
-/** `nodes` returns the nodes to ask, each with its `port` and `url`. */
+/** `nodes` gives the nodes to ask, each with its `port` and `url`. */
 export async function startBalancer(nodes) {
   const balancer = new Balancer(nodes);
   await balancer.askAll();
@@ -21,7 +21,7 @@ class Balancer {
   constructor(nodes) {
     this.nodes = nodes;
     this.ready = new Set();
-    /** When a node was found not to be ready any more, by port. */
+    /** When a node was found not to be ready, by port. */
     this.withdrawn = new Map();
     this.known = new WeakSet();
     /** Websockets of clients: `{port, openedAt, closedAt}`. */

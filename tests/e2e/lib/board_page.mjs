@@ -41,7 +41,7 @@ export async function openAt(browser, url, place, options) {
   return page;
 }
 
-/** Waits until the board follows what happens. */
+/** Waits until the board is live. */
 export async function isLive(page) {
   await page.waitForSelector('.connection[data-link=online]:not([data-stale])');
 }
@@ -65,7 +65,7 @@ export async function choose(page, first, last = first) {
   await page.waitForSelector(`[data-slot="${last}"][aria-selected=true]`);
 }
 
-/** Scrolls to a slot as a person does: the board hears of it before the next press, and a frame later is soon enough. */
+/** Scrolls to a slot as a person does. The board hears of it before the next press, within a frame. */
 async function scrollTo(page, slot) {
   await page.locator(`[data-slot="${slot}"]`).scrollIntoViewIfNeeded();
   await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
@@ -82,7 +82,7 @@ export async function hold(page, first, last = first) {
   for (let slot = first; slot <= last; slot += 1) await slotIsOwn(page, slot, 'occupied');
 }
 
-/** Presses a button of an own hold's card, by its act. What stands where something else was pressed just now waits. */
+/** Presses a button on the card of an own hold, by its act. A button that has just appeared under a press waits. */
 export async function act(page, name, slot) {
   const button = page.locator(`.card[data-slots~="${slot}"] button[data-press^="${name} "][aria-disabled=false]`);
   await button.click();
@@ -93,11 +93,11 @@ export async function hasNoSidewaysScroll(page) {
   assert.ok(width[0] <= width[1], `${width[0]} px wide in a window of ${width[1]} px`);
 }
 
-/** Keeps a picture of what a test saw, in the folder that SCREENSHOTS names. */
+/** Takes a picture of what a test saw, into the folder that SCREENSHOTS names. */
 export async function photograph(page, name) {
   if (!process.env.SCREENSHOTS) return;
   mkdirSync(process.env.SCREENSHOTS, { recursive: true });
-  // A fade is not a state.
+  // A picture must not show a fade.
   await page.emulateMedia({ reducedMotion: 'reduce' });
   await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
 }

@@ -10,12 +10,12 @@ import { eventually, inLanes, sleep } from './waiting.mjs';
 /** How long the caller waits for an answer, in ms: longer than a node takes to answer 503. */
 const PATIENCE_MS = 4_000;
 
-/** The days that one space is used for, from tomorrow, of nine slots each. */
+/** The days that one space is used for, from tomorrow on. Each has nine slots. */
 const DAYS = 300;
 
 /** Callers with a space each, who hold one slot after the other on any node. */
 export class Claims {
-  /** `nodes` is a function, since nodes come and go. Each caller waits `pause` ms between two acts, on average. */
+  /** `nodes` is a function, because nodes come and go. Each caller waits `pause` ms between two acts, on average. */
   constructor(nodes, { callers = 16, pause = 40 } = {}) {
     this.nodes = nodes;
     this.pause = pause;
@@ -26,7 +26,7 @@ export class Claims {
 
   start() {
     this.running = Promise.all(this.callers.map((caller, index) => this.#claimAll(caller, index)));
-    // Reported by `stop`.
+    // `stop` reports the failure.
     this.running.catch(() => {});
     return this;
   }
@@ -56,12 +56,12 @@ export class Claims {
     }
   }
 
-  /** How many were acknowledged so far. */
+  /** How many acts were acknowledged so far. */
   get done() {
     return this.records.filter(({ status }) => status === 200).length;
   }
 
-  /** What was acknowledged and is not on the boards that a node shows. */
+  /** Acknowledged acts that are not on the boards of a node. */
   async lost(node) {
     const done = this.records.filter(({ status }) => status === 200);
     const days = new Set(done.map(({ space, date }) => `${space} ${date}`));
@@ -108,7 +108,7 @@ export async function startClaims(t, store) {
   return { cluster, claims };
 }
 
-/** Waits until the load has done `count` acts more. */
+/** Waits until the load has done `count` more acts. */
 export async function acts(claims, count) {
   const goal = claims.done + count;
   await eventually(() => claims.done >= goal, () => `${count} acts more after ${JSON.stringify(claims.records.at(-1))}`);

@@ -43,7 +43,7 @@ export class Client {
     for (const look of this.waiting) look();
   }
 
-  /** The first truthy answer of `look`, which is called now and after each event that comes. */
+  /** The first truthy answer of `look`, which is called now and after each event. */
   async #until(look, what, deadline) {
     let again;
     const found = new Promise((resolve) => {
@@ -92,7 +92,7 @@ export class Client {
     return event.payload;
   }
 
-  /** Waits until `count` of an event have come, and gives all that came. */
+  /** Waits until an event has come `count` times, and gives all of its payloads. */
   async many(name, count, deadline = undefined) {
     return this.#until(
       () => (this.all(name).length >= count ? this.all(name) : undefined),
@@ -101,7 +101,7 @@ export class Client {
     );
   }
 
-  /** Forgets what came. */
+  /** Forgets the events so far. */
   forget() {
     this.events = [];
     this.frames = [];

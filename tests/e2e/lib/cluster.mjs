@@ -13,7 +13,7 @@ export async function startCluster({ nodes = 3, settings = {}, redis = {}, store
   const started = await Promise.allSettled(Array.from({ length: nodes }, () => cluster.addNode()));
   const failed = started.find(({ status }) => status === 'rejected');
   if (failed === undefined) return cluster;
-  // A process that runs on would keep the tests from ending.
+  // A process that keeps running would keep the tests from ending.
   await Promise.all(cluster.nodes.map((node) => node.kill()));
   await cluster.redis.kill();
   throw failed.reason;
@@ -23,7 +23,7 @@ class Cluster {
   constructor(redis, settings) {
     this.redis = redis;
     this.settings = settings;
-    /** The nodes that run, frozen ones included. */
+    /** The running nodes, including frozen ones. */
     this.nodes = [];
     this.turn = 0;
   }
@@ -36,26 +36,26 @@ class Cluster {
     return node;
   }
 
-  /** The nodes in turn. */
+  /** The nodes by turns. */
   get next() {
     this.turn += 1;
     return this.nodes[this.turn % this.nodes.length];
   }
 
-  /** Freezes a node. Returns a function that lets it go on. */
+  /** Freezes a node. Gives a function that lets it continue. */
   freezeNode(node) {
     node.child.kill('SIGSTOP');
     return () => node.child.kill('SIGCONT');
   }
 
-  /** Ends a node as a power cut would. */
+  /** Kills a node, like a power cut. */
   async killNode(node) {
     this.nodes = this.nodes.filter((one) => one !== node);
     for (const client of node.clients) client.close();
     await node.kill();
   }
 
-  /** Asks a node to end, as a deployment does: it must end well. */
+  /** Asks a node to end, as a deployment does. It must end well. */
   async stopNode(node) {
     this.nodes = this.nodes.filter((one) => one !== node);
     await node.stop();

@@ -19,7 +19,7 @@ export async function readMetrics(node) {
   return Object.fromEntries(lines.filter(Boolean).map(([, name, value]) => [name, Number(value)]));
 }
 
-/** What clients make a node hold. */
+/** The counts of what clients make a node hold. */
 export async function readCounts(node) {
   const { connections, users, rooms, room_members, feed_topics, queue_depth, tcp_connections, tasks } = await readMetrics(node);
   const files = readdirSync(`/proc/${node.child.pid}/fd`).length;
@@ -56,7 +56,7 @@ export function readMemory(node, line) {
   return Number(new RegExp(`^${line}:\\s+(\\d+) kB`, 'm').exec(status)[1]) * 1024;
 }
 
-/** Lets `VmHWM` begin anew at what is resident now. */
+/** Resets `VmHWM` to the present resident memory. */
 export function forgetPeak(node) {
   writeFileSync(`/proc/${node.child.pid}/clear_refs`, '5');
 }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 let last = 0;
 
-/** A number that is new in this process: each test file has a node of its own, so that is enough. */
+/** A number that is new in this process. That is enough, because each test file has a node of its own. */
 export function freshNumber() {
   last += 1;
   return 1000 + last;
@@ -18,9 +18,9 @@ export function freshSpace({ site = 1, date = day(7) } = {}) {
     number,
     date,
     room: `spazio_${number}_sede_${site}`,
-    /** What a socket event names. */
+    /** The fields with which a socket event names the space. */
     event: (more = {}) => ({ spazioId: number, sedeId: site, date, ...more }),
-    /** What an HTTP body names. */
+    /** The fields with which an HTTP body names the space. */
     body: (more = {}) => ({ idSpazio: number, sedeId: site, date, ...more }),
     boardPath: (on = date) => `/api/slots/${number}/${on}?sedeId=${site}`,
     path: `/api/spaces/${site}/${number}`,
@@ -45,7 +45,7 @@ export function day(offset, timezone = 'Europe/Rome') {
   return date.toISOString().slice(0, 10);
 }
 
-/** A time zone in which it is neither shortly before nor shortly after midnight, so that "today" stays today. */
+/** A time zone in which midnight is not near, so that "today" stays today. */
 export function zoneFarFromMidnight() {
   const hourIn = (timeZone) =>
     Number(new Intl.DateTimeFormat('en-GB', { timeZone, hour: '2-digit', hourCycle: 'h23' }).format(new Date()));
@@ -55,7 +55,7 @@ export function zoneFarFromMidnight() {
 /** RFC 3339 UTC with milliseconds. */
 export const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
-/** An entry of a board or a snapshot without its two times, which must be a time and a later one. */
+/** An entry of a board or a snapshot without `startsAt` and `endsAt`, of which the second must be later. */
 export function timeless({ startsAt, endsAt, ...entry }) {
   assert.match(startsAt, TIMESTAMP);
   assert.match(endsAt, TIMESTAMP);

@@ -5,7 +5,7 @@ import { Client } from './client.mjs';
 import { userToken } from './tokens.mjs';
 import { eventually } from './waiting.mjs';
 
-/** How many missed changes the log of a space holds, and how many a connection is sent at once, of all its spaces together. */
+/** The missed changes that a space's log holds, and that a connection is sent at once for all its spaces together. */
 const LOG_LENGTH = 1_024;
 
 const RECONNECTING = { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 500 };
@@ -14,15 +14,15 @@ const RECONNECTING = { reconnection: true, reconnectionDelay: 100, reconnectionD
 class Followed {
   constructor(space) {
     this.space = space;
-    /** `{epoch, version}` up to which everything is known. */
+    /** `{epoch, version}`: everything up to it is known. */
     this.position = undefined;
     /** The status of each slot of the day, once a snapshot or an update told it. */
     this.statuses = new Map();
     this.updates = [];
     this.snapshots = [];
-    /** Snapshots that came although the server could have told what was missed. */
+    /** Snapshots that came although the missed changes could have been sent. */
     this.needless = [];
-    /** Why the next snapshot is right, once there is a reason. */
+    /** Why the next snapshot is expected; undefined without a reason. */
     this.reason = undefined;
   }
 }
@@ -31,7 +31,7 @@ export class Follower {
   /** Connects to `url` at once, and joins the spaces each time that it is connected. */
   constructor(url, spaces, { user = 600, ...options } = {}) {
     this.faults = [];
-    /** How many changes its present connection has missed, as each room said when it was joined. */
+    /** How many changes its present connection has missed, counted when each room was joined. */
     this.missed = 0;
     this.client = new Client(url, { token: userToken(user), ...RECONNECTING, timeout: 5_000, ...options });
     this.spaces = new Map(spaces.map((space) => [space.room, new Followed(space)]));
@@ -49,7 +49,7 @@ export class Follower {
     return this.spaces.get(`spazio_${spazioId}_sede_${sedeId}`);
   }
 
-  /** Asks until the store can answer: a client goes on after a refusal for an outage. */
+  /** Asks until the store answers. A client keeps asking after a refusal during an outage. */
   #join(followed) {
     const { socket } = this.client;
     const connection = socket.id;
@@ -70,7 +70,7 @@ export class Follower {
     followed.reason = recovered ? undefined : this.#whyNotRecovered(since, epoch);
   }
 
-  /** Why a room that was joined may get a snapshot instead of what was missed; undefined where there is no reason. */
+  /** Why a joined room may get a snapshot instead of the missed changes; undefined without a reason. */
   #whyNotRecovered(since, epoch) {
     if (since === undefined) return 'the first time';
     if (since.epoch !== epoch) return 'another epoch';
@@ -108,7 +108,7 @@ export class Follower {
     this.faults.push(`${followed.space.room}: ${what}: ${at} after ${JSON.stringify(followed.position)}`);
   }
 
-  /** Breaks its connection again and again without a packet of farewell, until `rest`. */
+  /** Breaks its connection again and again without a farewell, until `rest`. */
   breakOften() {
     const { socket } = this.client;
     this.breaking = setInterval(() => socket.connected && socket.io.engine.close(), 300 + Math.random() * 900);
@@ -118,7 +118,7 @@ export class Follower {
     clearInterval(this.breaking);
   }
 
-  /** What it knows of a space. */
+  /** The knowledge about a space. */
   of(space) {
     return this.spaces.get(space.room);
   }

@@ -32,7 +32,7 @@ class HeldProxy {
     near.on('data', (chunk) => far.write(chunk));
     far.on('data', (chunk) => {
       if (!this.isHeld) near.write(chunk);
-      // These bytes were on their way already. The proxy takes no more, so that the kernel of the node fills up.
+      // These bytes were on their way. The proxy now reads no more, so that the buffers of the node's kernel fill up.
       else pair.held.push(chunk) && far.pause();
     });
     near.once('close', () => far.destroy());
@@ -42,12 +42,12 @@ class HeldProxy {
     });
   }
 
-  /** From now on nothing that a node sends arrives. */
+  /** From now on the node's bytes do not arrive. */
   hold() {
     this.isHeld = true;
   }
 
-  /** What was held arrives, and so does all that comes later. */
+  /** Lets the held bytes arrive, and all later ones. */
   release() {
     this.isHeld = false;
     for (const pair of this.pairs) {
@@ -56,7 +56,7 @@ class HeldProxy {
     }
   }
 
-  /** Breaks every connection, and loses what was held. New ones pass. */
+  /** Breaks every connection, and loses the held bytes. New connections work. */
   lose() {
     this.isHeld = false;
     for (const { near, far } of this.pairs) {

@@ -7,7 +7,7 @@ const LAG = 'what the replica had not received';
 /** How long the servers may take to agree on another primary. */
 const AGREEMENT_MS = 60_000;
 
-/** The primary of the first space as the fault found it, and its replica. */
+/** The primary of the first space when the fault begins, and its replica. */
 let old;
 let replica;
 let goOn;
@@ -29,7 +29,7 @@ const replicaTookOver = async ({ store }) => {
   await eventually(isWell, 'a cluster that is well', AGREEMENT_MS);
 };
 
-/** A switch that is asked for. */
+/** A planned switch. */
 const switched = (name, how, more = {}) => ({
   name,
   on: 'cluster',

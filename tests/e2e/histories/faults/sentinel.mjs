@@ -7,7 +7,7 @@ const LAG = 'what the replica had not received';
 /** How long sentinels may take to agree on another primary. */
 const AGREEMENT_MS = 60_000;
 
-/** The primary as the fault found it. */
+/** The primary when the fault begins. */
 let old;
 let goOn;
 
@@ -30,7 +30,7 @@ export const SENTINEL = [
   {
     name: 'sentinel-failover',
     on: 'sentinel',
-    // As long as the old primary stays writable for who still writes to it.
+    // The old primary stays writable for this long, for nodes that still write to it.
     sizes: { lasts: 3_000, warmUp: 40 },
     inject: async (world) => {
       await remember(world);
@@ -50,7 +50,7 @@ export const SENTINEL = [
       await world.store.sentinels[0].command('SENTINEL', 'FAILOVER', 'main');
       await anotherTookOver(world);
     },
-    // The new primary takes no write before its replica is in step.
+    // The new primary accepts no write before its replica is in step.
     heal: isSettled,
   },
   {

@@ -1,4 +1,4 @@
-// What befalls the data, the rights and the clock of the one Redis while it runs.
+// Faults of the data, the rights and the clock of the one Redis while it runs.
 
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ function withoutRight(name, rights) {
     sizes: { lasts: 4_000 },
     inject: async ({ store }) => {
       await store.command('ACL', 'SETUSER', 'default', ...rights);
-      // Rights are asked for when a node subscribes.
+      // A node needs the right when it subscribes, so it must subscribe again.
       if (rights.includes('-subscribe')) await store.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
     },
     heal: (world) => world.store.command('ACL', 'SETUSER', 'default', ...others),
@@ -43,7 +43,7 @@ function movedClock(name, seconds) {
       clock = makeClock();
       return { environment: clock.environment };
     },
-    // Holds end sooner or later by as much, and no instant of a call can be compared with one of the store.
+    // Holds end earlier or later by this much, and a call's times cannot be compared with the store's.
     sizes: { clock: (Math.abs(seconds) + 5) * 1_000, lasts: 3_000 },
     inject: async ({ store }) => {
       clock.move(seconds);
@@ -79,7 +79,7 @@ export const STORE = [
     on: 'standalone',
     loses: sinceTheBackup,
     sizes: { lasts: 0 },
-    // Into the running server: the file is read, and the database emptied, in one command.
+    // The running server reads the file: the database is emptied and filled in one command.
     inject: async (world) => {
       const { store } = world;
       await store.command('CONFIG', 'SET', 'appendonly', 'no');
