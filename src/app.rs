@@ -32,13 +32,13 @@ pub struct App {
     pub catalog: Catalog,
     /// Knows up to which position this node has answered for each space that it follows.
     pub acknowledged: Acknowledged,
-    /// Limits the acts of each user.
+    /// Limits how many acts a user may do.
     pub rates: UserRates,
     /// Wakes readers when the journal has new entries.
     pub journal: Arc<Tails>,
     /// Tells this node's sweeper when holds end.
     pub deadlines: Deadlines,
-    /// Counts what happens.
+    /// Counts events for `/metrics`.
     pub metrics: Metrics,
     /// Says whether this node can serve.
     pub health: Health,
@@ -74,11 +74,11 @@ pub struct Parts {
     pub store: Arc<dyn SlotStore>,
     /// Checks tokens.
     pub verifier: Verifier,
-    /// Counts what happens.
+    /// Counts events for `/metrics`.
     pub metrics: Metrics,
     /// Says whether this node can serve.
     pub health: Health,
-    /// Tells what this node has now.
+    /// Reports what is connected to this node.
     pub presence: Arc<dyn Presence>,
 }
 
@@ -137,7 +137,7 @@ impl Deref for AppState {
 
 /// Tells what is connected to this node.
 pub trait Presence: Send + Sync {
-    /// Its sockets, users and rooms now.
+    /// This node's sockets, users and rooms.
     fn report(&self) -> NodeReport;
 }
 
@@ -160,7 +160,7 @@ impl Health {
         Self { store, ..Self::default() }
     }
 
-    /// What the store tells of itself.
+    /// The faults that the store has found in itself.
     pub fn store(&self) -> &StoreHealth {
         &self.store
     }

@@ -40,11 +40,11 @@ const CLOSING_BATCHES: usize = 100;
 pub struct Stores {
     /// State.
     pub store: Arc<dyn SlotStore>,
-    /// What it announces.
+    /// Brings the store's announcements.
     pub subscriptions: Arc<dyn Subscriptions>,
     /// Whether other nodes may be on the store.
     pub is_shared: bool,
-    /// What the store cannot do now.
+    /// The store's present faults.
     pub health: Arc<StoreHealth>,
 }
 

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::{SiteId, SpaceKey, StoreTime, UserId};
 
-/// What a verified token says.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// `id_utente`.

@@ -21,7 +21,7 @@ pub(super) struct About<'a> {
     pub space: SpaceKey,
     /// The local day as the request names it; `None` for an act that is not about one day.
     pub date: Option<&'a str>,
-    /// The slots as they came.
+    /// The slots as the request names them.
     pub slots: &'a [SlotNumber],
     /// The user whose slots they are, if the request names one.
     pub user: Option<&'a UserId>,

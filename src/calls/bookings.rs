@@ -65,14 +65,14 @@ pub struct OwnBooking {
     pub cancel_until: Option<String>,
 }
 
-/// Which of the caller's bookings.
+/// Selects the caller's bookings of some days.
 #[derive(Clone, Debug, Default)]
 pub struct OwnQuery {
     /// The first day, `YYYY-MM-DD`; without it and `to`, today.
     pub from: Option<String>,
     /// The last day.
     pub to: Option<String>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     pub after: Option<String>,
 }
 

@@ -151,7 +151,7 @@ impl Work<'_> {
         SlotAct { space, day, slots: slots.to_vec(), revision, kind, idempotency: None, origin }
     }
 
-    /// Frees what has ended in buckets.
+    /// Frees ended holds in these buckets.
     async fn sweep(&self, buckets: &[Bucket]) -> Result<(), Refusal> {
         for bucket in buckets {
             let swept = self.app.store.sweep(*bucket, SWEPT_AT_ONCE).await.map_err(|error| unavailable(&error))?;

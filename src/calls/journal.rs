@@ -20,7 +20,7 @@ pub const LIMITS: (usize, usize) = (100, 500);
 /// The longest that a call waits.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What to read.
+/// The parameters of a read.
 #[derive(Clone, Debug, Default)]
 pub struct JournalRequest {
     /// Of one site: then `filter.sites` is not looked at.

@@ -18,7 +18,7 @@ const MOST_ENTRIES: usize = 500;
 /// A portion of what is kept under a user's id.
 #[derive(Debug, Serialize)]
 pub struct UserDataAnswer {
-    /// Whose.
+    /// The user.
     pub id_utente: UserId,
     /// Live holds; in the first portion.
     pub holds: Vec<OwnHold>,
@@ -45,7 +45,7 @@ pub struct KeptNotification {
     pub sequence: u64,
     /// The event's name.
     pub event: String,
-    /// As it was sent.
+    /// The payload as it was sent.
     pub data: Box<RawValue>,
 }
 
@@ -53,9 +53,9 @@ pub struct KeptNotification {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptSequences {
-    /// Of the last that was sent.
+    /// The sequence of the last message that was sent.
     pub last_sent: u64,
-    /// Of the last that was received.
+    /// The sequence of the last message that was received.
     pub last_received: u64,
 }
 

@@ -24,7 +24,7 @@ pub struct CheckConfigArgs {
     pub purpose: Purpose,
 }
 
-/// What the settings are for.
+/// The command that the settings are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Purpose {
     /// `slotcast serve`
@@ -44,7 +44,7 @@ impl Purpose {
     }
 }
 
-/// What is told of a configuration.
+/// The report as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     /// Whether `serve` would run with it, and with `--strict` without a warning.

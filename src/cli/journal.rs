@@ -47,7 +47,7 @@ pub struct JournalArgs {
     pub to: Option<StoreTime>,
 }
 
-/// Acts of a list.
+/// A list of acts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActList(BTreeSet<JournalAct>);
 
@@ -112,7 +112,7 @@ pub async fn journal(
 enum PrintError {
     /// The reader of the output has gone away, as `head` does.
     Closed,
-    /// They cannot be written.
+    /// Writing the output failed.
     Output(io::Error),
     /// The store fails.
     Store(StoreError),

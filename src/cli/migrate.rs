@@ -8,11 +8,12 @@ use crate::config::{Config, StoreKind};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{Fence, RedisOptions, RedisStore};
 
-/// Migrates the store that the configuration names, and writes a report as one line of JSON; progress goes to the log.
+/// Migrates the configured store, and writes a report as one line of JSON. Progress goes to the log.
 ///
 /// # Errors
 ///
-/// The store cannot be opened, also because a node has the file, or a node lives that does not know the format: it is named.
+/// The store cannot be opened (a node may have the file), or a node lives that does not know the format. The error names
+/// that node.
 pub async fn migrate(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let migration = match &config.store.kind {
         StoreKind::Embedded(folder) => {

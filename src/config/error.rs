@@ -8,7 +8,7 @@ pub const EXIT_CODE: u8 = 64;
 /// All faults of a configuration. A program that ends because of them exits with [`EXIT_CODE`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// At least one.
+    /// The faults, at least one.
     pub problems: Vec<Problem>,
     /// Values that are allowed but look wrong, one sentence each. A misspelt name may explain the fault.
     pub warnings: Vec<String>,

@@ -27,7 +27,7 @@ const SHOWN_LENGTH: usize = 200;
 /// The default of `SLOTCAST_DRAIN_GRACE` takes at most 1/5 of a short drain time.
 const GRACE_SHARE: u32 = 5;
 
-/// What `SLOTCAST_LOG_USERS` may be.
+/// The values of `SLOTCAST_LOG_USERS`.
 const LOG_USERS: &[(&str, LogUsers)] =
     &[("plain", LogUsers::Plain), ("digest", LogUsers::Digest), ("none", LogUsers::None)];
 
@@ -82,7 +82,7 @@ impl Needs {
 /// A checked configuration, with the warnings and settings that an operator may want to see.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What is in force.
+    /// The checked configuration.
     pub config: Config,
     /// Values that are allowed but look wrong, one sentence each.
     pub warnings: Vec<String>,
@@ -93,7 +93,7 @@ pub struct Loaded {
 /// One variable as people may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name.
+    /// The variable's name.
     pub name: &'static str,
     /// Its value, a secret's as `(hidden)`, with where it comes from; `None` when it has none.
     pub value: Option<(String, Source)>,
@@ -113,7 +113,7 @@ impl Config {
     }
 }
 
-/// As [`Config::load`], with the file given.
+/// As [`Config::load`], with a file that was read already.
 pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: Needs) -> Result<Loaded, ConfigError> {
     let mut reader = Reader { layers: Layers::collect(env, file), needs };
     let config = read_config(&mut reader);
@@ -221,7 +221,7 @@ fn warn_of_open_doors(reader: &mut Reader, admin: SocketAddr) {
     }
 }
 
-/// Whom a node should not believe.
+/// Warns of trusted proxies that anybody could pretend to be.
 fn warn_of_proxies(reader: &mut Reader, trusted: &[Network]) {
     if reader.needs.listens && trusted.iter().any(Network::is_everybody) {
         reader.warn(
@@ -366,12 +366,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A value that must be set.
+    /// Reads a value that must be set.
     pub(super) fn read<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<T, Noted> {
         self.read_optional(name, parse)?.ok_or_else(|| self.problem(name, "must be set"))
     }
 
-    /// A value that may be missing.
+    /// Reads a value that may be missing.
     pub(super) fn read_optional<T>(
         &mut self,
         name: &'static str,

@@ -24,7 +24,7 @@ pub struct Config {
     pub auth: Option<AuthConfig>,
     /// How long holds last, and who frees them.
     pub holds: HoldConfig,
-    /// What the catalog of spaces allows.
+    /// Which spaces and dates exist.
     pub catalog: CatalogConfig,
     /// Limits of users and sockets.
     pub limits: LimitConfig,
@@ -112,7 +112,7 @@ pub struct StoreConfig {
 /// `REDIS_URL`, `SLOTCAST_STORE` and `SLOTCAST_DATA_DIR` together.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreKind {
-    /// One process, in this folder.
+    /// One process, with its file in this folder.
     Embedded(PathBuf),
     /// A Redis, shared by nodes. Its URL may carry a password and is never printed.
     Redis(String),
@@ -203,7 +203,7 @@ pub enum FreedTo {
     Rooms,
 }
 
-/// What the catalog of spaces allows.
+/// Which spaces and dates exist.
 #[derive(Clone, Debug)]
 pub struct CatalogConfig {
     /// `SLOTCAST_OPEN_CATALOG`. Default true, in production false: whether unregistered spaces exist.

@@ -37,7 +37,7 @@ pub(super) fn number_or_zero(range: RangeInclusive<u64>) -> impl FnOnce(&str) ->
     }
 }
 
-/// One of some words.
+/// One of a list of words.
 pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl FnOnce(&str) -> Parsed<T> {
     move |text| {
         let found = words.iter().find(|(word, _)| *word == text);

@@ -32,7 +32,7 @@ impl Network {
     }
 }
 
-/// It is no network.
+/// The text is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoNetwork;
 

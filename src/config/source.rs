@@ -99,7 +99,7 @@ pub(super) const VARIABLES: &[&str] = &[
 pub enum Source {
     /// The default.
     Default,
-    /// The default of `SLOTCAST_ENV=production`, which differs.
+    /// A default of `SLOTCAST_ENV=production` that differs from development's.
     ProductionDefault,
     /// The operator's file.
     File(Arc<Path>),

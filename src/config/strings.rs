@@ -7,7 +7,7 @@ pub trait Strings {
     /// The text under a name. A value that is not UTF-8 comes with U+FFFD in it, and is refused.
     fn get(&self, name: &str) -> Option<String>;
 
-    /// All names that have a text.
+    /// The names of all texts.
     fn names(&self) -> Vec<String>;
 }
 

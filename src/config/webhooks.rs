@@ -31,7 +31,7 @@ const KEYS: &[&str] = &["name", "url", "secret", "types", "sites", "insecure"];
 /// The acts that an endpoint is told of if its configuration names none.
 const USUAL_ACTS: [JournalAct; 3] = [JournalAct::Book, JournalAct::Cancel, JournalAct::Update];
 
-/// What a secret begins with.
+/// The beginning of a secret.
 const SECRET_PREFIX: &str = "whsec_";
 
 /// How many bytes a secret may have, by Standard Webhooks.
@@ -56,11 +56,11 @@ pub struct Webhook {
     pub name: String,
     /// Where entries are sent. Never shown whole: see [`Self::shown_url`].
     pub url: Url,
-    /// One or two: each signs.
+    /// One or two secrets, each of which signs.
     pub secrets: Vec<Secret>,
-    /// Of which acts it hears.
+    /// The acts that it is told of.
     pub acts: BTreeSet<JournalAct>,
-    /// Of which sites; `None` for all.
+    /// The sites whose acts it is told of; `None` for all.
     pub sites: Option<BTreeSet<SiteId>>,
 }
 
@@ -182,7 +182,7 @@ fn read_file(reader: &mut Reader) -> Result<Vec<Webhook>, Noted> {
 
 /// One `[[webhooks]]` that is being read.
 struct Fields<'a> {
-    /// What problems call it.
+    /// The name of the endpoint in problems.
     label: String,
     table: &'a toml::Table,
     source: &'a Source,

@@ -20,7 +20,7 @@ pub struct SlotTime {
     pub label: String,
 }
 
-/// For whom an act counts.
+/// Whose slots an act may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// Only slots of this user. The holds of others are not touched.
@@ -34,7 +34,7 @@ pub enum Actor {
 pub enum SlotActKind {
     /// Holds all of them for a time, or none.
     Hold {
-        /// Who will hold them.
+        /// The user who will hold them.
         user: UserId,
         /// The token of the new hold, made by the caller's node.
         token: HoldToken,
@@ -45,16 +45,16 @@ pub enum SlotActKind {
         /// How many slots the user may hold in the space, with these; `None` for any number.
         max_held: Option<u32>,
     },
-    /// Confirm what is held.
+    /// Books held slots.
     Book {
-        /// Whose hold.
+        /// Whose hold is booked.
         actor: Actor,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
     },
     /// Frees held slots; frees booked slots for staff, or for the user who booked them (a cancellation).
     Release {
-        /// Whose hold.
+        /// Whose hold is released.
         actor: Actor,
         /// The hold's token, when the caller sent one.
         token: Option<HoldToken>,
@@ -74,7 +74,7 @@ pub enum SlotActKind {
         /// The longest that a hold may last from its beginning, in milliseconds.
         max_millis: i64,
     },
-    /// Set what staff says.
+    /// Sets slots as staff.
     Update {
         /// The new status.
         to: StaffStatus,

@@ -27,17 +27,17 @@ pub struct Origin {
 pub enum JournalAct {
     /// Slots were held.
     Hold,
-    /// What was held was booked.
+    /// A held slot was booked.
     Book,
-    /// What was held was released.
+    /// A held slot was released.
     Release,
     /// The end of a hold was moved.
     Extend,
     /// A hold ended. A sweeper or the next act on the slot found it.
     Expire,
-    /// Staff set what slots are.
+    /// Staff set the status of slots.
     Update,
-    /// What was booked was released.
+    /// A booked slot was released.
     Cancel,
     /// A space was registered, changed or removed.
     Space,
@@ -107,7 +107,7 @@ pub struct JournalEntry<P = UserId> {
     pub space: SpaceKey,
     /// The local day; `None` for a change of a space's schedule.
     pub date: Option<Day>,
-    /// Ascending; none of a space's schedule.
+    /// The slots, ascending; empty for a space's schedule.
     pub slots: Vec<SlotNumber>,
     /// The new status of the slots; of several, the status of the first slot.
     pub status: Option<Status>,
@@ -153,14 +153,14 @@ impl<P> JournalEntry<P> {
         JournalEntry { at, act, actor, user, taken, space, date, slots, status, position, request_id }
     }
 
-    /// Everybody whom it names.
+    /// Everybody whom the entry names.
     pub fn people(&self) -> impl Iterator<Item = &P> {
         let actor = self.actor.as_ref().and_then(|actor| actor.id.as_ref());
         actor.into_iter().chain(&self.user).chain(self.taken.iter().filter_map(|taken| taken.user.as_ref()))
     }
 }
 
-/// As clients get it.
+/// The form that clients get.
 impl Serialize for JournalEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

@@ -9,7 +9,7 @@ use super::{HoldToken, StoreTime, UserId};
 /// Who has a slot, and since when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Owned {
-    /// Who holds or booked it.
+    /// The user who holds or booked it.
     #[serde(rename = "u")]
     pub user: UserId,
     /// The hold's token; `None` where the slot is booked.
@@ -72,7 +72,7 @@ impl<'a> OwnMembers<'a> {
         }
     }
 
-    /// Adds them to an object.
+    /// Adds the members to an object.
     pub fn add_to<M: SerializeMap>(self, map: &mut M) -> Result<(), M::Error> {
         let Owned { token, began, start, .. } = self.owned;
         map.serialize_entry("mine", &true)?;

@@ -39,11 +39,11 @@ pub struct DayView {
 pub struct LiveHolds {
     /// Live holds. One hold may have several slots.
     pub holds: u32,
-    /// The slots of all of them.
+    /// The slots of all live holds.
     pub slots: u32,
 }
 
-/// What an act comes to.
+/// The outcome of an act.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Write these, in this order.

@@ -150,7 +150,7 @@ pub enum SlotState {
     Held(Hold),
     /// Booked for `user`; `None` if staff booked it for nobody.
     Booked {
-        /// For whom.
+        /// The user; `None` if staff booked it for nobody.
         user: Option<UserId>,
         /// The version of the booking's first event, for the answer to a repeated `book`; 0 until that is known.
         first_version: u64,
@@ -186,7 +186,7 @@ impl SlotState {
 /// A slot's record. It has everything that the slot's events need, because a sweeper knows no schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlotRecord {
-    /// What it is.
+    /// The state of the slot.
     pub state: SlotState,
     /// The version of its last change.
     pub version: u64,
@@ -242,7 +242,7 @@ pub fn status_of(state: &SlotState, start: StoreTime, now: StoreTime) -> Status 
     PublicState::from(state).status(start, now)
 }
 
-/// Staff's data of a state.
+/// The data that staff gave a slot in this state.
 pub fn data_of(state: &SlotState) -> Option<&SlotData> {
     match state {
         SlotState::Available { data } | SlotState::Booked { data, .. } | SlotState::Blocked { data } => data.as_ref(),

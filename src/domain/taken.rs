@@ -32,7 +32,7 @@ pub fn notices(done: &Done<'_>, act: &SlotAct) -> Vec<(UserId, String)> {
     taken.filter_map(|Taken { user, slots }| Some((user?, payload(done, &slots)?))).collect()
 }
 
-/// `None` of no slots.
+/// The payload about these slots; `None` without slots.
 fn payload(done: &Done<'_>, slots: &[SlotNumber]) -> Option<String> {
     let (site, space, epoch, version) = (done.space.site, done.space.space, &done.last.epoch, done.last.version);
     Some(to_json(&SlotTaken {
@@ -47,7 +47,7 @@ fn payload(done: &Done<'_>, slots: &[SlotNumber]) -> Option<String> {
     }))
 }
 
-/// What a slot became.
+/// The new status of a slot.
 fn status_of_slot(done: &Done<'_>, number: SlotNumber) -> Option<Status> {
     let change = done.changes.iter().find(|change| !change.freed && change.slot.number == number)?;
     Some(status_of(&change.state, change.slot.start, done.now))

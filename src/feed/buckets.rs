@@ -20,9 +20,9 @@ const FREED_WINDOW: Duration = Duration::from_secs(1);
 /// The pause before a bucket is followed again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Acts on what the buckets bring.
+/// Handles the messages of the buckets.
 pub trait Audience: Send + Sync + 'static {
-    /// A second's worth of freed slots.
+    /// Slots that were freed within a second.
     fn tell_freed(&self, freed: FreedSummary);
 
     /// A message to one user, who may have sockets here.
@@ -38,7 +38,7 @@ pub trait Audience: Send + Sync + 'static {
     fn disconnect_user(&self, command: DisconnectUser);
 }
 
-/// What was freed within a second.
+/// The slots that were freed within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FreedSummary {
     /// How many slots in all, with those that are only counted.
@@ -129,7 +129,7 @@ async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<d
 /// What was freed.
 enum Freed {
     Slots(FreedSlots),
-    /// This many slots, which nothing names.
+    /// This many slots, whose names are not known.
     Unnamed(u64),
 }
 

@@ -50,7 +50,7 @@ pub enum Step {
     Restarted,
 }
 
-/// What made the follower look.
+/// A reason for the follower to act.
 #[derive(Debug)]
 pub enum Heard {
     /// From the subscription.
@@ -69,13 +69,13 @@ pub struct Follower {
     id: u64,
     heads: mpsc::UnboundedReceiver<Head>,
     at: Position,
-    /// Of a bucket's topic.
+    /// The bucket and its memory, if the topic is a bucket's.
     bucket: Option<(Bucket, BucketMemory)>,
     /// A catch-up failed or is unfinished. Nothing is delivered until one succeeds.
     is_behind: bool,
     /// Messages that were read from the log and are to be delivered after `at`.
     ready: VecDeque<Message>,
-    /// The log has more than that.
+    /// Whether the log has more than what was read.
     has_more: bool,
     /// When the store last showed that nothing was missed.
     confirmed: Instant,
@@ -145,7 +145,7 @@ impl Follower {
         }
     }
 
-    /// What follows from it.
+    /// Acts on what was heard. Answers what to tell.
     pub async fn take(&mut self, heard: Heard) -> Vec<Step> {
         if matches!(heard, Heard::Signal(_)) {
             self.unheard_heads = 0;

@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 pub struct Success<T> {
     /// Always `true`.
     success: bool,
-    /// What was asked for.
+    /// The result of the call.
     data: T,
 }
 
 impl<T> Success<T> {
-    /// Wraps what was asked for.
+    /// Wraps the result of a call.
     pub fn new(data: T) -> Self {
         Self { success: true, data }
     }

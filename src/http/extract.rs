@@ -135,7 +135,7 @@ impl FromRequestParts<AppState> for SpacePath {
 pub struct BoardPath {
     /// The space's id, without its site.
     pub space: SpaceId,
-    /// As it came.
+    /// The date as the path has it.
     pub date: String,
 }
 

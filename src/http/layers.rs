@@ -1,4 +1,4 @@
-//! What surrounds every call.
+//! The layers around every call.
 
 use std::time::Duration;
 

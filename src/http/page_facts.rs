@@ -21,13 +21,13 @@ use crate::domain::{StoreTime, UserId};
 /// The users that the page offers, with their roles.
 const USERS: [(&str, Option<Role>); 3] = [("7", None), ("8", None), ("1", Some(Role::Manager))];
 
-/// How long their tokens hold.
+/// How long the example users' tokens are valid.
 const TOKENS_LAST: Duration = Duration::from_secs(86_400);
 
 /// Headers that a proxy adds. Behind a proxy the node cannot see who asks.
 const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-/// What the page is told.
+/// The content of `/page.json`.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageFacts {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::{Bucket, Day, JournalAct, JournalEntry, SiteId, SpaceId, SpaceKey, StoreTime, UserId};
 
-/// All that is set must fit.
+/// An entry passes if it matches everything that is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// Of these sites.
@@ -15,9 +15,9 @@ pub struct Filter {
     pub user: Option<UserId>,
     /// One of these acts.
     pub acts: Option<BTreeSet<JournalAct>>,
-    /// Done then or later.
+    /// Done at this instant or later.
     pub from: Option<StoreTime>,
-    /// Done before then.
+    /// Done before this instant.
     pub until: Option<StoreTime>,
 }
 

@@ -14,7 +14,7 @@ const MOST_LOOKED_AT: usize = 10_000;
 /// How many entries of a bucket one portion has: if one bucket is read, and if several are.
 const PORTIONS: (usize, usize) = (500, 32);
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JournalRead {
     /// In order within a space.

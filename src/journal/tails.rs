@@ -27,7 +27,7 @@ pub struct Tails {
     is_asking: Mutex<bool>,
 }
 
-/// Somebody who waits.
+/// A reader that waits.
 pub struct Waiting {
     known: watch::Receiver<Known>,
     _seat: Option<OwnedSemaphorePermit>,

@@ -72,7 +72,7 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    /// What metrics call it.
+    /// The label in the metric of connects.
     const fn outcome(self) -> &'static str {
         match self {
             Rejection::NoToken => "no_token",

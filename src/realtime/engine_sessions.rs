@@ -29,7 +29,7 @@ const A_CROWD: usize = 8;
 pub(super) enum Full {
     /// The node has the most strangers that it may have.
     Node,
-    /// The connection has.
+    /// The connection has the most strangers that it may have.
     Connection,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct EngineSession {
 }
 
 impl EngineSessions {
-    /// None yet.
+    /// Starts without sessions.
     pub(super) fn new(metrics: Metrics) -> Self {
         Self(Arc::new(Registry { metrics, strangers: AtomicUsize::new(0), polling: Mutex::default() }))
     }

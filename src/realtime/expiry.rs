@@ -24,7 +24,7 @@ const CLOSE_AFTER: i64 = 10_000;
 /// The deadlines of all sockets, in one task.
 pub(crate) struct Timers(mpsc::UnboundedSender<Told>);
 
-/// What the task is told.
+/// A message to the task.
 pub(super) enum Told {
     /// The token of a socket ends then.
     Watch(MemberId, StoreTime),
@@ -69,7 +69,7 @@ impl Timers {
     }
 }
 
-/// Acts at each deadline; never returns while the node lives.
+/// Acts at each deadline, as long as the node lives.
 pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<Told>) {
     let mut deadlines = Deadlines::default();
     loop {

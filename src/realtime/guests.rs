@@ -10,7 +10,7 @@ use crate::domain::{StoreTime, UserId};
 /// How many rooms a guest may be in.
 pub(super) const MAX_ROOMS: usize = 4;
 
-/// What a guest may do.
+/// The events that a guest may send.
 const ALLOWED: [&str; 3] = ["join_space", "leave_space", "sync"];
 
 /// How many guests a node may have, and how many it has.

@@ -29,7 +29,7 @@ const LOW_BYTES: usize = 16 * 1024;
 /// How many events a socket may send at once before its rate limits it.
 const BURST: u32 = 512;
 
-/// An event as it came.
+/// An event as the library passes it on.
 pub(super) struct Incoming {
     /// The JSON array of name and arguments, with attachments if the client sent any.
     pub value: Value,
@@ -38,9 +38,9 @@ pub(super) struct Incoming {
     pub ack_id: Option<i64>,
 }
 
-/// What can wait in the queue.
+/// Something that can wait in the queue.
 pub(super) trait Weighed {
-    /// How many bytes it has.
+    /// Its length in bytes.
     fn bytes(&self) -> usize;
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Inbox<T = Incoming, S: Source = ConnectionHandle> {
 
 struct Queue<T, S> {
     waiting: VecDeque<T>,
-    /// The bytes of all that wait.
+    /// The bytes of all waiting events.
     bytes: usize,
     /// Whether the session is confirmed. Events that come earlier wait.
     is_open: bool,

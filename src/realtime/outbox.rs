@@ -58,7 +58,7 @@ const ANSWER_FRAMING: usize = 4;
 /// The separator of packets in an answer to a poll.
 const POLLED_SEPARATOR: u8 = 0x1e;
 
-/// What became of a packet.
+/// The outcome of sending a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// The packet waits for the client to read it.
@@ -230,7 +230,7 @@ impl Outbox {
         }
     }
 
-    /// It goes on polling after all.
+    /// Notes that the client keeps polling.
     pub(super) fn abandon_upgrade(&self) {
         self.is_upgrading.store(false, Ordering::Release);
     }

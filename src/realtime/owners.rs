@@ -44,7 +44,7 @@ pub fn prove_address(key: &NodeKey, node_id: &str, address: &str) -> Option<Stri
 }
 
 impl Owners {
-    /// Nothing is known yet.
+    /// Starts without any addresses.
     pub fn new(key: Arc<NodeKey>) -> Self {
         Self { key, proxy: Proxy::default(), known: Mutex::default() }
     }

@@ -22,26 +22,26 @@ const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 /// The length of a websocket's key: 16 bytes in base64, including two characters of padding.
 const KEY_LENGTH: usize = 24;
 
-/// What a request asks for.
+/// The kinds of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// A new session that begins by polling.
     BeginPolling,
     /// A new session on a websocket.
     BeginWebsocket,
-    /// What waits for a session.
+    /// Asks for a session's waiting packets.
     Poll {
-        /// As the client knows it.
+        /// The session's id as the client knows it.
         sid: String,
     },
-    /// Packets of a session.
+    /// Sends packets to a session.
     Post {
-        /// As the client knows it.
+        /// The session's id as the client knows it.
         sid: String,
     },
     /// A polling session asks to continue over a websocket.
     Upgrade {
-        /// As the client knows it.
+        /// The session's id as the client knows it.
         sid: String,
     },
 }

@@ -104,7 +104,7 @@ impl Session {
         self.outbox.engine_id()
     }
 
-    /// What its token allows now.
+    /// The claims of its present token.
     pub fn claims(&self) -> Arc<Claims> {
         self.lock().claims.clone()
     }

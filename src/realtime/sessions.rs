@@ -64,17 +64,17 @@ impl Sessions {
         maps.by_id.remove(&session.id()).is_some()
     }
 
-    /// One session.
+    /// The session with this id.
     pub fn get(&self, id: MemberId) -> Option<Arc<Session>> {
         self.lock().by_id.get(&id).cloned()
     }
 
-    /// The session of an Engine.IO id.
+    /// The session with this Engine.IO id.
     pub fn of_engine_id(&self, engine_id: &str) -> Option<Arc<Session>> {
         self.lock().by_engine_id.get(engine_id).cloned()
     }
 
-    /// All sockets of a user here.
+    /// All sessions of a user on this node.
     pub fn of_user(&self, user: &UserId) -> Vec<Arc<Session>> {
         self.lock().by_user.get(user).cloned().unwrap_or_default()
     }

@@ -23,7 +23,7 @@ const CAPACITY: usize = 10_000;
 pub struct Catalog {
     store: Arc<dyn SlotStore>,
     config: CatalogConfig,
-    /// What spaces without a registration have.
+    /// The schedule of unregistered spaces.
     default: Arc<Schedule>,
     /// The boards that are being read for callers without a token.
     pub(crate) shared: SharedBoards,
@@ -49,13 +49,13 @@ pub struct Resolved {
 /// One day of a space, with the schedule that its records belong to.
 #[derive(Clone, Debug)]
 pub struct Board {
-    /// What is stored.
+    /// The stored state of the day.
     pub state: DayState,
     /// `None` for a space that does not exist.
     pub schedule: Option<Arc<Schedule>>,
 }
 
-/// What is remembered of a space.
+/// The remembered facts of a space.
 #[derive(Clone)]
 struct Known {
     /// The position of the space when it was read.
@@ -67,7 +67,7 @@ struct Known {
 }
 
 impl Catalog {
-    /// Knows nothing yet.
+    /// A catalog that remembers no space.
     pub fn new(store: Arc<dyn SlotStore>, clock: Arc<StoreClock>, config: CatalogConfig) -> Self {
         Self { store, config, default: Arc::default(), shared: SharedBoards::default(), known: Mutex::default(), clock }
     }

@@ -1,4 +1,4 @@
-//! What a store answers.
+//! The answers of a store.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::domain::{Day, HoldToken, Position, SlotNumber, SlotRecord, SpaceKey, 
 /// The store's answer to an act on slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActOutcome {
-    /// Where its last event stands.
+    /// The position of its last event.
     pub at: Position,
     /// For `hold` and `extend`.
     pub hold: Option<HoldAnswer>,
@@ -48,7 +48,7 @@ pub struct ScheduleState {
     pub at: Position,
     /// The version of the schedule's last change; 0 if it never changed.
     pub revision: u64,
-    /// `None` when nobody registered the space.
+    /// `None` if the space is not registered.
     pub schedule: Option<ScheduleSpec>,
     /// The store's time of the read.
     pub now: StoreTime,
@@ -68,7 +68,7 @@ pub struct SpaceState {
     pub at: Position,
     /// The version of the schedule's last change; 0 if it never changed.
     pub revision: u64,
-    /// `None` when nobody registered the space.
+    /// `None` if the space is not registered.
     pub schedule: Option<ScheduleSpec>,
     /// The store's time of the read.
     pub now: StoreTime,
@@ -126,7 +126,7 @@ pub struct UserBacklog {
     pub after: u64,
     /// Oldest first.
     pub messages: Vec<UserMessage>,
-    /// There may be others after these.
+    /// Whether the user may have more messages after these.
     pub has_more: bool,
 }
 
@@ -155,7 +155,7 @@ pub struct Migration {
     pub moved: u64,
     /// How many records of slots there are.
     pub records: u64,
-    /// How many of them were rewritten.
+    /// How many records were rewritten.
     pub rewritten: u64,
     /// The places of unreadable records.
     pub unreadable: Vec<String>,

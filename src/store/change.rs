@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::schedule::ScheduleSpec;
 use crate::domain::{Day, Origin, Position, Schedule, SlotNumber, SlotRecord, SlotTime, SpaceKey};
 
-/// What [`SlotStore::put_space`](super::SlotStore::put_space) makes of a space.
+/// A change of a space by [`SlotStore::put_space`](super::SlotStore::put_space).
 #[derive(Clone, Debug)]
 pub struct SpaceChange {
     /// The space.
@@ -18,7 +18,7 @@ pub struct SpaceChange {
     /// The position of the schedule's last change when the caller read the space:
     /// [`SpaceState::revised_at`](super::SpaceState::revised_at).
     pub revised_at: Option<Position>,
-    /// Whom the journal names.
+    /// The caller, for the journal.
     pub origin: Option<Origin>,
 }
 

@@ -3,7 +3,7 @@
 /// One line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// How serious it is.
     pub severity: Severity,
     /// One sentence: what is wrong, and what to do.
     pub text: String,
@@ -12,7 +12,7 @@ pub struct Finding {
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing is wrong.
     Good,
     /// The store works, but with less than it could have.
     Warning,

@@ -92,7 +92,7 @@ impl StoreHealth {
         self.suspected.notified().await;
     }
 
-    /// Says that a fault is mended.
+    /// Notes that a fault is mended.
     pub fn clear(&self, fault: StoreFault) {
         let was_there = self.lock().remove(&fault).is_some();
         if was_there {

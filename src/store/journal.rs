@@ -160,7 +160,7 @@ fn parse_status(letter: &str) -> Option<Status> {
         .find(|status| status_letter(*status) == letter)
 }
 
-/// As records have it.
+/// The letter that records use for a status.
 const fn status_letter(status: Status) -> &'static str {
     match status {
         Status::Available | Status::Past => "a",

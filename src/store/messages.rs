@@ -12,7 +12,7 @@ use super::SlotStore;
 use crate::domain::wire::names;
 use crate::domain::{Bucket, Day, Owned, Position, SiteId, SlotNumber, SpaceId, SpaceKey, StoreTime, UserId};
 
-/// What is heard of a topic.
+/// A signal from a topic's subscription.
 #[derive(Clone, Debug)]
 pub enum Signal {
     /// A message was announced. Messages may come out of order, or twice.
@@ -31,7 +31,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// The bucket that it lives in.
+    /// The bucket of the topic.
     pub fn bucket(self) -> Bucket {
         match self {
             Topic::Space(space) => space.bucket(),

@@ -28,7 +28,7 @@ struct Answer {
     status: StatusCode,
     cache_control: &'static str,
     body: String,
-    /// How long it takes.
+    /// How long the issuer takes to answer.
     delay: Duration,
 }
 

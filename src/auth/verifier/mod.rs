@@ -54,7 +54,7 @@ pub enum TokenError {
     /// `iss` is not `JWT_ISSUER`.
     #[error("the token is of another issuer, or names none")]
     Issuer,
-    /// `aud` has not `JWT_AUDIENCE`.
+    /// `aud` does not contain `JWT_AUDIENCE`.
     #[error("the token is for another audience, or names none")]
     Audience,
     /// `exp` or `id_utente` is missing, or a claim has a type or value that it cannot have.

@@ -18,7 +18,7 @@ impl SpaceTask {
         self.show_boards().await;
     }
 
-    /// Sends on what the follower says.
+    /// Sends the follower's steps on to the members.
     pub(super) async fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {

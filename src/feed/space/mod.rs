@@ -44,7 +44,7 @@ const ROOM_AFTER: Duration = Duration::from_millis(250);
 /// How many members are sent an event before other tasks may run.
 const FAN_OUT_CHUNK: usize = 256;
 
-/// What sockets ask of the task.
+/// A request of a socket to the task.
 pub(super) enum Command {
     Join { member: Arc<dyn Member>, interest: Interest, answer: oneshot::Sender<Result<Joined, Refusal>> },
     Sync { member: MemberId, interest: Interest, answer: oneshot::Sender<Result<Joined, Refusal>> },
@@ -54,7 +54,7 @@ pub(super) enum Command {
 /// How events come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// As they happen.
+    /// One by one, as they happen.
     Live,
     /// In one burst, because they were missed.
     Burst,

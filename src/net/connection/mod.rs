@@ -29,7 +29,7 @@ struct Control {
     upgraded: OnceLock<String>,
     killed: AtomicBool,
     paused: AtomicBool,
-    /// It is a websocket now.
+    /// Whether it is a websocket now.
     is_websocket: AtomicBool,
     /// Whether it carries a long-poll now. At other times a proxy may send anybody's requests over it.
     is_polled: AtomicBool,
@@ -39,7 +39,7 @@ struct Control {
     written: AtomicU64,
     /// Sessions without a token that began over it.
     strangers: AtomicUsize,
-    /// It is gone.
+    /// Whether its stream is gone.
     is_closed: AtomicBool,
     /// Socket.IO events and answers of a websocket that the kernel has taken whole.
     left: AtomicU64,

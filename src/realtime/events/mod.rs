@@ -1,4 +1,4 @@
-//! Handles the events of clients. The acknowledgement answers an event. An event without one that is refused gets
+//! Handles the events of clients. An event is answered by its acknowledgement. A refused event without one gets
 //! `space_error`.
 //!
 //! `rooms` and `connection` have the events' effects; acts on slots are calls.
@@ -27,7 +27,7 @@ use rooms::{JoinRequest, LeaveRequest, join_space, leave_space, sync};
 /// The answer to an event: the object behind `ok: true`.
 type Answer = Result<Box<RawValue>, Refusal>;
 
-/// Does one event and answers it.
+/// Handles one event and answers it.
 pub(super) async fn handle(realtime: &Realtime, session: &Arc<Session>, incoming: Incoming) {
     let (event, payload) = parse_event(&incoming.value);
     let name = realtime.app.metrics.count_event_in(&event);

@@ -99,9 +99,9 @@ fn count_live_holds(batch: &Batch<'_>, user: &UserId, space: SpaceKey) -> Result
 struct KeptAnswer {
     /// The call's parts that count, or their digest.
     fingerprint: String,
-    /// What it was answered.
+    /// The answer to the call.
     outcome: ActOutcome,
-    /// Until when it is kept.
+    /// When the answer is forgotten.
     ends: StoreTime,
     /// The bucket of the act's space; missing in files of 0.1.
     bucket: Option<u8>,

@@ -6,10 +6,10 @@ use crate::store::StoreError;
 /// The storage failed, or holds what this program never wrote.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// redb says so.
+    /// redb failed.
     #[error(transparent)]
     Storage(redb::Error),
-    /// A row does not hold together.
+    /// A row is inconsistent.
     #[error("the data file has a row that cannot be read: {0}")]
     BadRow(String),
     /// A job panicked, and its batch was undone.

@@ -180,9 +180,9 @@ pub(super) fn move_reader(
 pub(super) enum Forgotten {
     /// None: a reader has another place than the known one, or the entry that must stay is missing.
     Nothing,
-    /// As much as one step may.
+    /// As many as one step may remove.
     Some,
-    /// All of it.
+    /// All of them.
     All,
 }
 

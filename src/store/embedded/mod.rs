@@ -73,7 +73,7 @@ use crate::random;
 /// How long a read waits for a file that is being reopened.
 const REOPENED_WITHIN: Duration = Duration::from_millis(800);
 
-/// How often it looks meanwhile.
+/// How often a waiting read looks for the file.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How often the holds of a user are read again while a running transaction may extend one of them.
@@ -111,7 +111,7 @@ enum FileState {
         database: Database,
         epoch: Arc<str>,
     },
-    /// After a failure, which it says.
+    /// Closed after a failure, with its text.
     Closed(String),
 }
 
@@ -151,7 +151,7 @@ impl EmbeddedStore {
         Ok(Self { shared, queue: Some(queue), writer: Some(thread), was_moved, nodes: Mutex::default() })
     }
 
-    /// What this store cannot do now.
+    /// This store's present faults.
     pub fn health(&self) -> Arc<StoreHealth> {
         self.shared.health.clone()
     }

@@ -32,7 +32,7 @@ pub(super) struct Rewrites {
     done: HashSet<UserId>,
 }
 
-/// Somebody who waits.
+/// A caller that waits for the rewrite.
 pub(super) struct Asked {
     user: UserId,
     answer: oneshot::Sender<Result<(), StoreError>>,
@@ -49,12 +49,12 @@ impl Rewrites {
         Some(answered)
     }
 
-    /// Those who wait.
+    /// Takes out all waiting callers.
     pub(super) fn take_waiting(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Answers one of them.
+    /// Answers one waiting caller.
     pub(super) fn answer(&mut self, asked: Asked, result: Result<(), StoreError>) {
         let is_done = result.is_ok();
         if asked.answer.send(result).is_err() && is_done {

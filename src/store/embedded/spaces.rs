@@ -59,7 +59,7 @@ fn rename(batch: &mut Batch<'_>, change: &SpaceChange, taken: Vec<Taken>, versio
     Ok(())
 }
 
-/// A slot that somebody has.
+/// A slot that is held, booked or blocked.
 pub(super) type Taken = (Day, SlotNumber, SlotRecord);
 
 /// The slots of a space that start in the future and are held live, booked or blocked.

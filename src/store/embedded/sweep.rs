@@ -1,4 +1,4 @@
-//! Freeing holds that have ended.
+//! Frees ended holds.
 
 use std::collections::BTreeMap;
 

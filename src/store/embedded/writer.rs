@@ -64,7 +64,7 @@ struct Queued {
     _room: OwnedSemaphorePermit,
 }
 
-/// What the writer runs.
+/// A piece of work for the writer.
 trait Job: Send {
     /// Runs in a transaction, and keeps the result.
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Failure>;
