@@ -51,6 +51,12 @@ export interface Host {
 
 const EVENT_NAMES: Readonly<Record<Act, string>> = { hold: 'held', book: 'booked', release: 'released', extend: 'extended' };
 
+/** How long a change is seen, in ms: as long as the animation `changed` takes. */
+const FADE_MS = 900;
+
+/** So many slots fade at a time: each of them is styled anew in every frame. */
+const MOST_FADES = 8;
+
 const NOTHING: Looked = { free: [], lost: [] };
 
 /** The state of one element. */
@@ -68,8 +74,8 @@ export class Model {
   #seenEnded: SpaceState['ended'] = [];
   #times: { readonly texts: Texts; readonly zone: string | null; readonly value: Times } | undefined;
   #texts: { readonly key: unknown[]; readonly value: Texts } | undefined;
-  /** Slots that are something else since the last picture, for the fade. */
-  readonly changed = new Set<number>();
+  /** Slots that have become something else, each with the time at which its fade is over. */
+  readonly changed = new Map<number, number>();
   /** The slot that the keyboard is at, by its place in the list. */
   focused = 0;
 
@@ -193,7 +199,7 @@ export class Model {
     if (!isFirst && slots !== this.#seen) {
       this.#announcer.note(this.#seen, slots, this.texts);
       const before = new Map(this.#seen.map((slot) => [slot.number, slot]));
-      for (const slot of slots) if (before.get(slot.number)?.status !== slot.status) this.changed.add(slot.number);
+      this.#fade(slots.filter(({ number, status }) => before.get(number)?.status !== status));
       this.#tellEnding(before, slots);
     }
     this.#seen = slots;
@@ -201,6 +207,14 @@ export class Model {
     this.followToday();
     this.#host.changed();
     if (isFirst) this.#host.opened();
+  }
+
+  /** Marks what has changed, all of it or nothing: of many changes at once nobody follows each. */
+  #fade(slots: readonly Slot[]): void {
+    const now = this.client.now();
+    for (const [number, until] of this.changed) if (until <= now) this.changed.delete(number);
+    if (this.changed.size + slots.length > MOST_FADES) return;
+    for (const { number } of slots) this.changed.set(number, now + FADE_MS);
   }
 
   #tellEnding(before: ReadonlyMap<number, Slot>, slots: readonly Slot[]): void {

@@ -1,4 +1,4 @@
-// Which day a board without a date shows, as time goes on in the space's zone.
+// What a board follows from the clock: which day it shows without a date, and for how long a change is seen.
 
 import { describe, expect, test } from 'vitest';
 
@@ -16,6 +16,11 @@ function boardAt(now: number) {
   let state: SpaceState = initialState(PLACE, now);
   const clock = { now };
   const opened: string[] = [];
+  const listeners = new Set<() => void>();
+  const subscribe = (listener: () => void) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
   const space = {
     get state() {
       return state;
@@ -23,7 +28,7 @@ function boardAt(now: number) {
     day(date: string) {
       opened.push(date);
       state = reduce(state, { kind: 'watched', date });
-      return { date, space, get state() { return state.days.get(date); }, subscribe: () => () => undefined, close: () => undefined };
+      return { date, space, get state() { return state.days.get(date); }, subscribe, close: () => undefined };
     },
   };
   const client = {
@@ -35,7 +40,10 @@ function boardAt(now: number) {
   const host = { changed: () => undefined, emit: () => undefined, say: () => undefined, opened: () => undefined };
   const settings = { url: undefined, token: null, client, place: PLACE, date: undefined, language: 'en', texts: undefined };
   const model = new Model(host, settings);
-  const tell = (event: Event) => (state = reduce(state, event));
+  const tell = (event: Event) => {
+    state = reduce(state, event);
+    for (const listener of listeners) listener();
+  };
   tell({ kind: 'described', description: { timezone: 'Europe/Rome' } });
   model.open();
   return { model, clock, opened, tell, settings };
@@ -78,5 +86,37 @@ describe('a board without a date', () => {
     clock.now = MIDNIGHT;
     model.followToday();
     expect(new Set(opened)).toEqual(new Set(['2027-03-01']));
+  });
+});
+
+describe('a change', () => {
+  const SLOTS = 12;
+  const show = (version: number, taken: number): Event => {
+    const startsAt = new Date(MIDNIGHT + 7_200_000).toISOString();
+    const slotsStatus = Array.from({ length: SLOTS }, (_, index) => ({ id_slot: index + 1, orario: '', startsAt, status: index < taken ? ('booked' as const) : ('available' as const) }));
+    return { kind: 'snapshot', snapshot: { epoch: 'e', version, ...PLACE, date: '2027-03-01', timestamp: '', slotsStatus }, now: EVENING };
+  };
+  const fading = ({ changed }: Model, now: number) => [...changed].filter(([, until]) => until > now).map(([number]) => number);
+
+  test('is seen for a moment, also where no animation runs that could end', () => {
+    const { model, clock, tell } = boardAt(EVENING);
+    tell(show(1, 0));
+    tell(show(2, 3));
+    expect(fading(model, clock.now)).toEqual([1, 2, 3]);
+    clock.now += 900;
+    expect(fading(model, clock.now)).toEqual([]);
+    // The room of those that are over is free.
+    tell(show(3, SLOTS - 1));
+    expect(fading(model, clock.now)).toHaveLength(8);
+  });
+
+  test('of many slots at once is not followed slot by slot', () => {
+    const { model, clock, tell } = boardAt(EVENING);
+    tell(show(1, 0));
+    tell(show(2, 7));
+    tell(show(3, 9));
+    expect(fading(model, clock.now)).toHaveLength(7);
+    tell(show(4, 0));
+    expect(fading(model, clock.now)).toHaveLength(7);
   });
 });

@@ -44,7 +44,6 @@ export function column(model: Model, actions: ColumnActions, most: number): Temp
       aria-labelledby="title"
       ?data-many=${slots.length > MANY_SLOTS}
       @keydown=${actions.keyPressed}
-      @animationend=${onSlot((slot) => model.changed.delete(slot.number))}
       @pointerdown=${onSlot(actions.pointerDown)}
       @click=${onSlot(actions.clicked)}
     >
@@ -102,7 +101,7 @@ function viewOf(known: Known, slot: Slot, place: Place, isFocused: boolean): Row
     isChosen: mayChoose && choice !== null && isIn(choice, slot),
     mayChoose: mayChoose || slot.mine,
     isAsked: known.asked.has(slot.number),
-    isChanged: known.changed.has(slot.number),
+    isChanged: (known.changed.get(slot.number) ?? 0) > known.now,
     name,
     left: leftOf(slot, place, texts, known.now),
   };

@@ -5,7 +5,6 @@ export const preferences = css`
   @media (prefers-reduced-motion: reduce) {
     .slot .what {
       animation: none !important;
-      transition: none !important;
     }
   }
 

@@ -43,7 +43,6 @@ export const slot = css`
     border-top: 1px solid var(--_line);
     overflow-wrap: anywhere;
     font-size: 0.9375rem;
-    transition: background-color 150ms;
   }
 
   .slots[data-many] .what {
