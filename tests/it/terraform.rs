@@ -462,9 +462,12 @@ impl Scripts {
         commands
     }
 
-    /// Of some scripts, with what they call of `common.lua`.
+    /// Of some scripts, with what they call of the shared files.
     fn commands_of(&self, names: &[&str]) -> BTreeSet<String> {
-        let mut pieces = self.0["common"].split("\nlocal function ");
+        let shared =
+            ["common", "topic", "records", "changes", "indexes", "journal", "calls"].map(|name| &*self.0[name]);
+        let shared = shared.concat();
+        let mut pieces = shared.split("\nlocal function ");
         let beginning = pieces.next().unwrap();
         // A function ends at the first line that is nothing but its `end`; what follows is outside of all.
         let (functions, outside): (Vec<_>, Vec<_>) = pieces
@@ -490,7 +493,7 @@ impl Scripts {
 }
 
 fn commands_in(text: &str) -> impl Iterator<Item = String> {
-    // The last is a function of `common.lua` that is given the command.
+    // The last is a function of `indexes.lua` that is given the command.
     let callers = ["redis.call('", "redis.pcall('", "forget_all('"];
     callers.into_iter().flat_map(|caller| commands_after(text, caller).collect::<Vec<_>>())
 }

@@ -19,7 +19,7 @@ pub(super) fn people_key(store: &RedisStore, bucket: Bucket) -> String {
     store.keys.people(bucket, generation_at(clock::wall()))
 }
 
-/// A script's arguments for writing an entry: the lines of `open_journal` in `common.lua`.
+/// A script's arguments for writing an entry: the lines of `open_journal` in `journal.lua`.
 pub(super) fn about(store: &RedisStore, act: JournalAct, origin: Option<&Origin>) -> String {
     let bounds = store.journal;
     let max = if bounds.is_kept() { bounds.max } else { 0 };

@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | `P:{bN}:fence` | hash | `format` of the bucket, `epoch`, and `replid`: the server's `master_replid` when it began; `indexed` where `bookings` and `places` have all that is stored. Only from format 2 on |
 //! | `P:{bN}:epoch` | | in format 1 the fence: a hash with `epoch` and `replid`. From format 2 on a string, so that each script of 0.1 fails |
-//! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a bucket also `f`, how many slots were ever freed in it; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON, empty when it was removed; `half` while a script is at work or after one that failed in its middle: what it was about, lines as `mark_of` in `lua/common.lua` says, or `-`. Never expires |
+//! | `P:{bN}:head`, `P:{bN}:head:S:X` | hash | of a topic: `v` version; of a bucket also `f`, how many slots were ever freed in it; of a space also `r` revision (version of the last change of the schedule) and `j` schedule as JSON, empty when it was removed; `half` while a script is at work or after one that failed in its middle: what it was about, lines as `mark_of` in `lua/changes.lua` says, or `-`. Never expires |
 //! | `P:{bN}:log`, `P:{bN}:log:S:X` | stream | of a topic: entry `<version>-0` with `e` epoch, `k` kind, `p` JSON, `t` instant in ms, `o` the member `owned` of the line for nodes; the last of an act also `a` the act's id and `r` its answer (token and end, a line each). The last 1,024, for 24 h after the last |
 //! | `P:{b0}:everyone` | stream | as the log of bucket 0, of its messages to everyone only: the last 1,024 of these, for 24 h after the last |
 //! | `P:{bN}:day:S:X:YYYYMMDD` | hash | slot number to record (below). Until 32 days after the day |

@@ -8,7 +8,20 @@
 use std::sync::LazyLock;
 
 const COMMON: &str = include_str!("lua/common.lua");
+const TOPIC: &str = include_str!("lua/topic.lua");
+const RECORDS: &str = include_str!("lua/records.lua");
+const CHANGES: &str = include_str!("lua/changes.lua");
+const INDEXES: &str = include_str!("lua/indexes.lua");
+const CALLS: &str = include_str!("lua/calls.lua");
+const JOURNAL: &str = include_str!("lua/journal.lua");
 const ACT: &str = include_str!("lua/act.lua");
+
+/// What a script has that changes a space. Redis makes every function of a script anew each time it runs, so that a script has
+/// no more of these than it calls.
+const CHANGING: [&str; 6] = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL];
+
+/// What the acts on slots have.
+const ACTING: [&str; 8] = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL, CALLS, ACT];
 
 /// The first line of scripts that only read, except that they may begin an epoch.
 const READING: &str = "#!lua flags=allow-oom\n";
@@ -58,29 +71,29 @@ macro_rules! scripts {
 }
 
 scripts! {
-    HOLD = &[COMMON, ACT], "hold";
-    BOOK = &[COMMON, ACT], "book";
-    RELEASE = &[COMMON, ACT], "release";
-    EXTEND = &[COMMON, ACT], "extend";
-    UPDATE = &[COMMON, ACT], "update";
-    REMEMBER_CALL = &[COMMON], "remember_call";
+    HOLD = &ACTING, "hold";
+    BOOK = &ACTING, "book";
+    RELEASE = &ACTING, "release";
+    EXTEND = &ACTING, "extend";
+    UPDATE = &ACTING, "update";
+    REMEMBER_CALL = &[COMMON, CALLS], "remember_call";
     DUE = &[COMMON], "due";
-    EXPIRE = &[COMMON], "expire";
-    PUT_SPACE = &[COMMON], "put_space";
+    EXPIRE = &CHANGING, "expire";
+    PUT_SPACE = &CHANGING, "put_space";
     TRIM_JOURNAL = &[COMMON], "trim_journal";
     MOVE_READER = &[COMMON], "move_reader";
     FORGET_READ = &[COMMON], "forget_read";
-    READ_DAY = &[COMMON], "read_day";
+    READ_DAY = &[COMMON, RECORDS], "read_day";
     USER_HOLDS = &[COMMON], "user_holds";
     READ_SCHEDULE = &[COMMON], "read_schedule";
-    READ_SPACE = &[COMMON], "read_space";
+    READ_SPACE = &[COMMON, RECORDS], "read_space";
     READ_LOG = &[COMMON], "read_log";
     READ_BUCKET = &[COMMON], "read_bucket";
     END_EPOCH = &[COMMON], "end_epoch";
     HEADS = &[COMMON], "heads";
-    NOTIFY = &[COMMON], "notify";
-    PUBLISH = &[COMMON], "publish";
-    ANNOUNCE = &[COMMON], "announce";
+    NOTIFY = &[COMMON, TOPIC], "notify";
+    PUBLISH = &[COMMON, TOPIC], "publish";
+    ANNOUNCE = &[COMMON, TOPIC], "announce";
     RECEIVED = &[COMMON], "received";
     MESSAGES = &[COMMON], "messages";
     REPORT_NODE = &[COMMON], "report_node";
@@ -88,16 +101,16 @@ scripts! {
     LEASE = &[COMMON], "lease";
     PING = &[COMMON], "ping";
     FIND_DAYS = &[COMMON], "find_days";
-    INDEX_DAY = &[COMMON], "index_day";
+    INDEX_DAY = &[COMMON, RECORDS, INDEXES], "index_day";
     MARK_INDEXED = &[COMMON], "mark_indexed";
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "of a command that the function does not have"))]
-    MIGRATE_DAY = &[COMMON], "migrate_day";
+    MIGRATE_DAY = &[COMMON, RECORDS], "migrate_day";
     BEGIN_ERASURE = &[COMMON], "begin_erasure";
-    ERASE_BOOKINGS = &[COMMON], "erase_bookings";
+    ERASE_BOOKINGS = &[COMMON, RECORDS, INDEXES], "erase_bookings";
     ERASE_USER = &[COMMON], "erase_user";
     ERASE_LOG = &[COMMON], "erase_log";
     END_ERASURE = &[COMMON], "end_erasure";
-    REPAIR = &[COMMON], "repair";
+    REPAIR = &[COMMON, TOPIC, RECORDS, CHANGES, INDEXES, CALLS], "repair";
     CHECK = &[], "check";
     OPEN_BUCKET = &[COMMON], "open_bucket";
     OLD_NODES = &[COMMON], "old_nodes";
@@ -120,14 +133,53 @@ mod tests {
         }
     }
 
+    /// What a file has for others: its functions and values that are no function's own.
+    fn names_of(text: &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        for line in text.lines() {
+            if let Some(function) = line.strip_prefix("local function ") {
+                names.extend(function.split('(').next());
+            } else if let Some(values) = line.strip_prefix("local ") {
+                names.extend(values.split(" =").next().unwrap_or_default().split(", "));
+            }
+        }
+        names
+    }
+
+    /// The names that a text uses, without those of fields and of what is set, and without what its comments say.
+    fn words_of(text: &str) -> std::collections::HashSet<&str> {
+        let is_of_a_name = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '.';
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let read = code.flat_map(|line| line.split_inclusive(" = ")).map(|piece| match piece.strip_suffix(" = ") {
+            Some(piece) => piece.trim_end_matches(is_of_a_name),
+            None => piece,
+        });
+        read.flat_map(|piece| piece.split(|character| !is_of_a_name(character)))
+            .filter(|word| !word.is_empty())
+            .collect()
+    }
+
+    /// Redis would tell only when the line runs that has the name.
+    #[test]
+    fn every_script_has_what_it_names() {
+        let shared = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL, CALLS];
+        for script in all().into_iter().filter(|script| script.name != "check") {
+            let (has, uses) = (names_of(&script.text), words_of(&script.text));
+            for name in shared.into_iter().flat_map(names_of).filter(|name| uses.contains(name)) {
+                let is_own = script.text.contains(&format!("  local {name} ")) || has.contains(&name);
+                assert!(is_own, "{} names {name}, and lacks the file that has it", script.name);
+            }
+        }
+    }
+
     #[test]
     fn what_the_scripts_count_is_what_the_store_promises() {
         let length =
             format!("local LOG_LENGTH, KEEP_MILLIS = {}, {}", crate::store::LOG_LENGTH, crate::store::KEEP_MILLIS);
         assert!(COMMON.contains(&length));
-        assert!(COMMON.contains(&format!("local CALLS_KEPT = {}", crate::store::CALLS_KEPT)));
+        assert!(CALLS.contains(&format!("local CALLS_KEPT = {}", crate::store::CALLS_KEPT)));
         let people_kept = format!("tonumber(journal.days) + {}) * 86400000", crate::store::journal::PEOPLE_DAYS_MORE);
-        assert!(COMMON.contains(&people_kept));
+        assert!(JOURNAL.contains(&people_kept));
         let update = include_str!("lua/update.lua");
         assert!(update.contains(&format!("MAX_DAY_DATA_BYTES = {}", crate::domain::slot::MAX_DAY_DATA_BYTES)));
     }

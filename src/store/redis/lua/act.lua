@@ -1,4 +1,4 @@
--- What the five acts on slots share. `scripts.rs` puts it before each of them, after `common.lua`.
+-- What the five acts on slots share. `scripts.rs` puts it before each of them, after the other shared files.
 --
 -- KEYS[1]   the bucket's fence
 -- KEYS[2]   the space's head

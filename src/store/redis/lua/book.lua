@@ -1,5 +1,5 @@
 #!lua
--- Books held slots. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
+-- Books held slots. `act.lua` names KEYS and the reply.
 --
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent

@@ -1,5 +1,5 @@
 #!lua
--- Moves the end of holds. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
+-- Moves the end of holds. `act.lua` names KEYS and the reply.
 --
 -- ARGV[15]  whose hold
 -- ARGV[16]  the hold's token, '' when none was sent

@@ -1,5 +1,5 @@
 #!lua
--- Takes free slots for a user, all or none. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
+-- Takes free slots for a user, all or none. `act.lua` names KEYS and the reply.
 --
 -- ARGV[15]  the user
 -- ARGV[16]  the token of the new hold

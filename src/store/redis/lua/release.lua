@@ -1,6 +1,6 @@
 #!lua
 -- Frees slots that are held, or booked: booked ones for staff, or for the user who booked them while there is time to
--- cancel. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
+-- cancel. `act.lua` names KEYS and the reply.
 --
 -- ARGV[15]  whose hold, '' for anyone's
 -- ARGV[16]  the hold's token, '' when none was sent

@@ -1,6 +1,6 @@
 #!lua
 -- Remembers a caller's call under an Idempotency-Key in the caller's own bucket, so that the same key is recognized in
--- another space. `common.lua` stands before it.
+-- another space.
 --
 -- KEYS[1]  the caller's calls in the bucket
 -- ARGV[4]  the digest of the Idempotency-Key

@@ -1,5 +1,5 @@
 #!lua
--- Sets slots as staff says. `common.lua` and `act.lua` stand before it, and name KEYS and reply.
+-- Sets slots as staff says. `act.lua` names KEYS and the reply.
 --
 -- ARGV[15]  'available', 'booked' or 'blocked'
 -- ARGV[16]  staff's object as JSON, '' without one; stored and shown digit for digit
