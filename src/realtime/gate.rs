@@ -226,6 +226,8 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
             // The session may have begun during the poll.
             match realtime.sessions.of_engine_id(engine_id) {
                 Some(session) => note_polled(&session, response).await,
+                // Turned away during the poll, which may bear a refusal. A stock client would not come back after it.
+                None if engine_session.is_over() => unknown_session(),
                 None => response,
             }
         }

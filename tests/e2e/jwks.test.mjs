@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { after, describe, test } from 'node:test';
 
 import { Client, TRANSPORTS } from './lib/client.mjs';
+import { range } from './lib/fixtures.mjs';
 import { startTcpProxy } from './lib/proxy.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { secondsNow, signToken } from './lib/tokens.mjs';
@@ -158,3 +159,32 @@ for (const [name, transports] of Object.entries(TRANSPORTS)) {
     }
   });
 }
+
+test('a poll that waits while a client is turned away for want of keys bears no refusal', async () => {
+  const key = new Key('ES256', 'one');
+  const issuer = await startIssuer([key]);
+  issuer.isDown = true;
+  const settings = { JWT_SECRET: undefined, JWT_ALGORITHM: 'ES256', JWT_JWKS_URL: issuer.url };
+  const slotcast = await startSlotcast({ settings, probe: '/healthz' });
+  const path = `${slotcast.url}/socket.io/?EIO=4&transport=polling`;
+  const isNoise = (packets) => packets.split('\x1e').every((packet) => packet === '2' || packet === '6');
+  /** What ends the polls of a client that polls all the time: a status and a body. */
+  const lastOfPolls = async (sid) => {
+    for (;;) {
+      const answer = await fetch(`${path}&sid=${sid}`);
+      const packets = await answer.text();
+      if (answer.status !== 200 || !isNoise(packets)) return `${answer.status} ${packets}`;
+    }
+  };
+  const turnedAway = async () => {
+    const { sid } = JSON.parse((await (await fetch(path)).text()).slice(1));
+    const polls = lastOfPolls(sid);
+    await fetch(`${path}&sid=${sid}`, { method: 'POST', body: `40${JSON.stringify({ token: key.token() })}` });
+    return polls;
+  };
+  for (const _ of range(1, 30)) {
+    const answers = await Promise.all(range(1, 20).map(turnedAway));
+    assert.deepEqual(answers.filter((answer) => !answer.startsWith('400 ')), []);
+  }
+  await slotcast.stop();
+});
