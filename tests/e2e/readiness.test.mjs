@@ -39,6 +39,12 @@ const urlOf = (redis) => redis.url.replace('redis://', 'redis://node:pw@');
 
 const hold = (slotcast, space, slot = 1) => slotcast.userCaller(7).post(`/api/slots/${slot}/hold`, space.body());
 
+/** A hold that must be done, if need be by a repeat. */
+async function held(slotcast, space, slot = 1) {
+  const answer = await slotcast.userCaller(7).settled.post(`/api/slots/${slot}/hold`, space.body());
+  assert.equal(answer.status, 200, answer.text);
+}
+
 /** What each right that is taken away is called where it is missed. */
 const RIGHTS = [
   ...['publish', 'xadd', 'zadd', 'expireat', 'pexpire', 'zrange', 'hset', 'info'].map((name) => [[`-${name}`], name]),
@@ -64,11 +70,9 @@ describe('on a Redis that refuses its user', async () => {
       await notReady(slotcast.url, 'store_rights_missing', new RegExp(name, 'i'));
       await allow(redis);
       // A bucket in which an act was refused may need a moment.
-      const first = await slotcast.userCaller(7).settled.post('/api/slots/1/hold', freshSpace().body());
-      assert.equal(first.status, 200, first.text);
+      await held(slotcast, freshSpace());
       await slotcast.ready();
-      const held = await slotcast.userCaller(7).settled.post('/api/slots/1/hold', freshSpace().body());
-      assert.equal(held.status, 200, held.text);
+      await held(slotcast, freshSpace());
     });
   }
 
@@ -92,8 +96,7 @@ describe('on a Redis that refuses its user', async () => {
     await allow(redis);
     await slotcast.ready();
     await client.join(other);
-    const held = await slotcast.userCaller(7).settled.post('/api/slots/1/hold', other.body());
-    assert.equal(held.status, 200, held.text);
+    await held(slotcast, other);
     await client.first('slot_update', ({ spazioId, data }) => (spazioId ?? data.spazioId) === other.number);
     client.close();
   });
@@ -109,8 +112,7 @@ test('a right that is missing at start: not ready until it is given', async () =
   await notReady(url, 'store_cannot_subscribe', /subscribe/);
   await allow(redis);
   const slotcast = await starting;
-  const held = await slotcast.userCaller(7).settled.post('/api/slots/1/hold', freshSpace().body());
-  assert.equal(held.status, 200, held.text);
+  await held(slotcast, freshSpace());
   await slotcast.stop();
   await redis.kill();
 });
@@ -121,11 +123,10 @@ test('INFO that was refused at start and is given later raises the fence without
   const slotcast = await startSlotcast({ settings: { REDIS_URL: urlOf(redis) } });
   assert.deepEqual((await readyOf(slotcast.url)).notes, ['store_unfenced']);
   const space = freshSpace();
-  assert.equal((await hold(slotcast, space)).status, 200);
+  await held(slotcast, space);
   await allow(redis);
   await eventually(async () => !('notes' in (await readyOf(slotcast.url))), 'a fence');
-  const held = await slotcast.userCaller(7).settled.post('/api/slots/2/hold', space.body());
-  assert.equal(held.status, 200, held.text);
+  await held(slotcast, space, 2);
   // What a failover does to a server's history: a fenced node notices.
   const { epoch } = await slotcast.board(space);
   await redis.command('REPLICAOF', '127.0.0.1', await freePort());
@@ -200,15 +201,14 @@ for (const [code, refuse] of Object.entries(REFUSALS)) {
     const redis = await startRedis();
     const slotcast = await startSlotcast({ settings: { REDIS_URL: redis.url } });
     const space = freshSpace();
-    assert.equal((await hold(slotcast, space)).status, 200);
+    await held(slotcast, space);
     const { socket } = await slotcast.user(8);
     const end = await refuse(redis);
     await notReady(slotcast.url, 'store_refuses_writes', new RegExp(code));
     await assertOnlyReads(slotcast, space, socket);
     await end();
     await slotcast.ready();
-    const held = await slotcast.userCaller(7).settled.post('/api/slots/2/hold', space.body());
-    assert.equal(held.status, 200, held.text);
+    await held(slotcast, space, 2);
     assert.ok(socket.connected);
     await slotcast.stop();
     await redis.kill();
@@ -303,8 +303,7 @@ describe('on a data file', () => {
     }
     rmSync(ballast);
     await slotcast.ready();
-    const held = await slotcast.userCaller(7).settled.post('/api/slots/4/hold', space.body());
-    assert.equal(held.status, 200, held.text);
+    await held(slotcast, space, 4);
     await slotcast.stop();
   });
 });
