@@ -1,4 +1,4 @@
-//! The calls about spaces and bookings: lists, pages, cancelling, and how long holds last where a space says so.
+//! The calls about spaces and bookings: lists, pages, cancelling, and spaces with a hold length of their own.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The pages that people read are true as far as a program can tell: every link leads somewhere, the page of settings says
-//! what the code takes, and the front page stays short.
+//! Checks that the pages for people are true, as far as a program can tell: every link leads somewhere, the page of
+//! settings says what the code takes, and the front page stays short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use slotcast::domain::{ClientEvent, ServerEvent};
 /// The longest front page, in lines.
 const FRONT_PAGE_LINES: usize = 120;
 
-/// Folders that hold no pages of ours.
+/// Folders without pages of ours.
 const FOREIGN_FOLDERS: [&str; 5] = ["target", "node_modules", "data", "vendor", "snapshots"];
 
 fn root() -> &'static Path {
@@ -42,7 +42,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The lines of a page that are no code, each with its number.
+/// The lines of a page outside of code blocks, each with its number.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_code = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
@@ -52,7 +52,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What a line links to: the second part of each `[text](target)`.
+/// The targets of a line's links: the second part of each `[text](target)`.
 fn targets(line: &str) -> Vec<&str> {
     line.match_indices("](").filter_map(|(at, _)| line[at + 2..].split_once(')')).map(|(target, _)| target).collect()
 }
@@ -73,7 +73,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is wrong with a link of `page`; `None` where nothing is.
+/// What is wrong with a link of `page`; `None` if nothing is.
 fn fault_of(page: &Path, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
@@ -189,14 +189,14 @@ fn settings_block(block: &str, values: &toml::Table) -> String {
     format!("### {}\n\nDefault: {defaults}.\n\n{meaning}", names.join(", "))
 }
 
-/// The name and the value of a line that sets something.
+/// The name and the value in a line that sets something.
 fn setting_of(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once(" = ")?;
     let is_name = name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_');
     (is_name && !name.is_empty()).then_some((name, value))
 }
 
-/// What is in force where nobody sets it; `example` is what the defaults show of a setting that has none.
+/// The value that is in force by default. `example` is the value that the file shows for a setting without a default.
 fn default_of(name: &str, example: Option<&str>, values: &toml::Table) -> String {
     let usual = match (example, values.get(name)) {
         (Some("\"\""), _) => "none".into(),

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
 
-/// A store in a folder that ends with it.
+/// A store with a folder of its own, which ends with the store.
 pub struct Embedded {
     /// `None` only while it restarts.
     store: Option<Arc<EmbeddedStore>>,
@@ -123,7 +123,7 @@ async fn what_writes_nothing_is_not_committed() {
     assert_eq!(store.commit_count(), before + 1);
 }
 
-// Whose continuation a file is.
+// Whether a file continues the one that this node left.
 
 #[tokio::test]
 async fn a_restart_keeps_the_epoch_and_a_copy_takes_its_own() {
@@ -138,7 +138,7 @@ async fn a_restart_keeps_the_epoch_and_a_copy_takes_its_own() {
     assert_eq!(head(&original).await, outcome.at);
     let copied_head = head(&copied).await;
     assert_ne!(copied_head.epoch, outcome.at.epoch);
-    // Versions go on, and the log begins anew: its messages name the old epoch.
+    // Versions continue, but the log begins anew, because its messages name the old epoch.
     assert_eq!(copied_head.version, outcome.at.version);
     let topic = Topic::Space(space(1));
     for version in 0..outcome.at.version {
@@ -154,7 +154,7 @@ async fn a_restart_keeps_the_epoch_and_a_copy_takes_its_own() {
         LogRead::Gone(_) => panic!("gone"),
     }
     drop(copied);
-    // The copy is a file of its own from now on.
+    // The copy is now a file of its own.
     assert_eq!(head(&open(copy.path())).await, next);
 }
 
@@ -171,7 +171,7 @@ async fn a_backup_restored_in_place_takes_a_new_epoch() {
     assert_eq!(lost.epoch, kept.epoch);
     drop(store);
 
-    // Written over, the file keeps its inode and its birth; only the mark tells.
+    // A file that is written over keeps its inode and its birth. Only the mark tells.
     fs::copy(backup.path(), file_in(folder.path())).unwrap();
     let restored = open(folder.path());
     let again = act(&restored).await.at;
@@ -186,7 +186,7 @@ async fn a_backup_restored_under_the_name_takes_a_new_epoch() {
     let store = open(folder.path());
     let kept = act(&store).await.at;
     drop(store);
-    // The mark of the same moment comes back with it.
+    // The mark of the same moment is restored, too.
     fs::copy(file_in(folder.path()), &backup).unwrap();
     fs::remove_file(file_in(folder.path())).unwrap();
     fs::copy(&backup, file_in(folder.path())).unwrap();
@@ -205,7 +205,7 @@ async fn a_file_without_its_mark_takes_a_new_epoch() {
     assert_ne!(head(&open(folder.path())).await.epoch, kept.epoch);
 }
 
-// Files that cannot be used, and are left alone.
+// Unusable files, which are left alone.
 
 /// Checks that a file is refused, and has the same bytes afterwards.
 fn assert_refused_untouched(folder: &Path, what: &str) -> OpenError {
@@ -242,7 +242,7 @@ fn what_is_no_data_file_is_refused_and_untouched() {
     }
 }
 
-/// A data file with something in it, closed or as the end of a process left it.
+/// A data file with content: closed, or as a killed process leaves it.
 async fn data_file(closed: bool) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
@@ -269,7 +269,7 @@ async fn a_data_file_cut_short_is_refused_and_untouched() {
     }
 }
 
-/// Flips bytes all over the file. What passes must be whole: then the damage was in a part that nothing uses.
+/// Flips bytes all over the file. A file that passes must be whole: then no part in use was damaged.
 #[tokio::test]
 async fn a_damaged_data_file_is_refused_and_untouched() {
     let whole = data_file(true).await;
@@ -348,7 +348,7 @@ fn a_folder_that_cannot_be_one_is_refused() {
         assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
     }
     assert_eq!(fs::read(&file).unwrap(), b"text");
-    // A folder in the file's place.
+    // A folder is in the file's place.
     fs::create_dir(file_in(folder.path())).unwrap();
     let error = open_error(folder.path());
     assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
@@ -378,12 +378,12 @@ fn of_many_that_make_the_file_at_once_one_gets_it() {
     }
 }
 
-// The end of the process at any moment.
+// The process ends at any moment.
 
 /// Where the child of [`every_acknowledged_act_survives_a_kill`] keeps its store.
 const CHILD_FOLDER: &str = "SLOTCAST_TEST_CHILD_FOLDER";
 
-/// Not a case of its own: the process that gets killed. It acts as fast as it can, and says each acknowledged version.
+/// This is no test: it is the process that gets killed. It acts as fast as it can, and prints each acknowledged version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_acts_until_it_is_killed() {
     let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
@@ -394,7 +394,7 @@ async fn child_that_acts_until_it_is_killed() {
         tasks.spawn(async move {
             loop {
                 let at = store.apply(block(in_space, 1)).await.unwrap().at;
-                // One write, so that no line is cut in two by another task's.
+                // Written by one call, so that another task cannot cut the line in two.
                 let line = format!("acknowledged {in_space} {} {}\n", at.version, at.epoch);
                 std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
             }
@@ -421,7 +421,7 @@ async fn every_acknowledged_act_survives_a_kill() {
         let mut child = Some(child);
         while let Some(Ok(line)) = lines.next() {
             let Some((_, line)) = line.split_once("acknowledged ") else { continue };
-            // The moment is counted from the first act, and is another one each round.
+            // The moment is counted from the first act. It differs in each round.
             if let Some(mut child) = child.take() {
                 killer = Some(std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_micros(3_000 + round * 17_377 % 61_000));
@@ -431,7 +431,7 @@ async fn every_acknowledged_act_survives_a_kill() {
             }
             let mut words = line.split(' ');
             let in_space: usize = words.next().unwrap().parse().unwrap();
-            // The last line may be cut short by the kill.
+            // The kill may cut the last line short.
             let (Some(version), Some(epoch)) = (words.next(), words.next()) else { continue };
             if epoch.len() == 32 {
                 acknowledged[in_space] = version.parse().unwrap();
@@ -446,7 +446,7 @@ async fn every_acknowledged_act_survives_a_kill() {
             let known = acknowledged[in_space as usize];
             assert!(read.at.version >= known, "round {round}: {known} was acknowledged, {} is there", read.at.version);
             epochs.insert(read.at.epoch.to_string());
-            // State, version and log are of one moment.
+            // State, version and log belong to one moment.
             assert_eq!(read.taken.first().map_or(0, |(_, _, record)| record.version), read.at.version);
             let since = Position { version: read.at.version.saturating_sub(1_000), ..read.at.clone() };
             match read_whole_log(store.as_ref(), Topic::Space(space(in_space)), &since).await.unwrap() {
@@ -524,7 +524,7 @@ async fn a_cursor_from_before_the_file_was_rolled_back_misses_nothing() {
     for _ in 0..3 {
         notify(&store, "lost").await;
     }
-    // The position of the last event that a socket got, which is its client's position.
+    // The position of the last event that a socket got, which is also its client's position.
     let (_, cursor) = texts(&store, 0).await;
     store.mark_received(&user, cursor).await.unwrap();
     drop(store);

@@ -1,5 +1,5 @@
-//! What nodes tell through the end of an epoch, past the end of a log, and where the store goes back: each freed slot and
-//! each message to everyone once, and to viewers the board that there is.
+//! What nodes tell across the end of an epoch, beyond the end of a log, and after the store has gone back: each freed slot
+//! and each message to everyone once, and to viewers the true board.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use slotcast::store::{
 use crate::support::TestApp;
 use crate::support::redis::{PlainSubscriptions, RedisServer};
 
-/// How long something that must happen may take.
+/// How long an expected event may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// How long a hold of these tests lasts.
+/// How long a hold lasts in these tests.
 const HOLD: Duration = Duration::from_millis(1_050);
 
 static NEXT_MEMBER: AtomicU64 = AtomicU64::new(1_000_000);
@@ -45,7 +45,7 @@ impl Audience for Told {
                 *self.slots.lock().entry(format!("{space:?} {} {slot:?}", slots.date)).or_default() += 1;
             }
         }
-        // Last: a reader who sees the count sees the rest.
+        // Counted last, so that a reader who sees the count sees the slots, too.
         self.freed.fetch_add(freed.count, Ordering::SeqCst);
     }
 
@@ -92,7 +92,7 @@ impl Node {
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
-    /// Frees what has ended in the buckets of these spaces; how many slots that were.
+    /// Frees ended holds in the buckets of these spaces, and answers how many slots were freed.
     async fn sweep(&self, spaces: &[SpaceKey]) -> u64 {
         let mut freed = 0;
         for space in spaces {
@@ -140,7 +140,7 @@ impl Node {
         self.join_since(space, None).await
     }
 
-    /// A viewer that comes back with the position that it has.
+    /// A viewer that comes back with its position.
     async fn join_since(&self, space: SpaceKey, since: Option<Position>) -> Arc<Viewer> {
         let viewer = Arc::new(Viewer {
             id: NEXT_MEMBER.fetch_add(1, Ordering::Relaxed),
@@ -169,7 +169,7 @@ struct Viewer {
     id: MemberId,
     heard: Mutex<Vec<(&'static str, Value)>>,
     is_abandoned: AtomicBool,
-    /// How many bytes of missed events find room.
+    /// How many bytes of missed events it has room for.
     room: AtomicUsize,
 }
 
@@ -202,7 +202,7 @@ impl Viewer {
         heard.iter().map(|(name, payload)| format!("{name} {} {}", payload["epoch"], payload["version"])).collect()
     }
 
-    /// The slots that it shows otherwise than as available, once every update follows what came before it.
+    /// The slots that it does not show as available. Checks that every update follows the one before.
     fn board(&self) -> BTreeMap<u64, String> {
         let mut board = BTreeMap::new();
         let mut at: Option<(Value, u64)> = None;
@@ -234,7 +234,7 @@ impl Viewer {
         until(&format!("slot {slot} is {status}"), shown).await;
     }
 
-    /// Where it stands by what it heard last.
+    /// Its position, by what it heard last.
     fn position(&self) -> Position {
         let heard = self.heard.lock();
         let (_, payload) = heard.last().unwrap();
@@ -283,7 +283,7 @@ fn user_of_everyone() -> UserId {
     named.into_iter().find(|user| user.bucket() == Bucket::EVERYONE).unwrap()
 }
 
-/// Waits until every node has told all that was freed, and then for what might be told too often.
+/// Waits until every node has told all freed slots, and then for anything that is told too often.
 async fn assert_freed(nodes: &[&Node], count: u64) {
     for node in nodes {
         until("what was freed is told", || node.told.freed.load(Ordering::SeqCst) >= count).await;
@@ -303,7 +303,7 @@ async fn a_restart_of_redis_loses_no_freed_slot_and_no_broadcast() {
         hearing.hold(*space, 9).await;
     }
     tokio::time::sleep(HOLD).await;
-    // Told live by one, and by the other not before the epoch has ended, as is what comes after.
+    // One node tells them live, the other one only after the epoch has ended. So it is with later ones.
     deaf.hear(false);
     hearing.broadcast("before").await;
     let mut freed = hearing.sweep(&spaces[..4]).await;
@@ -346,7 +346,7 @@ async fn two_epochs_may_end_while_a_node_hears_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_lost_and_does_again_is_told_again() {
-    // Kept on disk only when asked to.
+    // Saved to disk only on request.
     let redis = RedisServer::start_with(&["--appendonly", "no"]);
     let (hearing, deaf) = (Node::start(&redis).await, Node::start(&redis).await);
     let spaces = spaces_of_everyone(2);
@@ -382,7 +382,7 @@ async fn a_node_that_is_behind_the_log_of_a_bucket_tells_how_much_was_freed_and_
         hearing.hold(spaces[0], 9).await;
         tokio::time::sleep(HOLD).await;
         deaf.hear(false);
-        // No comparison of heads comes between: the store is asked by nobody until it has everything.
+        // No comparison of heads comes in between: nobody asks the store until it has everything.
         let silent = redis.url();
         assert_eq!(hearing.sweep(&spaces).await, 9);
         hearing.broadcast("first").await;
@@ -411,7 +411,7 @@ async fn freeze_and_fill(hearing: &Node, deaf: &Node, user: &UserId) {
     let _ = deaf;
 }
 
-/// A copy of all that is there, to be put back later.
+/// A copy of all data, which can be restored later.
 struct Backup {
     values: Vec<(String, Vec<u8>)>,
 }
@@ -428,7 +428,7 @@ impl Backup {
         Self { values }
     }
 
-    /// As one step, so that nobody sees a part of it.
+    /// Restores in one step, so that nobody sees a part of it.
     async fn restore(&self, redis: &RedisServer, into: &str) {
         let mut connection = connect(redis).await;
         let mut all = redis::pipe();
@@ -456,7 +456,7 @@ async fn connect(redis: &RedisServer) -> redis::aio::MultiplexedConnection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_restored_into_the_running_store_is_noticed() {
-    // How many acts come at once after it: none, some, and more than were undone.
+    // How many acts follow the restore at once: none, some, and more than were undone.
     for (way, acts) in [("restore", 0), ("swap", 1), ("restore", 3), ("swap", 40)] {
         let redis = RedisServer::start();
         let (one, other) = (Node::start(&redis).await, Node::start(&redis).await);
@@ -481,7 +481,7 @@ async fn a_backup_restored_into_the_running_store_is_noticed() {
         for viewer in &viewers {
             until(&format!("{way} {acts}: the board is {expected:?}"), || viewer.board() == expected).await;
         }
-        // The next acts are heard by all, under an epoch that was never there before.
+        // Everybody hears the next acts, under an epoch that never existed before.
         one.change(space, 5, "booked", 0).await;
         for viewer in &viewers {
             viewer.shows(5, "booked").await;
@@ -496,7 +496,7 @@ async fn a_backup_restored_into_the_running_store_is_noticed() {
     }
 }
 
-// Nobody acts, and nobody else watches: only the compared heads can tell, or the return of the viewer who was away.
+// Nobody acts, and nobody else watches. Only compared heads can tell, or the return of the absent viewer.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sole_viewer_of_a_space_is_shown_the_store_that_went_back() {
     for (way, is_away) in [("restore", false), ("swap", false), ("restore", true), ("swap", true)] {
@@ -520,7 +520,7 @@ async fn the_sole_viewer_of_a_space_is_shown_the_store_that_went_back() {
         }
         let restored = BTreeMap::from([(1, "blocked".to_owned())]);
         until(&format!("{way}, away {is_away}: the board is {restored:?}"), || viewer.board() == restored).await;
-        // What the viewer has seen of the old epoch is never said again of something else.
+        // Versions of the old epoch that the viewer has seen are never reused for other content.
         let version = node.change(space, 9, "booked", 0).await;
         viewer.shows(9, "booked").await;
         assert!(version <= since.version && !epochs.contains(&json!(viewer.position().epoch)), "{way}, away {is_away}");
@@ -549,7 +549,7 @@ async fn an_empty_database_or_one_of_another_epoch_is_noticed_too() {
         let node = Node::start(&redis).await;
         let space = space_of(79);
         if way == "another" {
-            // The same versions, under an epoch of its own.
+            // The same versions under another epoch.
             for slot in 1..=4 {
                 node.change(space, slot, "booked", 0).await;
             }

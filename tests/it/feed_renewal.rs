@@ -1,4 +1,4 @@
-//! A node whose subscription brings nothing, although nothing says that it is broken.
+//! A node whose subscription brings nothing, although nothing shows that it is broken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::TestApp;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Subscriptions that work by every sign, except that nothing comes.
+/// Subscriptions that seem to work, but bring nothing.
 struct Mute {
     hub: Hub,
     renewed: Mutex<Vec<Topic>>,
@@ -72,7 +72,7 @@ async fn a_topic_found_behind_twice_in_silence_is_subscribed_anew() {
         assert_eq!(*mute.renewed.lock(), []);
         let body = json!({"idSpazio": 1, "sedeId": 1, "date": app.tomorrow()});
         assert_eq!(app.post(&format!("/api/slots/{slot}/hold"), &anna, body).await.status, 200);
-        // Found by comparing heads, and read from the log.
+        // The comparison of heads finds the gap, and the log fills it.
         let event = tokio::time::timeout(PATIENCE, events.recv()).await;
         assert_eq!(event.expect("an event in time"), Some("slot_update"));
     }

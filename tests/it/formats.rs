@@ -90,7 +90,7 @@ async fn refusal_of(store: &dyn SlotStore, slots: &[u64], kind: SlotActKind) -> 
     }
 }
 
-/// Everything that the fixtures say, and that all of it can be acted on.
+/// Checks everything in the fixtures, and that acts on it work.
 async fn check_all_of_0_1(store: &dyn SlotStore) {
     let board = store.read_day(space(), day()).await.unwrap();
     assert_eq!((board.at.version, board.revision), (14, 1));
@@ -126,7 +126,7 @@ async fn check_all_of_0_1(store: &dyn SlotStore) {
 async fn what_0_1_left_in_redis_is_read_and_acted_on() {
     let server = redis_of_0_1();
     check_all_of_0_1(&server.store()).await;
-    // Without a lease nothing was moved.
+    // Without a lease, nothing was moved.
     assert_eq!(server.cli(&["EXISTS", &format!("slotcast:{{b{}}}:fence", space().bucket().get())]), "0");
 }
 
@@ -164,7 +164,7 @@ async fn a_migration_beside_a_node_of_0_1_is_refused_and_names_it() {
         "0",
         "users",
         "0",
-        // So long that it does not end on a busy machine.
+        // The lease lasts longer than a busy machine needs.
         "lease",
         "600000",
     ];
@@ -238,7 +238,7 @@ async fn an_unreadable_record_in_the_file_costs_its_slot_and_staff_mends_it() {
     const SLOTS: redb::TableDefinition<(u64, u64, i32, u16), &str> = redb::TableDefinition::new("slots");
     for text in UNREADABLE {
         let folder = file_of_0_1();
-        // Slot 6 is an ended hold, which the indexes know.
+        // Slot 6 has an ended hold, which the indexes know.
         for slot in [6, 9] {
             let database = redb::Database::open(folder.path().join("slotcast.redb")).unwrap();
             let transaction = database.begin_write().unwrap();

@@ -35,13 +35,13 @@ use crate::support::scripted_store::ScriptedStore;
 /// The store of the started function: `embedded`, or a name that [`store_of`] knows.
 const STORE: &str = "SLOTCAST_TEST_FUNCTION_STORE";
 
-/// The folder of the embedded store, or with the file `away` by which one is away.
+/// The folder of the embedded store. For a store that may be away, its file `away` says so.
 const FOLDER: &str = "SLOTCAST_TEST_FUNCTION_FOLDER";
 
-/// How long a test waits for what should take milliseconds.
+/// How long a test waits for something that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Time enough for an invocation on a busy machine.
+/// Enough time for an invocation on a busy machine.
 const AMPLE: Duration = Duration::from_secs(20);
 
 /// Too little for what is asked.
@@ -263,7 +263,7 @@ async fn leave_ended_holds(folder: &Path, slots: &[u64]) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-/// A running function with its Runtime API; ended with it.
+/// A running function with its Runtime API, which ends with it.
 struct Function {
     process: Child,
     events: mpsc::Sender<Event>,
@@ -271,7 +271,7 @@ struct Function {
     folder: TempDir,
 }
 
-/// What the function is to be asked.
+/// An invocation for the function.
 struct Event {
     body: String,
     time: Duration,
@@ -298,7 +298,7 @@ impl Answer {
         report
     }
 
-    /// Status and body, when the answer is one to HTTP.
+    /// Status and body, if the answer is an HTTP answer.
     fn http(&self) -> (u64, Value) {
         let response = self.json();
         let headers = [&response["headers"]["content-type"], &response["multiValueHeaders"]["content-type"][0]];
@@ -333,7 +333,7 @@ impl Function {
         Self { process, events, answers: Mutex::new(answers), folder }
     }
 
-    /// Asks the function, and waits for what it tells.
+    /// Invokes the function, and waits for its answer.
     async fn invoke(&self, event: &str, time: Duration) -> Answer {
         self.events.send(Event { body: event.into(), time }).await.unwrap();
         self.next_answer().await
@@ -387,7 +387,7 @@ impl RuntimeApi {
         let mut state = api.state.lock().await;
         let Some(event) = state.0.recv().await else { return Err(StatusCode::GONE) };
         state.1 += 1;
-        // From when the function takes it, as on the platform: its start is not part of it.
+        // Counted from when the function takes it, as on the platform. The function's start does not count.
         let deadline_ms = clock::wall().as_millis() + i64::try_from(event.time.as_millis()).unwrap();
         state.2 = deadline_ms;
         let headers = [

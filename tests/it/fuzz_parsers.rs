@@ -14,8 +14,8 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use slotcast::clock;
 use slotcast::fuzzing::{TARGETS, Target};
 
-/// The longest input that is made here: what is wrong with a longer one is wrong with a short one, limits apart, and
-/// those have tests of their own.
+/// The longest input that is made. Any fault with a longer input also shows with a short one, except for limits, which have
+/// tests of their own.
 const MAX_BYTES: usize = 4 * 1024;
 
 /// Pieces that parsers trip over.
@@ -85,7 +85,7 @@ enum Mutation {
     Splice(Index, Index, usize),
 }
 
-/// Mostly what the grammars are made of.
+/// Usually a byte of which the grammars are made.
 fn any_byte() -> impl Strategy<Value = u8> {
     prop_oneof![3 => select(b"0123456789".as_slice()), 1 => select(b"-+:.,\"{}[]eE ".as_slice()), 1 => any::<u8>()]
 }

@@ -77,7 +77,7 @@ async fn staff_reads_its_sites_and_nobody_else_reads_anything() {
         }
     }
     assert_eq!(app.get("/api/journal").await.refusal(), (401, "unauthorized".into()));
-    // Rights apply whatever the place says.
+    // The caller's rights count, not those in the cursor.
     let place = app.get_as("/api/journal?limit=1", &everywhere).await.data()["next"].as_str().unwrap().to_owned();
     let of_two = app.of_sites("9", "gestore", &[2]);
     let rest = told(&app, &of_two, &format!("?after={place}")).await;
@@ -184,7 +184,7 @@ async fn a_call_waits_for_the_first_entry() {
     let app = scene().await;
     let staff = app.staff("9", "gestore");
     let place = app.get_as("/api/journal", &staff).await.data()["next"].as_str().unwrap().to_owned();
-    // Something is there already: no waiting.
+    // There are entries already, so nobody waits.
     assert_eq!(entries(&app, &staff, "?wait=30").await.len(), 7);
     let path = format!("/api/journal?wait=30&act=book&after={place}");
     let waiting = app.get_as(&path, &staff);
@@ -201,7 +201,7 @@ async fn a_call_waits_for_the_first_entry() {
     assert_eq!(data["entries"].as_array().unwrap().len(), 1, "{data}");
     assert_eq!(data["entries"][0]["spazioId"], 5);
     assert!(slotcast::clock::instant().duration_since(acted) < Duration::from_secs(20));
-    // Nothing comes: it ends by itself, with a place.
+    // Without new entries the call ends by itself, with a cursor.
     let data =
         app.get_as(&format!("/api/journal?wait=1&after={}", data["next"].as_str().unwrap()), &staff).await.data();
     assert_eq!(data["entries"], json!([]));
@@ -215,7 +215,7 @@ async fn as_many_calls_wait_as_may_and_a_drain_ends_them() {
     let path = format!("/api/journal?wait=30&after={place}");
     let waiting = futures_util::future::join_all((0..256).map(|_| app.get_as(&path, &staff)));
     let others = async {
-        // A caller that comes when all others have begun to wait.
+        // A caller that comes after all others have begun to wait.
         let deadline = slotcast::clock::instant() + Duration::from_secs(20);
         loop {
             let answer = app.get_as(&format!("/api/journal?wait=1&after={place}"), &staff).await;
@@ -225,7 +225,7 @@ async fn as_many_calls_wait_as_may_and_a_drain_ends_them() {
             }
             assert!(slotcast::clock::instant() < deadline, "{answer:?}");
         }
-        // Without waiting it is answered.
+        // A caller that does not wait is answered.
         assert_eq!(app.get_as("/api/journal", &staff).await.status, 200);
         app.app.health.start_draining();
         slotcast::clock::instant()

@@ -1,4 +1,4 @@
-//! A command that Redis refuses in the middle of a script: the journal tells of what was done, and of nothing else.
+//! Redis refuses a command in the middle of a script: the journal tells of what was done, and of nothing else.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use slotcast::store::{SlotStore, SpaceChange};
 
 use crate::support::redis::{RedisServer, store_at};
 
-/// What scripts that write use after their first effect.
+/// Commands that writing scripts use after their first effect.
 const RIGHTS: [&str; 8] = ["hset", "hdel", "zadd", "zrem", "expireat", "xadd", "pexpire", "publish"];
 
 fn day() -> Day {
@@ -68,7 +68,7 @@ impl Scene {
         self.server.cli(&["ACL", "SETUSER", "limited", &format!("{sign}{}", self.right)]);
     }
 
-    /// A process that does not know yet what is refused.
+    /// The store of a process that does not know yet which command is refused.
     fn limited(&self) -> RedisStore {
         store_at(&format!("redis://limited:secret@{}", self.server.address()), "slotcast")
     }
@@ -78,7 +78,7 @@ impl Scene {
         read.into_iter().map(|numbered| numbered.entry.expect("an entry")).collect()
     }
 
-    /// What the last entry about each slot says is what the slot is; no two entries have one id.
+    /// Checks that the last entry about each slot has the slot's state, and no two entries have one id.
     async fn check(&self, after: &str) {
         let entries = self.entries().await;
         let records = self.observer.read_day(space(), day()).await.unwrap().records;
@@ -100,7 +100,7 @@ impl Scene {
         assert_eq!(ids.len(), count, "without {}, after {after}: an id twice", self.right);
     }
 
-    /// What is tried without the right, then an act of somebody else with it, which mends what is half.
+    /// Tries an act without the right, and then another user's act with it, which repairs what is half done.
     async fn try_act(&self, what: &str, act_without: SlotAct) {
         self.set_right("-");
         let _ = self.limited().apply(act_without).await;
@@ -127,7 +127,7 @@ async fn the_journal_tells_of_what_was_done_and_of_nothing_else() {
         scene.try_act("release", act(&[3], release)).await;
         scene.try_act("update", act(&[8], set(StaffStatus::Blocked))).await;
         scene.try_act("update of what is held", act(&[9], set(StaffStatus::Available))).await;
-        // The hold that ended is swept without the right, then with it.
+        // The ended hold is swept without the right, then with it.
         scene.limited().apply(act(&[3], set(StaffStatus::Available))).await.unwrap();
         scene.limited().apply(act(&[3], hold("a", 33, 200))).await.unwrap();
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -152,12 +152,12 @@ async fn the_journal_tells_of_schedules_that_were_changed_and_of_no_others() {
         scene.set_right("-");
         let _ = put(scene.limited(), None).await;
         scene.set_right("+");
-        // Somebody else's act mends what is half.
+        // Another user's act repairs what is half done.
         let mut other = act(&[7], set(StaffStatus::Blocked));
         let state = scene.observer.read_space(space()).await.unwrap();
         other.revision = Some(slotcast::domain::Position { version: state.revision, epoch: state.at.epoch });
         if scene.limited().apply(other).await.is_err() {
-            // Under the epoch of the repair.
+            // Under the epoch that the repair has begun.
             let state = scene.observer.read_space(space()).await.unwrap();
             let at = slotcast::domain::Position { version: state.revision, epoch: state.at.epoch };
             let other = SlotAct { revision: Some(at), ..act(&[7], set(StaffStatus::Blocked)) };

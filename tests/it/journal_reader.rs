@@ -42,7 +42,7 @@ fn all() -> Vec<Bucket> {
 }
 
 async fn read_after(store: &dyn SlotStore, after: Option<&Cursor>) -> Result<JournalRead, ReadError> {
-    // As clients keep it.
+    // The cursor in the form that clients keep.
     let after = after.map(|after| Cursor::decode(&after.encode()).unwrap());
     read(store, &[space(1).bucket()], after.as_ref(), |_| true, 500).await
 }
@@ -114,7 +114,7 @@ async fn a_place_before_what_is_kept_is_gone(store: &dyn SlotStore) {
         let rest = read_after(store, Some(&cursor)).await.unwrap();
         assert_eq!(versions(&rest.entries), (first.number..=430).collect::<Vec<_>>());
     }
-    // Without a place it begins where it can.
+    // Without a cursor, reading begins at the oldest entry.
     assert_eq!(versions(&read_after(store, None).await.unwrap().entries).last(), Some(&430));
 }
 
@@ -135,7 +135,7 @@ async fn a_place_before_what_is_kept_is_gone_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_read_looks_at_ten_thousand_entries_at_most() {
     let (store, _folder) = on_a_file(JournalBounds { days: 90, max: 100_000 });
-    // Some at a time: those that wait for a busy machine for more than a second are refused.
+    // In portions: acts that wait for a busy machine for more than a second are refused.
     for _ in 0..670 {
         futures_util::future::try_join_all((0..15).map(|_| store.apply(act(1)))).await.unwrap();
     }
@@ -189,7 +189,7 @@ impl Lossy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_after_a_loss_is_read_once() {
-    // Fewer than were lost, as many, and more.
+    // After the loss come fewer entries than were lost, as many, or more.
     for after_loss in [1, 5, 9] {
         let mut lossy = Lossy::start();
         lossy.act(5).await;
@@ -204,7 +204,7 @@ async fn what_comes_after_a_loss_is_read_once() {
         let expected: Vec<u64> = (11..=10 + after_loss as u64).collect();
         assert_eq!(versions(&rest.entries), expected, "{after_loss} after the loss");
         assert!(lossy.read(Some(&rest.next)).await.entries.is_empty());
-        // A reader that had not seen what was lost.
+        // A reader that had not seen the lost entries.
         let all = lossy.read(None).await.entries.len();
         assert_eq!(all, 5 + after_loss);
     }

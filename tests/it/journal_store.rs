@@ -18,7 +18,7 @@ use crate::support::redis::RedisServer;
 const HOUR: i64 = 3_600_000;
 const MINUTE: i64 = 60_000;
 
-/// A store of either kind, with what it stands on.
+/// A store of either kind, with its server or folder.
 struct Scene {
     store: Arc<dyn SlotStore>,
     server: Option<RedisServer>,
@@ -166,17 +166,17 @@ async fn each_act_leaves_one_entry(scene: Scene) {
     scene.apply(&[1, 2], extend("anna"), origin("anna", None, None)).await;
     scene.apply(&[1, 2], book("anna"), origin("7", Some("servizio"), None)).await;
     scene.apply(&[3], hold("7", MINUTE), origin("7", None, None)).await;
-    // Staff takes what one held and another had booked, and what nobody had.
+    // Staff takes one user's hold, another user's booking, and a free slot.
     scene.apply(&[2, 3, 4], set(StaffStatus::Blocked), staff()).await;
     scene.apply(&[1], release(Actor::User(user("9")), Some(Actor::Anyone)), staff()).await;
-    // What staff releases of its own, or as another, is taken from nobody.
+    // A release by staff of an own slot, or on behalf of its user, takes nothing from anybody.
     scene.apply(&[5], hold("9", MINUTE), staff()).await;
     scene.apply(&[5], release(Actor::User(user("9")), Some(Actor::Anyone)), staff()).await;
     scene.apply(&[6], hold("7", MINUTE), origin("7", None, None)).await;
     scene.apply(&[6], release(Actor::User(user("7")), None), origin("bot", Some("servizio"), None)).await;
     scene.apply(&[7], hold("7", MINUTE), origin("7", None, None)).await;
     scene.apply(&[7], release(Actor::Anyone, None), origin("bot", Some("servizio"), None)).await;
-    // A booking that stays whose it is.
+    // This booking keeps its user.
     scene.apply(&[8], hold("7", MINUTE), origin("7", None, None)).await;
     scene.apply(&[8], book("7"), origin("7", None, None)).await;
     scene.apply(&[8], set(StaffStatus::Booked), staff()).await;
@@ -251,7 +251,7 @@ async fn ended_holds_leave_one_entry_a_user(scene: Scene) {
     scene.apply(&[5, 6], hold("e", 300), origin("e", None, None)).await;
     let ended = scene.store.ping().await.unwrap().plus_millis(300);
     scene.wait_past(ended).await;
-    // Found by an act, one entry a user before its own.
+    // An act finds these ended holds. They make one entry for each user, before the act's own.
     scene.apply(&[1, 2, 3], hold("d", MINUTE), origin("d", None, Some("r"))).await;
     let swept = scene.store.sweep(space(1).bucket(), 100).await.unwrap();
     assert_eq!(swept.freed, 2);
@@ -261,7 +261,7 @@ async fn ended_holds_leave_one_entry_a_user(scene: Scene) {
     };
     let hold = json!({"act": "hold", "actor": {"id": "d", "role": null}, "id_utente": "d", "sedeId": 1, "spazioId": 1,
         "date": "2090-05-05", "slots": [1, 2, 3], "status": "occupied", "version": 12, "requestId": "r"});
-    // Versions 1 to 6 are those of the holds; then slots 1, 2, 3 were freed, and held.
+    // Versions 1 to 6 are those of the holds. Then slots 1, 2 and 3 were freed, and held.
     let expected = [expire("b", &[1, 3], 9), expire("a", &[2], 8), hold, expire("e", &[5, 6], 14)];
     assert_eq!(scene.entries_from(5).await, expected);
 }
@@ -286,7 +286,7 @@ async fn the_oldest_go_where_there_are_too_many(scene: Scene) {
     let kept = scene.store.read_journal(space(1).bucket(), 1, 10_000).await.unwrap();
     let (first, last) = (kept.first().unwrap().number, kept.last().unwrap().number);
     assert_eq!(last, 420);
-    // Redis removes whole nodes of a stream: some more are kept.
+    // Redis removes whole nodes of a stream, so a few more entries are kept.
     assert!((220..=321).contains(&first) && kept.len() as u64 == last - first + 1, "{first}: {}", kept.len());
 }
 
@@ -299,7 +299,7 @@ async fn nothing_is_kept_for_no_days(scene: Scene) {
 }
 
 async fn what_all_readers_have_read_goes(scene: Scene) {
-    // More than one step removes, many at a time: each commit of a file is a sync.
+    // More than one step removes. Many at once, because each commit of a file is a sync.
     for _ in 0..12 {
         futures_util::future::join_all((0..100).map(|_| scene.apply(&[1], set(StaffStatus::Blocked), None))).await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of the crate, from the bottom up: each may import those before it, and so there is no circle.
+/// The modules of the crate, from the bottom up. Each may import only those before it, so there is no circle.
 const LAYERS: [&str; 23] = [
     "domain",
     "clock",
@@ -34,7 +34,7 @@ const LAYERS: [&str; 23] = [
 /// The longest file, in lines.
 const FILE_LINES: usize = 500;
 
-/// A line that begins so parts a file into sections: each is a file of its own.
+/// A line with this beginning divides a file into sections. Each section belongs into a file of its own.
 const BANNERS: [&str; 5] = ["// ---", "// ===", "// ***", "// ###", "// ___"];
 
 fn sources(folder: &str) -> Vec<PathBuf> {
@@ -54,7 +54,7 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Fails for each line of code in `folder` that names one of `forbidden`. Comments may.
+/// Fails for each line of code in `folder` that names one of `forbidden`. Comments may name them.
 fn check(folder: &str, forbidden: &[&str]) {
     for path in sources(folder) {
         let text = fs::read_to_string(&path).unwrap();
@@ -111,7 +111,7 @@ fn only_sessions_and_http_speak_to_clients() {
     }
 }
 
-/// The lines of code of a file, each with its number: no comments, and no unit tests, which may import what they like.
+/// The lines of code of a file, each with its number, without comments and unit tests, which may import anything.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_tests = |line: &str| line.starts_with("mod tests {");
     let lines = text.lines().enumerate().take_while(move |(_, line)| !is_tests(line));
@@ -137,7 +137,7 @@ fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| *layer == module)
 }
 
-/// The imports of `text`, a file of `module`, that run back up: number of the line, and what it names.
+/// The imports of `text`, a file of `module`, that are not allowed: number of the line, and the imported module.
 fn upward_imports(module: &str, text: &str) -> Vec<(usize, String)> {
     let own = layer_of(module).unwrap_or_else(|| panic!("{module} has no place in LAYERS"));
     let named = code(text).flat_map(|(number, line)| named_modules(line).into_iter().map(move |name| (number, name)));

@@ -21,7 +21,7 @@ const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The library as it is, without the gate.
+/// The bare library, without the gate.
 fn library() -> (SocketIo, Router) {
     let parser = ParserConfig::common().max_incoming_binaries(0);
     let (service, io) = SocketIo::builder().with_parser(parser).build_svc();
@@ -54,7 +54,7 @@ async fn post(routes: &Router, sid: &str, packets: &str) -> StatusCode {
     ask(routes, request).await.status()
 }
 
-/// What waits for a session, up to a packet that begins like this.
+/// The waiting packets of a session, up to the first one with this beginning.
 async fn poll_until(routes: &Router, sid: &str, beginning: &str) -> String {
     let polls = async {
         loop {

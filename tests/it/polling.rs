@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{default_config, token};
 
-/// How long something that must happen may take.
+/// How long an expected event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that runs until the test ends.
@@ -73,7 +73,7 @@ struct Client {
 }
 
 impl Client {
-    /// Connects, and reads up to the answer to that.
+    /// Connects, and reads up to the answer.
     async fn connect(node: &Node, token: &str) -> Self {
         let mut client = Self::open(node).await;
         client.send(&[format!("40{}", json!({"token": token}))]).await;
@@ -81,7 +81,7 @@ impl Client {
         client
     }
 
-    /// An Engine.IO session, not connected to the namespace yet.
+    /// An Engine.IO session that is not connected to the namespace yet.
     async fn open(node: &Node) -> Self {
         let http = reqwest::Client::new();
         let url = format!("http://{}/socket.io/?EIO=4&transport=polling", node.address);
@@ -139,7 +139,7 @@ async fn what_is_sent_before_the_connection_is_confirmed_takes_effect_in_order()
     let mut client = Client::open(&node).await;
     let connect = format!("40{}", json!({"token": user("7")}));
     client.send(&[connect]).await;
-    // Not read yet: the client does not know that it is connected.
+    // The client has not read anything, so it does not know that it is connected.
     let join = |space: u64| format!("42{space}{}", json!(["join_space", {"spazioId": space, "sedeId": 1}]));
     client.send(&(1..=50).map(join).collect::<Vec<_>>()).await;
     assert!(client.packet().await.starts_with("40"));
@@ -175,7 +175,7 @@ async fn one_that_does_not_read_is_told_to_begin_anew_and_nobody_else_notices() 
         slow.send(&syncs).await;
     }
     let refused = async {
-        // Its connection goes on: it may carry the requests of others.
+        // The connection stays open, because it may carry other clients' requests.
         while slow.http.post(&slow.url).body("3").send().await.unwrap().status() != 400 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -183,7 +183,7 @@ async fn one_that_does_not_read_is_told_to_begin_anew_and_nobody_else_notices() 
     assert!(tokio::time::timeout(PATIENCE, refused).await.is_ok());
     let poll = slow.http.get(&slow.url).send().await.unwrap();
     assert_eq!((poll.status().as_u16(), poll.text().await.unwrap().contains("Session ID unknown")), (400, true));
-    // What is for the user counts as received only where it can be: it is there for the next connection.
+    // The notification cannot have been received, so the next connection gets it.
     node.notify("7", "news").await;
     node.notify("8", "news").await;
     assert_eq!(other.names(1).await, ["news"]);

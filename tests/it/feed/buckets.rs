@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Remembers what the buckets bring, in order.
+/// Remembers the messages of the buckets, in order.
 #[derive(Default)]
 struct Everybody {
     heard: Mutex<Vec<String>>,
@@ -49,7 +49,7 @@ impl Audience for Everybody {
 async fn follow(node: &Node) -> Arc<Everybody> {
     let everybody = Arc::new(Everybody::default());
     tokio::spawn(node.feed.clone().follow_buckets(everybody.clone()));
-    // It tells the health when all buckets are followed.
+    // Comparing heads tells the health once all buckets are followed.
     tokio::spawn(node.feed.clone().compare_heads());
     let ready = async {
         while !node.app.app.health.obstacles().is_empty() {

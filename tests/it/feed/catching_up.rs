@@ -1,4 +1,4 @@
-//! A subscription that loses, repeats and swaps messages, and what a member is shown all the same.
+//! A subscription that loses, repeats and swaps messages, and what members are shown all the same.
 
 use super::*;
 
@@ -118,7 +118,7 @@ async fn whoever_was_answered_is_not_shown_a_board_from_before_that() {
     assert_eq!(second.heard()[1].1["slotsStatus"][0]["status"], "blocked");
     let answered = node.change(2, "blocked").await;
     assert_eq!(node.join(&first, Interest::default()).await.at.version, answered);
-    // What the other members lacked came first.
+    // The messages that the other members lacked came first.
     for member in [first, second] {
         member.reaches(answered).await;
         member.check(None);
@@ -131,7 +131,7 @@ async fn who_joins_a_watched_space_is_shown_what_is_known_and_then_the_rest() {
     let node = Node::hearing(|inner| Arc::new(Unreliable { inner, hub, fault: Fault::Silence }));
     let (first, second) = (Recorder::new(), Recorder::new());
     node.join(&first, day(node.tomorrow())).await;
-    // Nothing of it has come here yet.
+    // This node has not heard of the change yet.
     let elsewhere = node.put_default_schedule().await;
     node.join(&second, day(node.tomorrow())).await;
     assert_eq!(second.names(), ["joined_space 0", "slots_status_update 0"]);
@@ -150,7 +150,7 @@ async fn a_schedule_that_was_read_before_the_space_was_watched_is_not_gone_by() 
     let member = Recorder::new();
     node.join(&member, Interest { day: Some(node.tomorrow()), since: Some(at.clone()) }).await;
     assert_eq!(member.names(), ["joined_space 1"]);
-    // What the slot starts of its day are planned by.
+    // The day's slot starts follow from this schedule.
     assert_eq!(catalog.resolve(space()).await.unwrap().revision, Some(at));
 }
 

@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use crate::support::TestApp;
 use crate::support::faulty_store::FaultyStore;
 
-/// How long something that must happen may take.
+/// How long an expected event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 static NEXT_MEMBER: AtomicU64 = AtomicU64::new(1);
@@ -95,14 +95,14 @@ impl Node {
         member.is_in.store(false, Ordering::SeqCst);
     }
 
-    /// Moves the opening; answers the version of that.
+    /// Moves the opening, and answers the version of that change.
     async fn change_schedule(&self, opens: &str) -> u64 {
         let answer = self.app.put("/api/spaces/1/3", &self.app.staff("1", "admin"), json!({"opens": opens})).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         self.head().await.version
     }
 
-    /// Past the node's memory, as another node would.
+    /// Changes the store behind this node's back, as another node would.
     async fn put_default_schedule(&self) -> Position {
         let revised_at = self.app.app.store.read_space(space()).await.unwrap().revised_at();
         let change = SpaceChange::new(space(), Some(ScheduleSpec::default()), revised_at).unwrap();
@@ -131,10 +131,10 @@ struct Recorder {
     id: MemberId,
     heard: Mutex<Vec<(&'static str, Value)>>,
     more: Notify,
-    /// Between the call of join and the return of leave.
+    /// Whether the member is between the call of join and the return of leave.
     is_in: AtomicBool,
     heard_after_leaving: AtomicBool,
-    /// Missed events that it takes at once.
+    /// How many missed events it takes at once.
     room_for: AtomicUsize,
     is_abandoned: AtomicBool,
 }
@@ -199,7 +199,7 @@ impl Recorder {
         assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "no version {version}: {:?}", self.names());
     }
 
-    /// Waits until it has heard so many events.
+    /// Waits until it has heard this many events.
     async fn hears(&self, count: usize) {
         let heard = async {
             while self.heard().len() < count {
@@ -209,7 +209,7 @@ impl Recorder {
         assert!(tokio::time::timeout(PATIENCE, heard).await.is_ok(), "not {count} events: {:?}", self.names());
     }
 
-    /// Every update follows what came before it, and nothing goes back. Where it joined with what it had, `since`.
+    /// Checks that every update follows the one before, and nothing goes back. `since` is the version with which it joined.
     fn check(&self, since: Option<u64>) {
         assert!(!self.heard_after_leaving.load(Ordering::SeqCst));
         let mut at: Option<(Value, u64)> = None;

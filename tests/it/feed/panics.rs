@@ -41,7 +41,7 @@ async fn after_a_panic_no_member_waits_for_events_that_never_come() {
     tokio::time::timeout(PATIENCE, abandoned).await.unwrap();
     assert_eq!(node.members(), 0);
 
-    // The space is watched anew by those who come back.
+    // Members that come back make the space watched anew.
     let back = Recorder::new();
     node.join(&back, Interest::default()).await;
     let last = node.change(2, "blocked").await;

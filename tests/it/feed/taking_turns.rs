@@ -42,7 +42,7 @@ async fn more_changes_than_a_watch_holds_are_one_snapshot() {
     slow.recorder.is_in.store(true, Ordering::SeqCst);
     node.feed.join(space(), slow.clone(), day(node.tomorrow())).await.unwrap();
     node.join(&other, day(node.tomorrow())).await;
-    // The feed's task is stuck with the first of these: a watch and the log hold 1,024.
+    // The feed's task is stuck with the first of these. A watch and the log hold 1,024.
     for _ in 0..60 {
         node.churn().await;
     }
@@ -60,7 +60,7 @@ async fn more_changes_than_a_watch_holds_are_one_snapshot() {
     }
 }
 
-/// A member that has another one join in the middle of the first change that it is sent, and may be stuck there.
+/// A member that has another member join during the first change that it is sent, and may be stuck there.
 struct Inviting {
     recorder: Arc<Recorder>,
     feed: Feed,
@@ -70,7 +70,7 @@ struct Inviting {
     has_invited: AtomicBool,
 }
 
-/// One that remembers how many changes its host had been sent when it was told that it joined.
+/// A member that remembers how many changes its host had been sent when it joined.
 struct Guest {
     recorder: Arc<Recorder>,
     host: Arc<Recorder>,
@@ -119,7 +119,7 @@ impl Member for Inviting {
         if event == "slot_update" && !self.has_invited.swap(true, Ordering::SeqCst) {
             let (feed, guest, interest) = (self.feed.clone(), self.guest.clone(), self.interest.clone());
             let mut joining = Box::pin(async move { feed.join(space(), guest, interest).await });
-            // Polled once here, so that it waits in the task's queue from this very event on.
+            // Polled once here, so that its command waits in the task's queue from this event on.
             assert!((&mut joining).now_or_never().is_none());
             tokio::spawn(joining);
         }
@@ -170,7 +170,7 @@ impl Inviting {
     }
 }
 
-/// What one who joins may ask for.
+/// Everything that a joining member may ask for.
 async fn interests(node: &Node) -> Vec<Interest> {
     let start = node.head().await;
     vec![
@@ -187,7 +187,7 @@ async fn one_who_joins_does_not_wait_for_all_that_waits_to_be_sent() {
         let node = Node::start();
         let interest = interests(&node).await.remove(index);
         let host = Inviting::join(&node, interest, true).await;
-        // All of it waits behind the first, and was answered to clients of this node.
+        // All of these wait behind the first one, and this node has answered them to clients.
         for _ in 0..28 {
             node.churn().await;
         }

@@ -259,7 +259,7 @@ async fn a_user_has_a_rate_and_staff_has_none() {
     for _ in 0..5 {
         app.post("/api/slots/2/hold", &admin, slot(&app)).await.data();
     }
-    // Without `sedi` it is staff nowhere.
+    // Without `sedi` a `responsabile` is staff nowhere.
     let nowhere = app.staff("9", "responsabile");
     for _ in 0..2 {
         app.post("/api/slots/3/hold", &nowhere, slot(&app)).await.data();

@@ -1,4 +1,4 @@
-//! What surrounds every call: shapes, ids, origins, bodies, crowds.
+//! The layers around every call: shapes, ids, origins, bodies, crowds.
 
 use super::*;
 

@@ -58,7 +58,7 @@ async fn a_sweep_that_would_take_too_long_answers_what_it_did() {
     let sweep = |_| Ok(SweepBatch { freed: 2, more: true, ..SweepBatch::default() });
     let app = TestApp::start_through(|_| Arc::new(ScriptedStore::new(Duration::from_secs(1), sweep)));
     let report = app.post("/api/sweep", &app.staff("1", "admin"), json!({})).await.data();
-    // A batch a second, in eight buckets at a time.
+    // One batch each second, in eight buckets at once.
     assert_eq!((&report["freed"], &report["tookMs"]), (&json!(20 * 8 * 2), &json!(20_000)));
 }
 

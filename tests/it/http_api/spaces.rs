@@ -40,7 +40,7 @@ async fn a_change_that_another_node_made_is_found_by_acts_and_boards() {
     let app = TestApp::start();
     let anna = app.user("7");
     app.post("/api/slots/1/hold", &anna, slot(&app)).await.data();
-    // Past this node's memory, as another node would.
+    // Changes the store behind this node's back, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
     let put = async |schedule| {
         let revised_at = app.app.store.read_space(space).await.unwrap().revised_at();
@@ -86,7 +86,7 @@ async fn a_schedule_that_does_not_hold_together_is_malformed() {
         (json!({"timezone": "Etc/Unknown"}), "timezone"),
         (json!({"timezone": "factory"}), "timezone"),
         (json!({"color": "red"}), "color"),
-        // Fields in order are no object.
+        // A list of the fields' values in order is no object.
         (json!([]), "object"),
         (json!([null, "Europe/London"]), "object"),
     ] {
@@ -126,7 +126,7 @@ async fn the_board_of_a_space_that_another_node_removed_is_not_shown() {
     app.put("/api/spaces/1/3", &admin, json!({})).await.data();
     let show = json!({"date": app.tomorrow()});
     app.post("/api/spaces/1/3/broadcast", &admin, show.clone()).await.data();
-    // Past this node's memory, as another node would.
+    // Changes the store behind this node's back, as another node would.
     let space = slotcast::domain::SpaceKey { site: "1".parse().unwrap(), space: "3".parse().unwrap() };
     let revised_at = app.app.store.read_space(space).await.unwrap().revised_at();
     app.app.store.put_space(SpaceChange::new(space, None, revised_at).unwrap()).await.unwrap();
