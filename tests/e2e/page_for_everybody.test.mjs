@@ -201,6 +201,35 @@ describe('the board for everybody', { skip }, () => {
     }
   });
 
+  test('on a phone the name of the space is not cut: it stands above the day where it has no room beside it', async () => {
+    const longName = 'Sala riunioni grande, piano 2';
+    const schedule = { timezone: 'Europe/Rome', opens: '09:00', closes: '18:00', slotMinutes: 60 };
+    const look = (page) =>
+      page.evaluate(() => {
+        const choose = document.getElementById('choose');
+        const { bottom, width } = choose.getBoundingClientRect();
+        const date = document.getElementById('date').getBoundingClientRect();
+        choose.style.width = 'auto';
+        const whole = choose.getBoundingClientRect().width;
+        return { isAbove: bottom <= date.top, isWhole: width >= Math.floor(whole) };
+      });
+    for (const [name, width, isAbove] of [['Sala 1', 390, false], [longName, 390, true], [longName, 320, true], [longName, 1240, false]]) {
+      // Alone in a list of its own: the widest name is that which counts.
+      const alone = await startSlotcast();
+      try {
+        assert.equal((await alone.caller(staffToken()).put('/api/spaces/1/1', { name, ...schedule })).status, 200);
+        const place = { sede: 1, spazio: 1, giorno: DATE, token: userToken(freshUser()) };
+        const page = await openAt(browser, alone.url, place, { viewport: { width, height: 844 } });
+        await page.waitForSelector('#choose');
+        assert.deepEqual(await look(page), { isAbove, isWhole: true }, `${name} at ${width} px`);
+        await hasNoSidewaysScroll(page);
+        await page.context().close();
+      } finally {
+        await alone.stop();
+      }
+    }
+  });
+
   test('on the smallest screen the bar stays in reach, whatever stands above it', async () => {
     for (const viewport of [{ width: 320, height: 640 }, { width: 320, height: 480 }, { width: 640, height: 360 }]) {
       const user = freshUser();
