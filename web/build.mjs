@@ -10,7 +10,7 @@ import { build, transform } from 'esbuild';
 rmSync('dist', { recursive: true, force: true });
 
 const shared = { bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning', legalComments: 'none' };
-const minified = { ...shared, minify: true, write: false };
+const minified = { ...shared, minify: true, charset: 'utf8', write: false };
 
 /** What no page of a node needs, by the end of the module's path: binary, a transport of its own, old browsers' ways. */
 const REPLACED = {
