@@ -21,6 +21,7 @@ const ROWS = [
   'idle',
   'uninterested',
   'acts',
+  'journal',
   'comeback',
   'sweep',
   'growth',

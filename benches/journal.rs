@@ -1,5 +1,5 @@
 //! What the journal costs: Redis's CPU an act with it and without, by turns on one server, and the bytes of an entry in Redis
-//! and in the file. `cargo test --all-features --bench journal`.
+//! and in the file, as one line of JSON. `./scripts/bench journal` runs it and shows what it says.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
 
@@ -15,14 +15,23 @@ use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{JournalBounds, SlotStore};
 
-/// How often it is measured with and without, by turns.
-const TURNS: usize = 5;
+/// How much is measured.
+struct Size {
+    /// How often it is measured with and without, by turns: short turns, so that what else the machine does slows both.
+    turns: u64,
+    /// How many times a slot is held, booked and cancelled in one turn.
+    rounds: u64,
+    /// How many acts each of 50 callers does on the file.
+    acts_of_a_caller: u32,
+}
 
-/// How many times a slot is held, booked and cancelled in one turn.
-const ROUNDS: u64 = 700;
+const WHOLE: Size = Size { turns: 41, rounds: 100, acts_of_a_caller: 800 };
 
-/// How many acts each of 50 callers does on the file.
-const ACTS_OF_A_CALLER: u32 = 800;
+/// For trying: `--quick`.
+const QUICK: Size = Size { turns: 5, rounds: 20, acts_of_a_caller: 200 };
+
+/// How many users act.
+const PEOPLE: u64 = 200;
 
 const KEPT: JournalBounds = JournalBounds { days: 90, max: 1_000_000 };
 
@@ -53,7 +62,7 @@ async fn apply(store: &dyn SlotStore, act: SlotAct) {
 
 /// Three acts, each of which changes something.
 async fn round(store: &dyn SlotStore, number: u64) {
-    let user = UserId::new(&format!("user-{}", number % 200)).unwrap();
+    let user = UserId::new(&format!("user-{}", number % PEOPLE)).unwrap();
     let token = HoldToken::from_random(u128::from(number).to_be_bytes());
     let own = || Actor::User(user.clone());
     let hold =
@@ -94,18 +103,26 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The only key that ends so.
+    fn key(&self, end: &str) -> String {
+        self.cli(&["KEYS", &format!("*:{end}")]).trim().to_owned()
+    }
+
+    /// What a command answers with a number.
+    fn number(&self, command: &[&str]) -> f64 {
+        self.cli(command).trim().parse().unwrap()
+    }
+
+    /// The memory that a key takes.
+    fn bytes(&self, key: &str) -> f64 {
+        self.number(&["MEMORY", "USAGE", key, "SAMPLES", "0"])
+    }
+
     /// What the server's process has used, in microseconds.
     fn cpu(&self) -> f64 {
         let path = format!("/proc/{}/schedstat", self.process.id());
         let text = std::fs::read_to_string(path).unwrap();
         text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1_000.0
-    }
-
-    /// What the scripts of acts have used by the server's own count, in microseconds.
-    fn script_micros(&self) -> f64 {
-        let stats = self.cli(&["INFO", "commandstats"]);
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
-        line.split("usec=").nth(1).and_then(|rest| rest.split(',').next()).map_or(0.0, |text| text.parse().unwrap())
     }
 }
 
@@ -121,42 +138,49 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-async fn measure_redis() {
+/// Microseconds an act, of turns without the journal and with it, and how much more the latter are: medians.
+struct Cost {
+    without: Vec<f64>,
+    with: Vec<f64>,
+}
+
+impl Cost {
+    fn more_percent(&self) -> f64 {
+        let pairs = self.without.iter().zip(&self.with);
+        median(pairs.map(|(without, with)| (with / without - 1.0) * 100.0).collect())
+    }
+}
+
+async fn measure_redis(size: &Size) -> serde_json::Value {
     let server = Server::start();
     let stores = [server.store(NOT_KEPT), server.store(KEPT)];
     for store in &stores {
         round(store, 0).await;
     }
-    let (mut process, mut scripts) = ([vec![], vec![]], [vec![], vec![]]);
-    for turn in 0..TURNS as u64 {
+    let mut cost = Cost { without: Vec::new(), with: Vec::new() };
+    for turn in 0..size.turns {
         for (index, store) in stores.iter().enumerate() {
-            let before = (server.cpu(), server.script_micros());
-            for number in 0..ROUNDS {
-                round(store, turn * ROUNDS + number).await;
+            let before = server.cpu();
+            for number in 0..size.rounds {
+                round(store, turn * size.rounds + number).await;
             }
-            let acts = (ROUNDS * 3) as f64;
-            process[index].push((server.cpu() - before.0) / acts);
-            scripts[index].push((server.script_micros() - before.1) / acts);
+            let micros = (server.cpu() - before) / (size.rounds * 3) as f64;
+            [&mut cost.without, &mut cost.with][index].push(micros);
         }
     }
-    for (name, [without, with]) in [("process", process), ("scripts", scripts)] {
-        let (without, with) = (median(without), median(with));
-        let more = (with / without - 1.0) * 100.0;
-        println!("Redis, {name}: {without:.1} us an act without, {with:.1} us with: {more:.1} % more");
-    }
-    let key = server.cli(&["KEYS", "*:journal"]).trim().to_owned();
-    let bytes: f64 = server.cli(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).trim().parse().unwrap();
-    let count: f64 = server.cli(&["XLEN", &key]).trim().parse().unwrap();
-    let people = server.cli(&["KEYS", "*:people:*"]).trim().to_owned();
-    let people: f64 = server.cli(&["MEMORY", "USAGE", &people, "SAMPLES", "0"]).trim().parse().unwrap();
-    println!(
-        "Redis: {:.0} bytes an entry ({count} entries), {:.0} bytes a person and month",
-        bytes / count,
-        people / 200.0
-    );
+    let count = server.number(&["XLEN", &server.key("journal")]);
+    serde_json::json!({
+        "entries": count,
+        "bytesAnEntry": server.bytes(&server.key("journal")) / count,
+        "bytesAPerson": server.bytes(&server.key("people:*")) / PEOPLE as f64,
+        "morePercent": cost.more_percent(),
+        "microsWithout": median(cost.without),
+        "microsWith": median(cost.with),
+    })
 }
 
-async fn measure_file() {
+/// Bytes of the file an entry: of files with the same acts, one with the journal and one without.
+async fn measure_file(size: &Size) -> f64 {
     let mut sizes = Vec::new();
     for journal in [NOT_KEPT, KEPT] {
         let folder = tempfile::tempdir().unwrap();
@@ -164,7 +188,7 @@ async fn measure_file() {
         let callers = (0..50_u64).map(|caller| {
             let store = store.clone();
             async move {
-                for _ in 0..ACTS_OF_A_CALLER {
+                for _ in 0..size.acts_of_a_caller {
                     let user = UserId::new(&format!("user-{caller}")).unwrap();
                     let kind =
                         SlotActKind::Update { to: slotcast::domain::act::StaffStatus::Blocked, data: None, user: None };
@@ -176,17 +200,14 @@ async fn measure_file() {
         drop(store);
         sizes.push(std::fs::metadata(folder.path().join("slotcast.redb")).unwrap().len() as f64);
     }
-    println!(
-        "File: {:.0} and {:.0} KiB: {:.0} bytes an entry",
-        sizes[0] / 1024.0,
-        sizes[1] / 1024.0,
-        (sizes[1] - sizes[0]) / f64::from(50 * ACTS_OF_A_CALLER)
-    );
+    (sizes[1] - sizes[0]) / f64::from(50 * size.acts_of_a_caller)
 }
 
 fn main() {
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let size = if is_quick { QUICK } else { WHOLE };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        measure_redis().await;
-        measure_file().await;
+        let (redis, bytes_in_file) = (measure_redis(&size).await, measure_file(&size).await);
+        println!("{}", serde_json::json!({ "redis": redis, "file": { "bytesAnEntry": bytes_in_file } }));
     });
 }
