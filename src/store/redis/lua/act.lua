@@ -195,6 +195,11 @@ local function name_and_actor()
   return string.match(ARGV[19], '^([^\n]*)\n%d+\n%d+\n%d+\n([^\n]*)\n')
 end
 
+-- The key of the notifications that are to be sent; nil of an act that takes from nobody.
+local function key_of_notices()
+  return KEYS[ARGV[14] == '' and 14 or 16]
+end
+
 -- The users who lose slots by the act. An update takes slots from everybody but the actor; a release from everybody but the
 -- actor and the user whom it is for (ARGV[15]). `status` is the new status of the first of a user's slots.
 local function taken_from(records)
@@ -216,8 +221,8 @@ local function taken_from(records)
 end
 
 -- Notes the journal's entries: first the ended holds, of which the first has the version after `before`, then the act
--- itself, whose last version is `last`. `records` has the slots' new records.
-local function note_act(records, before, last)
+-- itself, whose last version is `last`. `records` has the slots' new records; `taken` is from `taken_from`.
+local function note_act(records, before, last, taken)
   if not journal then return end
   note_ended(before + 1)
   local name = journal.name
@@ -230,7 +235,7 @@ local function note_act(records, before, last)
     if name == 'release' and slot.record and slot.record.state == 'b' then entry.act = 'cancel' end
   end
   entry.user = entry.user or had
-  if name == 'update' or name == 'release' then entry.taken = taken_from(records) end
+  if taken[1] then entry.taken = taken end
   note_entry(entry)
 end
 
@@ -247,9 +252,9 @@ end
 
 -- The notifications to users who lose slots, two texts each: the user and the notification's id, a line each, and the
 -- payload as `domain::taken` makes it.
-local function notices_of(records, epoch, version)
+local function notices_of(taken, epoch, version)
   local notices = {}
-  for _, from in ipairs(taken_from(records)) do
+  for _, from in ipairs(taken) do
     local id = table.concat({ epoch, place.site, place.space, text(version) }, '-')
     add_all(notices, { from.user .. '\n' .. id, '{"id":"' .. id .. '","spazioId":' .. place.space .. ',"sedeId":' .. place.site
       .. ',"date":"' .. place.day .. '","slots":[' .. table.concat(from.slots, ',') .. '],"status":"' .. from.status
@@ -260,20 +265,17 @@ end
 
 -- Stores the notifications that are to be sent. This precedes the taking, so that nobody loses a slot untold. If the act
 -- was not done, `repair.lua` removes them.
-local function leave_notices(records, epoch, version)
-  local key = KEYS[ARGV[14] == '' and 14 or 16]
-  if not key or format < 2 then return {} end
-  local notices = notices_of(records, epoch, version)
-  if #notices > 0 then
-    redis.call('HSET', key, unpack(notices))
-    keep(key)
-  end
+local function leave_notices(taken, epoch, version)
+  if not taken[1] or format < 2 then return {} end
+  local key, notices = key_of_notices(), notices_of(taken, epoch, version)
+  redis.call('HSET', key, unpack(notices))
+  keep(key)
   return notices
 end
 
 -- The unsent notifications of an act that was done before, as `leave_notices` gives them.
 local function notices_left(epoch, version)
-  local key, left = KEYS[ARGV[14] == '' and 14 or 16], {}
+  local key, left = key_of_notices(), {}
   local id = '\n' .. table.concat({ epoch, place.site, place.space, version }, '-')
   local notices = key and format >= 2 and redis.call('HGETALL', key) or {}
   for i = 1, #notices, 2 do
@@ -316,12 +318,13 @@ local function write(epoch, last_version, becomes, with_hold)
   end
   local answer = token .. '\n' .. (ends and text(ends) or '')
 
-  note_act(records, last_version, version)
+  local taken = key_of_notices() and taken_from(records) or {}
+  note_act(records, last_version, version, taken)
   look_up_people()
 
   begin(KEYS[2], version, mark_of_act(epoch, last_version, bucket_version, changes, answer))
   write_journal(epoch, true)
-  local notices = leave_notices(records, epoch, version)
+  local notices = leave_notices(taken, epoch, version)
   index_holds(records)
   index_bookings(records)
   if not is_known_day then remember_day() end

@@ -11,7 +11,7 @@ local function open_journal(key, people, about)
     string.match(about, '^([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
   if format < 2 or max == '0' then return end
   journal = { key = key, people = people, name = name, max = max, days = days, generation = generation, actor = actor,
-    role = role, request = request, entries = {}, references = {}, new_people = {} }
+    role = role, request = request, entries = {}, references = {} }
 end
 
 -- Notes an entry, a table with `act`, `place` (`site`, `space`, `day` or nil), `slots`, `status` (as in records) or nil,
@@ -20,52 +20,63 @@ local function note_entry(entry)
   journal.entries[#journal.entries + 1] = entry
 end
 
--- Reads the references of all people in the noted entries, before anything is written. People without one get one.
+-- In place of a list that is not there.
+local NONE = {}
+
+-- Adds a user's field to `fields`, once.
+local function ask_for(user, fields)
+  if not user or user == '' or journal.references[user] then return end
+  journal.references[user] = ''
+  fields[#fields + 1] = 'u' .. user
+end
+
+-- Reads the references of all people in the noted entries, before anything is written. People without one get one. Each table
+-- that this makes is a part of the cost of every act.
 local function look_up_people()
   if not journal or #journal.entries == 0 then return end
-  local users, seen = {}, {}
-  local function add(user)
-    if user and user ~= '' and not seen[user] then
-      seen[user] = true
-      users[#users + 1] = user
-    end
-  end
-  for _, entry in ipairs(journal.entries) do
-    if entry.by_actor then add(journal.actor) end
-    add(entry.user)
-    for _, taken in ipairs(entry.taken or {}) do add(taken.user) end
-  end
-  if #users == 0 then return end
   local fields = { 'n' }
-  for i, user in ipairs(users) do fields[i + 1] = 'u' .. user end
+  for _, entry in ipairs(journal.entries) do
+    if entry.by_actor then ask_for(journal.actor, fields) end
+    ask_for(entry.user, fields)
+    for _, taken in ipairs(entry.taken or NONE) do ask_for(taken.user, fields) end
+  end
+  if #fields == 1 then return end
   local known = redis.call('HMGET', journal.people, unpack(fields))
-  local count, new = tonumber(known[1] or '0'), {}
-  for i, user in ipairs(users) do
-    local reference = known[i + 1]
+  local count, new = known[1] or '0', nil
+  for i = 2, #fields do
+    local user, reference = string.sub(fields[i], 2), known[i]
     if not reference then
-      count = count + 1
-      reference = text(count)
-      add_all(new, { 'u' .. user, reference, 'r' .. reference, user })
+      count = text(tonumber(count) + 1)
+      reference, new = count, add_all(new or { 'n', '' }, { fields[i], count, 'r' .. count, user })
+      -- The count comes first, so that no reference is used twice where not all of it is written.
+      new[2] = count
     end
     journal.references[user] = reference
   end
-  if #new > 0 then journal.new_people = add_all({ 'n', text(count) }, new) end
+  journal.new_people = new
+end
+
+local function taken_text(taken)
+  local parts = {}
+  for i, from in ipairs(taken) do
+    parts[i] = journal.references[from.user] .. ':' .. table.concat(from.slots, ',')
+  end
+  return table.concat(parts, ';')
 end
 
 local function entry_text(entry, epoch)
-  local function reference(user)
-    return user and journal.references[user] or ''
-  end
-  local taken = {}
-  for i, from in ipairs(entry.taken or {}) do
-    taken[i] = reference(from.user) .. ':' .. table.concat(from.slots, ',')
-  end
+  local references, place = journal.references, entry.place
   local actor, role, request = '', '', ''
-  if entry.by_actor and journal.actor ~= '' then actor, role = reference(journal.actor), journal.role end
-  if entry.by_actor then request = journal.request end
-  return table.concat({ text(now), entry.act, epoch, entry.place.site, entry.place.space, entry.place.day or '',
-    table.concat(entry.slots, ','), entry.status or '', text(entry.version), journal.generation, actor, role,
-    reference(entry.user), table.concat(taken, ';'), request }, '\n')
+  if entry.by_actor then
+    request = journal.request
+    if journal.actor ~= '' then actor, role = references[journal.actor], journal.role end
+  end
+  -- One expression: Lua makes no text of its parts.
+  return text(now) .. '\n' .. entry.act .. '\n' .. epoch .. '\n' .. place.site .. '\n' .. place.space .. '\n'
+    .. (place.day or '') .. '\n' .. table.concat(entry.slots, ',') .. '\n' .. (entry.status or '') .. '\n'
+    .. text(entry.version) .. '\n' .. journal.generation .. '\n' .. actor .. '\n' .. role .. '\n'
+    .. (entry.user and references[entry.user] or '') .. '\n' .. (entry.taken and taken_text(entry.taken) or '') .. '\n'
+    .. request
 end
 
 -- Writes the noted entries, right after the topic's mark and before the changes that they tell of. So `repair.lua` can
@@ -73,7 +84,7 @@ end
 -- that no reference is used twice. With `is_bounded`, entries beyond the bound are removed.
 local function write_journal(epoch, is_bounded)
   if not journal or #journal.entries == 0 then return end
-  if #journal.new_people > 0 then
+  if journal.new_people then
     call_with_all('HSET', journal.people, journal.new_people)
     redis.call('PEXPIRE', journal.people, text((tonumber(journal.days) + 62) * 86400000))
   end
