@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** an act is done once, whatever happens to its reply. It carries an id, by which a repeat is recognized,
 //! and a deadline in the store's time, after which the script does nothing. So a caller who was told of a failure knows a
-//! second later that the act will not be done any more.
+//! second later that the act will not be done any more. A copy that comes after a later one,
+//! as over a connection that was given up, does nothing either.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -101,7 +102,8 @@ pub(super) struct Runner {
 pub(super) struct Once {
     act_id: String,
     budget: Budget,
-    was_sent: bool,
+    /// How many copies were sent before, and may have been done or still come.
+    copies: u32,
 }
 
 /// A script's reply, with what is needed to learn the server's time from it.
@@ -142,16 +144,16 @@ impl Runner {
     }
 
     /// Runs a script that must not run twice, and whose first key is the bucket's fence. ARGV 4, 5 and 6 are the act's id,
-    /// the deadline, and whether it was sent before. The script answers `late`, `unknown` and `half` as `act.lua` says,
-    /// each with the store's time second.
+    /// the deadline, and how many copies were sent before. The script answers `late`, `unknown` and `half` as `act.lua`
+    /// says, each with the store's time second.
     pub(super) async fn once(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
-        let mut once = Once { act_id: random::hex()?, budget, was_sent: false };
+        let mut once = Once { act_id: random::hex()?, budget, copies: 0 };
         if let Some(bucket) = call.fence {
             self.refuse_without_rights(bucket).await?;
         }
         loop {
-            once.was_sent = tries.may_be_done;
+            once.copies = tries.unknown;
             match tries.within(self.send(call, Some(&once))).await {
                 Ok(answer) => {
                     answer.learn_time(answer.reply.number_at(1)?);
@@ -323,8 +325,7 @@ impl Runner {
             None => self.learn_time(server).await?,
         };
         let deadline = now.saturating_add(as_millis(once.budget.left()));
-        let was_sent = if once.was_sent { "1" } else { "0" };
-        Ok(vec![once.act_id.clone(), deadline.to_string(), was_sent.to_owned()])
+        Ok(vec![once.act_id.clone(), deadline.to_string(), once.copies.to_string()])
     }
 
     /// Asks a server for its time in ms, once a connection. The question names no key, because the bucket's keys may be
@@ -389,13 +390,13 @@ struct Tries {
     doing: &'static str,
     budget: Budget,
     pause: Duration,
-    /// Whether a failed try may have been done all the same.
-    may_be_done: bool,
+    /// How many tries may have been done although they failed, or are still on their way.
+    unknown: u32,
 }
 
 impl Tries {
     fn new(doing: &'static str, budget: Budget) -> Self {
-        Self { doing, budget, pause: PAUSES.0, may_be_done: false }
+        Self { doing, budget, pause: PAUSES.0, unknown: 0 }
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -405,7 +406,7 @@ impl Tries {
 
     /// Waits before the next try. Fails if there is no next try.
     async fn pause_after(&mut self, failure: Failure) -> Result<(), StoreError> {
-        self.may_be_done |= matches!(failure, Failure::Unknown(_));
+        self.unknown += u32::from(matches!(failure, Failure::Unknown(_)));
         let (Failure::NotDone(cause) | Failure::Unknown(cause) | Failure::Final(cause)) = &failure;
         if matches!(failure, Failure::Final(_)) || self.budget.left() <= self.pause {
             return Err(StoreError::new("Redis", StoreError::new(self.doing, cause)));

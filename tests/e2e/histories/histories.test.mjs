@@ -9,18 +9,11 @@ import { range } from '../lib/fixtures.mjs';
 import { runApart, told } from './apart.mjs';
 import { FAULTS } from './faults/index.mjs';
 
-/**
- * Faults whose run was seen to fail for a reason that is not known yet. They run with several seeds alone, as `--all` does, and by name.
- * `link-slow`: in 1 of 8 runs on a busy machine a free slot became free once more, by a change that no act explains.
- */
-const OPEN = ['link-slow'];
-
 const SEEDS = range(1, Number(process.env.SLOTCAST_HISTORY_SEEDS ?? 1)).map(String);
 
 // They mostly wait.
 describe('histories', { concurrency: 3 }, () => {
   for (const fault of FAULTS) {
-    if (SEEDS.length === 1 && OPEN.includes(fault.name)) continue;
     for (const seed of SEEDS) {
       test(`${fault.name}, seed ${seed}`, { skip: fault.needs?.() }, async (t) => {
         const result = await runApart(fault.name, seed, { server: process.env.SLOTCAST_TEST_REDIS_SERVER });

@@ -1,6 +1,7 @@
 //! The Redis store: the conformance suite, and what only a store behind a network must do. The servers are real.
 
 mod fence;
+mod late_copies;
 mod lost;
 mod keys;
 mod payloads;
@@ -27,7 +28,8 @@ use slotcast::domain::{
 use slotcast::spaces::catalog::Catalog;
 use slotcast::store::redis::{Fence, RedisOptions, RedisStore};
 use slotcast::store::{
-    ActOutcome, ApplyError, LogRead, Message, NodeReport, Publication, SlotStore, SpaceChange, Topic, read_whole_log,
+    ActOutcome, ApplyError, EveryoneMessage, LogRead, Message, NodeReport, Publication, SlotStore, SpaceChange, Topic,
+    read_whole_log,
 };
 
 use self::fence::wait_until;

@@ -286,11 +286,30 @@ impl Drop for PlainSubscriptions {
     }
 }
 
-/// A connection in the way of a server that loses replies.
+/// A connection in the way of a server that loses replies, and lets requests come late.
 pub struct LossyProxy {
     address: SocketAddr,
-    to_lose: Arc<Mutex<Vec<&'static str>>>,
+    plans: Arc<Mutex<Vec<Plan>>>,
+    late: Arc<Mutex<Vec<LateRequest>>>,
     accepting: tokio::task::JoinHandle<()>,
+}
+
+/// What is to befall the next request with a text.
+struct Plan {
+    text: &'static str,
+    how: Loss,
+}
+
+#[derive(Clone, Copy)]
+enum Loss {
+    Reply,
+    HeldBack,
+}
+
+/// A request that the server gets when the test says so, over the connection on which it was sent.
+struct LateRequest {
+    request: Vec<u8>,
+    server: tokio::net::TcpStream,
 }
 
 impl LossyProxy {
@@ -298,15 +317,15 @@ impl LossyProxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let to_lose: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-        let losing = to_lose.clone();
+        let (plans, late) = (Arc::<Mutex<Vec<Plan>>>::default(), Arc::<Mutex<Vec<LateRequest>>>::default());
+        let (of_carriers, for_later) = (plans.clone(), late.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let losing = losing.clone();
-                tokio::spawn(async move { carry(client, server, losing).await });
+                let (plans, late) = (of_carriers.clone(), for_later.clone());
+                tokio::spawn(async move { carry(client, server, &plans, &late).await });
             }
         });
-        Self { address, to_lose, accepting }
+        Self { address, plans, late, accepting }
     }
 
     /// As `REDIS_URL` has it.
@@ -316,12 +335,32 @@ impl LossyProxy {
 
     /// Lets the next request with this text through, and closes the connection instead of passing on the reply.
     pub fn lose_reply_of(&self, request_with: &'static str) {
-        self.to_lose.lock().push(request_with);
+        self.plans.lock().push(Plan { text: request_with, how: Loss::Reply });
+    }
+
+    /// Closes the connection on which the next request with this text comes, and keeps the request on its way until
+    /// [`Self::deliver_late`].
+    pub fn hold_back(&self, request_with: &'static str) {
+        self.plans.lock().push(Plan { text: request_with, how: Loss::HeldBack });
+    }
+
+    /// Lets the server get what was held back. Returns what it answered to each.
+    pub async fn deliver_late(&self) -> Vec<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let late = std::mem::take(&mut *self.late.lock());
+        let mut answers = Vec::new();
+        for LateRequest { request, mut server } in late {
+            server.write_all(&request).await.expect("the server takes it");
+            let mut reply = vec![0; 1 << 16];
+            let length = server.read(&mut reply).await.expect("the server answers");
+            answers.push(String::from_utf8_lossy(&reply[..length]).into_owned());
+        }
+        answers
     }
 
     /// Whether every loss that was asked for has happened.
     pub fn has_lost_all(&self) -> bool {
-        self.to_lose.lock().is_empty()
+        self.plans.lock().is_empty()
     }
 }
 
@@ -331,34 +370,41 @@ impl Drop for LossyProxy {
     }
 }
 
-async fn carry(client: tokio::net::TcpStream, server: SocketAddr, to_lose: Arc<Mutex<Vec<&'static str>>>) {
+async fn carry(
+    mut client: tokio::net::TcpStream,
+    server: SocketAddr,
+    plans: &Mutex<Vec<Plan>>,
+    late: &Mutex<Vec<LateRequest>>,
+) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let Ok(server) = tokio::net::TcpStream::connect(server).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let Ok(mut server) = tokio::net::TcpStream::connect(server).await else { return };
     let (mut request, mut reply) = (vec![0; 1 << 20], vec![0; 1 << 20]);
     loop {
         tokio::select! {
-            read = from_client.read(&mut request) => {
+            read = client.read(&mut request) => {
                 let Ok(length @ 1..) = read else { return };
                 let bytes = &request[..length];
-                let lost = {
-                    let mut to_lose = to_lose.lock();
-                    let found = to_lose.iter().position(|text| contains(bytes, text.as_bytes()));
-                    found.map(|index| to_lose.remove(index))
+                let loss = {
+                    let mut plans = plans.lock();
+                    let found = plans.iter().position(|plan| contains(bytes, plan.text.as_bytes()));
+                    found.map(|index| plans.remove(index).how)
                 };
-                if to_server.write_all(bytes).await.is_err() {
+                if let Some(Loss::HeldBack) = loss {
+                    late.lock().push(LateRequest { request: bytes.to_vec(), server });
                     return;
                 }
-                if lost.is_some() {
+                if server.write_all(bytes).await.is_err() {
+                    return;
+                }
+                if loss.is_some() {
                     // The server has answered, so it has done what it was asked; the client never hears.
-                    let _ = from_server.read(&mut reply).await;
+                    let _ = server.read(&mut reply).await;
                     return;
                 }
             }
-            read = from_server.read(&mut reply) => {
+            read = server.read(&mut reply) => {
                 let Ok(length @ 1..) = read else { return };
-                if to_client.write_all(&reply[..length]).await.is_err() {
+                if client.write_all(&reply[..length]).await.is_err() {
                     return;
                 }
             }

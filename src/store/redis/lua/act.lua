@@ -19,7 +19,7 @@
 --           act takes from nobody
 -- ARGV[4]   the act's id
 -- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
--- ARGV[6]   '1' when the act was sent before and may have been done, else '0'
+-- ARGV[6]   how many copies of the act were sent before and may have been done, or still come
 -- ARGV[7]   the revision of the schedule that the slots came from: epoch and version, a colon between; '' when it never changed.
 --           Then a line end, and how far the caller has seen the space: epoch and version as before, or ''
 -- ARGV[8]   the space's channel
@@ -40,11 +40,11 @@
 --   'refused', now, code, the numbers of the slots in the way ...
 --   'stale', now: the schedule has another revision, or the same number under another epoch
 --   'half', now, mark: an earlier script left the space half done; run `repair.lua`, and repeat
---   'late', now: it started after the deadline, and did nothing
+--   'late', now: it started after the deadline, or after a later copy of itself, and did nothing
 --   'unknown', now: it may have been done, and the log does not reach back far enough to tell
 --   'mismatch', now: the Idempotency-Key was used for another call
 
-local act_id = ARGV[4]
+local act_id, copy = ARGV[4], tonumber(ARGV[6])
 local revision, known_position = string.match(ARGV[7], '^([^\n]*)\n([^\n]*)$')
 local place = { site = ARGV[10], space = ARGV[11], day = ARGV[12] }
 local key_digest, call_digest, old_fingerprint = string.match(ARGV[14], '^([^\n]*)\n([^\n]*)\n(.*)$')
@@ -382,7 +382,7 @@ end
 local function act(decide)
   if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
   local epoch = fence(KEYS[1])
-  if ARGV[6] == '1' then
+  if copy > 0 then
     local of_epoch, version, answer, unknown = find_act(KEYS[3], act_id)
     if of_epoch then return add_all(done(of_epoch, version, answer), notices_left(of_epoch, version)) end
     if unknown then return { 'unknown', text(now) } end
@@ -390,7 +390,8 @@ local function act(decide)
   -- This precedes the check of the revision: a given answer is repeated even if the schedule has changed since.
   local recalled = recall_answer()
   if recalled then return recalled end
-  local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
+  local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half', 'again')
+  if is_outrun(KEYS[2], act_id, copy, head[4]) then return { 'late', text(now) } end
   if head[3] then return { 'half', text(now), head[3] } end
   if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', text(now) } end
   open_journal(KEYS[10], KEYS[11], ARGV[19])

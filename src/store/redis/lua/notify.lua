@@ -8,7 +8,7 @@
 -- KEYS[5]  the user's messages
 -- ARGV[4]  the act's id
 -- ARGV[5]  the deadline, in ms of the store's clock
--- ARGV[6]  '1' when it was sent before and may have been done, else '0'
+-- ARGV[6]  how many copies of it were sent before and may have been done, or still come
 -- ARGV[7]  the bucket's channel
 -- ARGV[8]  how many messages are kept
 -- ARGV[9]  how far the caller has seen the bucket (as of `standing`)
@@ -18,14 +18,16 @@
 -- Reply: an array of texts: 'done', now in ms, epoch, version; or 'late' or 'unknown' and now, or 'half', now and a mark,
 -- as of `act.lua`.
 
+local copy = tonumber(ARGV[6])
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
-if ARGV[6] == '1' then
+if copy > 0 then
   local of_epoch, of_version, _, unknown = find_act(KEYS[3], ARGV[4])
   if of_epoch then return { 'done', text(now), of_epoch, of_version } end
   if unknown then return { 'unknown', text(now) } end
 end
-local head = redis.call('HMGET', KEYS[2], 'v', 'half')
+local head = redis.call('HMGET', KEYS[2], 'v', 'half', 'again')
+if is_outrun(KEYS[2], ARGV[4], copy, head[3]) then return { 'late', text(now) } end
 if head[2] then return { 'half', text(now), head[2] } end
 -- The number is at least the time, so no number is given twice, even if the count was lost: a connected socket would take a
 -- new message with an old number for one that it has. It is also above the last kept message, because the stream accepts no

@@ -18,7 +18,7 @@
 -- KEYS[13] and on: the slots of the days, in the order of the days in ARGV
 -- ARGV[4]  the act's id
 -- ARGV[5]  the deadline, in ms of the store's clock
--- ARGV[6]  '1' when it was sent before and may have been done, else '0'
+-- ARGV[6]  how many copies of it were sent before and may have been done, or still come
 -- ARGV[7]  the space's channel
 -- ARGV[8]  the bucket's channel
 -- ARGV[9]  the site
@@ -40,15 +40,17 @@
 --   'sweep', now: more holds of the space have ended than one script frees
 --   'stale', 'half', 'late' or 'unknown' as of `act.lua`
 
+local copy = tonumber(ARGV[6])
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
 local epoch = fence(KEYS[1])
-if ARGV[6] == '1' then
+if copy > 0 then
   local of_epoch, version, _, unknown = find_act(KEYS[3], ARGV[4])
   if of_epoch then return { 'done', text(now), of_epoch, version } end
   if unknown then return { 'unknown', text(now) } end
 end
 local revision, known_position = string.match(ARGV[11], '^([^\n]*)\n([^\n]*)$')
-local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half')
+local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half', 'again')
+if is_outrun(KEYS[2], ARGV[4], copy, head[4]) then return { 'late', text(now) } end
 if head[3] then return { 'half', text(now), head[3] } end
 if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', text(now) } end
 
