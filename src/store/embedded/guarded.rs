@@ -2,7 +2,11 @@
 //!
 //! Its lock does not keep `cp` from putting a backup over the file, nor anybody from cutting it. redb would go on with what it has
 //! in memory, and acts would be answered that no restart finds again. So the file must be what this node left before anything
-//! is written to it. Where it is not, nothing is written to it any more, also when it is closed: it is opened anew, as at start.
+//! is written to it, and what this node has made of it when that is synced. Where it is not, nothing is written to it any more,
+//! also when it is closed: it is opened anew, as at start.
+//!
+//! Who writes to the middle of the file alone, as a bad disk may, is not noticed: the next start reads every page, and refuses
+//! the file.
 
 use std::fs::File;
 use std::io;
@@ -28,6 +32,22 @@ impl Traces {
     fn of(file: &File) -> io::Result<Self> {
         Ok(Self { len: file.metadata()?.len(), head: read_head(file)? })
     }
+
+    /// Takes in what this node has written.
+    fn add_write(&mut self, offset: u64, data: &[u8]) {
+        self.set_len(self.len.max(offset.saturating_add(data.len() as u64)));
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (byte, written) in self.head.iter_mut().skip(begin).zip(data) {
+            *byte = *written;
+        }
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.len = len;
+        if cfg!(unix) {
+            self.head.resize(usize::try_from(len).unwrap_or(usize::MAX).min(HEAD), 0);
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -47,8 +67,9 @@ fn read_head(_file: &File) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 enum Left {
     At(Traces),
-    /// It has written since, and not synced yet.
-    Writing,
+    /// It has written since, and not synced yet: what it has made of the file by now. `None` after a write that failed, of
+    /// which nobody knows how far it came.
+    Writing(Option<Traces>),
     /// Somebody else has written to it.
     Foreign,
 }
@@ -62,38 +83,69 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Whether nobody else has written to the file since this node did.
+    /// Whether nobody else has written to the file since this node did. While this node writes, [`Self::note_written`] tells.
     pub(super) fn is_untouched(&self) -> bool {
         let mut left = self.lock();
-        let Left::At(traces) = &*left else { return matches!(*left, Left::Writing) };
-        // A file that cannot be looked at, such as for too many open files, says nothing.
-        let is_untouched = Traces::of(&self.file).map_or(true, |now| now == *traces);
-        if !is_untouched {
-            *left = Left::Foreign;
+        match &*left {
+            Left::At(traces) => {
+                let is_untouched = self.is_still(traces);
+                if !is_untouched {
+                    *left = Left::Foreign;
+                }
+                is_untouched
+            }
+            Left::Writing(_) => true,
+            Left::Foreign => false,
         }
-        is_untouched
+    }
+
+    /// A file that cannot be looked at, such as for too many open files, says nothing.
+    fn is_still(&self, traces: &Traces) -> bool {
+        Traces::of(&self.file).map_or(true, |now| now == *traces)
     }
 
     /// Notes how the file is now that the caller, who alone writes to it, is done.
     pub(super) fn note_written(&self) -> io::Result<()> {
         let mut left = self.lock();
-        if matches!(*left, Left::Writing) {
-            *left = Left::At(Traces::of(&self.file)?);
-        }
+        let Left::Writing(made) = &*left else { return Ok(()) };
+        let now = Traces::of(&self.file)?;
+        let is_foreign = made.as_ref().is_some_and(|made| *made != now);
+        *left = if is_foreign { Left::Foreign } else { Left::At(now) };
         Ok(())
     }
 
-    fn begin_writing(&self) -> io::Result<()> {
-        if !self.is_untouched() {
-            return Err(io::Error::other("another program has written to the data file"));
-        }
-        *self.lock() = Left::Writing;
+    /// Allows this node's next write. One that reaches the file's beginning must find there what this node has made of it:
+    /// what others have written there would be hidden by it.
+    fn begin_writing(&self, reaches_head: bool) -> io::Result<()> {
+        let is_allowed = self.is_untouched();
+        let mut left = self.lock();
+        let traces = match std::mem::replace(&mut *left, Left::Foreign) {
+            Left::At(traces) if is_allowed => Some(traces),
+            Left::Writing(Some(made)) if reaches_head && !self.is_still(&made) => return Err(foreign()),
+            Left::Writing(made) => made,
+            Left::At(_) | Left::Foreign => return Err(foreign()),
+        };
+        *left = Left::Writing(traces);
         Ok(())
+    }
+
+    /// Takes in what this node's write, which it has begun, came to.
+    fn end_writing(&self, written: &io::Result<()>, take_in: impl FnOnce(&mut Traces)) {
+        if let Left::Writing(made) = &mut *self.lock() {
+            match made {
+                Some(traces) if written.is_ok() => take_in(traces),
+                _ => *made = None,
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Left> {
         self.left.lock()
     }
+}
+
+fn foreign() -> io::Error {
+    io::Error::other("another program has written to the data file")
 }
 
 /// The file, with its guard.
@@ -128,8 +180,10 @@ impl StorageBackend for GuardedBackend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.guard.begin_writing()?;
-        self.file.set_len(len)
+        self.guard.begin_writing(true)?;
+        let written = self.file.set_len(len);
+        self.guard.end_writing(&written, |traces| traces.set_len(len));
+        written
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -138,9 +192,70 @@ impl StorageBackend for GuardedBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.guard.begin_writing()?;
-        self.file.write(offset, data)
+        self.guard.begin_writing(offset < HEAD as u64)?;
+        let written = self.file.write(offset, data);
+        self.guard.end_writing(&written, |traces| traces.add_write(offset, data));
+        written
     }
 
     pass_on_locks!();
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const PAGE: [u8; 64] = [7; 64];
+
+    /// A file of two pages that is open, and another program's handle on it.
+    fn start() -> Result<(GuardedBackend, File), redb::DatabaseError> {
+        let file = tempfile::tempfile()?;
+        file.write_all_at(&[1; 8192], 0)?;
+        let other = file.try_clone()?;
+        Ok((GuardedBackend::new(file)?, other))
+    }
+
+    #[test]
+    fn what_this_node_writes_is_its_own() {
+        let (backend, _other) = start().unwrap();
+        for (offset, len) in [(0, 8192), (500, 8192), (8192, 8256), (300, 100), (0, 600)] {
+            backend.write(offset, &PAGE).unwrap();
+            backend.set_len(len).unwrap();
+            backend.sync_data().unwrap();
+            assert!(backend.guard().is_untouched(), "{offset} {len}");
+        }
+    }
+
+    #[test]
+    fn what_others_write_to_the_beginning_between_two_transactions_is_noticed() {
+        let (backend, other) = start().unwrap();
+        other.write_all_at(&[9], 100).unwrap();
+        assert!(!backend.guard().is_untouched());
+        assert!(backend.write(4096, &PAGE).is_err());
+    }
+
+    #[test]
+    fn what_others_write_to_the_beginning_during_a_transaction_is_noticed() {
+        // After this node's own write there: the sync tells.
+        let (backend, other) = start().unwrap();
+        backend.write(0, &PAGE).unwrap();
+        other.write_all_at(&[9], 10).unwrap();
+        backend.sync_data().unwrap();
+        assert!(!backend.guard().is_untouched());
+        // Before it: this node would hide what has happened.
+        let (backend, other) = start().unwrap();
+        backend.write(4096, &PAGE).unwrap();
+        other.write_all_at(&[9], 10).unwrap();
+        assert!(backend.write(0, &PAGE).is_err());
+        assert!(!backend.guard().is_untouched());
+        // A file that was cut, and has its length again.
+        let (backend, other) = start().unwrap();
+        backend.write(4096, &PAGE).unwrap();
+        other.set_len(0).unwrap();
+        other.set_len(8192).unwrap();
+        backend.sync_data().unwrap();
+        assert!(!backend.guard().is_untouched());
+    }
 }
