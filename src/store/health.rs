@@ -1,6 +1,6 @@
 //! What a store cannot do now. Its parts note what they find here; `/readyz` and the feed read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -108,6 +108,19 @@ impl StoreHealth {
         }
     }
 
+    /// As [`Self::replace`], by a look that began when the faults `before` were there. A fault that a call came upon since then
+    /// stays: the look may have been past it, and the next look, which that call has asked for, tells.
+    pub fn replace_after_look(&self, fault: StoreFault, reason: Option<String>, before: &BTreeSet<StoreFault>) {
+        if reason.is_some() || before.contains(&fault) {
+            self.replace(fault, reason);
+        }
+    }
+
+    /// The faults that are there.
+    pub fn present(&self) -> BTreeSet<StoreFault> {
+        self.lock().keys().copied().collect()
+    }
+
     /// The reason for a fault; `None` if the fault is not there.
     pub fn reason(&self, fault: StoreFault) -> Option<String> {
         self.lock().get(&fault).cloned()
@@ -187,6 +200,19 @@ mod tests {
         health.replace(StoreFault::RightsMissing, None);
         health.clear(StoreFault::WritesRefused);
         assert!(!health.has(StoreFault::WritesRefused) && health.faults().is_empty());
+    }
+
+    #[test]
+    fn a_look_clears_what_was_there_when_it_began_and_leaves_what_was_suspected_since() {
+        let health = StoreHealth::default();
+        let before = health.present();
+        health.suspect(StoreFault::RightsMissing, "no ZADD");
+        health.replace_after_look(StoreFault::RightsMissing, None, &before);
+        assert!(health.has(StoreFault::RightsMissing), "the look was past it");
+        health.replace_after_look(StoreFault::RightsMissing, Some("no ZADD, no HSET".into()), &before);
+        assert_eq!(health.reason(StoreFault::RightsMissing).as_deref(), Some("no ZADD, no HSET"));
+        health.replace_after_look(StoreFault::RightsMissing, None, &health.present());
+        assert!(!health.has(StoreFault::RightsMissing), "the next look finds nothing");
     }
 
     #[test]

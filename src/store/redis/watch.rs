@@ -2,7 +2,7 @@
 //! each server of a Cluster every few seconds, and at once when a call was refused. It also tells when one of these servers
 //! is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ impl Watch {
     /// Checks once, and tells the result. For a server that does not answer, the last result stays: the ping tells that the
     /// server is away.
     pub async fn look(&mut self) {
+        let before = self.health.present();
         let (servers, mut is_complete) = self.servers().await;
         if is_complete {
             self.known.retain(|name, _| servers.contains_key(name));
@@ -91,7 +92,7 @@ impl Watch {
                 }
             }
         }
-        self.tell(is_complete);
+        self.tell(is_complete, &before);
     }
 
     /// Each server with one of its buckets, by the server's address, and whether these are all servers.
@@ -116,7 +117,8 @@ impl Watch {
         Ok(reason)
     }
 
-    fn tell(&self, is_complete: bool) {
+    /// Tells what it knows after a look that began when the faults `before` were there.
+    fn tell(&self, is_complete: bool, before: &BTreeSet<StoreFault>) {
         let refuses_info = self.known.values().find_map(|rights| rights.info.as_ref());
         if is_complete && refuses_info.is_none() && !self.known.is_empty() {
             self.health.set_fenced(true);
@@ -131,11 +133,12 @@ impl Watch {
         }
         let named: Vec<String> = missing.iter().map(|(command, words)| format!("{command} ({words})")).collect();
         let missing = (!named.is_empty()).then(|| format!("Redis refuses its user: {}", named.join("; ")));
-        self.health.replace(StoreFault::RightsMissing, missing);
+        self.health.replace_after_look(StoreFault::RightsMissing, missing, before);
         let writes = self.known.iter().find_map(|(server, rights)| Some((server, rights.writes.as_ref()?)));
         let writes = writes.map(|(server, words)| format!("{server} takes no writes: {words}"));
-        self.health.replace(StoreFault::WritesRefused, writes);
-        self.health.replace(StoreFault::CannotSubscribe, self.deaf.values().flatten().next().cloned());
+        self.health.replace_after_look(StoreFault::WritesRefused, writes, before);
+        let deaf = self.deaf.values().flatten().next().cloned();
+        self.health.replace_after_look(StoreFault::CannotSubscribe, deaf, before);
     }
 }
 
