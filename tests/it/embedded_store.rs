@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
+use crate::support::faulty_store::PatientStore;
 
 /// A store with a folder of its own, which ends with the store.
 pub struct Embedded {
@@ -36,7 +37,7 @@ impl StoreFactory for Embedded {
 
     async fn open(&self) -> Handles {
         let store = self.store.clone().unwrap();
-        Handles { store: store.clone(), subscriptions: store }
+        Handles { store: Arc::new(PatientStore(store.clone())), subscriptions: store }
     }
 
     async fn restart(&mut self) {

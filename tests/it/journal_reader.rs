@@ -12,6 +12,7 @@ use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{JournalBounds, SlotStore};
 
+use crate::support::faulty_store::PatientStore;
 use crate::support::redis::RedisServer;
 
 fn space(number: u64) -> SpaceKey {
@@ -53,7 +54,8 @@ fn versions(entries: &[JournalEntry]) -> Vec<u64> {
 
 fn on_a_file(bounds: JournalBounds) -> (Arc<dyn SlotStore>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    (Arc::new(EmbeddedStore::open_with(folder.path(), bounds).unwrap()), folder)
+    let store = Arc::new(EmbeddedStore::open_with(folder.path(), bounds).unwrap());
+    (Arc::new(PatientStore(store)), folder)
 }
 
 fn on_redis(server: &RedisServer, bounds: JournalBounds) -> RedisStore {

@@ -1,9 +1,10 @@
-//! A store that does the work of one method and loses its answer.
+//! Stores that pass everything on to another one: one loses the answers of a method, and one is patient with a busy machine.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use slotcast::clock;
 use slotcast::domain::schedule::ScheduleSpec;
 use slotcast::domain::{Bucket, Day, Position, SiteId, SlotAct, SpaceId, SpaceKey, StoreTime, UserId};
 use slotcast::store::told::{BucketRead, BucketStart, Told};
@@ -13,12 +14,42 @@ use slotcast::store::{
     UserBacklog,
 };
 
-/// Passes everything on.
+/// Does the work of one method and loses its answer.
 pub struct FaultyStore {
     /// The store that does the work.
     pub store: Arc<dyn SlotStore>,
     /// The method whose answers are lost.
     pub loses: &'static str,
+}
+
+/// Asks again where the embedded store was too busy to begin with a write: nothing was done then. The store refuses after one
+/// second what a busy machine keeps waiting; tests of something else are not to fail for that.
+pub struct PatientStore(pub Arc<dyn SlotStore>);
+
+/// How long the embedded store is asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The failure of a call.
+trait Failure {
+    /// Whether the embedded store did not begin with the call.
+    fn was_not_begun(&self) -> bool;
+}
+
+impl Failure for StoreError {
+    fn was_not_begun(&self) -> bool {
+        self.0.contains("was not started in time")
+    }
+}
+
+impl Failure for ApplyError {
+    fn was_not_begun(&self) -> bool {
+        matches!(self, ApplyError::Store(error) if error.was_not_begun())
+    }
+}
+
+/// The same argument for another call; of a reference the reference.
+fn once_more<T: Clone>(argument: &T) -> T {
+    argument.clone()
 }
 
 macro_rules! pass_on {
@@ -28,6 +59,19 @@ macro_rules! pass_on {
             $(async fn $method(&self, $($arg: $type),*) -> $answer {
                 let answer = self.store.$method($($arg),*).await;
                 if self.loses == stringify!($method) { Err(StoreError("the answer is lost".into()).into()) } else { answer }
+            })*
+        }
+
+        #[async_trait]
+        impl SlotStore for PatientStore {
+            $(async fn $method(&self, $($arg: $type),*) -> $answer {
+                let began = clock::instant();
+                loop {
+                    match self.0.$method($(once_more(&$arg)),*).await {
+                        Err(error) if error.was_not_begun() && began.elapsed() < PATIENCE => {}
+                        answer => return answer,
+                    }
+                }
             })*
         }
     };

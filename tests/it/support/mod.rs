@@ -38,6 +38,8 @@ use slotcast::sweeper::deadlines::Told;
 use slotcast::telemetry::metrics::Metrics;
 use tower::ServiceExt;
 
+use self::faulty_store::PatientStore;
+
 /// The secret of all test tokens.
 const SECRET: &[u8] = b"a secret of tests, 32 bytes or more";
 
@@ -79,7 +81,7 @@ impl TestApp {
         change(&mut config);
         let store = Arc::new(EmbeddedStore::open_with(folder.path(), config.journal).expect("a store"));
         let subscriptions: Arc<dyn Subscriptions> = store.clone();
-        let store = through(store);
+        let store = through(Arc::new(PatientStore(store)));
         let health = Health::default();
         health.set_store_reachable(true);
         health.set_feed_in_step(true);
