@@ -65,6 +65,16 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the node's task has begun, which another thread runs: from then on acts are its own to tell. On a busy machine that may
+/// be later than the moment before its start of which it tells, too.
+fn wait_until_running(metrics: &Metrics) {
+    let began = slotcast::clock::instant();
+    while !metrics.encode().contains("webhook_lost_total{") {
+        assert!(began.elapsed() < DEADLINE, "the node does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A message that a receiver got.
 #[derive(Clone, Debug)]
 struct Got {
@@ -204,6 +214,7 @@ impl Node {
         let tools = Tools { store, clock, metrics: metrics.clone(), tails, patience, forgets };
         let leaving = CancellationToken::new();
         let task = tokio::spawn(webhooks::run(tools, vec![webhook], name.into(), leaving.clone()));
+        wait_until_running(&metrics);
         Self { metrics, leaving, task }
     }
 
