@@ -66,7 +66,7 @@ pub(super) async fn retry_read(store: &RedisStore) -> slotcast::store::DayState 
     loop {
         match store.read_day(space(1), day()).await {
             Ok(read) => return read,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
         }
     }
 }

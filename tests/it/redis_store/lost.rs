@@ -78,14 +78,14 @@ async fn an_act_that_starts_after_its_deadline_does_nothing() {
     let before = head(&store, Topic::Space(space(1))).await;
 
     let began = clock::instant();
-    server.cli(&["CLIENT", "PAUSE", "1600", "ALL"]);
+    server.cli(&["CLIENT", "PAUSE", "4000", "ALL"]);
     let sent = clock::instant();
     let result = store.apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&result), "{result:?}");
-    assert!(sent.elapsed() < Duration::from_millis(1_500), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_millis(3_500), "{:?}", sent.elapsed());
     // It was sent, and is run when the pause ends: after its deadline.
     wait_until(|| server.cli(&["PING"]) == "PONG").await;
-    assert!(began.elapsed() >= Duration::from_millis(1_500));
+    assert!(began.elapsed() >= Duration::from_millis(3_500));
     assert_eq!(head(&store, Topic::Space(space(1))).await, before);
     store.apply(act(1, &[1], hold("b", MINUTE))).await.unwrap();
 }
@@ -100,13 +100,13 @@ async fn without_redis_acts_fail_within_a_second_and_come_back_by_themselves() {
         let began = clock::instant();
         let result = store.apply(act(1, &[2], hold("b", MINUTE))).await;
         assert!(is_unavailable(&result), "{result:?}");
-        assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+        assert!(began.elapsed() < in_time(), "{:?}", began.elapsed());
         assert!(store.ping().await.is_err());
     }
     server.restart_with(&[]);
     let began = clock::instant();
     while store.ping().await.is_err() {
-        assert!(began.elapsed() < Duration::from_secs(5), "it does not come back");
+        assert!(began.elapsed() < PATIENCE, "it does not come back");
     }
     // Each acknowledged act is there, and no failed act is.
     let read = store.read_day(space(1), day()).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_full_redis_refuses_acts_and_shows_boards() {
     let began = clock::instant();
     let refused = store.apply(act(1, &[1], book("a"))).await;
     assert!(is_unavailable(&refused), "{refused:?}");
-    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    assert!(began.elapsed() < in_time(), "{:?}", began.elapsed());
     assert!(store.ping().await.is_err());
     assert_eq!(store.read_day(space(1), day()).await.unwrap().records.len(), 1);
     assert_eq!(store.read_space(space(1)).await.unwrap().taken.len(), 1);

@@ -35,6 +35,7 @@ use slotcast::store::{
 use self::fence::wait_until;
 use crate::store_conformance;
 use crate::store_conformance::{Handles, StoreFactory};
+use crate::support::lateness::in_time;
 use crate::support::redis::{LossyProxy, PlainSubscriptions, RedisCluster, RedisServer, store_at};
 use crate::support::redis_server::free_port;
 use crate::support::repeat_of;
@@ -93,9 +94,6 @@ impl StoreFactory for OnCluster {
 store_conformance!(cluster_conformance, super::OnCluster);
 
 const MINUTE: i64 = 60_000;
-
-/// Within what a call fails that is to take less than a second, on a machine with much else to do.
-const IN_TIME: Duration = Duration::from_secs(3);
 
 /// Longer than anything may take that is waited for here.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -45,7 +45,7 @@ async fn an_event_is_byte_for_byte_what_the_domain_makes() {
     // What ends by itself, in the future and in the past, found by an act or by a sweep.
     for by_act in [true, false] {
         let now = store.ping().await.unwrap();
-        let near = SlotTime { start: now.plus_millis(500), ..slot(8) };
+        let near = SlotTime { start: now.plus_millis(2_000), ..slot(8) };
         let held = [(slot(7), 20), (near.clone(), MINUTE)];
         for (slot, millis) in held {
             store.apply(SlotAct { slots: vec![slot], ..act(1, &[], hold("c", millis)) }).await.unwrap();

@@ -114,7 +114,7 @@ async fn a_frozen_node_of_a_cluster_does_not_stop_the_others() {
         let (answer, done): (redis::RedisResult<u64>, _) = tokio::join!(of_frozen, of_others);
         unhindered += u32::from(matches!(done, Ok(Ok(()))));
         assert!(answer.is_err());
-        assert!(clock::instant() - started < IN_TIME);
+        assert!(clock::instant() - started < in_time());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(

@@ -22,15 +22,13 @@ use slotcast::store::redis::positions::Positions;
 use slotcast::store::redis::{Commands, Endpoint, RedisSubscriptions};
 use slotcast::store::{Message, Signal, Subscriptions, Topic};
 
+use crate::support::lateness::in_time;
 use crate::support::redis_server::{Certificates, Cluster, Proxy, RedisServer, Sentinels, free_port, wait_until};
 
 const PREFIX: &str = "test";
 
 /// Longer than anything may take that is waited for here.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Within what a call fails that is to take less than a second, on a machine with much else to do.
-const IN_TIME: Duration = Duration::from_secs(3);
 
 /// A node's connections.
 struct Node {

@@ -13,6 +13,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
 pub mod faulty_store;
+pub mod lateness;
 pub mod moving_store;
 pub mod scripted_store;
 pub mod slot_mover;

@@ -179,7 +179,7 @@ pub fn store_at(url: &str, prefix: &str) -> RedisStore {
     RedisStore::open(url, prefix, RedisOptions::default()).expect("an address and a prefix")
 }
 
-/// Starts a server and waits until it answers; `None` when it ends instead.
+/// Starts a server and waits until it answers, and not another one on its port; `None` when it ends instead.
 fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
     let mut child = Command::new(server_program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
@@ -194,11 +194,13 @@ fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
         if child.try_wait().expect("its state").is_some() {
             return None;
         }
-        match ask(port, &["PING"]) {
-            Some(answer) if answer.trim() == "PONG" => return Some(child),
-            // It loads what it kept, or does not listen yet.
-            _ => std::thread::sleep(Duration::from_millis(5)),
+        // Before that it loads what it kept, or does not listen yet.
+        let is_up = ask(port, &["PING"]).is_some_and(|answer| answer.trim() == "PONG");
+        let its_own = format!("process_id:{}\r\n", child.id());
+        if is_up && ask(port, &["INFO", "server"]).is_some_and(|answer| answer.contains(&its_own)) {
+            return Some(child);
         }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

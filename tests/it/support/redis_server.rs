@@ -22,12 +22,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::lateness;
+
 /// How long a test waits for a server. Sentinels need the most: they look at a replica each 10 seconds,
 /// and tell an old primary that came back to follow only when a second look finds it so.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server that tests start: `redis-server`, or what `SLOTCAST_TEST_REDIS_SERVER` names, such as a Valkey.
 pub fn server_program() -> PathBuf {
+    // What is asked of a server is bounded in time from here on.
+    lateness::watch();
     std::env::var_os("SLOTCAST_TEST_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
 }
 
@@ -48,10 +52,22 @@ impl RedisServer {
 
     fn start_on(port: u16, more: &[&str]) -> Self {
         let port_text = port.to_string();
+        // A replica is in step at once: no other replica comes that could share the first copy.
+        let quick = ["--repl-diskless-sync-delay", "0"];
         let usual = ["--port", &port_text, "--appendonly", "yes", "--appendfsync", "always"];
-        let server = Self::start_with(port, &[&usual, more].concat());
+        let server = Self::start_with(port, &[&usual[..], &quick, more].concat());
         server.wait_until_answering();
-        server
+        // Between the look and the start another process may have taken the port, and it is that one that answers.
+        if server.is_ready() { server } else { Self::start_on(free_port(), more) }
+    }
+
+    /// Waits until it says itself that it is ready; false where it ended instead.
+    fn is_ready(&self) -> bool {
+        let log = self.folder.path().join("redis.log");
+        let is_said = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("Ready to accept connections"));
+        let has_ended = || self.lock().as_mut().is_none_or(|child| child.try_wait().expect("its state").is_some());
+        wait_until("the server is ready or has ended", || is_said() || has_ended());
+        is_said()
     }
 
     /// Starts with exactly these arguments, besides where it keeps its files, and does not wait.
@@ -177,8 +193,9 @@ fn start_sentinel(primary: u16) -> RedisServer {
     let sentinel = RedisServer::start_with(port, &[]);
     sentinel.kill();
     let file = sentinel.folder().join("sentinel.conf");
+    // Two seconds: long enough that a busy machine is not taken for a dead primary.
     let text = format!(
-        "port {port}\nsentinel monitor main 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds main 1000\n\
+        "port {port}\nsentinel monitor main 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds main 2000\n\
          sentinel failover-timeout main 5000\n"
     );
     std::fs::write(&file, text).expect("a file");
