@@ -346,7 +346,7 @@ local function write(epoch, last_version, becomes, with_hold)
 end
 
 local function done(epoch, version, answer)
-  return { 'done', text(now), epoch, version, string.match(answer, '^([^\n]*)\n([^\n]*)$') }
+  return { 'done', now_text, epoch, version, string.match(answer, '^([^\n]*)\n([^\n]*)$') }
 end
 
 local function repeated(epoch, version, answer)
@@ -362,7 +362,7 @@ local function recall_answer()
   if not kept then kept, told = redis.call('GET', KEYS[15]), old_fingerprint end
   if not kept then return end
   local epoch, version, answer, call = string.match(kept, '^([^\n]*)\n([^\n]*)\n([^\n]*\n[^\n]*)\n(.*)$')
-  if call ~= told then return { 'mismatch', text(now) } end
+  if call ~= told then return { 'mismatch', now_text } end
   return repeated(epoch, version, answer)
 end
 
@@ -380,25 +380,25 @@ end
 -- for an act that was done before (no `epoch` means the present one); `becomes`, which makes a slot's new record, and
 -- `with_hold` if the answer tells the hold.
 local function act(decide)
-  if now > tonumber(ARGV[5]) then return { 'late', text(now) } end
+  if now > tonumber(ARGV[5]) then return { 'late', now_text } end
   local epoch = fence(KEYS[1])
   if copy > 0 then
     local of_epoch, version, answer, unknown = find_act(KEYS[3], act_id)
     if of_epoch then return add_all(done(of_epoch, version, answer), notices_left(of_epoch, version)) end
-    if unknown then return { 'unknown', text(now) } end
+    if unknown then return { 'unknown', now_text } end
   end
   -- This precedes the check of the revision: a given answer is repeated even if the schedule has changed since.
   local recalled = recall_answer()
   if recalled then return recalled end
   local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half', 'again')
-  if is_outrun(KEYS[2], act_id, copy, head[4]) then return { 'late', text(now) } end
-  if head[3] then return { 'half', text(now), head[3] } end
-  if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', text(now) } end
+  if is_outrun(KEYS[2], act_id, copy, head[4]) then return { 'late', now_text } end
+  if head[3] then return { 'half', now_text, head[3] } end
+  if (head[2] and epoch .. ':' .. head[2] or '') ~= revision then return { 'stale', now_text } end
   open_journal(KEYS[10], KEYS[11], ARGV[19])
   load_records()
   local decision = decide()
   if decision.code then
-    return { 'refused', text(now), decision.code, unpack(decision.conflicts) }
+    return { 'refused', now_text, decision.code, unpack(decision.conflicts) }
   end
   -- A repeat's answer is not stored under its key: the next repeat gets the same answer anyway.
   if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end

@@ -20,7 +20,7 @@ local function remember_call(key, kind, digest, value)
   local place = kind .. 's' .. text(number % CALLS_KEPT)
   local oldest = redis.call('HGET', key, place)
   redis.call('HSET', key, kind .. 'n', text(number), place, digest,
-    kind .. digest, text(number) .. '\n' .. text(now) .. '\n' .. value)
+    kind .. digest, text(number) .. '\n' .. now_text .. '\n' .. value)
   if oldest then
     -- A call that came again since has a later number, and stays.
     local of = string.match(redis.call('HGET', key, kind .. oldest) or '', '^%d+')

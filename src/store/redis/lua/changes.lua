@@ -19,7 +19,7 @@ end
 -- or 's' for the schedule.
 local function mark_of(days, epoch, before, freed_at, changes, act)
   act = act or { id = '', answer = '\n', calls = '', digests = '' }
-  return table.concat({ #days > 0 and table.concat(days, ',') or '-', epoch .. ':' .. text(before), text(now),
+  return table.concat({ #days > 0 and table.concat(days, ',') or '-', epoch .. ':' .. text(before), now_text,
     table.concat(freed_at, ','), act.id, act.answer, act.calls, act.digests, table.concat(changes, '\n') }, '\n')
 end
 

@@ -19,6 +19,7 @@ end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
+local now_text = text(now)
 
 -- The newest format of a bucket that these scripts know; `keys.rs` says what each format is.
 local NEWEST_FORMAT = 2

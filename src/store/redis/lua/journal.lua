@@ -72,7 +72,7 @@ local function entry_text(entry, epoch)
     if journal.actor ~= '' then actor, role = references[journal.actor], journal.role end
   end
   -- One expression: Lua makes no text of its parts.
-  return text(now) .. '\n' .. entry.act .. '\n' .. epoch .. '\n' .. place.site .. '\n' .. place.space .. '\n'
+  return now_text .. '\n' .. entry.act .. '\n' .. epoch .. '\n' .. place.site .. '\n' .. place.space .. '\n'
     .. (place.day or '') .. '\n' .. table.concat(entry.slots, ',') .. '\n' .. (entry.status or '') .. '\n'
     .. text(entry.version) .. '\n' .. journal.generation .. '\n' .. actor .. '\n' .. role .. '\n'
     .. (entry.user and references[entry.user] or '') .. '\n' .. (entry.taken and taken_text(entry.taken) or '') .. '\n'

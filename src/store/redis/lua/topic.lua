@@ -55,7 +55,7 @@ end
 local function publish(channel, epoch, version, kind, payload, owned)
   local head = epoch .. '\n' .. text(version) .. '\n' .. kind .. '\n'
   if format >= 2 then
-    local line = '{"at":' .. text(now) .. (owned and ',"owned":' .. owned or '') .. '}\n'
+    local line = '{"at":' .. now_text .. (owned and ',"owned":' .. owned or '') .. '}\n'
     redis.call('PUBLISH', channel, '2\n' .. head .. line .. payload)
     return
   end
@@ -67,7 +67,7 @@ end
 -- Appends a version to a log and publishes it, with what nodes are told of the slot's owner, or nil. An act's last entry
 -- bears the act's id and answer.
 local function append(log, channel, epoch, version, kind, payload, owned, act, answer)
-  local fields = { 'e', epoch, 'k', kind, 'p', payload, 't', text(now) }
+  local fields = { 'e', epoch, 'k', kind, 'p', payload, 't', now_text }
   local function add(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
@@ -129,7 +129,7 @@ local function is_outrun(head, act, copy, noted)
     local can_come = math.abs(now - tonumber(at)) < COPY_MILLIS
     if can_come and (is_late or not is_this) then lines[#lines + 1] = id .. ' ' .. number .. ' ' .. at end
   end
-  if copy > 0 and not is_late then lines[#lines + 1] = act .. ' ' .. text(copy) .. ' ' .. text(now) end
+  if copy > 0 and not is_late then lines[#lines + 1] = act .. ' ' .. text(copy) .. ' ' .. now_text end
   -- Never removed, since the last field would take the key with it: `indexes.lua` says why no script does that before its end.
   local after = table.concat(lines, '\n')
   if after ~= noted then redis.call('HSET', head, 'again', after) end
