@@ -29,7 +29,7 @@ const WORKS_FOR: Duration = Duration::from_secs(25);
 /// The number of buckets that are erased at once.
 const BUCKETS_AT_ONCE: usize = 8;
 
-/// The most ended holds that one sweep frees.
+/// One sweep frees at most this many ended holds.
 const SWEPT_AT_ONCE: usize = 500;
 
 /// The pause before slots are read again that could not be released. The store's clock and this node's may differ by as

@@ -56,7 +56,7 @@ pub struct Webhook {
     pub name: String,
     /// Where entries are sent. Never shown whole: see [`Self::shown_url`].
     pub url: Url,
-    /// One or two secrets, each of which signs.
+    /// One secret or two. Each message is signed with each of them.
     pub secrets: Vec<Secret>,
     /// The acts that it is told of.
     pub acts: BTreeSet<JournalAct>,

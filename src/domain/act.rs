@@ -25,7 +25,7 @@ pub struct SlotTime {
 pub enum Actor {
     /// Only slots of this user. The holds of others are not touched.
     User(UserId),
-    /// Slots of whoever holds or booked them: for the role `servizio` if it names no user, and for staff on booked slots.
+    /// The slots of every user. The role `servizio` acts so if it names no user, and staff acts so on booked slots.
     Anyone,
 }
 

@@ -1,5 +1,5 @@
-//! The bucket topics, all of which every node follows. They carry what does not belong to one watched space: freed slots,
-//! messages to users and to everyone, commands.
+//! The topics of the buckets. Every node follows all of them. They carry freed slots, messages to users and to everyone, and
+//! commands, none of which belongs to one watched space.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

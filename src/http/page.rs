@@ -1,4 +1,4 @@
-//! The live board: a page for people, and the element of which it is made for other pages, served from memory.
+//! Serves the live board from memory: a page for people, and the element of that page for the pages of others.
 //!
 //! `build.rs` packs what `npm run build` in `web/` has made, or a notice where nothing was built:
 //!

@@ -8,7 +8,7 @@ use super::cursor::{Cursor, Place, UNKNOWN, mark_of};
 use crate::domain::{Bucket, JournalEntry, StoreTime};
 use crate::store::{NumberedEntry, SlotStore, StoreError};
 
-/// The most entries that one read looks at.
+/// One read looks at no more than this many entries.
 const MOST_LOOKED_AT: usize = 10_000;
 
 /// How many entries of a bucket one portion has: if one bucket is read, and if several are.

@@ -162,7 +162,8 @@ mod tests {
     /// Redis would tell only when the line runs that has the name.
     #[test]
     fn every_script_has_what_it_names() {
-        let shared = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL, CALLS];
+        // Without `act.lua`: other scripts use its names, such as `act`, for values of their own.
+        let [shared @ .., _] = ACTING;
         for script in all().into_iter().filter(|script| script.name != "check") {
             let (has, uses) = (names_of(&script.text), words_of(&script.text));
             for name in shared.into_iter().flat_map(names_of).filter(|name| uses.contains(name)) {

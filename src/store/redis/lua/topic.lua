@@ -112,25 +112,26 @@ local function find_act(log, act)
   return nil, nil, nil, seen >= LOG_LENGTH and tonumber(oldest) > now - YOUNG_MILLIS
 end
 
--- How long a copy of an act can be on its way, in ms: more than the deadline of any copy lies ahead.
+-- A copy of an act comes to nothing after this many ms: its deadline is at most 900 ms after it was sent.
 local COPY_MILLIS = 1000
 
--- Whether a later copy of an act came before this one, as over another connection it can. The answer to the later copy counts,
--- even if it was a refusal, and this one does nothing. `copy` is how many copies were sent before this one. `noted` is the field
--- `again` of the topic's head, or nil: a line for each act that was sent again lately, with its id, its copy and the instant in
--- ms. A copy that is not the first notes itself there.
+-- Whether a later copy of an act came before this one. Two copies over two connections may come in either order. The answer
+-- to the later copy counts, even if it was a refusal, and this copy does nothing. `copy` is how many copies were sent before
+-- this one. `noted` is the field `again` of the topic's head, or nil. The field has a line for each act that was sent again in
+-- the last second: the act's id, the number of its last copy, and the instant of that copy in ms, with blanks between. Every
+-- copy but the first writes its line.
 local function is_outrun(head, act, copy, noted)
   if copy == 0 and not noted then return false end
   local lines, is_late = {}, false
   for id, number, at in string.gmatch(noted or '', '(%S+) (%d+) (%d+)') do
     local is_this = id == act
     is_late = is_late or is_this and tonumber(number) > copy
-    -- A copy from the future is of a clock that went back meanwhile.
+    -- An instant in the future is from before the server's clock went back.
     local can_come = math.abs(now - tonumber(at)) < COPY_MILLIS
     if can_come and (is_late or not is_this) then lines[#lines + 1] = id .. ' ' .. number .. ' ' .. at end
   end
   if copy > 0 and not is_late then lines[#lines + 1] = act .. ' ' .. text(copy) .. ' ' .. now_text end
-  -- Never removed, since the last field would take the key with it: `indexes.lua` says why no script does that before its end.
+  -- The field stays when it is empty, because the key goes with its last field. `indexes.lua` says why no key goes so early.
   local after = table.concat(lines, '\n')
   if after ~= noted then redis.call('HSET', head, 'again', after) end
   return is_late
