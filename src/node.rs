@@ -92,7 +92,7 @@ pub async fn run(
         tracing::warn!("requests were still in flight at the end of the drain time");
     }
     background.shutdown().await;
-    anyhow::ensure!(!ended_early, "a part of the node panicked; the log has where: start it again");
+    anyhow::ensure!(!ended_early, "a part of the node panicked. The log says where. Start the node again");
     tracing::info!("stopped");
     Ok(())
 }
@@ -113,8 +113,9 @@ impl Parts {
         shutdown: &CancellationToken,
         background: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let auth =
-            config.auth.as_ref().ok_or_else(|| anyhow::anyhow!("no keys to check tokens with are configured"))?;
+        let auth = config.auth.as_ref().ok_or_else(|| {
+            anyhow::anyhow!("no keys that check tokens are configured: set JWT_SECRET or JWT_JWKS_URL")
+        })?;
         let verifier = Verifier::new(auth)?;
         let (sessions, rooms) = (Arc::new(Sessions::default()), Arc::new(Rooms::default()));
         let (node_id, node_key) = (new_node_id()?, Arc::new(node_key_of(auth, stores.is_shared)?));
@@ -178,8 +179,8 @@ fn node_key_of(auth: &AuthConfig, has_other_nodes: bool) -> anyhow::Result<NodeK
     }
     if has_other_nodes {
         tracing::warn!(
-            "JWT_SECRET is not set: nodes cannot prove their addresses to each other, so that whoever can write to Redis can \
-             be sent the tokens of clients that poll; set it on all nodes, besides JWT_JWKS_URL"
+            "JWT_SECRET is not set, so nodes cannot prove their addresses to each other: a program that can write to \
+             Redis can have the tokens of clients that poll sent to it. Set it on all nodes, besides JWT_JWKS_URL"
         );
     }
     Ok(NodeKey::own()?)

@@ -56,7 +56,7 @@ pub async fn run(app: Arc<App>) {
         app.metrics.room_members.set(i64::try_from(report.rooms.values().sum::<u64>()).unwrap_or(i64::MAX));
         app.metrics.unreadable_records.set(i64::try_from(app.health.count_unreadable()).unwrap_or(i64::MAX));
         if let Err(error) = app.store.report_node(report, LEASE).await {
-            tracing::debug!(%error, "cannot tell the others what this node has");
+            tracing::debug!(%error, "cannot tell the other nodes what this node has");
         }
         tokio::time::sleep(REPORT_EVERY).await;
     }

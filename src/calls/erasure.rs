@@ -173,7 +173,7 @@ impl Work<'_> {
             cancelled = freed.cancelled,
             request.id = current_id().as_deref(),
             duration_ms = clock::instant().saturating_duration_since(started).as_micros() as f64 / 1_000.0,
-            "a user was to be erased"
+            "a call to erase a user has ended"
         );
     }
 }

@@ -35,7 +35,7 @@ fn hold_kind(
 
 fn new_hold_token() -> Result<HoldToken, Refusal> {
     let bytes = random::bytes().map_err(|error| {
-        tracing::error!(%error, "no token for a hold");
+        tracing::error!(%error, "cannot make a holdToken");
         Code::Unavailable
     })?;
     Ok(HoldToken::from_random(bytes))

@@ -114,7 +114,10 @@ pub(super) fn change_to(app: &App, space: SpaceKey, spec: &ScheduleSpec) -> Resu
 /// working.
 fn require_time_zone(spec: &ScheduleSpec) -> Result<(), Refusal> {
     if NO_TIME_ZONES.iter().any(|name| name.eq_ignore_ascii_case(&spec.timezone)) {
-        return Err(Refusal::because(Code::Malformed, format_args!("timezone: {} is no place's", spec.timezone)));
+        return Err(Refusal::because(
+            Code::Malformed,
+            format_args!("timezone: {} is not a place's time zone", spec.timezone),
+        ));
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ fn ask(address: SocketAddr, args: &HealthcheckArgs) -> anyhow::Result<u16> {
     stream.write_all(request.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    status_of(&line).with_context(|| format!("{line:?} is no HTTP answer"))
+    status_of(&line).with_context(|| format!("the answer {line:?} is not HTTP"))
 }
 
 /// `HTTP/1.1 200 OK`

@@ -77,7 +77,7 @@ pub async fn journal(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     if !config.journal.is_kept() {
-        bail!("no journal is kept: SLOTCAST_JOURNAL_DAYS is 0");
+        bail!("no journal is kept, because SLOTCAST_JOURNAL_DAYS is 0");
     }
     let store = super::serve::open_store(config).map_err(|error| explain_lock(error, config))?;
     let (filter, mut after, mut is_away) = (args.filter(), None, false);
@@ -95,11 +95,11 @@ pub async fn journal(
             Err(PrintError::Closed) => break,
             Err(PrintError::Store(error)) if args.follow && after.is_some() => {
                 if !is_away {
-                    tracing::warn!(%error, "the journal cannot be read: going on when the store is back");
+                    tracing::warn!(%error, "cannot read the journal; will go on when the store answers");
                 }
                 is_away = true;
             }
-            Err(PrintError::Store(error)) => return Err(error).context("the journal cannot be read"),
+            Err(PrintError::Store(error)) => return Err(error).context("cannot read the journal"),
             Err(PrintError::Output(error)) => return Err(error).context("the journal cannot be printed"),
         }
         // The shutdown or the next read, whichever comes first.
@@ -151,7 +151,7 @@ async fn print_some(
             Ok(!read.more)
         }
         Err(ReadError::Gone(begins)) => {
-            tracing::warn!("entries were removed before they could be printed: going on where the journal begins now");
+            tracing::warn!("entries were trimmed before they were printed; goes on with the oldest one that is kept");
             *after = Some(begins.cursor);
             Ok(false)
         }

@@ -17,7 +17,8 @@ use crate::store::redis::{Fence, RedisOptions, RedisStore};
 pub async fn migrate(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let migration = match &config.store.kind {
         StoreKind::Embedded(folder) => {
-            let store = EmbeddedStore::open(folder).context("the data file is migrated when it is opened")?;
+            let store =
+                EmbeddedStore::open(folder).context("cannot open the data file, which opening would migrate")?;
             store.migration()?
         }
         StoreKind::Redis(url) => {
@@ -25,14 +26,14 @@ pub async fn migrate(config: &Config, out: &mut dyn Write) -> anyhow::Result<()>
             let store = RedisStore::open(url, &config.store.redis_prefix, options)?;
             let progress = |done: u64| {
                 if done.is_multiple_of(16) {
-                    tracing::info!(done, of = 128, "buckets are migrated");
+                    tracing::info!(done, of = 128, "migrated buckets");
                 }
             };
-            store.migrate(progress).await.context("not everything is migrated; it may be run again")?
+            store.migrate(progress).await.context("some buckets are not migrated; run the command again")?
         }
     };
     for place in &migration.unreadable {
-        tracing::error!(place, "a record cannot be read: its slot is shown as blocked until staff sets it anew");
+        tracing::error!(place, "a record cannot be read, so its slot is shown as blocked: staff can set the slot anew");
     }
     serde_json::to_writer(&mut *out, &migration)?;
     writeln!(out)?;

@@ -137,7 +137,7 @@ async fn find_own_address(listener: SocketAddr, store: &StoreKind) -> Option<Str
     match found {
         Some(address) => tracing::info!(%address, "other nodes reach this one here"),
         None => tracing::warn!(
-            "cannot tell at which address other nodes reach this one, so that clients that poll lose their sessions: set \
+            "cannot find the address at which other nodes reach this one, so polling clients lose their sessions: set \
              SLOTCAST_ADVERTISE_ADDR"
         ),
     }
@@ -158,7 +158,7 @@ fn refuse_what_is_unsafe(checked: &Checked, environment: Environment) -> anyhow:
     if checked.is_too_old || (is_wrong && environment == Environment::Production) {
         let wrong = checked.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let wrong: Vec<&str> = wrong.map(|finding| finding.text.as_str()).collect();
-        anyhow::bail!("Redis is not fit for this: {}", wrong.join("; "));
+        anyhow::bail!("Redis cannot serve slotcast: {}", wrong.join("; "));
     }
     Ok(())
 }
@@ -193,7 +193,7 @@ fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &m
         writeln!(out, "slotcast listens on http://{address}/")?;
     }
     if config.auth.as_ref().is_some_and(|auth| auth.secret_is_random) {
-        writeln!(out, "JWT_SECRET is not set: a random one holds until this process ends. Tokens for a day:")?;
+        writeln!(out, "JWT_SECRET is not set. A random secret is used until this process ends. Tokens for one day:")?;
         for (user, role) in [("7", None), ("8", None), ("1", Some(Role::Manager))] {
             let Some(id) = UserId::new(user) else { continue };
             let args = TokenArgs { user: id, role, sites: None, ttl: std::time::Duration::from_secs(86_400) };

@@ -37,7 +37,7 @@ pub struct TokenArgs {
 ///
 /// The configuration has no secret.
 pub fn make_token(auth: Option<&AuthConfig>, args: &TokenArgs, now: StoreTime) -> anyhow::Result<String> {
-    let auth = auth.context("JWT_SECRET is not set, so that no token can be signed")?;
+    let auth = auth.context("cannot sign a token: JWT_SECRET is not set")?;
     let claims = Claims {
         user: args.user.clone(),
         role: args.role,

@@ -57,7 +57,7 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Result
                 reader.warn(warning);
             }
             if reader.needs.keys == KeyNeed::Sign {
-                let otherwise = "must be HS256 for this command to sign: ask who has the private key for a token";
+                let otherwise = "must be HS256 for this command to sign: ask the issuer of the key set for a token";
                 reader.problem("JWT_ALGORITHM", otherwise);
             }
             let Some(url) = url else {
@@ -77,7 +77,8 @@ fn judge_previous(
 ) -> Result<Vec<u8>, Noted> {
     match secret {
         None if reader.needs.keys != KeyNeed::None => {
-            let otherwise = "goes beside JWT_SECRET, which signs; alone it would be the only secret";
+            let otherwise =
+                "needs JWT_SECRET beside it: the previous secret only checks tokens, and JWT_SECRET signs them";
             reader.contradict(["JWT_SECRET_PREVIOUS", "JWT_SECRET"], otherwise);
         }
         Some(secret) if secret == previous => {
@@ -118,7 +119,7 @@ fn missing_secret(reader: &mut Reader, environment: Environment) -> Result<Optio
             Err(reader.problem("JWT_SECRET", &otherwise))
         }
         (KeyNeed::Sign, _) => {
-            let otherwise = "must be set, to the one that the nodes have: they check the token with it";
+            let otherwise = "must be set to the secret of the nodes, which check the token with it";
             Err(reader.problem("JWT_SECRET", otherwise))
         }
     }

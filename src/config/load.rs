@@ -240,7 +240,7 @@ fn read_drain_times(reader: &mut Reader) -> Result<(Duration, Duration), Noted> 
         return Ok((seconds(time), seconds(grace).min(seconds(time) / GRACE_SHARE)));
     }
     if grace > 0 && grace >= time {
-        let otherwise = "must be less than SLOTCAST_DRAIN_TIME, of which it is a part";
+        let otherwise = "must be less than SLOTCAST_DRAIN_TIME, because the grace is a part of the drain time";
         reader.contradict(["SLOTCAST_DRAIN_GRACE", "SLOTCAST_DRAIN_TIME"], otherwise);
     }
     Ok((seconds(time), seconds(grace)))
@@ -279,7 +279,7 @@ fn read_store(reader: &mut Reader, environment: Environment) -> Result<StoreConf
     } else if choice == StoreChoice::Auto && url.is_none() && must_name {
         reader.contradict(
             ["SLOTCAST_STORE", "REDIS_URL"],
-            "must be embedded, by name, to run production on one node's file; or else set REDIS_URL",
+            "must be `embedded` for production on the file of one node; for more nodes set REDIS_URL",
         );
     } else if choice == StoreChoice::Embedded && url.is_some() {
         reader.warn("REDIS_URL is not used, because SLOTCAST_STORE is embedded");

@@ -98,9 +98,9 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<Network>> {
     let named = text.split(',').map(str::trim).filter(|network| !network.is_empty());
     named
         .map(|network| {
-            network
-                .parse()
-                .map_err(|_| format!("must be networks such as 10.0.0.0/8, comma separated; {network:?} is none"))
+            network.parse().map_err(|_| {
+                format!("must be networks such as 10.0.0.0/8, comma separated; {network:?} is not a network")
+            })
         })
         .collect()
 }
@@ -116,7 +116,7 @@ pub(super) fn frame_ancestors(text: &str) -> Parsed<Vec<String>> {
         "self" => Ok(text.to_owned()),
         text => origin(text).and_then(|origin| match origin.starts_with("http") {
             true => Ok(origin),
-            false => Err(format!("must be `self` or origins of http:// or https://; {text:?} is none")),
+            false => Err(format!("must be `self` or origins of http:// or https://; {text:?} is neither")),
         }),
     };
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(ancestor).collect()
@@ -128,12 +128,14 @@ fn origin(text: &str) -> Parsed<String> {
     }
     let sent = Url::parse(text).ok().and_then(|url| sent_origin(&url));
     if text.contains('*') || sent.as_ref().is_some_and(|sent| sent.contains('*') || sent.contains("://.")) {
-        return Err(format!("must name each origin: there are no patterns, and {text:?} matches nothing"));
+        return Err(format!("must name each origin in full: {text:?} is a pattern, and a pattern matches nothing"));
     }
     match sent {
         Some(sent) if sent == text => Ok(sent),
-        Some(sent) => Err(format!("must have each origin as browsers send it: {sent:?} in place of {text:?}")),
-        None => Err(format!("must be origins such as https://www.example.org, comma separated; {text:?} is none")),
+        Some(sent) => Err(format!("must have each origin as browsers send it: write {sent:?} instead of {text:?}")),
+        None => {
+            Err(format!("must be origins such as https://www.example.org, comma separated; {text:?} is not an origin"))
+        }
     }
 }
 
@@ -182,7 +184,7 @@ pub(super) fn log_filter(text: &str) -> Parsed<String> {
         return Err(format!("{allowed}; did you mean {level}?"));
     }
     if has_gap(text) {
-        return Err(format!("{allowed}: a comma and nothing else between its parts"));
+        return Err(format!("{allowed}, its parts separated by a comma alone"));
     }
     match crate::telemetry::log::parse_filter(text) {
         Ok(_) => Ok(text.into()),

@@ -123,7 +123,7 @@ pub(super) fn read_webhooks(reader: &mut Reader) -> Result<Vec<Webhook>, Noted> 
                 "[[{WEBHOOKS}]] {:?}: name must be another one: two endpoints have it{}",
                 webhook.name,
                 if webhook.name == OF_ENVIRONMENT {
-                    format!(", that of {URL} being one of them")
+                    format!(", and {URL} is the URL of one of them")
                 } else {
                     String::new()
                 }
@@ -218,8 +218,8 @@ impl<'a> Fields<'a> {
         let unknown: Vec<&String> = self.table.keys().filter(|key| !KEYS.contains(&key.as_str())).collect();
         for key in unknown {
             let hint = nearest(key, KEYS)
-                .map_or_else(|| format!("it has {}", KEYS.join(", ")), |near| format!("did you mean {near}?"));
-            self.problem(key, &format!("is not a field of it; {hint}"));
+                .map_or_else(|| format!("an endpoint has {}", KEYS.join(", ")), |near| format!("did you mean {near}?"));
+            self.problem(key, &format!("is not a field of an endpoint; {hint}"));
         }
     }
 
@@ -287,7 +287,7 @@ fn is_loopback(url: &Url) -> bool {
 
 fn parse_secrets(texts: &[String]) -> Parsed<Vec<Secret>> {
     if texts.is_empty() || texts.len() > MOST_SECRETS {
-        return Err(format!("must be one or {MOST_SECRETS} secrets: the new one, and the one that it replaces"));
+        return Err(format!("must be one secret, or {MOST_SECRETS}: the new one and the one that it replaces"));
     }
     texts.iter().map(|text| Secret::parse(text)).collect()
 }
@@ -299,7 +299,7 @@ fn parse_types(texts: &[String]) -> Parsed<BTreeSet<JournalAct>> {
     }
     let of_type = |text: &String| {
         let act = JournalAct::ALL.into_iter().find(|act| act.event_type() == text);
-        act.ok_or_else(|| format!("must be some of {}; {text:?} is none", all()))
+        act.ok_or_else(|| format!("must be some of {}; {text:?} is not one of them", all()))
     };
     texts.iter().map(of_type).collect()
 }
@@ -309,7 +309,7 @@ fn parse_sites(texts: &[String]) -> Parsed<BTreeSet<SiteId>> {
         return Err("must name a site; leave it out for all".into());
     }
     let site = |text: &String| {
-        parse_id(text).and_then(SiteId::new).ok_or_else(|| format!("must be ids of sites; {text:?} is none"))
+        parse_id(text).and_then(SiteId::new).ok_or_else(|| format!("must be ids of sites; {text:?} is not an id"))
     };
     texts.iter().map(site).collect()
 }

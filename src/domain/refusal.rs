@@ -158,32 +158,34 @@ impl Code {
     const fn detail(self) -> &'static str {
         use Code::*;
         match self {
-            Malformed => "the call has another shape",
+            Malformed => "the request does not have the shape that the call takes",
             SedeRequired => "sedeId must be named: the space's id alone does not name one space",
-            Unauthorized => "there is no token, or it does not hold",
+            Unauthorized => "there is no token, or the token is not valid",
             Forbidden => "the token does not allow this",
             NotFound => "there is no such call, user or thing",
             SpaceNotFound => "there is no such space",
-            NotHeld => "nothing of the user's is held there",
+            NotHeld => "the user holds nothing there",
             SlotUnavailable => "somebody has the slot",
             HoldLimit => "the hold would last longer than it may",
             TooLate => "the booking starts too soon to be cancelled",
             HasBookings => "the user has bookings that have not started; force=true cancels them",
             SpaceInUse => "the change would move or remove slots that somebody has",
-            HoldExpired => "no live hold of the user bears this holdToken",
-            Gone => "what was asked for is no longer kept",
+            HoldExpired => "no live hold of the user has this holdToken",
+            Gone => "the changes or entries that were asked for are no longer kept",
             TooLarge => "the body or the data is too large",
             SlotOutOfRange => "the day has no slot of this number",
-            BadDate => "the date is no day, or too far ahead",
+            BadDate => "the date is not a day, or is too far ahead",
             Past => "the slot has started",
             BadHoldSeconds => "holdSeconds must be a whole number within its bounds",
-            ReservedEvent => "the protocol has an event of this name",
+            ReservedEvent => "an event of this name belongs to the protocol",
             UnknownEvent => "there is no such event",
             IdempotencyMismatch => "this Idempotency-Key was used for another call",
             RateLimited => "too many at a time: try again in a moment",
-            TooManyHolds => "the user holds as much in the space as one user may",
-            TooManyRooms => "the socket is in as many rooms as one may be",
-            Unavailable => "what became of the call is known after one second: repeat it then",
+            TooManyHolds => "the user has as many live holds in the space as one user may have",
+            TooManyRooms => "the socket is in as many rooms as one socket may join",
+            Unavailable => {
+                "the store cannot be reached, and the call may or may not be done: repeat it after one second"
+            }
             Draining => "this node is going away: try again, and another one answers",
         }
     }

@@ -63,7 +63,7 @@ impl Boards {
                 }
             }
             Err(reason) => {
-                tracing::error!(space.id = %self.space, reason, "an unreadable update in the feed");
+                tracing::error!(space.id = %self.space, reason, "ignored an update that cannot be read");
                 self.forget();
             }
         }

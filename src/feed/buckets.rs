@@ -96,13 +96,15 @@ fn deliver(message: &Message, audience: &dyn Audience, freed: &mpsc::UnboundedSe
         MessageKind::User => read(message).into_iter().for_each(|message| audience.tell_user(message)),
         MessageKind::Everyone => read(message).into_iter().for_each(|message| audience.tell_everyone(message)),
         MessageKind::Disconnect => read(message).into_iter().for_each(|command| audience.disconnect_user(command)),
-        other => tracing::error!(kind = other.as_str(), "not a message of a bucket"),
+        other => tracing::error!(kind = other.as_str(), "ignored a message that no bucket has"),
     }
 }
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
     serde_json::from_str(message.payload.get())
-        .inspect_err(|error| tracing::error!(kind = message.kind.as_str(), %error, "an unreadable message in the feed"))
+        .inspect_err(
+            |error| tracing::error!(kind = message.kind.as_str(), %error, "ignored a message that cannot be read"),
+        )
         .ok()
 }
 

@@ -170,7 +170,10 @@ impl Follower {
         self.unheard_heads += 1;
         if self.unheard_heads >= UNHEARD_HEADS {
             self.unheard_heads = 0;
-            tracing::warn!(topic = ?self.topic, "a subscription brings nothing of what the store announces");
+            tracing::warn!(
+                topic = ?self.topic,
+                "a subscription does not bring what the store announces; subscribing again"
+            );
             self.shared.subscriptions.renew(self.topic).await;
         }
         self.catch_up("head").await
@@ -320,7 +323,10 @@ impl Follower {
 
     /// Ends the epoch, because an older copy has replaced the store.
     async fn end_epoch(&mut self) -> Vec<Step> {
-        tracing::warn!(topic = ?self.topic, at = self.at.version, "the store has gone back: its epoch ends");
+        tracing::warn!(
+            topic = ?self.topic, at = self.at.version,
+            "an older copy has replaced the store; beginning a new epoch"
+        );
         let store = self.shared.app.store.clone();
         self.asked = Instant::now();
         let head = match store.end_epoch(self.topic, &self.at.epoch).await {

@@ -152,7 +152,7 @@ impl Feed {
     pub async fn join(&self, space: SpaceKey, member: Arc<dyn Member>, interest: Interest) -> Result<Joined, Refusal> {
         // Without a subscription the socket would hear of changes only when the heads are compared.
         if !self.app.health.can_subscribe() {
-            return Err(Refusal::because(Code::Unavailable, "the store lets nobody subscribe"));
+            return Err(Refusal::because(Code::Unavailable, "the store does not allow subscriptions"));
         }
         self.ask(space, |answer| Command::Join { member, interest, answer }).await
     }

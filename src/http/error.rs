@@ -97,7 +97,7 @@ pub async fn answer_unknown_path() -> ApiError {
 pub async fn answer_wrong_method() -> Response {
     let refusal = Refusal {
         message: "Metodo HTTP non previsto, vedi Allow".into(),
-        detail: "the path has other methods: see Allow".into(),
+        detail: "the path does not take this method; the header Allow names those that it takes".into(),
         ..Refusal::new(Code::NotFound)
     };
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new(refusal))).into_response()
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
         let expected = concat!(
             r#"{"success":false,"error":"Token non valido","code":"unauthorized","#,
-            r#""detail":"there is no token, or it does not hold"}"#
+            r#""detail":"there is no token, or the token is not valid"}"#
         );
         assert_eq!(body_of(response).await, expected);
     }

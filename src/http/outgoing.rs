@@ -37,7 +37,10 @@ pub(super) fn long_answer<T: Serialize>(data: T) -> Result<Response, ApiError> {
         Code::Unavailable
     })?;
     let bytes = count(&OUTGOING, json).ok_or_else(|| {
-        tracing::warn!(bytes = MAX_OUTGOING_BYTES, "a board was refused: so much waits for clients that do not read");
+        tracing::warn!(
+            bytes = MAX_OUTGOING_BYTES,
+            "refused a long answer: too many bytes wait for clients that do not read"
+        );
         Code::Unavailable
     })?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())

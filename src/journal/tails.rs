@@ -71,7 +71,7 @@ impl Tails {
             }
             let tails = self.store.journal_tails(&buckets).await;
             if let Err(error) = &tails {
-                tracing::debug!(%error, "the tails of the journal cannot be asked");
+                tracing::debug!(%error, "cannot read the tails of the journal");
             }
             // Sent even without news or without an answer, so that those who wait can check whether their time is up.
             self.known.send_replace(tails.ok().map(Into::into));

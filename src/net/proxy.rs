@@ -73,10 +73,10 @@ pub struct Proxy(Client<HttpConnector, Body>);
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// Its address cannot be called.
-    #[error("{0:?} is no address of a node")]
+    #[error("{0:?} is not the address of a node")]
     Address(String),
     /// Something other than a node answered.
-    #[error("what answered {0} there is no node")]
+    #[error("the server there is not a node of slotcast: it answered {0}")]
     Answer(StatusCode),
     /// The other node accepted the request, and answered nothing.
     #[error("another node said nothing for {} s", ANSWER_TIMEOUT.as_secs())]

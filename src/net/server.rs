@@ -152,7 +152,7 @@ fn refuse(stream: TcpStream) {
 fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
     if told_at.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
         *told_at = Some(Instant::now());
-        tracing::error!(open, "connections are refused: as many are open as files may be (`ulimit -n`)");
+        tracing::error!(open, "connections are refused: the limit of open files is reached; raise it (`ulimit -n`)");
     }
 }
 
@@ -177,7 +177,7 @@ async fn back_off(error: &std::io::Error) {
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         return;
     }
-    tracing::error!(%error, "cannot accept connections (too many open files? raise `ulimit -n`)");
+    tracing::error!(%error, "cannot accept connections: if too many files are open, raise `ulimit -n`");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 

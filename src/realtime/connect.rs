@@ -284,7 +284,7 @@ pub(super) async fn reconcile(realtime: Realtime) {
         let gone: Vec<Arc<Session>> =
             realtime.sessions.all().into_iter().filter(|session| session.is_without_socket()).collect();
         for session in gone.iter().filter(|session| suspects.contains(&session.id())) {
-            tracing::warn!(session = session.id(), "ended: its socket is gone, and nobody said so");
+            tracing::warn!(session = session.id(), "ended a session whose socket was gone without a word");
             end_lost(&realtime, session);
         }
         suspects = gone.iter().map(|session| session.id()).collect();

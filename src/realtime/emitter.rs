@@ -89,7 +89,7 @@ pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<Foreign
                     "sent"
                 }
                 Err(dropped) => {
-                    tracing::debug!(reason = dropped.as_str(), "a message of an emitter was dropped");
+                    tracing::debug!(reason = dropped.as_str(), "dropped an emitter's message");
                     dropped.as_str()
                 }
             },
@@ -113,7 +113,7 @@ fn send(realtime: &Realtime, emission: &Emission) {
         is_wanted && !is_in_any(session, &unwanted) && session.emit_all(event, arguments)
     });
     let recipients = recipients.count();
-    tracing::debug!(recipients, rooms = rooms.len(), "an emitter's event");
+    tracing::debug!(recipients, rooms = rooms.len(), "broadcast an emitter's event");
 }
 
 /// Takes a message apart.

@@ -142,7 +142,10 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
             deadlines.set(id, expires, Stage::Close);
         }
         Stage::Close => {
-            tracing::info!(user.id = %logged(session.user()), session = session.id(), "disconnected: its token has ended");
+            tracing::info!(
+                user.id = %logged(session.user()), session = session.id(),
+                "disconnected a session: its token has expired"
+            );
             session.disconnect();
         }
     }

@@ -169,14 +169,14 @@ async fn send_on(realtime: &Realtime, owners: &Owners, node: &str, asked: &Asked
         Ok(Some(address)) => address,
         Ok(None) => return unknown_session(),
         Err(error) => {
-            tracing::warn!(%error, "a session's node cannot be found");
+            tracing::warn!(%error, "cannot find the node that has a session");
             return not_now(Code::Unavailable);
         }
     };
     let request = if matches!(asked, Asked::Upgrade { .. }) { request } else { without_upgrade(request) };
     let answered = owners.proxy.forward(request, &path_of(asked, None), &address).await;
     answered.unwrap_or_else(|error| {
-        tracing::info!(%error, "a session's node cannot be reached");
+        tracing::info!(%error, "cannot reach the node that has a session");
         unknown_session()
     })
 }

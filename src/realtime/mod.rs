@@ -182,7 +182,7 @@ impl Realtime {
         let foreign =
             async move |connecting: connect::Connecting| Err::<(), _>(connect::refuse_namespace(&refuse, &connecting));
         if let Err(error) = io.dyn_ns(ANY_NAMESPACE, on_foreign.with(foreign)) {
-            tracing::error!(%error, "other namespaces are left to the library");
+            tracing::error!(%error, "cannot refuse connections to other namespaces; the library answers them");
         }
         let routes = Router::new().route_service("/socket.io/", service.clone()).route_service("/socket.io", service);
         // The routes are made once. If they were made twice, either would do.

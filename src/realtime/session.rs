@@ -191,7 +191,10 @@ impl Session {
 
     fn note_too_slow(&self) {
         self.app.metrics.slow_clients_closed.inc();
-        tracing::info!(user.id = %logged(&self.user), session = self.id, "closed: it does not read what it is sent");
+        tracing::info!(
+            user.id = %logged(&self.user), session = self.id,
+            "closed a session: its client does not read what it is sent"
+        );
     }
 
     /// Leaves the namespace, so that the client does not come back by itself. This is right only when the token has

@@ -138,7 +138,7 @@ impl Catalog {
             Err(reason) => {
                 // Only consistent schedules are ever written, so another program wrote this one. Showing no slots is better
                 // than showing wrong slots.
-                tracing::error!(space.id = %space, reason, "the stored schedule does not hold together");
+                tracing::error!(space.id = %space, reason, "the stored schedule is not valid: store the space anew");
                 None
             }
         }

@@ -59,7 +59,7 @@ impl StoreHealth {
             faults.insert(fault, reason.clone()).as_ref() != Some(&reason)
         };
         if is_new {
-            tracing::error!(fault = fault.as_str(), reason, "not ready: the store cannot do all that it must");
+            tracing::error!(fault = fault.as_str(), reason, "not ready: the store cannot do all that a node needs");
         }
     }
 
@@ -96,7 +96,7 @@ impl StoreHealth {
     pub fn clear(&self, fault: StoreFault) {
         let was_there = self.lock().remove(&fault).is_some();
         if was_there {
-            tracing::info!(fault = fault.as_str(), "the store can do again what it could not");
+            tracing::info!(fault = fault.as_str(), "a fault of the store is gone");
         }
     }
 
@@ -149,7 +149,7 @@ impl StoreHealth {
             tracing::error!(
                 key,
                 slots = slots.join(", "),
-                "stored slots cannot be read and are shown as blocked: staff may set them anew"
+                "stored slots cannot be read, so they are shown as blocked: staff can set them anew"
             );
             unreadable.insert(key.to_owned(), slots);
         }
@@ -169,7 +169,7 @@ impl StoreHealth {
     pub fn set_fenced(&self, fenced: bool) {
         let was_unfenced = self.unfenced.swap(!fenced, Ordering::AcqRel);
         if fenced && was_unfenced {
-            tracing::info!("the store can tell again when it has lost writes");
+            tracing::info!("the store notices again when it loses writes");
         }
     }
 

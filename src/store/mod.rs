@@ -280,7 +280,7 @@ pub enum ApplyError {
     #[error("the space has changed since it was read")]
     Stale,
     /// A change of a schedule would move or remove these taken slots. Nothing was written.
-    #[error("slots that somebody has would move")]
+    #[error("the change would move slots that somebody has")]
     InUse(Vec<(Day, SlotNumber)>),
     /// The store failed.
     #[error(transparent)]

@@ -155,7 +155,7 @@ impl Metrics {
         {
             let process = prometheus::process_collector::ProcessCollector::for_self();
             if let Err(error) = self.registry.register(Box::new(process)) {
-                tracing::warn!(%error, "the metrics of this process are missing");
+                tracing::warn!(%error, "cannot collect the metrics of this process");
             }
         }
     }

@@ -112,7 +112,11 @@ pub async fn deliver(client: &reqwest::Client, webhook: &Webhook, entry: &Journa
         Err(error) => {
             let failure = if error.is_timeout() { Failure::Timeout } else { Failure::Unreachable };
             let error = anyhow::Error::from(error.without_url());
-            tracing::debug!(webhook = webhook.name, error = format!("{error:#}"), "no answer to a message");
+            tracing::debug!(
+                webhook = webhook.name,
+                error = format!("{error:#}"),
+                "an endpoint did not answer a message"
+            );
             Outcome::Failed(failure, None)
         }
     }

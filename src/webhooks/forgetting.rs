@@ -28,7 +28,7 @@ pub(super) async fn run(
     let mut done = vec![0; Bucket::all().count()];
     while tokio::time::timeout(EVERY, stop.cancelled()).await.is_err() {
         if let Err(error) = forget_read(store.as_ref(), &readers, &mut done).await {
-            tracing::debug!(%error, "what all endpoints have cannot be removed from the journal; will try again");
+            tracing::debug!(%error, "cannot trim the entries that all endpoints have; will try again");
         }
     }
     Ok(())

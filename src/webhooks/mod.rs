@@ -99,7 +99,7 @@ fn tell_of(webhook: &Webhook, metrics: &Metrics) {
     metrics.webhook_lag_seconds.with_label_values(&[name]);
     metrics.webhook_waiting.with_label_values(&[name]);
     metrics.webhook_oldest_seconds.with_label_values(&[name]);
-    tracing::info!(webhook = name, url = webhook.shown_url(), "acts are told to an endpoint");
+    tracing::info!(webhook = name, url = webhook.shown_url(), "an endpoint is told of acts");
 }
 
 /// The name of an endpoint as a reader in the store.
@@ -117,7 +117,9 @@ async fn find_begun(tools: &Tools) -> StoreTime {
                 let ago = started.elapsed() + MARGIN;
                 return now.plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
             }
-            Err(error) => tracing::debug!(%error, "webhooks wait for the store"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot ask the store for its time, so webhooks wait; will try again")
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -139,7 +141,7 @@ impl Turn {
             // The store tells the time to the millisecond.
             Ok(Some(left)) => left.min(LEASE) + Duration::from_millis(1),
             Err(error) => {
-                tracing::debug!(%error, "the right to send webhooks cannot be asked for");
+                tracing::debug!(%error, "cannot ask for the right to send webhooks");
                 PAUSE
             }
         }
@@ -185,7 +187,7 @@ impl Turn {
     async fn give_back(&self) {
         let given = self.tools.store.take_reader_lease(READER, &self.holder, Duration::from_millis(1)).await;
         if let Err(error) = given {
-            tracing::debug!(%error, "the right to send webhooks cannot be given back; it ends by itself");
+            tracing::debug!(%error, "cannot give back the right to send webhooks; it ends by itself");
         }
     }
 }
@@ -202,5 +204,5 @@ fn tell_of_end(ended: Result<anyhow::Result<()>, JoinError>) {
         Ok(Err(error)) => error,
         Err(error) => error.into(),
     };
-    tracing::error!(error = format!("{error:#}"), "an endpoint of webhooks cannot be served; will begin anew");
+    tracing::error!(error = format!("{error:#}"), "the sender of an endpoint failed; will start it again");
 }

@@ -298,7 +298,7 @@ impl Sender {
         let tries = waiting.tries;
         let (why, status) = (failure.as_str(), failure.status());
         if waiting.first_try.get_or_insert(now).until(now) >= patience.all {
-            tracing::error!(webhook = name, id, tries, why, status, "an entry could not be delivered, and is skipped");
+            tracing::error!(webhook = name, id, tries, why, status, "skipped an entry that could not be delivered");
             self.reading_of(space).place.settle(space, number, now);
             self.count("skipped");
             return;
@@ -319,7 +319,7 @@ impl Sender {
 
     /// The store logs its own failures.
     fn note_failure(&self, error: &StoreError) {
-        tracing::debug!(webhook = self.webhook.name, %error, "the journal cannot be read");
+        tracing::debug!(webhook = self.webhook.name, %error, "cannot read the journal");
     }
 
     fn reading_of(&mut self, space: SpaceKey) -> &mut Reading {
@@ -343,7 +343,7 @@ impl Sender {
             match written {
                 Ok(true) => self.buckets[*index].saved(text),
                 Ok(false) => self.reload(*index).await,
-                Err(error) => tracing::debug!(webhook = self.webhook.name, %error, "a place cannot be written"),
+                Err(error) => tracing::debug!(webhook = self.webhook.name, %error, "cannot write the endpoint's place"),
             }
         }
         self.tell_what_waits(true);
@@ -357,7 +357,11 @@ impl Sender {
         let reading = &mut self.buckets[index];
         reading.must_read = true;
         if let Some(Some(place)) = text.as_deref().map(BucketPlace::parse) {
-            tracing::info!(webhook = self.webhook.name, bucket = bucket.get(), "another node has gone on");
+            tracing::info!(
+                webhook = self.webhook.name,
+                bucket = bucket.get(),
+                "another node moved the endpoint's place; goes on from there"
+            );
             reading.replace(place);
         }
         reading.stored = text;
@@ -432,12 +436,7 @@ impl Reading {
 fn tell_of_gap(webhook: &str, reading: &Reading, read: &PlacedEntries) {
     let (bucket, gone) = (reading.bucket.get(), read.gone);
     if gone > 0 {
-        tracing::error!(
-            webhook,
-            bucket,
-            gone,
-            "entries were trimmed before they were looked at, and are not delivered"
-        );
+        tracing::error!(webhook, bucket, gone, "entries were trimmed before they were read, and are not delivered");
     } else {
         let (seen, from) = (reading.place.seen.number, read.from.number);
         tracing::warn!(
@@ -445,7 +444,7 @@ fn tell_of_gap(webhook: &str, reading: &Reading, read: &PlacedEntries) {
             bucket,
             seen,
             from,
-            "the store has lost entries; goes on after the last one that it kept"
+            "the store has lost entries; goes on after the last one that it has"
         );
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn load(
     let place = match text.as_deref() {
         Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
             // Begins at the journal's beginning: a reader may repeat entries, but never skip one.
-            tracing::error!(reader, bucket = bucket.get(), "the stored place of a webhook cannot be read");
+            tracing::error!(reader, bucket = bucket.get(), "cannot read the stored place of an endpoint");
             BucketPlace::default()
         }),
         None => BucketPlace { seen: find_begin(store, bucket, begun).await?, ..BucketPlace::default() },

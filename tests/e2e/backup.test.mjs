@@ -74,7 +74,7 @@ test('embedded: what was backed up survives the loss of the data folder', async 
   await runGuide('restore-embedded', { SLOTCAST_DATA_DIR: node.dataDir, BACKUP: backup });
   const restored = await startSlotcast({ dataDir: node.dataDir });
   try {
-    assert.match(restored.log(), /taking a new epoch/);
+    assert.match(restored.log(), /beginning a new epoch/);
     await assertRestored(restored, { space, held, since });
   } finally {
     await restored.stop();

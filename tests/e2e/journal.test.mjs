@@ -111,7 +111,7 @@ test('the command follows across a restart of Redis, and ends in silence with wh
     child.stderr.on('data', (chunk) => (told += chunk));
     await eventually(() => lines(printed).length === 1, 'the entry that is there');
     await cluster.redis.kill();
-    await eventually(() => /going on when the store is back/.test(told), () => `a word about the outage: ${told}`);
+    await eventually(() => /will go on when the store answers/.test(told), () => `a word about the outage: ${told}`);
     await cluster.redis.start();
     await block(2);
     const slots = () => new Set(lines(printed).flatMap((entry) => entry.slots));

@@ -176,7 +176,7 @@ impl KeyCache {
             *turn = Some(Fetch { started: now, succeeded });
         });
         if let Err(error) = fetching.await {
-            tracing::error!(%error, "the fetch of the key set ended by itself");
+            tracing::error!(%error, "the task that fetches the key set of JWT_JWKS_URL panicked");
         }
     }
 }
@@ -201,18 +201,18 @@ impl Shared {
 
     async fn try_fetch(&self, now: Instant) -> anyhow::Result<KeySet> {
         let mut response = self.client.get(&self.url).send().await.map_err(reqwest::Error::without_url)?;
-        ensure!(response.status() == reqwest::StatusCode::OK, "it answered {}", response.status());
+        ensure!(response.status() == reqwest::StatusCode::OK, "the server answered {}", response.status());
         let cache_control = response.headers().get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
         let fresh_for = fresh_for(cache_control);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
             if body.len() + chunk.len() > LARGEST_SET {
-                bail!("it is larger than {LARGEST_SET} bytes");
+                bail!("the answer is larger than {LARGEST_SET} bytes");
             }
             body.extend_from_slice(&chunk);
         }
         let keys = usable_keys(&body, self.algorithm)?;
-        ensure!(!keys.is_empty(), "it has no key for {:?}", self.algorithm);
+        ensure!(!keys.is_empty(), "the key set has no key for {:?}", self.algorithm);
         Ok(KeySet { keys, fetched: now, fresh_for })
     }
 }
@@ -235,7 +235,7 @@ fn usable_keys(body: &[u8], algorithm: Algorithm) -> anyhow::Result<Vec<(Option<
         keys: Vec<serde_json::Value>,
     }
 
-    let set: Set = serde_json::from_slice(body).context("it is not a key set")?;
+    let set: Set = serde_json::from_slice(body).context("the answer is not a key set")?;
     let keys = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
     Ok(keys
         .filter(|key| is_for(key, algorithm))

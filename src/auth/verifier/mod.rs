@@ -40,10 +40,10 @@ pub enum TokenError {
     #[error("the token's signature is wrong")]
     Signature,
     /// The set has no key with the token's `kid`; or the token has no `kid`, and the set has several keys.
-    #[error("no key of the set is the token's")]
+    #[error("the token's `kid` is missing, or names no key of the set")]
     UnknownKey,
     /// The key set could not be fetched, so the token cannot be checked now.
-    #[error("the keys to check the token with are not available")]
+    #[error("the key set could not be fetched, so the token cannot be checked now")]
     KeysUnavailable,
     /// `exp` was 10 s ago or more.
     #[error("the token has expired")]
@@ -52,10 +52,10 @@ pub enum TokenError {
     #[error("the token is not yet valid")]
     NotYetValid,
     /// `iss` is not `JWT_ISSUER`.
-    #[error("the token is of another issuer, or names none")]
+    #[error("the token's `iss` is not JWT_ISSUER")]
     Issuer,
     /// `aud` does not contain `JWT_AUDIENCE`.
-    #[error("the token is for another audience, or names none")]
+    #[error("the token's `aud` does not have JWT_AUDIENCE")]
     Audience,
     /// `exp` or `id_utente` is missing, or a claim has a type or value that it cannot have.
     #[error("the token's claims are missing or malformed")]

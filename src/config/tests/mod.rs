@@ -86,7 +86,7 @@ fn production_has_other_defaults_and_asks_for_what_matters() {
     assert_eq!(
         messages,
         [
-            "SLOTCAST_STORE must be embedded, by name, to run production on one node's file; or else set REDIS_URL; \
+            "SLOTCAST_STORE must be `embedded` for production on the file of one node; for more nodes set REDIS_URL; \
              SLOTCAST_STORE is \"auto\" (default), REDIS_URL is not set",
             "JWT_SECRET must be set in production: at least 32 bytes (`openssl rand -base64 48`); it is not set",
         ]

@@ -154,7 +154,7 @@ fn the_grace_is_a_part_of_the_drain_time() {
 fn a_contradiction_names_both_fields() {
     assert_eq!(
         message(&[("SLOTCAST_DRAIN_GRACE", "25")], Needs::SERVE),
-        "SLOTCAST_DRAIN_GRACE must be less than SLOTCAST_DRAIN_TIME, of which it is a part; \
+        "SLOTCAST_DRAIN_GRACE must be less than SLOTCAST_DRAIN_TIME, because the grace is a part of the drain time; \
          SLOTCAST_DRAIN_GRACE is \"25\" (environment), SLOTCAST_DRAIN_TIME is \"25\" (default)"
     );
     assert_eq!(

@@ -99,7 +99,7 @@ fn a_bad_field_is_named_and_no_secret_quoted() {
         (format!("{good}\nsites = [0]"), "\"mail\": sites must be ids of sites; \"0\" is none"),
         (format!("{good}\nsites = [1.5]"), "\"mail\": sites must be a list"),
         (format!("{good}\ninsecure = \"yes\""), "\"mail\": insecure must be true or false"),
-        (format!("{good}\nsecrets = 1"), "\"mail\": secrets is not a field of it; did you mean secret?"),
+        (format!("{good}\nsecrets = 1"), "\"mail\": secrets is not a field of an endpoint; did you mean secret?"),
     ] {
         let told_messages = of_file(&table(&fields));
         assert!(matches!(&told_messages[..], [message] if message.contains(told)), "{fields}: {told_messages:?}");

@@ -24,7 +24,7 @@ impl SpaceTask {
             match step {
                 Step::Deliver(message) => self.deliver(&message, Pace::Live).await,
                 Step::Missed(message) => self.deliver(&message, Pace::Burst).await,
-                Step::FreedUnnamed(_) => tracing::error!(space.id = %self.space, "not a message of a space"),
+                Step::FreedUnnamed(_) => tracing::error!(space.id = %self.space, "ignored a message that no space has"),
                 Step::Restarted => {
                     self.forget_schedule();
                     self.put_all_behind(SPREAD, None);
@@ -48,9 +48,11 @@ impl SpaceTask {
             }
             MessageKind::ShowBoard => match serde_json::from_str::<ShowBoard>(message.payload.get()) {
                 Ok(show) => self.to_show.push((show.date, self.watchers.keys().copied().collect())),
-                Err(error) => tracing::error!(space.id = %self.space, %error, "an unreadable command in the feed"),
+                Err(error) => tracing::error!(space.id = %self.space, %error, "ignored a command that cannot be read"),
             },
-            other => tracing::error!(space.id = %self.space, kind = other.as_str(), "not a message of a space"),
+            other => {
+                tracing::error!(space.id = %self.space, kind = other.as_str(), "ignored a message that no space has")
+            }
         }
     }
 

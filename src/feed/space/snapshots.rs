@@ -75,7 +75,7 @@ impl SpaceTask {
                 return Ok(Shown { snapshot, at });
             }
         }
-        Err(Refusal::because(Code::Unavailable, "the space changes too fast to be read"))
+        Err(Refusal::because(Code::Unavailable, "the space changed while it was read; try again"))
     }
 
     /// Whether events that are still to come will bring the task to a position.

@@ -25,7 +25,7 @@ pub(super) async fn refresh_token(realtime: &Realtime, session: &Arc<Session>, r
     }
     let claims = calls::verify_token(&realtime.app, &request.token).await?;
     if claims.user != *session.user() {
-        return Err(Refusal::because(Code::Forbidden, "id_utente: the new token is another user's"));
+        return Err(Refusal::because(Code::Forbidden, "id_utente: the new token is of another user"));
     }
     let expires = claims.expires;
     session.set_claims(claims);

@@ -22,7 +22,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     NoRandomBytes(#[from] NoRandomBytes),
     /// A write failed not long ago, and would fail again.
-    #[error("writes to the data file are refused since one failed: {0}")]
+    #[error("writes to the data file are refused because a write failed: {0}")]
     Refused(String),
     /// The file could not be opened again after a failure.
     #[error("the data file is closed after a failure: {0}")]

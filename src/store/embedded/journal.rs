@@ -127,7 +127,7 @@ pub(super) fn read(
         let (key, text) = row?;
         let (_, number) = key.value();
         let Some(StoredEntry { generation, entry }) = StoredEntry::parse(text.value()) else {
-            tracing::error!(bucket = bucket.get(), number, "an entry of the journal cannot be read, and is left out");
+            tracing::error!(bucket = bucket.get(), number, "left out an entry of the journal that cannot be read");
             entries.push(NumberedEntry { number, entry: None });
             continue;
         };

@@ -37,7 +37,7 @@ const CACHE_BYTES: usize = 128 * 1024 * 1024;
 pub enum OpenError {
     /// Another process has it.
     #[error(
-        "{file} is locked by another process: one node at a time may use it. Stop that one, or set SLOTCAST_DATA_DIR to \
+        "{file} is locked by another process: one node at a time may use it. Stop it, or set SLOTCAST_DATA_DIR to \
          another folder"
     )]
     Locked {
@@ -57,7 +57,7 @@ pub enum OpenError {
     },
     /// A newer program wrote it.
     #[error(
-        "{file} has format {found}, and this version of slotcast knows {known} at most. It was left as it is: run the \
+        "{file} has format {found}, and this version of slotcast knows none above {known}. It was left as it is: run the \
          newer version, or restore a backup from before it"
     )]
     NewerFormat {
@@ -348,7 +348,7 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
                 tracing::warn!(
                     store.commits = commits,
                     store.mark = mark,
-                    "the data file is not in the state that it was left in (restored or copied): taking a new epoch"
+                    "the data file was restored, copied or changed since slotcast wrote to it; beginning a new epoch"
                 );
             }
             let epoch = random::hex()?;

@@ -48,7 +48,8 @@ pub(super) fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> R
     if shortened > 0 {
         tracing::warn!(
             holds = shortened,
-            "the clock was set back while holds were live: they end after their own length from now, or have ended already"
+            "the clock was set back while holds were live: a hold that had ended stays ended, and each other one ends at most \
+             its own length from now"
         );
     }
     Ok(shortened)

@@ -196,8 +196,8 @@ impl Writer {
             self.told_set_back = millis;
             tracing::warn!(
                 clock.set_back_ms = millis,
-                "the machine's clock was set back: the store goes on by the time that it had, so that what has ended stays \
-                 ended; restart the node to follow the clock"
+                "the machine's clock was set back. The store goes on by the time that it had, so what has ended stays \
+                 ended. Restart the node to follow the clock"
             );
         }
     }

@@ -216,6 +216,9 @@ async fn remember_call(store: &RedisStore, key: &Idempotency, budget: Budget) {
         .arg(digest_of(&key.key))
         .arg(digest_of(&key.fingerprint));
     if let Err(error) = store.runner.repeatable(&call, budget).await {
-        tracing::debug!(%error, user.id = %logged(&key.caller), "an Idempotency-Key is known in its space's bucket only");
+        tracing::debug!(
+            %error, user.id = %logged(&key.caller),
+            "an Idempotency-Key is in its space's bucket, and not in its user's"
+        );
     }
 }

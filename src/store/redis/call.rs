@@ -160,7 +160,9 @@ impl Runner {
                     let reply = answer.reply;
                     match reply.text_at(0)? {
                         // The deadline was computed from a wrong idea of the time, or an earlier reply took too long.
-                        "late" => tries.pause_after(Failure::NotDone("it came after its deadline".into())).await?,
+                        "late" => {
+                            tries.pause_after(Failure::NotDone("the call came after its deadline".into())).await?
+                        }
                         "half" => {
                             if let Some(topic) = call.topic {
                                 self.repair(topic, reply.text_at(2)?, budget).await?;
@@ -168,7 +170,7 @@ impl Runner {
                             tries.pause_after(Failure::NotDone("an earlier act is half done".into())).await?;
                         }
                         "unknown" => {
-                            let cause = "its reply was lost, and the log does not reach back far enough to tell";
+                            let cause = "the reply was lost, and the log no longer shows whether the act was done";
                             return Err(StoreError::new(call.script.name, cause));
                         }
                         _ => return Ok(reply),

@@ -94,7 +94,7 @@ async fn check_servers(commands: &Commands, endpoint: &Endpoint, checked: &mut C
     let Some(servers) = unless_refused(commands.ask_primaries::<String>(&redis::cmd("INFO")).await)? else {
         checked.add(
             Severity::Warning,
-            format!("{endpoint}: INFO is refused, so that neither its version nor how it keeps data is known"),
+            format!("{endpoint}: INFO is refused, so its version and its persistence are not known"),
         );
         return Ok(());
     };
@@ -155,8 +155,8 @@ async fn check_settings(commands: &Commands, checked: &mut Checked) -> RedisResu
     let Some(servers) = unless_refused(answers)? else {
         checked.add(
             Severity::Warning,
-            "CONFIG is refused, as managed Redis often does, so that appendfsync (best: always) and \
-             min-replicas-to-write (best: 1 where there are replicas) cannot be checked"
+            "CONFIG is refused, as managed Redis often does. So appendfsync (best: always) and min-replicas-to-write \
+             (best: 1 where there are replicas) cannot be checked"
                 .into(),
         );
         return Ok(());
@@ -319,7 +319,7 @@ async fn check_subscribing(commands: &Commands, prefix: &str, checked: &mut Chec
         return Ok(());
     }
     if let Err(words) = unless_refused_with_words(pinged).map_err(unreachable)? {
-        let text = format!("this user may not use PING, without which a node cannot hear of changes: {words}");
+        let text = format!("this user may not use PING, and a node needs it to hear of changes: {words}");
         checked.add(Severity::Error, text);
     }
     Ok(())

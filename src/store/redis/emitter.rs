@@ -57,7 +57,7 @@ async fn run(mut nodes: Nodes, sender: mpsc::Sender<ForeignMessage>) {
         if let Err(error) = ended
             && !was_told
         {
-            tracing::warn!(%error, "emitters are not heard; connecting again");
+            tracing::warn!(%error, "the connection on which emitters are heard is lost; connecting again");
             was_told = true;
         }
         tokio::time::sleep(RETRY).await;
@@ -75,12 +75,12 @@ async fn hear(nodes: &mut Nodes, sender: &mpsc::Sender<ForeignMessage>, was_told
     loop {
         tokio::select! {
             reason = link.closed() => return Err(StoreError(reason)),
-            () = nodes.moved() => return Err(StoreError("the server to listen to is another one now".into())),
+            () = nodes.moved() => return Err(StoreError("the server to listen to has changed".into())),
             _ = ping.tick() => link.ping().await?,
             message = messages.recv() => match message {
                 Ok(message) => hand_on(&message, sender),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "emitters sent too much at once");
+                    tracing::warn!(missed, "dropped messages of emitters: too many came at once");
                 }
                 Err(broadcast::error::RecvError::Closed) => return Err(StoreError("the connection ended".into())),
             }
@@ -108,6 +108,6 @@ fn hand_on(message: &Delivered, sender: &mpsc::Sender<ForeignMessage>) {
         ForeignMessage::Emitted(bytes.to_vec())
     };
     if sender.try_send(heard).is_err() {
-        tracing::debug!("an emitter's message found no room");
+        tracing::debug!("dropped an emitter's message: the queue is full");
     }
 }

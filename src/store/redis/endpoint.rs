@@ -201,10 +201,10 @@ impl Parameters {
 
     fn check(&self, is_encrypted: bool, kind: Kind) -> Result<(), EndpointError> {
         if self.ca.is_some() && !is_encrypted {
-            return wrong("has the parameter ca, which is of use only with TLS: rediss://, with two s");
+            return wrong("has the parameter ca, which only TLS uses: write rediss:// with two s");
         }
         if kind != Kind::Sentinel && (self.master.is_some() || self.sentinel_login != Login::default()) {
-            return wrong("has a parameter that is of use only with redis-sentinel://");
+            return wrong("has a parameter that only redis-sentinel:// uses");
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ pub(super) async fn check(commands: &Commands, prefix: &str) -> RedisResult<Opti
     }
     let older = formats.iter().flatten().filter(|format| **format == OLDEST.to_string()).count();
     let text = format!(
-        "{older} of {} buckets have format {OLDEST}: nodes move them to format {NEWEST} when no node of slotcast 0.1 lives",
+        "{older} of {} buckets have format {OLDEST}: nodes move them to {NEWEST} when no node of slotcast 0.1 is live",
         formats.len()
     );
     Ok((older > 0).then_some(Finding { severity: Severity::Good, text }))
@@ -167,8 +167,8 @@ pub(super) fn refusal(found: &str) -> String {
         ("older", "run `slotcast migrate` of the version between")
     };
     format!(
-        "what is stored in Redis has format {found}, which is {word} than this version of slotcast knows ({OLDEST} to \
-         {NEWEST}): {advice}"
+        "the data in Redis has format {found}, which is {word} than the formats that this version of slotcast knows \
+         ({OLDEST} to {NEWEST}): {advice}"
     )
 }
 
@@ -217,7 +217,7 @@ impl Runner {
         if self.formats.of(bucket) == Some(NEWEST) {
             return Ok(());
         }
-        Err(StoreError("Redis: nodes of slotcast 0.1 live, which cannot read this".into()))
+        Err(StoreError("Redis: a node of slotcast 0.1 is live, and cannot read this format".into()))
     }
 
     /// If nobody can say, nodes of 0.1 may live. Then a new bucket gets the old format, and moves later.

@@ -58,7 +58,7 @@ fn entries_of(key: &str, reply: Value) -> Result<Vec<(u64, Option<StoredEntry>)>
         let number = id.strip_prefix("0-").and_then(|number| number.parse().ok()).ok_or_else(|| bad_value(key))?;
         let entry = fields.get("j").and_then(|text| StoredEntry::parse(text));
         if entry.is_none() {
-            tracing::error!(key, id, "an entry of the journal cannot be read, and is left out");
+            tracing::error!(key, id, "left out an entry of the journal that cannot be read");
         }
         entries.push((number, entry));
     }

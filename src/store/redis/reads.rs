@@ -319,5 +319,5 @@ pub(super) async fn heads(store: &RedisStore, topics: &[Topic]) -> Result<Vec<Po
 
 /// The error for a stored value that this store never wrote.
 pub(super) fn bad_value(key: &str) -> StoreError {
-    StoreError(format!("Redis: the value of {key:?} cannot be read: something else than slotcast wrote it"))
+    StoreError(format!("Redis: the value of {key:?} cannot be read: another program has written it"))
 }

@@ -29,7 +29,7 @@ impl Runner {
         }
         let reply = self.repeatable(&self.repair_call(topic, mark), budget).await?;
         if reply.text_at(0)? == "done" {
-            tracing::warn!(?topic, days = days_of(mark), "a change that the server refused in its middle was mended");
+            tracing::warn!(?topic, days = days_of(mark), "repaired a change that the server had refused in its middle");
         }
         Ok(())
     }

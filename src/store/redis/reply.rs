@@ -58,6 +58,6 @@ impl Reply {
 
     /// The error for a reply that the script never gives.
     pub(super) fn unexpected(&self, index: usize) -> StoreError {
-        StoreError(format!("Redis: the script {} answered something else at {index} than it should", self.script))
+        StoreError(format!("Redis: the script {} answered something unexpected at {index}", self.script))
     }
 }

@@ -235,7 +235,7 @@ impl Task {
                     _ => self.grant(link, wishes.drain(..)).await,
                 },
                 _ = self.unwatched.recv_many(&mut unwatched, BATCH) => self.unsubscribe(link, &mut unwatched).await,
-                () = self.nodes.moved() => return End::Lost("the server to listen to is another one now".into()),
+                () = self.nodes.moved() => return End::Lost("the server to listen to has changed".into()),
                 _ = ping.tick() => link.ping().await.map_err(End::from),
             };
             if let Err(end) = done {
@@ -270,7 +270,7 @@ impl Task {
             }
         }
         if let Some(topic) = renewal {
-            return Err(End::Lost(format!("it brought nothing of {topic:?}")));
+            return Err(End::Lost(format!("the connection brought no message of {topic:?}")));
         }
         // Callers that gave up during the outage no longer watch, and nothing else would remove their requests.
         self.waiting.retain(|(topic, _)| self.hub.is_watched(*topic));
@@ -435,7 +435,7 @@ impl Nodes {
                     Ok(Aim::At(Target { node, addresses })) => {
                         (node.clone(), addresses.iter().cycle().nth(self.picked % addresses.len().max(1)).copied())
                     }
-                    _ => return Err(StoreError("nobody says which server is the primary".into())),
+                    _ => return Err(StoreError("no server or sentinel says which server is the primary".into())),
                 }
             }
         };

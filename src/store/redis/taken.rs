@@ -44,7 +44,10 @@ pub(super) fn send_soon(runner: &Arc<Runner>, bucket: Bucket, left: Vec<&str>) {
     tokio::spawn(async move {
         for failed in join_all(notices.iter().map(|notice| send(&runner, bucket, notice))).await {
             if let Err(error) = failed {
-                tracing::warn!(%error, "a user is not told yet that a slot was taken; the next walk of all buckets will");
+                tracing::warn!(
+                    %error,
+                    "cannot tell a user yet that a slot was taken; the next walk of all buckets will try again"
+                );
             }
         }
     });
@@ -121,7 +124,7 @@ async fn send(runner: &Runner, bucket: Bucket, notice: &Notice) -> Result<(), St
     match notice.publication() {
         Some(publication) => messages::publish(runner, publication).await?,
         // It would be found first by each walk.
-        None => tracing::error!(key, "a notification of a slot that was taken cannot be read, and is removed"),
+        None => tracing::error!(key, "removed a notification of a taken slot that cannot be read"),
     }
     let mut forget = redis::cmd("HDEL");
     forget.arg(&key).arg(&notice.field);

@@ -81,14 +81,14 @@ impl Watch {
                 Ok(rights) => drop(self.known.insert(name.clone(), rights)),
                 Err(error) => {
                     is_complete = false;
-                    tracing::debug!(%error, server = name, "cannot see what Redis lets this node do");
+                    tracing::debug!(%error, server = name, "cannot check what Redis allows this node to do");
                 }
             }
             match self.look_at_subscribing(&name, &server).await {
                 Ok(reason) => drop(self.deaf.insert(name, reason)),
                 Err(error) => {
                     self.listening.remove(&name);
-                    tracing::debug!(%error, server = name, "cannot see whether channels may be subscribed to");
+                    tracing::debug!(%error, server = name, "cannot check whether Redis allows this node to subscribe");
                 }
             }
         }

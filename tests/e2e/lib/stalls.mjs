@@ -6,7 +6,7 @@ import { runCommand } from './slotcast.mjs';
 import { DEADLINE_MS, eventually } from './waiting.mjs';
 
 /** The cause of what failed for it alone. */
-export const STALLED = /no answer in time|has not answered in time|it came after its deadline|cannot be reached: no answer yet/;
+export const STALLED = /no answer in time|has not answered in time|the call came after its deadline|cannot be reached: no answer yet/;
 
 /** Lines of a node that asks Redis once more than it need have, or has a new connection to it. */
 const DISTURBED = new RegExp(`the connection to Redis is lost|subscription connection|cannot follow|too many messages|${STALLED.source}`);

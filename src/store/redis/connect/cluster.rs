@@ -373,7 +373,7 @@ impl Task {
             return Some(format!("there is no connection to {node}, a primary of the cluster").into());
         }
         let has_all = !map.lines.is_empty() && map.owners.iter().all(Option::is_some);
-        (!has_all).then(|| "a slot of the cluster is no server's".into())
+        (!has_all).then(|| "no server of the cluster has one of its slots".into())
     }
 }
 

@@ -195,7 +195,10 @@ impl Keeper {
                             self.state.send_replace(State::Connected(server.clone()));
                         }
                         Aim::At(target) => {
-                            tracing::info!(from = %server.node, to = %target.node, "Redis is another server now");
+                            tracing::info!(
+                                from = %server.node, to = %target.node,
+                                "the primary is another server now; connecting to it"
+                            );
                             return End::Replaced;
                         }
                         Aim::Replacing => {

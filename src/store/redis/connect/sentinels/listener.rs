@@ -115,7 +115,7 @@ impl Shared {
         for channel in EVENTS {
             // If it cannot be subscribed to, it is only asked at intervals.
             if let Err(error) = connection.subscribe(channel).await {
-                tracing::warn!(sentinel = %node, %error, "a sentinel does not tell its events");
+                tracing::warn!(sentinel = %node, %error, "cannot subscribe to the events of a sentinel");
                 break;
             }
         }
