@@ -25,7 +25,7 @@ fn path(user: &str) -> String {
     format!("/api/users/{user}/data")
 }
 
-/// All portions of what is kept of a user, one list a name.
+/// Reads all portions of what is kept of a user, and joins them: one list for each name.
 async fn export(app: &TestApp, token: &str, user: &str) -> Value {
     let mut whole = app.get_as(&path(user), token).await.data();
     while let Some(next) = whole.as_object_mut().unwrap().remove("next") {
@@ -109,7 +109,7 @@ async fn everything_that_is_kept_is_told_and_nothing_of_others() {
     book(&app, &ben, 3, &[3]).await;
     app.post_with_key("/api/slots/extend", &anna, "a-key", slots(&app, 4, &[5])).await.data();
     app.post("/api/users/anna/notify", &admin, json!({"event": "news", "data": {"n": 1.10}})).await.data();
-    // Staff takes what ben has booked.
+    // Staff takes the slot that ben has booked.
     app.put("/api/slots/3", &admin, json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "status": "blocked"}))
         .await
         .data();
@@ -126,7 +126,7 @@ async fn everything_that_is_kept_is_told_and_nothing_of_others() {
     assert!(told["calls"][0]["at"].is_string() && told["calls"][0]["version"].is_u64());
     assert!(!told.to_string().contains("ben") && !told.to_string().contains("a-key"), "{told}");
 
-    // What staff did names nobody else.
+    // The journal of staff's own acts names nobody else.
     let of_staff = export(&app, &admin, "9").await;
     let update = &of_staff["journal"][0];
     assert_eq!((&update["act"], &update["actor"]["id"]), (&json!("update"), &json!(9)));

@@ -1,4 +1,4 @@
-//! Erasing a user from both stores: what is kept under the id goes, or is another's.
+//! Erasing a user from both stores: nothing is left under the user's id, and what must stay is under another id.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::support::redis::RedisServer;
 const HOUR: i64 = 3_600_000;
 const MINUTE: i64 = 60_000;
 
-/// Ids that stand for others: a number, one that JSON writes otherwise, and one with what patterns and lines mind.
+/// Three ids that are hard to find: a number, one that JSON escapes, and one with characters that Redis patterns and
+/// lines of text use.
 const USERS: [&str; 3] = ["700700700", "anna/\"o'neill\"@example.org", "ünï {b1}:*?[x]\\ c"];
 
-/// A store of either kind, with what it stands on.
+/// A store of either kind, and the server or folder behind it.
 struct Scene {
     store: Arc<dyn SlotStore>,
     server: Option<RedisServer>,
@@ -75,7 +76,7 @@ fn day(number: u64) -> Day {
     Day::parse(&format!("2090-05-{number:02}")).unwrap()
 }
 
-/// A slot of the far future, or one that starts at an instant.
+/// A slot that starts at the given instant, or in the far future if there is none.
 fn slot(number: u64, start: Option<StoreTime>) -> SlotTime {
     let far = StoreTime::from_millis(3_797_000_000_000).plus_millis(number as i64 * HOUR);
     let start = start.unwrap_or(far);
@@ -101,7 +102,7 @@ impl Scene {
         assert!(self.try_act(on, slots, kind.clone(), by, key).await, "{kind:?} was refused");
     }
 
-    /// Acts; false where the rule refuses it.
+    /// Acts. Answers false if the rule refuses the act.
     async fn try_act(
         &self,
         on: SpaceKey,
@@ -121,7 +122,8 @@ impl Scene {
         }
     }
 
-    /// Books slots that start soon, and waits until they have. Where this machine was too slow, they start later.
+    /// Books slots that start soon, and waits until they have started. Tries again with a later start if this machine
+    /// was too slow to book them before.
     async fn book_past(&self, who: &UserId, on: SpaceKey, numbers: &[u64]) {
         let mut last = self.now().await;
         for numbers in numbers.chunks(32) {
@@ -162,7 +164,7 @@ impl Scene {
         Erasure { user: who.clone(), stand_in }
     }
 
-    /// All steps of all buckets, in which the user has nothing that is to be released.
+    /// Does all steps of all buckets, for a user who has nothing left to release.
     async fn erase_all(&self, erasure: &Erasure) {
         for bucket in Bucket::all() {
             while let step = self.store.erase_in(bucket, erasure).await.unwrap()
@@ -180,7 +182,7 @@ impl Scene {
         erasure.stand_in
     }
 
-    /// Who a space's journal says has or had the slots, and who did it, an act each.
+    /// Each entry of a space's journal: the act, who has or had the slots, and who acted.
     async fn people_of(&self, on: SpaceKey) -> Vec<(JournalAct, Option<UserId>, Option<UserId>)> {
         let read = self.store.read_journal(on.bucket(), 1, 10_000).await.unwrap();
         let entries = read.into_iter().map(|numbered| numbered.entry.unwrap()).filter(|entry| entry.space == on);
@@ -192,7 +194,7 @@ impl Scene {
         self.store.bookings_of(who, all[0], all[1]).await.unwrap().len()
     }
 
-    /// Where the store has a text: keys, values, or the bytes of its file.
+    /// Where the store has a text: the keys and values of Redis, or the files of the folder.
     fn places_of(&self, text: &str) -> Vec<String> {
         match &self.server {
             Some(server) => places_in_redis(server, text),
@@ -268,7 +270,7 @@ async fn nothing_is_left_under_the_id_of_an_erased_user(scene: Scene) {
         assert_eq!(scene.people_of(on).await, expected);
         assert!(stand_in.as_str().starts_with("erased-") && stand_in.as_str().len() == 39, "{stand_in}");
     }
-    // Also of a user whom nothing is kept of, and each time another id.
+    // A user of whom nothing is kept is erased, too, and gets another id each time.
     let (first, second) = (scene.erase(&user("nobody")).await, scene.erase(&user("nobody")).await);
     assert_ne!(first, second);
     assert_eq!(scene.places_of("nobody"), Vec::<String>::new());
@@ -283,11 +285,11 @@ async fn what_a_user_still_has_is_released_first(scene: Scene) {
     scene.act(on, &[slot(1, None)], book(&who), &who, None).await;
     assert_eq!(step().await, ErasureStep::Taken);
     assert_eq!(scene.booked_by(&who).await, 1, "nothing was changed");
-    // Beside one that has started.
+    // The booking of slot 1 still has to be released, although slot 2 has started.
     scene.book_past(&who, on, &[2]).await;
     assert_eq!(step().await, ErasureStep::Taken);
     scene.act(on, &[slot(1, None)], release(&who), &who, None).await;
-    // A hold that has ended is to be swept.
+    // A hold that has ended has to be swept first.
     scene.act(on, &[slot(3, None)], hold(&who, 20), &who, None).await;
     let ended = scene.store.ping().await.unwrap().plus_millis(20);
     scene.wait_past(ended).await;
@@ -314,7 +316,7 @@ async fn an_erasure_goes_on_where_it_stopped(scene: Scene) {
     for on in &spaces[..3] {
         assert_eq!(scene.store.erase_in(on.bucket(), &first).await.unwrap(), ErasureStep::Done);
     }
-    // As a node that is killed: another one goes on, beside a third.
+    // The first erasure stops here, as if its node was killed. Two other nodes go on at once.
     let (second, third) = (scene.begin(&who).await, scene.begin(&who).await);
     assert_eq!((&second, &third), (&first, &first), "one id stands for the user everywhere");
     tokio::join!(scene.erase_all(&second), scene.erase_all(&third));
@@ -353,7 +355,7 @@ async fn a_user_who_acts_meanwhile_has_what_is_new(scene: Scene) {
     scene.act(on, &[slot(1, None)], release(&who), &who, None).await;
     let erasure = scene.begin(&who).await;
     scene.erase_all(&erasure).await;
-    // The same key again is another call by now: what was answered is forgotten.
+    // The old answer is erased, so the same key makes a new call now.
     scene.act(on, &[slot(2, None)], hold(&who, MINUTE), &who, Some("k")).await;
     assert_eq!(scene.store.erase_in(on.bucket(), &erasure).await.unwrap(), ErasureStep::Taken);
     let people = scene.people_of(on).await;
@@ -370,7 +372,7 @@ async fn a_user_who_acts_meanwhile_has_what_is_new(scene: Scene) {
 }
 
 async fn others_keep_what_they_have(scene: Scene) {
-    // Whose ids begin, or end, with the same.
+    // The ids of the others contain the id of the erased user.
     let (who, others) = (user("7"), [user("77"), user("7 "), user(" 7"), user("7:x")]);
     let on = space(1);
     for (number, other) in (1..).zip(&others) {
@@ -434,8 +436,7 @@ async fn while_a_node_of_0_1_lives_nobody_is_erased() {
     assert_eq!(server.cli(&["KEYS", "*erasing*"]).trim(), "");
 }
 
-/// A bucket that a script has not finished is repaired and erased all the same, and an erasure that a server refuses in its
-/// middle goes on.
+/// The next run finishes a booking that has another owner already and is still in the user's index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_booking_that_is_given_away_but_still_indexed_is_finished_by_the_next_run() {
     let scene = redis();
@@ -446,7 +447,7 @@ async fn a_booking_that_is_given_away_but_still_indexed_is_finished_by_the_next_
     let index = format!("slotcast:{{b{bucket}}}:bookings");
     let member = server.cli(&["ZRANGE", &index, "0", "-1"]).trim_end_matches('\n').to_owned();
     scene.erase_all(&erasure).await;
-    // As where the server has refused the last command.
+    // This is what the store has if the server refuses the script's last command.
     server.cli(&["ZADD", &index, "0", &member]);
     scene.erase_all(&erasure).await;
     scene.store.end_erasure(&who).await.unwrap();
@@ -459,7 +460,7 @@ async fn a_file_that_cannot_be_written_anew_stays_in_use_and_the_erasure_is_repe
     let (who, on) = (user("anna@example.org"), space(1));
     scene.act(on, &[slot(1, None)], hold(&who, MINUTE), &who, None).await;
     scene.act(on, &[slot(1, None)], release(&who), &who, None).await;
-    // Where the new file is to be written.
+    // The new file is to be written at this path.
     let in_the_way = scene.folder.path().join("slotcast.redb.anew");
     std::fs::create_dir(&in_the_way).unwrap();
     let erasure = scene.begin(&who).await;
@@ -469,7 +470,7 @@ async fn a_file_that_cannot_be_written_anew_stays_in_use_and_the_erasure_is_repe
     scene.act(on, &[slot(1, None)], hold(&user("8"), MINUTE), &user("8"), None).await;
 
     std::fs::remove_dir(&in_the_way).unwrap();
-    // What a process that was killed has left.
+    // A killed process has left this file there.
     std::fs::write(&in_the_way, "anna@example.org").unwrap();
     scene.erase(&who).await;
     assert_eq!(scene.places_of(who.as_str()), Vec::<String>::new());

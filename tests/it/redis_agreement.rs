@@ -1,4 +1,4 @@
-//! The rule is written twice: in Rust, and in Lua for Redis. Random acts must come to the same on both stores.
+//! The rule is written twice: in Rust, and in Lua for Redis. Random acts must have the same results on both stores.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const MAX_HOLDS: u32 = 3;
 /// How many slots a user may hold in the space.
 const MAX_HELD: u32 = 4;
 
-/// What is done next, on both.
+/// One step, done on both stores.
 #[derive(Clone, Debug)]
 enum Step {
     Act {
@@ -36,7 +36,7 @@ enum Step {
         in_space: u64,
         limit: usize,
     },
-    /// Waits until every hold that was meant to end soon has ended.
+    /// Waits until every hold that ends soon has ended.
     Wait,
 }
 
@@ -49,7 +49,7 @@ enum WishKind {
     Update { to: StaffStatus, data: Option<u8>, user: Option<u8> },
 }
 
-/// How long a hold lasts that ends soon: longer than the steps before the next wait should take, shorter than a wait.
+/// The length of a hold that ends soon. The steps up to the next wait should take less time, and the wait takes more.
 const SOON: Duration = Duration::from_millis(400);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -124,7 +124,7 @@ fn act_of(
         WishKind::Book { user, with_token } => SlotActKind::Book { actor: actor(user), token: with_token.map(token) },
         WishKind::Release { user, with_token, as_staff, cancels } => {
             let booked_by = as_staff.map(|of_all| if of_all { Actor::Anyone } else { actor(user) });
-            // In time for any slot, or for none.
+            // Every slot starts late enough to be cancelled, or none does.
             let cancel_before = cancels.map(|in_time| if in_time { 0 } else { i64::from(u32::MAX) * 1_000 });
             SlotActKind::Release { actor: actor(user), token: with_token.map(token), booked_by, cancel_before }
         }
@@ -142,7 +142,7 @@ fn act_of(
         }
     };
     let slot = |n: u64| {
-        // The first has started, the others are far.
+        // Slot 1 has started, and the others start much later.
         let start = if n == 1 { began.plus_millis(-1) } else { began.plus_millis(n as i64 * 60 * MINUTE) };
         SlotTime {
             number: SlotNumber::new(n).unwrap(),
@@ -151,7 +151,7 @@ fn act_of(
             label: format!("0{n}:30"),
         }
     };
-    // The slot that has started only now and then, or nothing else would ever be done.
+    // Slot 1 has started, so acts on it are refused. Only each seventh act names it.
     let first = if step.is_multiple_of(7) { 1 } else { 2 };
     let idempotency = key.map(|key| Idempotency {
         caller: user(0),
@@ -169,7 +169,7 @@ fn act_of(
     }
 }
 
-/// An outcome without what differs: epochs, and instants by a few milliseconds.
+/// An outcome without what differs between the stores: epochs, and instants by a few milliseconds.
 fn comparable(result: &Result<ActOutcome, ApplyError>) -> String {
     match result {
         Ok(ActOutcome { at, hold, is_repeat }) => {
@@ -197,7 +197,7 @@ async fn board(store: &dyn SlotStore) -> Vec<String> {
                             (read.now < hold.until, (hold.until.as_millis() - hold.began.as_millis()) / MINUTE);
                         format!("held by {user} under {} from {first}, live {live}, {lasts} min", hold.token.as_str())
                     }
-                    // The epoch is the store's own.
+                    // The epoch is left out, because each store has its own.
                     SlotState::Booked { user, first_version, data, .. } => {
                         format!("booked {user:?} {first_version} {data:?}")
                     }
@@ -242,7 +242,8 @@ async fn journal(store: &dyn SlotStore) -> Vec<String> {
     said
 }
 
-/// What the users were told who lost slots, without epochs: by space and version, since Redis has it told after the act.
+/// What users were told of the slots that they lost, without epochs. It is sorted by space and version, because Redis
+/// tells it after the act, in any order.
 async fn told(store: &dyn SlotStore) -> Vec<String> {
     let mut told = Vec::new();
     for index in 0..3 {
@@ -257,7 +258,7 @@ async fn told(store: &dyn SlotStore) -> Vec<String> {
     told.into_iter().map(|(index, _, _, text)| format!("{index}: {text}")).collect()
 }
 
-/// Waits until this was told.
+/// Waits until the users were told `wanted`, or for 30 s. Answers what they were told.
 async fn told_as(store: &dyn SlotStore, wanted: &[String]) -> Vec<String> {
     let patience = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
@@ -289,7 +290,7 @@ async fn log(store: &dyn SlotStore) -> Vec<String> {
     said
 }
 
-/// A payload with its epoch and the instants that come from the clock blotted out, the rest byte for byte.
+/// A payload with its epoch and the instants of the clock replaced by fixed words. The rest stays byte for byte.
 fn without_instants(payload: &str, epoch: &str) -> String {
     let mut text = payload.replace(epoch, "EPOCH");
     for key in ["held_until", "expires_at", "timestamp"] {
@@ -310,16 +311,16 @@ async fn compare(server: &RedisServer, prefix: &str, steps: &[Step]) -> Result<(
     for (index, step) in (0..).zip(steps) {
         match step {
             Step::Act { in_space, on_day, slots, kind, key } => {
-                // Nobody, or one of the users: who acts may be who has the slot.
+                // Nobody acts, or one of the users does, who may be the one that has the slot.
                 let origin = (index % 4 > 0).then(|| user(index % 4 - 1));
                 let act = act_of(index, began, *in_space, *on_day, *slots, kind, *key, origin);
-                // Of two clocks that may be a little apart.
+                // The two stores have clocks that may be a little apart. The earlier one counts.
                 let before = embedded.ping().await.unwrap().min(on_redis.ping().await.unwrap());
                 let one = embedded.apply(act.clone()).await;
                 let other = on_redis.apply(act.clone()).await;
                 let now = on_redis.ping().await.unwrap();
-                // Where a hold may have ended between the two, they rightly differ: a machine that is too slow for this
-                // proves nothing.
+                // If a hold may have ended between the two acts, the stores may rightly differ. This machine was too
+                // slow, and the case proves nothing.
                 if soonest_end.is_some_and(|end: StoreTime| now >= end) {
                     return Err(TestCaseError::reject("the machine was too slow"));
                 }

@@ -1,4 +1,4 @@
-//! Redis's clock set forward and back, and spaces with more than Lua takes at once.
+//! Redis's clock is set forward and back, and a space has more days than Lua unpacks at once.
 
 use std::time::Duration;
 
@@ -61,12 +61,11 @@ async fn until(store: &RedisStore, number: u64) -> Option<(StoreTime, StoreTime)
 async fn a_hold_made_while_the_clock_was_ahead_ends_after_its_own_length() {
     let server = RedisServer::start();
     let (early, store) = (ahead(&server, 24 * HOUR), ahead(&server, 0));
-    // One of each kind that a sweep finds: alone, and below others that end later by right.
     early.apply(hold(1, "ada")).await.unwrap();
     early.apply(hold(2, "bob")).await.unwrap();
     let (shown, now) = until(&store, 1).await.unwrap();
     assert!(shown <= now.plus_millis(LASTS), "{shown:?} at {now:?}");
-    // The first sweep says so to everyone, under the next version, and frees nothing.
+    // The first sweep announces the new ends under the next versions, and frees nothing.
     let before = store.heads(&[Topic::Space(space())]).await.unwrap().remove(0);
     let swept = store.sweep(space().bucket(), 100).await.unwrap();
     assert_eq!(swept.freed, 0);
@@ -78,7 +77,7 @@ async fn a_hold_made_while_the_clock_was_ahead_ends_after_its_own_length() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(until(&store, 1).await.unwrap().0, first, "it does not move on with the clock");
     assert_eq!(store.holds_of(&UserId::new("ada").unwrap()).await.unwrap()[0].until, first);
-    // It ends, and is freed and announced once.
+    // Each hold ends, and is freed and announced once.
     let deadline = clock::instant() + Duration::from_secs(30);
     let mut freed = 0;
     while freed < 2 {
@@ -96,7 +95,7 @@ async fn a_hold_that_was_freed_stays_free_when_the_clock_goes_back_and_another_l
     let (now, later) = (ahead(&server, 0), ahead(&server, HOUR));
     now.apply(hold(1, "ada")).await.unwrap();
     now.apply(hold(2, "bob")).await.unwrap();
-    // By the clock that is ahead both have ended; one is freed by the next hold.
+    // By the clock that is ahead both holds have ended. The next hold of slot 1 frees one of them.
     let shown = later.read_day(space(), day()).await.unwrap();
     assert!(shown.records.values().all(|record| record.ended_hold(shown.now).is_some()));
     later.apply(hold(1, "cy")).await.unwrap();
@@ -107,7 +106,7 @@ async fn a_hold_that_was_freed_stays_free_when_the_clock_goes_back_and_another_l
     };
     assert_eq!(holder(1).0, "cy");
     assert!(holder(1).1 <= read.now.plus_millis(LASTS));
-    // The other, which nobody had freed, is live again for what is left of it.
+    // Nobody has freed the other one, so it is live again for what is left of it.
     assert!(holder(2).0 == "bob" && holder(2).1 <= read.now.plus_millis(LASTS));
 }
 
@@ -120,7 +119,8 @@ async fn a_repeat_after_the_clock_went_back_is_answered_as_the_first_call() {
         let idempotency = Idempotency { caller: ada.clone(), key: key.into(), fingerprint: key.into() };
         SlotAct { idempotency: Some(idempotency), ..act }
     };
-    // These answers were lost on their way: under a key, without one, and of a call that only repeated another.
+    // These three answers were lost on their way: of a call with a key, of one without a key, and of one that only
+    // repeated another.
     let (with_key, without) = (keyed("one", lasting(1, HOUR)), lasting(2, HOUR));
     let first = [later.apply(with_key.clone()).await.unwrap(), later.apply(without.clone()).await.unwrap()];
     let repeat = keyed("two", lasting(2, HOUR));
@@ -131,7 +131,7 @@ async fn a_repeat_after_the_clock_went_back_is_answered_as_the_first_call() {
     assert_eq!(again, [repeat_of(&first[0]), repeat_of(&first[1])]);
     assert_eq!(now.apply(repeat.clone()).await.unwrap(), repeat_of(&first[1]));
     assert_eq!(now.heads(&[Topic::Space(space())]).await.unwrap(), before);
-    // Nothing is kept under the key of what only repeated: when that is over, it acts.
+    // A call that only repeats keeps nothing under its key. When the hold is over, the same key acts.
     let token = first[1].hold.as_ref().unwrap().token.clone();
     let release = SlotActKind::Release {
         actor: Actor::User(ada.clone()),
@@ -163,7 +163,7 @@ async fn a_space_with_thousands_of_days_is_read() {
           redis.call('ZADD', ARGV[1] .. ':ends', 1, '1\\n1\\n2090-05-05\\n' .. i .. '\\nada\\nt\\n09:00')
         end";
     server.cli(&["EVAL", fill, "0", &tag]);
-    // As long as a call may take on a busy machine, but not for ever: a script that cannot do it fails at once.
+    // This is as long as a call may take on a busy machine. A script that cannot read so many days fails at once.
     let deadline = clock::instant() + Duration::from_secs(60);
     let read = loop {
         match store.read_space(space()).await {
@@ -173,9 +173,9 @@ async fn a_space_with_thousands_of_days_is_read() {
             }
         }
     };
-    // The hold may have ended.
+    // The hold of slot 1 may have ended, so it is not counted.
     assert!(read.taken.len() >= DAYS, "{}", read.taken.len());
-    // Entries of the index without their holds go, some at a time.
+    // Sweeps remove the index's entries that have no hold, a part of them each time.
     while store.sweep(space().bucket(), 10_000).await.unwrap().more {
         assert!(clock::instant() < deadline);
     }

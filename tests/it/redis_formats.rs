@@ -1,4 +1,5 @@
-//! Formats: which a node reads, which it writes while a node of 0.1 lives, and when it moves a bucket to the next one.
+//! Formats of buckets: which ones a node reads, which one it writes while a node of 0.1 is live, and when it moves a
+//! bucket.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ fn report() -> NodeReport {
     }
 }
 
-/// A node of 0.1 that lives, as far as Redis knows.
+/// Gives a node of 0.1 a lease, so that it is live as far as Redis knows.
 fn give_lease_of_0_1(server: &RedisServer, seconds: u64) {
     let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
     server.cli(&["ZADD", "slotcast:{nodes}:leases", &((now + seconds) * 1_000).to_string(), "old"]);
@@ -84,7 +85,7 @@ async fn a_new_deployment_has_the_newest_format_and_scripts_of_0_1_fail() {
     store.apply(act(1, block())).await.unwrap();
     assert_eq!(server.cli(&["HGET", &key("fence"), "format"]), "2");
     assert_eq!(server.cli(&["TYPE", &key("epoch")]), "string");
-    // What a script of 0.1 does first.
+    // Each script of 0.1 begins with this command.
     let old =
         server.cli(&["EVAL", "#!lua\nreturn redis.call('HMGET', KEYS[1], 'epoch', 'replid')", "1", &key("epoch")]);
     assert!(old.contains("WRONGTYPE"), "{old}");
@@ -95,7 +96,7 @@ async fn a_new_deployment_has_the_newest_format_and_scripts_of_0_1_fail() {
 async fn while_a_node_of_0_1_lives_a_bucket_keeps_its_format_and_moves_afterwards() {
     let server = RedisServer::start();
     give_lease_of_0_1(&server, 600);
-    // Keys as 0.1 wrote them: its fence, a board, a space's head.
+    // These are keys as 0.1 wrote them: its fence and a space's head.
     server.cli(&["HSET", &key("epoch"), "epoch", "0123456789abcdef0123456789abcdef", "replid", ""]);
     server.cli(&["HSET", &key("head:1:1"), "v", "41"]);
     let store = server.store();
@@ -116,7 +117,7 @@ async fn while_a_node_of_0_1_lives_a_bucket_keeps_its_format_and_moves_afterward
     .await;
     assert_eq!(server.cli(&["TYPE", &key("epoch")]), "string");
     assert_eq!(epoch(&store).await, before, "versions go on, so the epoch does");
-    // The old record is read, and the next ones are of the new form.
+    // The old record is read, and new records have the new format.
     let refused = store.apply(act(1, hold("bob"))).await;
     assert!(matches!(refused, Err(ApplyError::Refused(_))), "{refused:?}");
     let at = store.apply(act(2, hold("bob"))).await.unwrap().at;
@@ -128,7 +129,7 @@ async fn what_0_1_booked_is_indexed_once_all_buckets_have_moved() {
     let server = RedisServer::start();
     give_lease_of_0_1(&server, 600);
     server.cli(&["HSET", &key("epoch"), "epoch", "0123456789abcdef0123456789abcdef", "replid", ""]);
-    // As 0.1 wrote a booking, staff's own booking, and what is blocked.
+    // These are records as 0.1 wrote them: a user's booking, staff's own booking and a blocked slot.
     let line = |slot: u64, state: &str, user: &str| {
         let start = 3_797_000_000_000_u64 + slot * 3_600_000;
         format!("{state}\n4\n{start}\n{}\n{slot:02}:00\n{user}\n\n\n\n\n{}\n", start + 3_600_000, "4")
@@ -139,7 +140,7 @@ async fn what_0_1_booked_is_indexed_once_all_buckets_have_moved() {
     server.cli(&["HSET", &key("head:1:1"), "v", "4"]);
     let (store, ada) = (server.store(), UserId::new("ada").unwrap());
     store.report_node(report(), LEASE).await.unwrap();
-    // While nodes of 0.1 act beside, nobody knows.
+    // While nodes of 0.1 act, the indexes are not complete, so the store answers neither call.
     assert!(store.bookings_of(&ada, day(), day()).await.is_err());
     assert!(store.spaces_on(space().site, day()).await.is_err());
     store.apply(act(5, hold("ada"))).await.unwrap();
@@ -158,12 +159,12 @@ async fn what_0_1_booked_is_indexed_once_all_buckets_have_moved() {
     };
     assert_eq!(booked(&store).await, [(1, "01:00".into(), false), (5, "05:00".into(), false)]);
     assert_eq!(store.spaces_on(space().site, day()).await.unwrap(), [space().space]);
-    // What is released goes, and what an act of 0.2 leaves is the same entry.
+    // A release by 0.2 removes the entry that was made for 0.1's booking. So both have the same form.
     let release =
         SlotActKind::Release { actor: Actor::Anyone, token: None, booked_by: Some(Actor::Anyone), cancel_before: None };
     store.apply(act(1, release)).await.unwrap();
     assert_eq!(booked(&server.store()).await, [(5, "05:00".into(), false)]);
-    // `slotcast migrate` fills them again, to no other end.
+    // `slotcast migrate` fills the indexes again, with the same result.
     server.store().migrate(|_| {}).await.unwrap();
     assert_eq!(booked(&store).await, [(5, "05:00".into(), false)]);
 }
@@ -238,7 +239,7 @@ async fn what_0_1_wrote_after_the_move_gets_another_epoch() {
     let server = RedisServer::start();
     server.store().apply(act(1, block())).await.unwrap();
     let before = epoch(&server.store()).await;
-    // The string was deleted, and a node of 0.1 has come: it makes a fence of its own.
+    // The fence of 0.2 is deleted, and a node of 0.1 makes a fence of its own.
     server.cli(&["DEL", &key("epoch")]);
     server.cli(&["HSET", &key("epoch"), "epoch", "0123456789abcdef0123456789abcdef", "replid", ""]);
     let store = server.store();
@@ -248,7 +249,7 @@ async fn what_0_1_wrote_after_the_move_gets_another_epoch() {
     assert_eq!(server.cli(&["TYPE", &key("epoch")]), "string");
 }
 
-/// A node of a database: its store, and how it hears it.
+/// A node on one of the databases: its store, and its subscriptions.
 struct InDatabase {
     store: RedisStore,
     heard: RedisSubscriptions,
@@ -272,7 +273,7 @@ impl InDatabase {
     }
 }
 
-/// The epochs of what is heard, up to the first of one.
+/// The epochs of the messages that are heard, up to the first message with the epoch `last`.
 async fn epochs_until(watch: &mut Watch, last: &str) -> Vec<String> {
     let mut epochs = Vec::new();
     while epochs.last().is_none_or(|epoch| epoch != last) {
@@ -297,7 +298,7 @@ async fn two_databases_of_one_redis_do_not_hear_each_other() {
         watches.push(node.watch().await);
     }
     for index in [0, 1, 2] {
-        // The others act first: what they say is heard before one's own, if at all.
+        // The others act first. If this node heard them at all, it would hear them before its own act.
         for (other, node) in nodes.iter().enumerate() {
             if other != index {
                 node.store.apply(act(2, block())).await.unwrap();
@@ -315,14 +316,14 @@ async fn while_a_node_of_0_1_lives_both_names_of_a_channel_are_published_and_hea
     let server = RedisServer::start();
     let url = format!("{}/1", server.url());
     let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
-    // The leases of database 1.
+    // A node of 0.1 on database 1 has a lease there.
     let mut commands = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let lease = redis::cmd("ZADD").arg("slotcast:{nodes}:leases").arg((now + 600) * 1_000).arg("old").to_owned();
     lease.query_async::<()>(&mut commands).await.unwrap();
     let node = InDatabase::start(&server, 1);
     node.store.apply(act(1, block())).await.unwrap();
     assert_eq!(node.store.formats().of(space().bucket()), Some(1));
-    // As a node of 0.1 listens and publishes.
+    // This is how a node of 0.1 listens and publishes.
     let old = PlainSubscriptions::connect(&server.url(), "slotcast").await;
     let mut old_watch = old.watch(Topic::Space(space())).await.unwrap();
     let mut watch = node.watch().await;
@@ -334,7 +335,6 @@ async fn while_a_node_of_0_1_lives_both_names_of_a_channel_are_published_and_hea
     };
     publish("of0.1").query_async::<()>(&mut commands).await.unwrap();
     epochs_until(&mut watch, "of0.1").await;
-    // Its own act is heard under both names.
 
     lease_end(&mut commands).await;
     wait_for("the move of every bucket", async || {
@@ -342,7 +342,7 @@ async fn while_a_node_of_0_1_lives_both_names_of_a_channel_are_published_and_hea
         Bucket::all().all(|bucket| node.store.formats().of(bucket) == Some(2))
     })
     .await;
-    // From then on that name is of database 0 alone.
+    // From here on, the old name belongs to database 0 alone.
     publish("of0").query_async::<()>(&mut commands).await.unwrap();
     node.store.apply(act(3, block())).await.unwrap();
     let heard = epochs_until(&mut watch, &at.epoch).await;

@@ -1,6 +1,6 @@
-//! A command that the server refuses in the middle of a script: what was done of the act is told all the same. The log has
-//! each change that the board shows, everybody hears it, what was freed is counted once, and a repeat answers a position that
-//! an event of its slot has.
+//! The server refuses a command in the middle of a script. What the act did is told all the same: the log has each
+//! change that the board shows, everybody hears it, each freed slot is counted once, and a repeat answers the position
+//! of an event of its slot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::support::repeat_of;
 /// What scripts that write use after their first effect.
 const RIGHTS: [&str; 9] = ["hset", "hdel", "zadd", "zrem", "expireat", "xadd", "pexpire", "publish", "xrevrange"];
 
-/// How long everything may take to be heard.
+/// How long a test waits for messages.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a short hold lasts, in ms.
@@ -72,13 +72,13 @@ fn set(to: StaffStatus) -> SlotActKind {
     SlotActKind::Update { to, data: None, user: None }
 }
 
-/// The statuses of slots, those that are free left out.
+/// The statuses of slots; free slots are left out.
 type Board = BTreeMap<u64, &'static str>;
 
 /// One entry of a log, or one message that was heard: version, epoch, kind, payload.
 type Told = (u64, String, String, String);
 
-/// A server with a user whose rights change, and all that is announced there.
+/// A server with a user whose rights change, and every message that is published there.
 struct Scene {
     server: RedisServer,
     observer: RedisStore,
@@ -100,7 +100,7 @@ impl Scene {
         let listening = tokio::spawn(async move {
             let mut messages = connection.into_on_message();
             while let Some(message) = messages.next().await {
-                // The check of rights publishes what is empty, in a channel of no space, too.
+                // The check of rights publishes an empty message in a channel of no space.
                 let topic = keys::topic_of_channel("slotcast", message.get_channel_name());
                 let message = keys::parse_message(message.get_payload_bytes());
                 all.lock().extend(topic.zip(message));
@@ -113,7 +113,7 @@ impl Scene {
         self.server.cli(&["ACL", "SETUSER", "limited", &format!("{sign}{}", self.right)]);
     }
 
-    /// A process that does not know yet what is refused.
+    /// A new process, which does not know yet what the server refuses.
     fn limited(&self) -> RedisStore {
         store_at(&format!("redis://limited:secret@{}", self.server.address()), "slotcast")
     }
@@ -123,7 +123,8 @@ impl Scene {
         done.unwrap_or_else(|error| panic!("with {} again, {what}: {error}", self.right));
     }
 
-    /// An act without the right; then with it somebody else's, which mends what is half; then the act again under its key.
+    /// Tries an act without the right. Then, with the right, another user's act repairs what is half done, and the
+    /// first act comes again under its key.
     async fn try_act(&self, what: &str, act_without: SlotAct) {
         let about = format!("without {}, {what}", self.right);
         let key = Idempotency { caller: user("caller"), key: what.into(), fingerprint: what.into() };
@@ -152,7 +153,7 @@ impl Scene {
         self.check(&about).await;
     }
 
-    /// What the log says of slots is what the board shows; it has no gap but before another epoch; it was all announced.
+    /// The log and the board show the same slots. The log has no gap within an epoch. Every entry of the log was heard.
     async fn check(&self, about: &str) {
         let log = self.log(Topic::Space(space())).await;
         for pair in log.windows(2) {
@@ -175,7 +176,7 @@ impl Scene {
         self.wait_until_heard(about, Topic::Space(space())).await;
     }
 
-    /// What is stored of the slots: a hold that has ended is a hold until somebody frees it.
+    /// The stored statuses of slots. A hold that has ended stays a hold until somebody frees it.
     async fn statuses(&self) -> Board {
         let records = self.observer.read_day(space(), day()).await.unwrap().records;
         let status = |state: &SlotState| match state {
@@ -187,7 +188,7 @@ impl Scene {
         records.iter().filter_map(|(slot, record)| Some((u64::from(slot.get()), status(&record.state)?))).collect()
     }
 
-    /// The log of a topic, as it is stored.
+    /// The log of a topic, as Redis has it.
     async fn log(&self, topic: Topic) -> Vec<Told> {
         let mut connection =
             redis::Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
@@ -207,7 +208,7 @@ impl Scene {
         entries.into_iter().map(told).collect()
     }
 
-    /// Everything that a log has is heard, and what is heard under one position is always the same.
+    /// Waits until everything in a log was heard. All messages of one position must be the same.
     async fn wait_until_heard(&self, about: &str, topic: Topic) {
         let log = self.log(topic).await;
         let deadline = slotcast::clock::instant() + PATIENCE;
@@ -236,7 +237,7 @@ impl Scene {
         of_topic.map(|(_, message)| told(message)).collect()
     }
 
-    /// How many slots the bucket has counted as freed, and how many different messages name.
+    /// How many slots the bucket has counted as freed, and how many slots the different messages name.
     async fn freed(&self) -> (u64, u64) {
         let topic = Topic::Bucket(space().bucket());
         self.wait_until_heard("freed slots", topic).await;
@@ -252,7 +253,7 @@ impl Scene {
         (counted, messages.iter().map(|(.., payload)| slots(payload)).sum())
     }
 
-    /// Holds of these slots that have ended, and that nobody has freed.
+    /// Holds these slots, and waits until the hold has ended. Nobody frees it.
     async fn let_end(&self, slots: &[u64], token: u8) {
         self.must("a short hold", act(slots, hold("short", token, SHORT))).await;
         let deadline = slotcast::clock::instant() + PATIENCE;
@@ -330,7 +331,7 @@ async fn what_a_change_of_a_schedule_freed_is_told_and_counted_once() {
         scene.set_right("-");
         let tried = put("one").await;
         scene.set_right("+");
-        // It mends what is half, where the schedule has the first revision or the second.
+        // This act repairs what is half done. It is refused if the first act has changed the schedule's revision.
         if tried.is_err() && put("two").await.is_err() {
             put("three").await.unwrap();
         }
@@ -351,7 +352,7 @@ async fn a_log_that_was_trimmed_before_the_repair_does_not_stop_it() {
     scene.set_right("-");
     scene.limited().apply(act(&[2, 3], set(StaffStatus::Blocked))).await.unwrap_err();
     scene.set_right("+");
-    // As when a user is erased whom all entries name.
+    // An erasure trims the log like this, if all entries name the user.
     scene.server.cli(&["XTRIM", &format!("slotcast:{{b{}}}:log:1:1", space().bucket().get()), "MAXLEN", "=", "0"]);
     scene.must("the next act", act(&[4], set(StaffStatus::Blocked))).await;
     assert_eq!(scene.statuses().await.len(), 4);

@@ -1,5 +1,5 @@
-//! A command that the server refuses in the middle of a script: nothing of it is ever shown under a version that something else
-//! has, and all is well when the right is given back.
+//! The server refuses a command in the middle of a script. Nothing of the half act is ever shown under a version that
+//! names something else, and all is well when the right is given back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn block() -> SlotActKind {
     SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None }
 }
 
-/// A server with a user whose rights change, and what every board showed.
+/// A server with a user whose rights change, and the board that each version showed.
 struct Scene {
     server: RedisServer,
     observer: RedisStore,
@@ -88,12 +88,12 @@ impl Scene {
         self.server.cli(&["ACL", "SETUSER", "limited", &format!("+{}", self.right)]);
     }
 
-    /// A process that does not know yet what is refused.
+    /// A new process, which does not know yet what the server refuses.
     fn limited(&self) -> RedisStore {
         store_at(&format!("redis://limited:secret@{}", self.server.address()), "slotcast")
     }
 
-    /// Looks at the board: what a version showed once, it shows always.
+    /// Reads the board. A version must show the same board each time.
     async fn look(&mut self, after: &str) -> Position {
         let read = self.observer.read_day(space(), Day::parse(DAY).unwrap()).await.unwrap();
         let board = format!("{:?}", read.records);
@@ -103,7 +103,8 @@ impl Scene {
         read.at
     }
 
-    /// An act of a process whose right was just taken. It fails, or is done; the board is right in both cases.
+    /// Acts in a process whose right was just taken. The act fails or is done, and the board must be right in both
+    /// cases.
     async fn try_without(&mut self, what: &str, act: SlotAct) -> Option<Position> {
         self.take();
         let done = self.limited().apply(act).await;
@@ -113,7 +114,7 @@ impl Scene {
         done.ok().map(|outcome| outcome.at)
     }
 
-    /// An act with all rights: it is done, by a process that has just failed as by any other.
+    /// Acts with all rights. The act must be done, although acts have just failed.
     async fn must(&mut self, what: &str, act: SlotAct) -> Position {
         let done = self.limited().apply(act).await;
         let at = done.unwrap_or_else(|error| panic!("with {} again, {what}: {error}", self.right)).at;
@@ -142,7 +143,7 @@ async fn a_right_that_is_taken_away_leaves_no_half_act() {
         for (what, slots, kind) in acts {
             let before = scene.look(what).await;
             let tried = scene.try_without(what, act(slots, kind)).await;
-            // Another user's act comes next: no position of it is one that was shown before.
+            // Another user's act comes next. Its position must be a new one.
             let next = scene.must("c's act", act(&[7], block())).await;
             assert!(
                 next.epoch != before.epoch || next.version > before.version,
@@ -154,7 +155,7 @@ async fn a_right_that_is_taken_away_leaves_no_half_act() {
                 positions.push(at);
             }
         }
-        // A repeat answers its own position, which no event of another user has.
+        // A repeat answers the first act's position, which no event of another user has.
         let first = scene.limited().apply(act(&[5, 6], hold("a", 5, 60_000))).await.unwrap().at;
         let again = scene.limited().apply(act(&[5, 6], hold("a", 5, 60_000))).await.unwrap().at;
         assert_eq!(first, again, "without {right}");
@@ -171,7 +172,8 @@ async fn the_end_of_a_hold_that_was_half_done_is_announced() {
         scene.try_without("an extension", act(&[1], extend("a", 300))).await;
         let bucket = space().bucket();
         let deadline = slotcast::clock::instant() + Duration::from_secs(30);
-        // With a right missing a sweep fails or frees; afterwards it frees what has ended, and what it freed is announced.
+        // Without the right a sweep fails or frees holds. The next sweep, with the right, frees what has ended, and
+        // each hold that it frees is announced.
         tokio::time::sleep(Duration::from_millis(400)).await;
         scene.take();
         let freed_without = scene.limited().sweep(bucket, 100).await.map_or(0, |report| report.freed);
@@ -198,7 +200,7 @@ async fn the_end_of_a_hold_that_was_half_done_is_announced() {
     }
 }
 
-/// How many slots a log says were freed; all that were freed where the epoch changed, since everyone gets a snapshot then.
+/// How many slots a log says were freed. In a new epoch all count, because everybody gets a snapshot then.
 async fn announced(store: &RedisStore, before: &Position, after: &Position) -> u64 {
     if before.epoch != after.epoch {
         let since = Position { epoch: after.epoch.clone(), version: before.version };
@@ -250,14 +252,14 @@ async fn a_head_that_is_gone_while_its_log_is_there_begins_an_epoch_above_the_lo
     assert!(next.epoch != last.epoch && next.version == last.version + 1, "{next:?} after {last:?}");
     let board = store.read_day(space(), Day::parse(DAY).unwrap()).await.unwrap();
     assert_eq!((board.at, board.records.len()), (next.clone(), 4));
-    // A schedule, too.
+    // A change of a schedule begins a new epoch, too, if the space's head is lost.
     let other = SpaceKey { space: SpaceId::new(2).unwrap(), ..space() };
     let register = SpaceChange::new(other, Some(ScheduleSpec::default()), None).unwrap();
     let first = store.put_space(register.clone()).await.unwrap();
     server.cli(&["DEL", &format!("slotcast:{{b{}}}:head:1:2", other.bucket().get())]);
     let again = store.put_space(register).await.unwrap();
     assert!(again.epoch != first.epoch && again.version == first.version + 1, "{again:?} after {first:?}");
-    // The user's count of messages, too.
+    // Messages to a user are sent, too, although the user's log is ahead of the count.
     let publish = async |data: &str| {
         let data = serde_json::value::RawValue::from_string(data.into()).unwrap();
         store.publish(Publication::ToUser { user: user("a"), event: "e".into(), data }).await

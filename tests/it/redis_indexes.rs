@@ -1,4 +1,4 @@
-//! Indexing what slotcast 0.1 stored: all buckets of a server with one look at its keys.
+//! Indexing what slotcast 0.1 stored. One look at a server's keys serves all buckets.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::support::redis::RedisServer;
 
 const LEASE: Duration = Duration::from_secs(6);
 
-/// How many spaces have a booking of 0.1, in so many buckets or a few less.
+/// How many spaces have a booking of 0.1. They are in about as many buckets.
 const SPACES: u64 = 60;
 
-/// How many other keys the server has: a look at all takes several portions.
+/// How many other keys the server has. So a look at all keys takes several portions.
 const OTHERS: u64 = 6_000;
 
 fn day() -> Day {
@@ -37,7 +37,7 @@ fn report() -> NodeReport {
     }
 }
 
-/// Writes as 0.1 did: a booking of user `ada` in each space, and other keys.
+/// Writes what 0.1 wrote for a booking of `ada` in each space, and other keys.
 fn write_as_0_1(server: &RedisServer) {
     let script = "local lines = table.concat({ 'b', '4', '3797003600000', '3797007200000', '01:00', 'ada', '', '', '', '', '4', '' }, '\\n')
         for i = 1, #ARGV, 2 do
@@ -55,7 +55,7 @@ fn write_as_0_1(server: &RedisServer) {
     assert_eq!(server.cli(&["EVAL", &others, "0"]), "1");
 }
 
-/// How often the server was asked for keys.
+/// How often the server was asked for a portion of its keys.
 fn scans(server: &RedisServer) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_scan:calls="));
@@ -93,7 +93,8 @@ async fn all_buckets_of_a_server_are_indexed_with_one_look_at_its_keys() {
         store.spaces_on(SiteId::new(1).unwrap(), day()).await.unwrap().into_iter().map(SpaceId::get).collect();
     spaces.sort_unstable();
     assert_eq!(spaces, (1..=SPACES).collect::<Vec<_>>());
-    // A thousand keys a portion, of a table with room for twice as many; and a look that had to begin anew.
+    // A portion has about a thousand keys, and the server's table may have room for twice as many. A look may also have
+    // begun anew.
     let portions = (OTHERS + 6 * SPACES + 1_000) / 1_000;
     let scanned = scans(&server) - before;
     assert!(scanned <= 4 * portions, "{scanned} portions for {} buckets, not about {portions}", used.len());

@@ -1,5 +1,5 @@
-//! The conformance suite on a Redis Cluster of three primaries, while the hash slots that each case uses move from one to the
-//! next all the time.
+//! The conformance suite on a Redis Cluster of three primaries, while the hash slots that each case uses move from one
+//! primary to the next all the time.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,10 +16,10 @@ use crate::support::moving_store::Ledger;
 use crate::support::redis::{PlainSubscriptions, RedisCluster, RedisServer};
 use crate::support::slot_mover::SlotMover;
 
-/// How many cases run side by side: most of their time they wait.
+/// How many cases run at once. A case waits for most of its time.
 const CASES_AT_ONCE: usize = 6;
 
-/// A case by its name.
+/// A case and its name.
 struct Case {
     name: &'static str,
     run: fn(OnMovingSlots) -> Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -36,7 +36,7 @@ macro_rules! list_of_cases {
 /// A store under a prefix of its own on a Cluster whose slots move.
 struct OnMovingSlots {
     ledger: Arc<Ledger>,
-    /// Outlives the case, so that all is heard.
+    /// It lives longer than the case, so that it hears all messages.
     subscriptions: Arc<PlainSubscriptions>,
 }
 
@@ -52,7 +52,7 @@ impl StoreFactory for OnMovingSlots {
 
     async fn restart(&mut self) {}
 
-    /// A call may be refused, and is then made again a second later.
+    /// A refused call is made again a second later.
     fn slack_millis(&self) -> i64 {
         6_000
     }
@@ -67,7 +67,7 @@ async fn the_suite_passes_while_the_slots_that_it_uses_move() {
     let reports = futures_util::stream::iter(cases).map(|case| run_case(&cluster, &mover, case));
     let reports: Vec<Result<String, String>> = tokio::select! {
         reports = reports.buffer_unordered(CASES_AT_ONCE).collect() => reports,
-        // What the cases meet from here on is no fault of theirs: how a move failed is told below.
+        // A case that fails from here on is not at fault. The mover's end tells below why a move failed.
         () = mover.failed() => Vec::new(),
     };
     let ended = tokio::task::spawn_blocking(|| mover.end()).await;
@@ -79,7 +79,8 @@ async fn the_suite_passes_while_the_slots_that_it_uses_move() {
     assert!(moves >= count && keys >= count, "{moves} moves of {keys} keys in {count} cases");
 }
 
-/// Runs a case to its end, and checks that slots moved meanwhile; its figures, or what failed, by its name.
+/// Runs a case to its end, and checks that slots moved meanwhile. Answers the case's name, with figures or with the
+/// failure.
 async fn run_case(cluster: &Arc<RedisCluster>, mover: &SlotMover, Case { name, run }: Case) -> Result<String, String> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let prefix = format!("moving{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -100,8 +101,8 @@ async fn run_case(cluster: &Arc<RedisCluster>, mover: &SlotMover, Case { name, r
     Ok(format!("{name}: {took:?}, {moves} moves, {epochs} new epochs, refused: {refusals:?}"))
 }
 
-// A script that deletes a key and makes it anew fails half way where the slot of the key is about to move, because what is gone
-// is looked for on the server that it moves to.
+// A script that deletes a key and makes it anew fails half way if the key's slot is about to move: the server looks for
+// the missing key on the server that the slot moves to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_is_replaced_whole_in_a_slot_that_is_about_to_move() {
     let cluster = tokio::task::spawn_blocking(RedisCluster::start).await.unwrap();
@@ -126,7 +127,7 @@ async fn a_report_is_replaced_whole_in_a_slot_that_is_about_to_move() {
     assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
     assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
 
-    // A store that knows nothing of the report before writes all of its own.
+    // A store that does not know the report before writes the whole report.
     let store = cluster.store("p").await;
     store.report_node(report("after"), lease).await.unwrap();
     let nodes = store.nodes().await.unwrap();

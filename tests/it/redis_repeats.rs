@@ -1,5 +1,5 @@
-//! Repeats on Redis: the position that is answered is the first one's, whatever happened to the epoch since, and a key is one
-//! act in its space, at once from two nodes, too.
+//! Repeats on Redis. A repeat answers the first act's position, even if the epoch has changed since. One key is one act
+//! in its space, even if two nodes use the key at once.
 
 use slotcast::domain::act::Idempotency;
 use slotcast::domain::{
@@ -49,14 +49,14 @@ async fn a_repeat_after_the_epoch_changed_answers_the_position_of_the_first() {
     let held = store.apply(act(1, hold(1))).await.unwrap();
     store.apply(act(2, hold(2))).await.unwrap();
     let booked = store.apply(act(2, book())).await.unwrap();
-    // A restart is another history, as far as scripts can tell.
+    // After a restart the scripts cannot tell whether the history is the same, so the epoch changes.
     server.restart_with(&[]);
     let store = server.store();
     let head = store.heads(&[Topic::Space(space())]).await.unwrap().remove(0);
     assert!(head.epoch != held.at.epoch && head.version == 3, "{head:?}");
     assert_eq!(store.apply(act(1, hold(9))).await.unwrap(), repeat_of(&held));
     assert_eq!(store.apply(act(2, book())).await.unwrap(), repeat_of(&booked));
-    // An extension goes on with what the hold first was; so does the repeat after it.
+    // An extension keeps the first version of its hold, so a repeat of the hold after it answers the same position.
     store.apply(act(1, extend())).await.unwrap();
     assert_eq!(store.apply(act(1, hold(9))).await.unwrap().at, held.at);
 }
@@ -79,7 +79,7 @@ async fn one_key_is_one_act_of_its_space_at_once_from_two_nodes() {
         assert_is_one_act(&first.unwrap(), &second.unwrap());
         let after = one.heads(&[Topic::Space(space())]).await.unwrap().remove(0).version;
         assert_eq!(after - before, 1, "round {round}");
-        // An extension always acts, but not under one key.
+        // Each extension acts, unless both have one key.
         let extension = |key: &str| {
             let (key, fingerprint) = (format!("{key}{round}"), "the extension".into());
             SlotAct { idempotency: Some(Idempotency { caller: caller.clone(), key, fingerprint }), ..act(1, extend()) }
@@ -97,7 +97,7 @@ async fn one_key_is_one_act_of_its_space_at_once_from_two_nodes() {
     }
 }
 
-/// Whether one of the two acts is the other's repeat.
+/// One of the two outcomes must be the repeat of the other.
 fn assert_is_one_act(one: &ActOutcome, other: &ActOutcome) {
     assert_eq!(repeat_of(one), repeat_of(other));
     assert_ne!(one.is_repeat, other.is_repeat, "{one:?}");

@@ -1,5 +1,5 @@
-//! A copy from before is put in the place of what is stored, while the server runs: no version is issued twice under one
-//! epoch by a process that has seen the space, before anybody has compared heads.
+//! An older copy replaces the stored keys while the server runs. A process that has seen the space never issues a
+//! version twice under one epoch, even before any node has compared heads.
 
 use std::time::Duration;
 
@@ -31,14 +31,14 @@ fn hold(number: u64, millis: i64) -> SlotAct {
     SlotAct { space: space(), day, slots: vec![slot], revision: None, kind, idempotency: None, origin: None }
 }
 
-/// Copies all keys aside.
+/// Copies all keys.
 fn back_up(server: &RedisServer) {
     for key in server.cli(&["KEYS", "slotcast:*"]).split_whitespace() {
         server.cli(&["COPY", key, &format!("backup:{key}"), "REPLACE"]);
     }
 }
 
-/// Puts the copy in the place of all keys.
+/// Replaces all keys by their copies.
 fn restore(server: &RedisServer) {
     for key in server.cli(&["KEYS", "slotcast:*"]).split_whitespace() {
         server.cli(&["DEL", key]);
@@ -59,7 +59,7 @@ async fn the_next_act_of_a_process_that_has_acted_begins_an_epoch() {
     let next = store.apply(hold(3, 600_000)).await.unwrap().at;
     assert!(lost.epoch == first.epoch && next.epoch != lost.epoch, "{next:?} after {lost:?}");
     assert_eq!(next.version, 2);
-    // Once.
+    // The next act stays in this new epoch.
     assert_eq!(store.apply(hold(4, 600_000)).await.unwrap().at.epoch, next.epoch);
 }
 

@@ -1,4 +1,4 @@
-//! What holds of the rule, whatever is done in whatever order while the clock goes on.
+//! Properties of the rule that hold for any acts in any order, while time passes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,11 +17,11 @@ const SLOTS: u64 = 5;
 const MAX_HOLDS: u32 = 2;
 const MAX_MILLIS: i64 = 2_000;
 
-/// What somebody wants, some time after what was wanted before.
+/// An act that somebody wants, some time after the act before it.
 #[derive(Clone, Debug)]
 struct Wish {
     after_millis: i64,
-    /// Which slots, a bit each; never none.
+    /// One bit for each slot. At least one bit is set.
     slots: u8,
     kind: WishKind,
 }
@@ -57,7 +57,7 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     prop::collection::vec(wish, 1..60)
 }
 
-/// A store without storage: records, and the version that they are at.
+/// A store without storage: the records, and their version.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     records: BTreeMap<SlotNumber, SlotRecord>,
@@ -93,7 +93,7 @@ impl Model {
         slotcast::domain::slot::status_of(state, slot.start, now)
     }
 
-    /// Who has a slot at an instant: live hold or booking.
+    /// Who has a slot at an instant, by a live hold or a booking.
     fn owner(&self, number: SlotNumber, now: StoreTime) -> Option<UserId> {
         let record = self.records.get(&number)?;
         match &record.state {
@@ -151,7 +151,7 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
             SlotActKind::Extend { user: user(index), token: None, millis, max_millis: MAX_MILLIS }
         }
         WishKind::Update { to, with_data } => {
-            // Every other one books for a user.
+            // Half of the updates to `booked` book for a user.
             let of = (to == StaffStatus::Booked && wish.slots.is_multiple_of(2)).then(|| user(0));
             SlotActKind::Update { to, data: with_data.then(staff_data), user: of }
         }
@@ -167,7 +167,8 @@ fn act_of(wish: &Wish, step: u8) -> SlotAct {
     }
 }
 
-/// One change a named slot, ascending, after one for each ended hold among them.
+/// An act makes one change for each slot that it names, in ascending order. Before them come the changes of holds that
+/// have ended.
 fn check_changes(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime) -> Result<(), TestCaseError> {
     let ended = act.slots.iter().map(|slot| slot.number);
     let ended = ended.filter(|n| model.records.get(n).is_some_and(|record| record.ended_hold(now).is_some()));
@@ -217,7 +218,7 @@ fn check_owners(before: &Model, after: &Model, act: &SlotAct, now: StoreTime) ->
     Ok(())
 }
 
-/// Takes in what a change's event says, as a node does that only hears the space.
+/// Applies a change's event to a day, as a node that only hears the space does.
 fn hear(known: &mut PublicDay, act: &SlotAct, change: &Change, version: u64, now: StoreTime) {
     let at = Position { epoch: "e".into(), version };
     let update = RawValue::from_string(event::slot_update(act.space, act.day, change, &at, now)).unwrap();
@@ -226,7 +227,7 @@ fn hear(known: &mut PublicDay, act: &SlotAct, change: &Change, version: u64, now
     known.insert(heard.number, heard.slot);
 }
 
-/// A listener who heard every event shows the day as the store would, then and at any later time.
+/// A listener who heard every event shows the same day as the store, now and at any later time.
 fn check_heard(model: &Model, known: &PublicDay, now: StoreTime) -> Result<(), TestCaseError> {
     let slots = slots_of_the_day();
     for later in [0, 1, 300, 900, 4_000, 9_000] {
@@ -238,7 +239,7 @@ fn check_heard(model: &Model, known: &PublicDay, now: StoreTime) -> Result<(), T
     Ok(())
 }
 
-/// A repeat straight after the act answers as the act did.
+/// A repeat straight after the act has the act's answer.
 fn check_repeat(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime) -> Result<(), TestCaseError> {
     let hold = match &act.kind {
         SlotActKind::Hold { .. } => rule::hold_answer(changes),
@@ -251,7 +252,7 @@ fn check_repeat(model: &Model, act: &SlotAct, changes: &[Change], now: StoreTime
     Ok(())
 }
 
-/// A refusal names slots of the act, and a hold is refused only when something stands in its way.
+/// A refusal names slots of the act. A hold is refused only if something stands in its way.
 fn check_refusal(model: &Model, act: &SlotAct, refusal: &Refusal, now: StoreTime) -> Result<(), TestCaseError> {
     prop_assert!(refusal.conflicts.is_sorted());
     for conflict in &refusal.conflicts {
@@ -292,7 +293,7 @@ proptest! {
                 Err(refusal) => check_refusal(&model, &act, &refusal, now)?,
             }
             check_heard(&model, &known, now)?;
-            // At most one user has a slot, under one live hold or one booking.
+            // At most one user has a slot, by one live hold or one booking.
             for (number, record) in &model.records {
                 if record.live_hold(now).is_some() {
                     prop_assert!(record.start > now, "slot {} is held after its start", number);

@@ -1,5 +1,5 @@
-//! `slot_taken` in both stores: who loses slots to staff is told by what the act itself writes, with a journal or without; and
-//! what a process left that ended before it told them is told by the next walk.
+//! `slot_taken` in both stores. The act itself writes who has lost slots to staff, with or without a journal. If the
+//! process ended before it told them, the next walk tells them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::support::repeat_of;
 const HOUR: i64 = 3_600_000;
 const MINUTE: i64 = 60_000;
 
-/// How long to wait for what should take milliseconds.
+/// How long a test waits for something that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A store of either kind, with what it stands on.
+/// A store of either kind, and the server or folder behind it.
 struct Scene {
     store: Arc<dyn SlotStore>,
     _server: Option<RedisServer>,
@@ -83,7 +83,7 @@ fn slot(number: u64) -> SlotTime {
     SlotTime { number: SlotNumber::new(number).unwrap(), start, end: start.plus_millis(HOUR), label }
 }
 
-/// An act whose actor is `9`.
+/// An act by the user `9`.
 fn act(slots: &[u64], kind: SlotActKind) -> SlotAct {
     SlotAct {
         space: space(),
@@ -121,7 +121,7 @@ fn book_for(who: &str) -> SlotActKind {
     SlotActKind::Update { to: StaffStatus::Booked, data: None, user: Some(user(who)) }
 }
 
-/// The payload that a user gets who lost these slots by an act that ended at a position.
+/// The payload for a user who lost these slots by the act that ended at the position.
 fn notice(at: &Position, slots: &[u64], status: &str) -> Value {
     let (epoch, version) = (at.epoch.as_ref(), at.version);
     json!({"id": format!("{epoch}-3-12-{version}"), "spazioId": 12, "sedeId": 3, "date": "2090-05-05", "slots": slots,
@@ -138,8 +138,8 @@ impl Scene {
         self.apply(slots, book(of(who))).await;
     }
 
-    /// Takes a slot that nothing else is done with from each of these users, and waits until they know: what was told before
-    /// is there then. Answers what each was told besides, by version.
+    /// Takes slot 32, which nothing else uses, from each of these users, and waits until they know. Everything before
+    /// it was told by then. Answers what each user was told besides, by version.
     async fn told(&self, users: &[&str]) -> BTreeMap<String, Vec<Value>> {
         let mut told = BTreeMap::new();
         for name in users {
@@ -183,7 +183,7 @@ async fn losses_are_told(scene: Scene) {
     scene.book("anna", &[3, 4, 5]).await;
     scene.book("b \"é\"", &[6, 7]).await;
     scene.apply(&[8], hold("b \"é\"", MINUTE)).await;
-    // Of two users at once, with a slot that nobody had.
+    // The act takes slots from two users at once, and a slot that nobody had.
     let blocked = scene.apply(&[1, 3, 6, 9], set(StaffStatus::Blocked)).await;
     let replaced = scene.apply(&[2, 4], book_for("carla")).await;
     let cancelled = scene.apply(&[7], release(of("9"), Some(Actor::Anyone))).await;
@@ -200,7 +200,7 @@ async fn losses_are_told(scene: Scene) {
     ];
     assert_eq!(told["b \"é\""], other);
     assert_eq!(told["carla"], [] as [Value; 0]);
-    // Nothing is left for a walk.
+    // Nothing is left for the next walk to tell.
     scene.store.tell_taken().await.unwrap();
     assert_eq!(messages(scene.store.as_ref(), "anna").await.len(), 4);
 }
@@ -208,17 +208,18 @@ async fn losses_are_told(scene: Scene) {
 async fn nothing_is_told(scene: Scene) {
     scene.book("anna", &[1, 2, 3]).await;
     scene.apply(&[4, 5, 6, 7], hold("anna", MINUTE)).await;
-    // By the user, or in the user's name; a booking that stays the user's; the hold becomes the user's booking.
+    // Nobody loses a slot: the user releases it, staff releases it as the user, a booking stays the user's, or the
+    // user's hold becomes the user's booking.
     scene.apply(&[4], release(of("anna"), None)).await;
     scene.apply(&[1], release(of("anna"), Some(of("anna")))).await;
     scene.apply(&[2], set(StaffStatus::Booked)).await;
     scene.apply(&[3, 5], book_for("anna")).await;
     scene.apply(&[6], book(Actor::Anyone)).await;
-    // Of staff's own.
+    // Staff takes a slot that staff has.
     scene.apply(&[10, 11], hold("9", MINUTE)).await;
     scene.apply(&[10], set(StaffStatus::Blocked)).await;
     scene.apply(&[11], release(of("9"), Some(Actor::Anyone))).await;
-    // A slot that nobody ever had, and one that nobody has any more.
+    // Staff takes a slot that nobody ever had, and slots that nobody has any more.
     scene.apply(&[12], set(StaffStatus::Booked)).await;
     scene.apply(&[12], set(StaffStatus::Blocked)).await;
     scene.apply(&[13], hold("bruno", 50)).await;
@@ -227,7 +228,7 @@ async fn nothing_is_told(scene: Scene) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     scene.apply(&[13], set(StaffStatus::Blocked)).await;
-    // What is refused.
+    // This act is refused.
     scene.book("bruno", &[14]).await;
     let refused = scene.store.apply(act(&[14, 15], release(of("9"), Some(of("9"))))).await;
     assert!(refused.is_err(), "{refused:?}");
@@ -248,16 +249,17 @@ async fn a_repeat_is_told_once(scene: Scene) {
     assert_eq!(scene.told(&["anna"]).await["anna"], [notice(&first.at, &[1], "blocked")]);
 }
 
-/// The notices in Redis that were left to be sent.
+/// The notices in Redis that are still to be sent.
 fn left(server: &RedisServer) -> Vec<String> {
     let key = format!("slotcast:{{b{}}}:taken", space().bucket().get());
     server.cli(&["HVALS", &key]).lines().filter(|line| !line.is_empty()).map(Into::into).collect()
 }
 
-/// What scripts that write use after their first effect, and what sending takes.
+/// The commands that scripts use after their first effect, and those that sending uses.
 const RIGHTS: [&str; 8] = ["hset", "hdel", "zadd", "zrem", "expireat", "xadd", "pexpire", "publish"];
 
-/// Somebody is told of a loss that was, and of no other, whatever the server refuses in the middle of the act's script.
+/// A user is told of each slot that was really taken, and of no other, whichever command the server refuses in the
+/// middle of the script.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_act_that_was_half_done_is_told_if_it_took_the_slots() {
     let mut took = Vec::new();
@@ -270,7 +272,7 @@ async fn an_act_that_was_half_done_is_told_if_it_took_the_slots() {
         scene.apply(&[2], hold("anna", MINUTE)).await;
         server.cli(&["ACL", "SETUSER", "limited", &format!("-{right}")]);
         let _ = limited().apply(act(&[1, 2, 3], set(StaffStatus::Blocked))).await;
-        // A walk before the space is mended.
+        // This walk comes before the space is repaired.
         server.store().tell_taken().await.unwrap();
         server.cli(&["ACL", "SETUSER", "limited", &format!("+{right}")]);
         limited().apply(act(&[7], set(StaffStatus::Blocked))).await.unwrap();
@@ -279,7 +281,7 @@ async fn an_act_that_was_half_done_is_told_if_it_took_the_slots() {
         let state = records.get(&SlotNumber::new(1).unwrap()).map(|record| &record.state);
         let was_taken = matches!(state, Some(SlotState::Blocked { .. }));
         let mut told: Vec<Value> = messages(&server.store(), "anna").await;
-        // The walk and the process that did the act may both have sent it.
+        // Both the walk and the process of the act may have sent the notice.
         told.dedup();
         let slots: Vec<&Value> = told.iter().map(|payload| &payload["slots"]).collect();
         let expected = if was_taken { vec![json!([1, 2])] } else { Vec::new() };
@@ -290,7 +292,7 @@ async fn an_act_that_was_half_done_is_told_if_it_took_the_slots() {
     assert!(took.contains(&true) && took.contains(&false), "both happen: {took:?}");
 }
 
-/// A process that ends right after its act leaves its notifications. The walk of any other process sends them, once.
+/// A process that ends right after its act leaves its notices. The walk of another process sends each of them once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_left_is_told_by_the_next_walk() {
     let server = RedisServer::start();
@@ -298,7 +300,7 @@ async fn what_was_left_is_told_by_the_next_walk() {
     let scene = Scene { store: Arc::new(server.store()), _server: None, _folder: tempfile::tempdir().unwrap() };
     scene.book("anna", &[1]).await;
     scene.book("bruno", &[2]).await;
-    // The sender runs on the runtime of the process, which ends with it.
+    // Notices are sent on the process's own runtime, which ends here with the process.
     let at = std::thread::scope(|scope| {
         let process = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -310,7 +312,7 @@ async fn what_was_left_is_told_by_the_next_walk() {
         process.join().unwrap()
     });
     assert_eq!((messages(&store, "anna").await, left(&server).len()), (Vec::new(), 2));
-    // An entry that cannot be read does not keep the others.
+    // An entry that cannot be read does not hold up the others.
     let key = format!("slotcast:{{b{}}}:taken", space().bucket().get());
     server.cli(&["HSET", &key, "no user", "{"]);
     store.tell_taken().await.unwrap();
@@ -321,7 +323,7 @@ async fn what_was_left_is_told_by_the_next_walk() {
     assert_eq!(messages(&store, "anna").await.len(), 1);
 }
 
-/// Who is erased is not told any more, and others are.
+/// An erased user is told nothing any more, and other users are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_left_for_a_user_is_erased_with_the_user() {
     let server = RedisServer::start();
@@ -339,7 +341,8 @@ async fn what_was_left_for_a_user_is_erased_with_the_user() {
     assert_eq!(server.cli(&["HKEYS", &key]).trim().replace('\n', " "), "anna-2 0af3-3-12-1");
 }
 
-/// Members' acts pass no more to Redis than before: what staff's acts leave has a key of its own, which theirs do not name.
+/// Only acts of staff can take slots, so only they name the key of the notices. Members' acts send no more to Redis
+/// than before.
 #[test]
 fn only_acts_that_may_take_are_looked_at() {
     let cases = [

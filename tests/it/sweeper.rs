@@ -1,4 +1,4 @@
-//! One sweep of all buckets: its report, its failures, its time; and when nodes walk all buckets.
+//! A sweep of all buckets: its report, its failures and its deadline. Also when nodes walk all buckets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,11 @@ use crate::support::scripted_store::ScriptedStore;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// How many batches of each bucket were swept.
+/// How many batches were swept in each bucket.
 type Batches = Arc<Mutex<BTreeMap<Bucket, u64>>>;
 
-/// A store whose batches take so long, and free three holds of one space each; `more` is told how many were before.
+/// A store of which each batch takes `batch_takes` and frees three holds of one space. `more` is given how many batches
+/// the bucket had.
 fn store(batch_takes: Duration, more: fn(u64) -> bool) -> (Arc<dyn SlotStore>, Batches) {
     let batches = Batches::default();
     let counted = batches.clone();
@@ -50,7 +51,7 @@ async fn a_sweep_frees_batch_after_batch_in_all_buckets() {
     let report = sweep_all(&store, Some(Instant::now() + Duration::from_secs(60))).await.unwrap();
     assert_eq!(batches.lock().values().copied().collect::<Vec<_>>(), [2; 128]);
     assert_eq!((report.freed, report.spaces, report.oldest_late_ms), (2 * 3 * 128, 128, 128));
-    // Eight buckets at a time, two batches each.
+    // Eight buckets are swept at a time, with two batches each.
     assert_eq!(report.took_ms, 2 * 128 / 8);
 }
 
@@ -58,7 +59,7 @@ async fn a_sweep_frees_batch_after_batch_in_all_buckets() {
 async fn at_the_deadline_what_has_begun_is_finished_and_nothing_else_is_started() {
     let (store, batches) = store(10 * MILLI, |_| true);
     let report = sweep_all(&store, Some(Instant::now() + 35 * MILLI)).await.unwrap();
-    // Begun at 0, 10, 20 and 30 ms, in eight buckets.
+    // In eight buckets, batches began at 0, 10, 20 and 30 ms.
     assert_eq!(batches.lock().values().copied().collect::<Vec<_>>(), [4; 8]);
     assert_eq!((report.freed, report.spaces, report.took_ms), (4 * 8 * 3, 8, 40));
 }
@@ -82,7 +83,7 @@ async fn short_sweeps_leave_no_bucket_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn where_some_buckets_fail_the_others_are_swept_and_the_sweep_fails() {
-    // As on a Cluster that lacks one of its three servers.
+    // This is a Cluster that lacks one of its three servers.
     let (store, swept) = store_without(|bucket| bucket.get() % 3 == 1);
     assert_eq!(sweep_all(&store, None).await, Err(StoreError("gone".into())));
     let others = Bucket::all().filter(|bucket| bucket.get() % 3 != 1);
@@ -116,7 +117,7 @@ async fn a_node_walks_also_when_it_cannot_ask_for_the_turn() {
     let app = TestApp::start_through(|store| Arc::new(FaultyStore { store, loses: "take_sweep_lease" }));
     let body = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "holdSeconds": 1});
     let held = app.post("/api/slots/1/hold", &app.user("7"), body).await.data();
-    // The sweeper is told of no hold, so that only a walk finds what has ended.
+    // The sweeper does not hear of the hold, so only a walk finds that it has ended.
     let told = Deadlines::new().1;
     let sweeper = tokio::spawn(timer::run(app.app.sweeper_tools(), told, 50 * MILLI, "here".into()));
     let space = SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(3).unwrap() };
@@ -143,14 +144,14 @@ async fn the_end_of_a_hold_whose_answer_was_lost_is_noted() {
     assert!((held.until..began.plus_millis(90_000)).contains(&woken), "{woken:?} for {:?}", held.until);
 }
 
-// Nodes that sweep by themselves.
+// The tests from here on are about nodes that sweep by themselves.
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// When a walk began: when it swept a bucket that it begins with.
+/// When each walk began.
 type Walks = Arc<Mutex<Vec<Instant>>>;
 
-/// A store that nodes walk over, and when each walk began.
+/// A store over which nodes walk, and when each walk began.
 fn walked_store() -> (Arc<dyn SlotStore>, Walks) {
     let walks = Walks::default();
     let noted = walks.clone();
@@ -166,7 +167,7 @@ fn walked_store() -> (Arc<dyn SlotStore>, Walks) {
     (Arc::new(ScriptedStore::new(MILLI, sweep)), walks)
 }
 
-/// Runs the sweeper of a node.
+/// Starts the sweeper of a node.
 fn start_node(store: &Arc<dyn SlotStore>, id: &str) -> JoinHandle<()> {
     let (app, id) = (TestApp::start_through(|_| store.clone()), id.to_owned());
     tokio::spawn(async move { timer::run(app.app.sweeper_tools(), Deadlines::new().1, INTERVAL, id).await })
@@ -177,7 +178,7 @@ async fn a_walk_begins_within_the_interval_whichever_node_is_gone() {
     let (store, walks) = walked_store();
     let first = start_node(&store, "first");
     sleep(Duration::from_secs(5)).await;
-    // Refused while the first one's turn lasts, which then is gone.
+    // The second node does not get the turn while the first one has it. Then the first node ends.
     let second = start_node(&store, "second");
     sleep(Duration::from_secs(1)).await;
     first.abort();

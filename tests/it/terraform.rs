@@ -1,5 +1,5 @@
-//! What must not drift in `terraform/`, held without Terraform: by reading the files, and by giving the users that they make
-//! to a real Redis. `terraform test` holds more, where Terraform is installed.
+//! The promises of `terraform/` that can be checked without Terraform: by reading the files, and by giving the users
+//! that they make to a real Redis. Where Terraform is installed, `terraform test` checks more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +23,7 @@ use crate::support::redis_server::{Cluster, RedisServer};
 
 const PASSWORD: &str = "a-password";
 
-/// Longer than a test.
+/// A lease that is longer than a test.
 const LEASE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -84,7 +84,7 @@ fn a_sweep_that_is_missing_late_or_fails_raises_an_alarm() {
     assert_eq!(alarm["alarm_actions"], "${var.alarm_topic_arns}");
 }
 
-/// What the metric is read from is what the function logs.
+/// The metric filter reads the field that the function logs.
 #[test]
 fn lateness_is_read_from_the_line_of_a_sweep() {
     let filter = Folder::read("modules/sweeper");
@@ -119,7 +119,7 @@ fn the_function_understands_the_environment_that_it_gets() {
     assert_eq!(endpoint.login.password.as_deref(), Some(PASSWORD));
 }
 
-/// REDIS_URL as the example for AWS makes it.
+/// REDIS_URL, as the example for AWS makes it.
 fn url_of_the_example() -> String {
     let example = Folder::read("examples/aws");
     let mut url = example.block("module", "sweeper")["redis_url"].as_str().unwrap().to_owned();
@@ -154,7 +154,7 @@ fn nothing_comes_in_from_an_address() {
     }
 }
 
-/// Rights name what they are for; the two statements that cannot are named here.
+/// Each right names its resources. The statements that cannot name them are listed here.
 #[test]
 fn rights_name_their_resources() {
     let mut without = Vec::new();
@@ -176,7 +176,7 @@ fn rights_name_their_resources() {
         }
     }
     without.sort();
-    // Those of a key are of that key.
+    // The two statements of a key's policy mean that key alone.
     assert_eq!(without, ["BeInTheVpc", "ButNotByItsCode", "LogsOfThisAccount", "ThisAccount"]);
 }
 
@@ -196,7 +196,7 @@ fn everything_is_described() {
     }
 }
 
-/// The users' commands are those that the scripts call: none is missing, and none is more than that.
+/// The users have exactly the commands that the scripts call.
 #[test]
 fn users_have_the_commands_of_the_scripts() {
     let valkey = Folder::read("modules/valkey");
@@ -223,7 +223,7 @@ async fn on_a_cluster_the_users_do_all_that_they_have_to() {
     work_as_the_users(&servers, &url("node"), &url("sweeper")).await;
 }
 
-/// Makes the users, lets them work, and looks at what the servers refused them.
+/// Makes the users, works as each of them, and checks what the servers refused.
 async fn work_as_the_users(servers: &[&RedisServer], node: &str, sweeper: &str) {
     for server in servers {
         make_user(server, "node", &access_string(&["script_commands", "connection_commands", "subscription_commands"]));
@@ -237,13 +237,14 @@ async fn work_as_the_users(servers: &[&RedisServer], node: &str, sweeper: &str) 
     sweep_as_the_sweeper(servers, node, sweeper).await;
     for server in servers {
         let refused = refused_commands(server);
-        // A node asks for its settings, which a managed Valkey tells nobody, and the library for the connection's number.
+        // A node asks for the server's settings, which a managed Valkey does not tell. The library asks for the
+        // connection's number.
         let harmless = BTreeSet::from(["client|id".to_owned(), "config|get".to_owned()]);
         assert!(refused.is_subset(&harmless), "{refused:?}");
     }
 }
 
-/// `on ~slotcast:* .. +command ..`, as `users.tf` puts it together.
+/// The access string `on ~slotcast:* .. +command ..`, as `users.tf` makes it.
 fn access_string(lists: &[&str]) -> Vec<String> {
     let valkey = Folder::read("modules/valkey");
     let form = fs::read_to_string(root().join("terraform/modules/valkey/users.tf")).unwrap();
@@ -262,14 +263,14 @@ fn make_user(server: &RedisServer, name: &str, rules: &[String]) {
     assert_eq!(server.cli(&command).trim(), "OK");
 }
 
-/// What the servers refused, by command.
+/// The commands that the server refused.
 fn refused_commands(server: &RedisServer) -> BTreeSet<String> {
     let log = server.cli(&["ACL", "LOG", "1000"]);
     let lines: Vec<&str> = log.lines().map(str::trim).collect();
     lines.windows(2).filter(|pair| pair[0] == "object").map(|pair| pair[1].to_owned()).collect()
 }
 
-/// Does once what nodes do: all scripts' commands by the check, and what is sent beside the scripts.
+/// Does once what a node does: the check tries all commands of scripts, and the rest are calls beside the scripts.
 async fn work_as_a_node(url: &str) {
     let findings = checks::check_url(url, "slotcast").await;
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
@@ -300,7 +301,7 @@ async fn work_as_a_node(url: &str) {
     store.ping().await.unwrap();
 }
 
-/// Leaves holds that have ended, one of them in the index alone, and what a user is still to be told, and sweeps.
+/// Leaves two holds that have ended, one of them only in the index, and a notice for a user. Then sweeps.
 async fn sweep_as_the_sweeper(servers: &[&RedisServer], node: &str, sweeper: &str) {
     let store = open(node);
     store.apply(hold(2, 1)).await.unwrap();
@@ -361,7 +362,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The modules and the examples, by their paths.
+/// The folders of all modules and examples, by their paths.
 fn all_folders() -> Vec<(String, Folder)> {
     let mut found = Vec::new();
     for kind in ["modules", "examples"] {
@@ -374,7 +375,7 @@ fn all_folders() -> Vec<(String, Folder)> {
     found
 }
 
-/// The `.tf` files of a folder, as one. Expressions are texts, `${..}`.
+/// The `.tf` files of one folder. An expression is a text `${..}`.
 struct Folder {
     bodies: Vec<Value>,
     locals: Value,
@@ -404,7 +405,7 @@ impl Folder {
         Self { bodies, locals: locals.into(), has_tests }
     }
 
-    /// The blocks of a kind by their label.
+    /// The blocks of a kind, by label.
     fn all(&self, kind: &str) -> Vec<(&String, &Value)> {
         self.bodies.iter().filter_map(|body| body.get(kind)?.as_object()).flatten().collect()
     }
@@ -429,7 +430,7 @@ impl Folder {
         found.find_map(|(_, named)| named.get(name)).unwrap_or_else(|| panic!("no {kind}.{name}"))
     }
 
-    /// A local list of texts.
+    /// The texts of a local list.
     fn words(&self, name: &str) -> BTreeSet<String> {
         let list = self.locals[name].as_array().unwrap_or_else(|| panic!("{name}"));
         let words: BTreeSet<String> = list.iter().map(|word| word.as_str().unwrap().to_owned()).collect();
@@ -438,7 +439,7 @@ impl Folder {
     }
 }
 
-/// The Lua scripts by name.
+/// The texts of the Lua scripts, by name.
 struct Scripts(BTreeMap<String, String>);
 
 impl Scripts {
@@ -451,25 +452,26 @@ impl Scripts {
         Self(fs::read_dir(folder).unwrap().map(read).collect())
     }
 
-    /// Of every script of a node.
+    /// The commands of all scripts of a node.
     fn commands_of_all(&self) -> BTreeSet<String> {
         let scripts = self.0.iter().filter(|(name, _)| *name != "check" && !name.starts_with("migrate_"));
         let mut commands: BTreeSet<String> = scripts.flat_map(|(_, text)| commands_in(text)).collect();
-        // The check tries each of them, and cleans up after itself.
+        // The check tries each of these commands, and calls `del` to clean up after itself.
         let tried: BTreeSet<String> = commands_after(&self.0["check"], "try('").collect();
         commands.insert("del".into());
         assert_eq!(commands, tried, "the check tries what the scripts call");
         commands
     }
 
-    /// Of some scripts, with what they call of the shared files.
+    /// The commands of some scripts, and of the shared functions that they call.
     fn commands_of(&self, names: &[&str]) -> BTreeSet<String> {
         let shared =
             ["common", "topic", "records", "changes", "indexes", "journal", "calls"].map(|name| &*self.0[name]);
         let shared = shared.concat();
         let mut pieces = shared.split("\nlocal function ");
         let beginning = pieces.next().unwrap();
-        // A function ends at the first line that is nothing but its `end`; what follows is outside of all.
+        // A function ends at the first line `end` without indentation. The text up to the next function belongs to no
+        // function.
         let (functions, outside): (Vec<_>, Vec<_>) = pieces
             .map(|piece| {
                 let (body, rest) = piece.split_once("\nend\n").unwrap();
@@ -493,7 +495,7 @@ impl Scripts {
 }
 
 fn commands_in(text: &str) -> impl Iterator<Item = String> {
-    // The last is a function of `indexes.lua` that is given the command.
+    // `forget_all` is a function of `indexes.lua` that takes a command as its argument.
     let callers = ["redis.call('", "redis.pcall('", "forget_all('"];
     callers.into_iter().flat_map(|caller| commands_after(text, caller).collect::<Vec<_>>())
 }

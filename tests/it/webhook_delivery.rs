@@ -1,4 +1,5 @@
-//! Webhooks against receivers that fail, on a store of either kind: at least once, in order within a space, and nothing skipped.
+//! Webhooks to receivers that fail, on both stores: each entry is delivered at least once, in order within a space, and
+//! none is skipped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::redis::RedisServer;
 
-/// How long to wait for what should take milliseconds.
+/// How long a test waits for something that should take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Tries that follow each other closely.
+/// Tries that follow each other quickly.
 const QUICK: Patience =
     Patience { first: Duration::from_millis(20), longest: Duration::from_millis(100), all: Duration::from_secs(3_600) };
 
@@ -65,8 +66,8 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the node's task has begun, which another thread runs: from then on acts are its own to tell. On a busy machine that may
-/// be later than the moment before its start of which it tells, too.
+/// Waits until the node's task, which runs on another thread, has begun. From then on it tells of acts. On a busy
+/// machine this may be later than the moment before the start from which it tells of acts, too.
 fn wait_until_running(metrics: &Metrics) {
     let began = slotcast::clock::instant();
     while !metrics.encode().contains("webhook_lost_total{") {
@@ -84,12 +85,12 @@ struct Got {
     accepted: bool,
 }
 
-/// What a receiver does with a message, by the number of messages that it got before.
+/// What a receiver does with a message. The number says how many messages the receiver got before.
 type Answer = dyn Fn(&Got, usize) -> Act + Send + Sync;
 
 /// What a receiver does with a message.
 enum Act {
-    /// Answers this status, with these lines of the head.
+    /// Answers with this status and these lines in the head.
     Status(u16, &'static str),
     /// Ends the connection.
     Reset,
@@ -120,7 +121,7 @@ impl Receiver {
         self.got.lock().clone()
     }
 
-    /// The versions that were accepted of each space, each once, in the order in which they were first accepted.
+    /// The versions of each space that were accepted, each once, in the order of their first acceptance.
     fn accepted(&self) -> BTreeMap<u64, Vec<u64>> {
         let mut accepted: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for got in self.got().iter().filter(|got| got.accepted) {
@@ -181,7 +182,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(H
     }
 }
 
-/// A node, as far as webhooks are concerned.
+/// The part of a node that sends webhooks.
 struct Node {
     metrics: Metrics,
     leaving: CancellationToken,
@@ -193,7 +194,7 @@ impl Node {
         Self::start_that(false, store, receiver, name, patience)
     }
 
-    /// One that removes entries from the journal once they are delivered, if it `forgets`.
+    /// Starts a node. If it `forgets`, it removes entries from the journal once they are delivered.
     fn start_that(
         forgets: bool,
         store: Arc<dyn SlotStore>,
@@ -230,7 +231,7 @@ impl Node {
         self.metrics.webhook_waiting.with_label_values(&["mail"]).get()
     }
 
-    /// Ends it as a crash would.
+    /// Ends the node like a crash.
     fn kill(&self) {
         self.task.abort();
     }
@@ -242,7 +243,7 @@ impl Drop for Node {
     }
 }
 
-/// A store of either kind, with what it stands on.
+/// A store of either kind, and the server or folder behind it.
 struct Scene {
     store: Arc<dyn SlotStore>,
     _server: Option<RedisServer>,
@@ -339,7 +340,7 @@ async fn what_fails_holds_back_its_own_space_alone(scene: Scene) {
     assert_eq!(node.deliveries("skipped"), 0);
 }
 
-/// Spaces of one bucket.
+/// Numbers of spaces that are all in one bucket.
 fn neighbours(count: usize) -> Vec<u64> {
     let bucket = space(1).bucket();
     (1..).filter(|number| space(*number).bucket() == bucket).take(count).collect()
@@ -389,11 +390,11 @@ async fn what_all_have_is_forgotten_where_no_journal_is_kept(scene: Scene) {
     };
     act_in(scene.store.as_ref(), &[other, other, other, held_back, other]).await;
     eventually("what is not held back", || receiver.accepted() == BTreeMap::from([(other, vec![1, 2, 3, 4])])).await;
-    // The third is where the endpoint is, and the fourth waits.
+    // Entry 3 stays because the endpoint has not moved past it, and entry 4 waits for its delivery.
     kept(&[3, 4, 5]).await;
     is_well.store(true, std::sync::atomic::Ordering::SeqCst);
     kept(&[5]).await;
-    // The next ones follow the one that has stayed.
+    // New entries follow entry 5, which has stayed.
     act_in(scene.store.as_ref(), &[held_back, other]).await;
     let all = BTreeMap::from([(other, vec![1, 2, 3, 4, 5]), (held_back, vec![1, 2])]);
     eventually("all of it", || receiver.accepted() == all).await;
@@ -412,7 +413,7 @@ async fn an_entry_is_skipped_after_its_time_and_the_next_one_comes(scene: Scene)
 
 async fn a_new_endpoint_begins_with_now(scene: Scene) {
     act_in(scene.store.as_ref(), &[1, 1, 2]).await;
-    // An endpoint hears of the second before its node was started.
+    // A node also tells of acts from the second before its start. These acts have to be older.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let receiver = Receiver::start(|_, _| Act::Status(200, "")).await;
     let _node = Node::start(scene.store.clone(), &receiver, "one", QUICK);
@@ -461,10 +462,11 @@ async fn a_node_that_comes_after_a_crash_goes_on(scene: Scene) {
     other.leaving.cancel();
 }
 
-/// Two nodes that send at once, as when one was stopped for longer than its right lasts, repeat and never skip.
+/// Two nodes that send at once repeat entries and skip none. This happens if a node was stopped for longer than its
+/// right lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_at_once_repeat_and_never_skip() {
-    // The embedded store grants the right to everybody.
+    // This embedded store grants the right to both nodes.
     let scene = embedded(JournalBounds::default());
     let receiver = Receiver::start(|_, before| Act::Status(if before % 3 == 0 { 500 } else { 200 }, "")).await;
     let (one, two) = (
@@ -482,7 +484,7 @@ async fn two_nodes_at_once_repeat_and_never_skip() {
     assert_eq!(one.lost() + two.lost(), 0);
 }
 
-/// The right goes to another node at once where its node leaves, and soon where it dies.
+/// The right goes to another node at once if its node leaves, and soon if its node dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_node_goes_on_where_one_leaves() {
     let scene = redis(JournalBounds::default());

@@ -1,5 +1,5 @@
-//! Where readers of the journal are, in both stores: written by whoever knows what is written, so that two nodes at once repeat
-//! and never skip.
+//! The places of the journal's readers, in both stores. Only a node that knows the stored place may replace it, so that
+//! two nodes at once repeat entries and skip none.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Epochs: a history that the store lost never goes on under its old name.
+//! Epochs: a history that the store has lost never goes on in its old epoch.
 
 use super::*;
 
-/// Every (epoch, version) of a space that was ever told, with what it named.
+/// The content of each (epoch, version) of a space that was ever told.
 #[derive(Default)]
 pub(super) struct Witness {
     told: HashMap<(String, u64), String>,
@@ -10,7 +10,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Does an act and takes its answer and the log's end down.
+    /// Does an act, and notes what the log has at its position.
     async fn act(&mut self, store: &RedisStore, act: SlotAct) -> Position {
         let topic = Topic::Space(act.space);
         let at = store.apply(act).await.unwrap().at;
@@ -33,7 +33,7 @@ async fn no_version_names_two_contents_after_a_flush_or_a_restart() {
     witness.act(&store, act(1, &[1], hold("a", MINUTE))).await;
     let before = witness.act(&store, act(1, &[1], book("a"))).await;
 
-    // Everything lost: versions begin again, under another epoch.
+    // The server loses everything. Versions begin again, in another epoch.
     server.cli(&["FLUSHALL"]);
     let flushed = witness.act(&store, act(1, &[2], hold("b", MINUTE))).await;
     assert_eq!(flushed.version, 1);
@@ -41,18 +41,18 @@ async fn no_version_names_two_contents_after_a_flush_or_a_restart() {
     let read = store.read_log(Topic::Space(space(1)), &before).await.unwrap();
     assert!(matches!(read, LogRead::Gone(at) if at == flushed));
 
-    // Everything kept: the epoch changes needlessly, and nothing else does.
+    // The server keeps everything. Only the epoch changes, which was not needed.
     server.restart_with(&[]);
     let board = retry_read(&store).await;
     assert_eq!((board.at.version, board.records.len()), (1, 1));
     assert_ne!(board.at.epoch, flushed.epoch);
     let kept = witness.act(&store, act(1, &[2], book("b"))).await;
     assert_eq!((kept.version, &kept.epoch), (2, &board.at.epoch));
-    // What was taken under the epoch before proves nothing under this one.
+    // A position in the epoch before proves nothing about this epoch.
     let since = Position { version: 0, ..kept.clone() };
     assert!(matches!(store.read_log(Topic::Space(space(1)), &since).await.unwrap(), LogRead::Gone(_)));
 
-    // Restarted without what it kept.
+    // The server restarts without its data.
     server.restart_with(&["--appendonly", "no"]);
     assert_eq!(retry_read(&store).await.at.version, 0);
     let emptied = witness.act(&store, act(1, &[3], hold("c", MINUTE))).await;
@@ -60,7 +60,7 @@ async fn no_version_names_two_contents_after_a_flush_or_a_restart() {
     assert_eq!(witness.epochs.len(), 4);
 }
 
-/// Reads while the connection is made again.
+/// Reads, and tries again while the connection is made anew.
 pub(super) async fn retry_read(store: &RedisStore) -> slotcast::store::DayState {
     let began = clock::instant();
     loop {
@@ -83,7 +83,7 @@ async fn no_version_names_two_contents_after_a_failover_that_lost_writes() {
     let head_key = format!("slotcast:{{b{}}}:head:1:1", space(1).bucket().get());
     wait_until(|| replica.cli(&["HGET", &head_key, "v"]) == "1").await;
 
-    // The replica hears nothing more; what the primary acknowledges now is lost with it.
+    // The replica hears no more, so it does not have what the primary acknowledges now.
     replica.cli(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
     let lost = witness.act(&store, act(1, &[1], book("a"))).await;
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
@@ -94,7 +94,7 @@ async fn no_version_names_two_contents_after_a_failover_that_lost_writes() {
     assert_eq!(next.version, lost.version);
     assert_ne!(next.epoch, lost.epoch);
 
-    // The old primary comes back as it was, and takes versions of its own.
+    // The old primary comes back with its old data, and issues versions of its own.
     primary.restart_with(&[]);
     let again = retry_read(&store).await;
     assert_ne!(again.at.epoch, lost.epoch);
@@ -183,7 +183,7 @@ async fn a_store_that_has_not_asked_takes_no_version_of_an_epoch_that_others_fen
     let refused = sweeper.sweep(space(1).bucket(), 10).await.unwrap_err();
     assert!(refused.0.contains("ACL SETUSER <user> +info"), "{refused}");
     assert_eq!(head(&server.store(), Topic::Space(space(1))).await, held.at);
-    // As it says.
+    // This is the command that the error names.
     server.cli(&["ACL", "SETUSER", "sweeper", "+info"]);
     assert_eq!(sweeper.sweep(space(1).bucket(), 10).await.unwrap().freed, 1);
 }

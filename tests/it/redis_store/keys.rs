@@ -1,4 +1,4 @@
-//! Prefixes, and keys of calls.
+//! Prefixes of keys, and how long keys live.
 
 use super::*;
 
@@ -44,7 +44,7 @@ async fn what_is_kept_ends_in_its_time_and_versions_never() {
                 assert_eq!(ttl, -1, "{key}")
             }
             "log" | "calls" | "mail" => assert!((day_seconds - 60..=day_seconds).contains(&ttl), "{key}"),
-            // The days of the journal, and two months: nobody else is named by then.
+            // This is as long as the journal's days, and two months more. Then no entry names the user any more.
             "people" => assert!((151 * day_seconds..=152 * day_seconds).contains(&ttl), "{key} in {ttl} s"),
             "day" | "days" => assert!((ttl - until_forgotten).abs() < 60, "{key} in {ttl} s"),
             other => panic!("{other}"),
@@ -77,7 +77,7 @@ async fn a_report_writes_only_what_changed() {
     let before = written();
     store.report_node(report.clone(), lease).await.unwrap();
     let whole = written() - before;
-    // With its first report a node opens all buckets in the background. What it writes then is little beside 10,000 rooms.
+    // With its first report a node opens all buckets in the background. That writes little beside 10,000 rooms.
     let formats = store.formats();
     wait_until(|| Bucket::all().all(|bucket| formats.of(bucket).is_some())).await;
     let before = written();
@@ -89,7 +89,7 @@ async fn a_report_writes_only_what_changed() {
     assert!(changed < whole / 10, "{changed} bytes of {whole}");
     let nodes = store.nodes().await.unwrap();
     assert_eq!(serde_json::to_string(&nodes).unwrap(), serde_json::to_string(&[report.clone()]).unwrap());
-    // Lost with the server: the next report is whole again.
+    // The server has lost the report, so the next one is whole again.
     server.cli(&["FLUSHALL"]);
     report.users = 2;
     store.report_node(report.clone(), lease).await.unwrap();
@@ -101,11 +101,11 @@ async fn a_report_writes_only_what_changed() {
 async fn the_sweep_lease_has_one_holder() {
     let server = RedisServer::start();
     let (one, two) = (server.store(), server.store());
-    // Longer than the busiest machine takes to ask three times.
+    // This is longer than the busiest machine takes to ask three times.
     let lease = Duration::from_secs(60);
     assert_eq!(one.take_sweep_lease("one", lease).await.unwrap(), None);
     assert!(two.take_sweep_lease("two", lease).await.unwrap().is_some_and(|left| left <= lease));
-    // Renewed, so that it ends soon.
+    // The holder renews the lease, so that it ends soon.
     let soon = Duration::from_millis(300);
     assert_eq!(one.take_sweep_lease("one", soon).await.unwrap(), None);
     let began = clock::instant();

@@ -1,9 +1,9 @@
-//! Acts that are sent again, and of which the copy that was sent first comes last. A slow or broken line does that: what a
-//! connection was given may reach the server after the connection that took its place.
+//! Acts that are sent again, and whose first copy comes last. On a slow or broken line, bytes of an old connection may
+//! reach the server after those of the connection that replaced it.
 
 use super::*;
 
-/// A server that has a hold of `z` in space 1, a store over a proxy, and one that speaks to it directly.
+/// A server with a hold of `z` in space 1, a store behind a proxy, and a store that speaks to the server directly.
 async fn start() -> (RedisServer, LossyProxy, RedisStore, RedisStore) {
     let server = RedisServer::start();
     let proxy = LossyProxy::start(server.address()).await;
@@ -12,10 +12,10 @@ async fn start() -> (RedisServer, LossyProxy, RedisStore, RedisStore) {
     (server, proxy, store, direct)
 }
 
-/// What every request of [`act`] has.
+/// A part of every request that [`act`] makes.
 const OF_ACTS: &str = "\r\n2090-05-05\r\n";
 
-/// Lets what was held back come. It is to change nothing.
+/// Delivers the copy that was held back, which must change nothing.
 async fn assert_comes_to_nothing(proxy: &LossyProxy, direct: &RedisStore, topic: Topic) {
     assert!(proxy.has_lost_all());
     let before = head(direct, topic).await;
@@ -28,7 +28,7 @@ async fn assert_comes_to_nothing(proxy: &LossyProxy, direct: &RedisStore, topic:
 async fn a_first_copy_that_comes_last_does_not_do_an_act_again() {
     let (_server, proxy, store, direct) = start().await;
     let topic = Topic::Space(space(1));
-    // Those that act each time: a repeat of the others finds what it is about, and writes nothing.
+    // These acts change something each time. Other acts would be repeats, which write nothing.
     let steps = [
         hold("a", MINUTE),
         extend("a", 2 * MINUTE),

@@ -30,7 +30,7 @@ async fn a_lease_that_a_clock_gave_before_it_went_back_counts_for_nobody() {
     now.report_node(report("alive"), lease).await.unwrap();
     assert_eq!(ids(&now).await, ["alive"]);
     assert_eq!(now.take_sweep_lease("alive", lease).await.unwrap(), None);
-    // It is kept from others as usual.
+    // Another node cannot take the lease, as usual.
     let left = now.take_sweep_lease("another", lease).await.unwrap();
     assert!(left.is_some_and(|left| left <= lease), "{left:?}");
 }

@@ -1,4 +1,4 @@
-//! Replies and servers that are lost.
+//! Lost replies and lost servers.
 
 use super::*;
 
@@ -10,7 +10,7 @@ async fn an_act_whose_reply_was_lost_is_applied_once() {
     let topic = Topic::Space(space(1));
     store.apply(act(1, &[9], hold("z", MINUTE))).await.unwrap();
 
-    // A second release, a second extension or a second update would show in the versions.
+    // If a release, an extension or an update were done twice, the version would show it.
     let steps: [(SlotActKind, u64); 6] = [
         (hold("lost", MINUTE), 2),
         (extend("lost", 2 * MINUTE), 2),
@@ -83,7 +83,7 @@ async fn an_act_that_starts_after_its_deadline_does_nothing() {
     let result = store.apply(act(1, &[1], hold("a", MINUTE))).await;
     assert!(is_unavailable(&result), "{result:?}");
     assert!(sent.elapsed() < Duration::from_millis(3_500), "{:?}", sent.elapsed());
-    // It was sent, and is run when the pause ends: after its deadline.
+    // The act was sent. Redis runs it when the pause ends, which is after its deadline.
     wait_until(|| server.cli(&["PING"]) == "PONG").await;
     assert!(began.elapsed() >= Duration::from_millis(3_500));
     assert_eq!(head(&store, Topic::Space(space(1))).await, before);

@@ -1,4 +1,4 @@
-//! The Redis store: the conformance suite, and what only a store behind a network must do. The servers are real.
+//! The Redis store, on real servers: the conformance suite, and what only a store behind a network has to do.
 
 mod fence;
 mod late_copies;
@@ -61,7 +61,8 @@ impl StoreFactory for OnRedis {
         Handles { store: Arc::new(store_at(&url, &self.prefix)), subscriptions }
     }
 
-    /// The node's end, not the server's: after that the epoch is another one, which the cases of the fence show.
+    /// Only the node ends here, and not the server. After a restart of the server the epoch changes, which the tests in
+    /// `fence` show.
     async fn restart(&mut self) {}
 }
 
@@ -83,7 +84,8 @@ impl StoreFactory for OnCluster {
     }
 
     async fn open(&self) -> Handles {
-        // Plain publishing reaches the subscribers of every node, also of those without the slot.
+        // A message that is published plainly reaches subscribers on every node of the Cluster, even on nodes without
+        // the slot.
         let subscriptions = PlainSubscriptions::connect(&self.cluster.urls()[0], &self.prefix).await;
         Handles { store: Arc::new(self.cluster.store(&self.prefix).await), subscriptions: Arc::new(subscriptions) }
     }
@@ -95,7 +97,7 @@ store_conformance!(cluster_conformance, super::OnCluster);
 
 const MINUTE: i64 = 60_000;
 
-/// Longer than anything may take that is waited for here.
+/// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn space(number: u64) -> SpaceKey {
@@ -110,7 +112,7 @@ fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// Slots start far in the future, an hour apart.
+/// A slot in the far future. Slots start an hour apart.
 fn slot(n: u64) -> SlotTime {
     let start = StoreTime::from_millis(3_797_000_000_000).plus_millis(n as i64 * 60 * MINUTE);
     let label = format!("{n:02}:00");

@@ -1,8 +1,8 @@
-//! What is published, byte for byte.
+//! The bytes of what is published.
 
 use super::*;
 
-/// The payload of a message as the domain makes it, with the instant that the payload itself tells.
+/// The payload of a message as the domain makes it, with the instant that the message's payload has.
 pub(super) fn expected_payload(message: &Message, slot: &SlotTime, state: SlotState, freed: bool) -> String {
     let payload: serde_json::Value = serde_json::from_str(message.payload.get()).unwrap();
     let now: jiff::Timestamp = payload["timestamp"].as_str().unwrap().parse().unwrap();
@@ -42,7 +42,7 @@ async fn an_event_is_byte_for_byte_what_the_domain_makes() {
         assert_eq!(said[0].payload.get(), expected_payload(&said[0], &slot(7), state, false), "{kind:?}");
     }
 
-    // What ends by itself, in the future and in the past, found by an act or by a sweep.
+    // Holds that end by themselves, of slots in the future and in the past. An act or a sweep finds them.
     for by_act in [true, false] {
         let now = store.ping().await.unwrap();
         let near = SlotTime { start: now.plus_millis(2_000), ..slot(8) };

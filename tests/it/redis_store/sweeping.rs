@@ -52,7 +52,7 @@ async fn an_index_entry_without_its_hold_is_forgotten() {
     let held = store.apply(act(1, &[1], hold("a", 20))).await.unwrap().hold.unwrap();
     let bucket = space(1).bucket();
     let tag = format!("slotcast:{{b{}}}", bucket.get());
-    // As when a day's slots are forgotten before anyone swept.
+    // A day's slots may be forgotten before any sweep comes.
     server.cli(&["DEL", &format!("{tag}:day:1:1:20900505")]);
     while store.ping().await.unwrap() <= held.until {}
     let swept = store.sweep(bucket, 10).await.unwrap();

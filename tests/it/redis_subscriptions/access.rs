@@ -34,7 +34,7 @@ async fn tls_is_by_the_named_certificates_alone() {
     assert_eq!(next_message(&mut watch).await.at.version, 1);
     assert_eq!(texts(&node.check(&url).await, Severity::Good).len(), 1);
 
-    // Nobody that the system trusts has signed it.
+    // The system's certificates do not include the one that signed the server's.
     let other = Node::connect(&format!("rediss://:hunter2@127.0.0.1:{port}"));
     assert!(other.ping().await.is_err());
     assert!(other.subscriptions.watch(space(1)).await.is_err());

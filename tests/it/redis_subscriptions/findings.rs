@@ -1,4 +1,4 @@
-//! What is found at start, before the first act.
+//! What a node finds at its start, before its first act.
 
 use super::*;
 
@@ -12,7 +12,7 @@ async fn a_good_redis_gets_one_line() {
     assert_eq!(redis.cli(&["DBSIZE"]).trim(), "0", "the checks leave no key behind");
 }
 
-/// Whether a line says what is tested on: Debian's Redis, or another server by its own name.
+/// Whether a line names the server under test: Debian's Redis 7, or Valkey.
 fn names_the_server(line: &str) -> bool {
     line.contains("is Redis 7.") || line.contains("is Valkey ")
 }

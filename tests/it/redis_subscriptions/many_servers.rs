@@ -24,7 +24,7 @@ async fn sentinels_are_followed_to_the_new_primary() {
     assert_eq!(next_message(&mut watch).await.at.version, 9);
     assert_eq!(subscribers(&redis.servers[1], space(1)), 1);
 
-    // The old one comes back as a replica; nothing of it is heard or done.
+    // The old primary comes back as a replica. The node neither listens to it nor sends it acts.
     redis.servers[0].restart();
     wait_until("the old primary is a replica", || {
         redis.servers[0].cli(&["INFO", "replication"]).contains("role:slave")
@@ -42,7 +42,7 @@ async fn any_node_of_a_cluster_brings_the_messages_of_all() {
         watches.push(node.subscriptions.watch(space(number)).await.unwrap());
     }
     watches_hear(&node, &mut watches).await;
-    // The connection's node ends; the others have taken the subscriptions over.
+    // The server closes the connection of the subscriptions, and the node subscribes at another server.
     let used = redis.servers.iter().find(|server| !subscriber_ids(server).is_empty()).unwrap();
     used.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     for watch in &mut watches {
@@ -61,7 +61,7 @@ async fn a_cluster_whose_nodes_die_in_turn_is_used_again() {
     let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     let mut commands = node.commands.clone();
-    // The first is the only one that the URL names; keys of all three are used.
+    // The URL names only the first server. Keys of all three are used.
     for killed in &redis.servers {
         let had_subscriptions = !subscriber_ids(killed).is_empty();
         killed.kill();
@@ -109,7 +109,7 @@ async fn a_frozen_node_of_a_cluster_does_not_stop_the_others() {
             redis::RedisResult::Ok(())
         };
         rounds += 1;
-        // On a machine that stands still for a while, both wait.
+        // If the whole machine stands still for a while, both calls wait.
         let of_others = tokio::time::timeout(ANSWER_TIMEOUT, of_others);
         let (answer, done): (redis::RedisResult<u64>, _) = tokio::join!(of_frozen, of_others);
         unhindered += u32::from(matches!(done, Ok(Ok(()))));
@@ -151,7 +151,7 @@ async fn a_command_follows_a_slot_that_moves() {
     let (from_id, to_id) = (&ids[owner], &ids[(owner + 1) % 3]);
     to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id]);
     from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id]);
-    // The key is not there yet, so the owner redirects to the next server.
+    // This key is not there yet, so the owner of the slot redirects to the next server.
     commands.set::<_, _, ()>("{moving}:2", "b").await.unwrap();
     assert_eq!(commands.get::<_, String>("{moving}:1").await.unwrap(), "a");
     assert_eq!(commands.get::<_, String>("{moving}:2").await.unwrap(), "b");

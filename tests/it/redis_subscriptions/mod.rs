@@ -1,4 +1,4 @@
-//! Subscriptions and connections against real servers: what is heard, and what a node does when it hears no more.
+//! Subscriptions and connections to real servers: what is heard, and what a node does if it hears nothing any more.
 
 mod one_server;
 mod many_servers;
@@ -27,7 +27,7 @@ use crate::support::redis_server::{Certificates, Cluster, Proxy, RedisServer, Se
 
 const PREFIX: &str = "test";
 
-/// Longer than anything may take that is waited for here.
+/// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node's connections.
@@ -37,7 +37,7 @@ struct Node {
 }
 
 impl Node {
-    /// Connects, and waits until the subscriptions are up, so that every lag from then on has a cause in the test.
+    /// Connects, and waits until the subscriptions are up. So each later lag has a cause in the test.
     async fn start(url: &str) -> Self {
         let node = Self::connect(url);
         drop(node.subscriptions.watch(space(1_000_000)).await.unwrap());
@@ -52,7 +52,7 @@ impl Node {
         Self { commands, subscriptions: subscriptions.into() }
     }
 
-    /// Publishes once; while there is no connection nothing is sent, and so it is tried again.
+    /// Publishes one message. If there is no connection, nothing was sent, so it tries again.
     async fn publish(&self, topic: Topic, version: u64) {
         let deadline = clock::instant() + PATIENCE;
         let mut commands = self.commands.clone();
@@ -75,7 +75,7 @@ fn space(number: u64) -> Topic {
     Topic::Space(SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(number).unwrap() })
 }
 
-/// As the scripts name it.
+/// The name of a topic's channel, as the scripts write it.
 fn channel(topic: Topic) -> String {
     match topic {
         Topic::Bucket(bucket) => format!("{PREFIX}:{{b{}}}:t", bucket.get()),
@@ -83,12 +83,12 @@ fn channel(topic: Topic) -> String {
     }
 }
 
-/// As the scripts write it.
+/// A message, as the scripts write it.
 fn payload(version: u64) -> String {
     format!("1\ne\n{version}\nslot_update\n{{\"n\":\"{version}\\n\"}}")
 }
 
-/// The next message; a lag before it is passed over.
+/// The next message. Skips a lag before it.
 async fn next_message(watch: &mut Watch) -> Message {
     loop {
         match tokio::time::timeout(PATIENCE, watch.next()).await.expect("a message in time") {
@@ -98,7 +98,7 @@ async fn next_message(watch: &mut Watch) -> Message {
     }
 }
 
-/// Waits until the watch is told of a lag; messages before it are passed over.
+/// Waits until the watch reports a lag. Skips the messages before it.
 async fn await_lag(watch: &mut Watch) {
     while !matches!(tokio::time::timeout(PATIENCE, watch.next()).await.expect("a lag in time"), Signal::Lagged) {}
 }

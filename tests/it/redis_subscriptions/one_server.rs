@@ -1,4 +1,4 @@
-//! Subscriptions to a single Redis, which dies, freezes or stays silent.
+//! Subscriptions to one Redis server that dies, freezes or falls silent.
 
 use super::*;
 
@@ -29,7 +29,8 @@ async fn ten_thousand_topics_are_watched_on_one_connection() {
     let asked: Vec<_> = (1..=10_000)
         .map(|number| {
             let subscriptions = node.subscriptions.clone();
-            // All at once they may take a slow machine longer than one of them may take: asked again, as a feed does.
+            // On a slow machine the 10,000 requests may together take longer than one may take. So a request is made
+            // again, as the feed does.
             tokio::spawn(async move {
                 let deadline = clock::instant() + PATIENCE;
                 loop {
@@ -67,7 +68,7 @@ async fn a_killed_subscription_is_made_anew_and_then_said() {
     for round in 1..=5 {
         assert_eq!(redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).trim(), "1");
         await_lag(&mut watch).await;
-        // Subscribed again before the lag is told: what is published from there on arrives.
+        // The node has subscribed again before it reports the lag. So every later message arrives.
         node.publish(space(1), round).await;
         assert_eq!(next_message(&mut watch).await.at.version, round);
     }
@@ -117,7 +118,7 @@ async fn watches_and_commands_outlast_a_killed_redis() {
     await_lag(&mut watch).await;
     node.publish(space(1), 2).await;
     assert_eq!(next_message(&mut watch).await.at.version, 2);
-    // The watch that was refused has left nothing behind.
+    // The refused watch has left no subscription behind.
     assert_eq!(subscribers(&redis, space(2)), 0);
     node.subscriptions.watch(space(2)).await.unwrap();
 }
@@ -148,7 +149,7 @@ async fn a_topic_that_brings_nothing_gets_a_new_connection() {
     let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     let before = subscriber_ids(&redis);
-    // A hundred topics notice at once; one new connection is enough for all.
+    // A hundred topics ask for a new connection at once. One new connection is enough for all.
     for _ in 0..100 {
         node.subscriptions.renew(space(1)).await;
     }
@@ -181,7 +182,7 @@ async fn a_topic_that_is_left_and_watched_again_loses_nothing() {
     let node = Node::start(&redis.url()).await;
     let mut watch = node.subscriptions.watch(space(1)).await.unwrap();
     for version in 1..=300 {
-        // On odd rounds the old one goes first, on even ones the new one takes its place.
+        // On odd rounds the old watch ends first. On even rounds the new watch replaces the old one.
         if version % 2 == 0 {
             watch = node.subscriptions.watch(space(1)).await.unwrap();
         } else {
@@ -217,7 +218,7 @@ async fn a_flood_is_heard_or_said_to_be_missed() {
                 last = message.at.version;
             }
             Ok(Signal::Lagged) => is_said = true,
-            // The last ones themselves were dropped, which was said.
+            // The last messages were dropped, and the lag was reported.
             Err(_) if is_said => break,
             Err(_) => panic!("silence after {last}"),
         }

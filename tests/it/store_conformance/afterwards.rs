@@ -1,4 +1,4 @@
-//! What is left after a restart.
+//! What a store has after a restart.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Many acts at the same time.
+//! Many acts at once.
 
 use super::*;
 
-/// What one task did, with the last version of its act.
+/// What an act did. The key of the map has the last version of the act.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Done {
     who: usize,
@@ -39,7 +39,8 @@ pub async fn random_acts_of_many_never_collide(factory: impl StoreFactory) {
                             max_held: None,
                         }
                     }),
-                    // Once a slot: a second booking may be a repeat, which answers with another act's version.
+                    // Each slot is booked once. A second booking may be a repeat, which answers with another act's
+                    // version.
                     5 if slots.iter().all(|slot| booked.insert((in_space, *slot))) => ("book", book_by(&name)),
                     6 => ("clear", {
                         let (actor, booked_by) = (Actor::Anyone, Some(Actor::Anyone));
@@ -49,7 +50,7 @@ pub async fn random_acts_of_many_never_collide(factory: impl StoreFactory) {
                     _ => ("extend", extend_by(&name, 1 + random.below(40) as i64)),
                 };
                 match bench.apply(space(in_space), &slots, kind).await {
-                    // Another token than the one sent is the answer to an earlier hold.
+                    // The answer has another token than the act, so it is the answer to an earlier hold.
                     Ok(outcome) if act == "hold" && outcome.hold.as_ref().unwrap().token != token => {}
                     Ok(outcome) => done.push((in_space, outcome.at.version, Done { who, act, slots })),
                     Err(ApplyError::Refused(_)) => {}
@@ -75,14 +76,15 @@ pub async fn random_acts_of_many_never_collide(factory: impl StoreFactory) {
     }
 }
 
-/// Replays a space's log, and checks each event against who did it, and the end against the board.
+/// Replays a space's log. Checks each event against the act that made it, and the last state against the board.
 pub(super) async fn replay(bench: &Bench, in_space: u64, acts: &BTreeMap<(u64, u64), Done>) {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Has {
         Held(usize),
         Booked(usize),
     }
-    // Each event belongs to the act that ends with it or soon after it; what no act claims was freed.
+    // An event belongs to the act whose last version is the event's, or follows soon. An event without an act is a
+    // freed slot.
     let mut doers: BTreeMap<u64, &Done> = BTreeMap::new();
     for ((_, version), done) in acts.range((in_space, 0)..=(in_space, u64::MAX)) {
         for version in version + 1 - done.slots.len() as u64..=*version {
@@ -124,7 +126,7 @@ pub(super) async fn replay(bench: &Bench, in_space: u64, acts: &BTreeMap<(u64, u
     assert_eq!(stored.collect::<BTreeMap<_, _>>(), board);
 }
 
-/// Xorshift: the same acts in each run; what differs is their order.
+/// Xorshift. Each run has the same acts, and only their order differs.
 pub(super) struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Versions, and the log that tells what was missed.
+//! Versions, and the log that tells a client what it missed.
 
 use super::*;
 
@@ -35,7 +35,7 @@ pub async fn a_log_keeps_its_last_changes(factory: impl StoreFactory) {
     let topic = Topic::Space(space(1));
     let changes = LOG_LENGTH + 6;
     let acts = (0..changes).map(|_| bench.apply(space(1), &[1], update(StaffStatus::Blocked)));
-    // Some at a time: what waits for more than a second is refused.
+    // 64 acts run at a time, because the store refuses an act that waits for more than a second.
     let mut outcomes = futures_util::stream::iter(acts).buffer_unordered(64);
     while let Some(outcome) = outcomes.next().await {
         outcome.unwrap();
@@ -86,7 +86,7 @@ pub async fn a_day_of_large_slots_is_read_as_of_one_version(factory: impl StoreF
         let kind = SlotActKind::Update { to: StaffStatus::Booked, data: large(), user: None };
         bench.apply(space(1), some, kind).await.unwrap();
     }
-    // Slots change, and lose their records, while the day is read.
+    // While the day is read, slots change and lose their records.
     let writing = async {
         let mut written = BTreeMap::new();
         for round in 0..90_u64 {

@@ -1,4 +1,4 @@
-//! Messages to users, to everyone, and commands.
+//! Messages to users, messages to everyone, and commands.
 
 use super::*;
 
@@ -36,16 +36,16 @@ pub async fn messages_to_a_user_wait_for_the_user(factory: impl StoreFactory) {
 
     bench.store.mark_received(&user("anna"), second).await.unwrap();
     assert_eq!(sequences(&*bench.store, "anna").await, [third]);
-    // A socket that got less than another one is told what it lacks.
+    // A socket that got fewer messages than another one is told the rest.
     for (since, missed) in [(first, vec![second, third]), (second, vec![third]), (third, vec![])] {
         let backlog = bench.store.messages_of(&user("anna"), Some(since), usize::MAX).await.unwrap();
         let sequences: Vec<u64> = backlog.messages.iter().map(|message| message.sequence).collect();
         assert_eq!((backlog.after, sequences), (since, missed));
     }
-    // Never back.
+    // The mark does not go back.
     bench.store.mark_received(&user("anna"), first).await.unwrap();
     assert_eq!(sequences(&*bench.store, "anna").await, [third]);
-    // Never beyond what was sent: the next message is not received yet.
+    // The mark does not go beyond the last message, so the next one counts as not received.
     bench.store.mark_received(&user("anna"), u64::MAX).await.unwrap();
     assert!(sequences(&*bench.store, "anna").await.is_empty());
     bench.store.publish(to_user("anna", "fourth", "4")).await.unwrap();
@@ -65,7 +65,7 @@ pub async fn a_user_keeps_the_last_messages(factory: impl StoreFactory) {
     let numbers: Vec<String> = kept.iter().map(|message| message.data.get().to_owned()).collect();
     assert_eq!(numbers, (8..=count).map(|number| number.to_string()).collect::<Vec<_>>());
     assert!(kept.is_sorted_by_key(|message| message.sequence));
-    // In portions: at least one message each, and as many as are enough for so many bytes.
+    // The backlog is read in portions. A portion has at least one message, and ends when it has so many bytes.
     for (bytes, most) in [(0, 1), (300, 10), (3_000, USER_LOG_LENGTH)] {
         let (mut read, mut since) = (Vec::new(), None);
         loop {
@@ -103,7 +103,7 @@ pub async fn publications_reach_their_topics(factory: impl StoreFactory) {
     assert_eq!((heard.event.as_str(), heard.data.get()), ("avviso", r#"{"n": 1.0}"#));
     assert_eq!(bench.log(everyone, 0).await.len(), 1);
 
-    // What is not kept takes no version, and bears the head.
+    // A message that is not kept takes no version. It has the position of the head.
     let before = bench.now().await;
     bench.store.publish(Publication::DisconnectUser(user("anna"))).await.unwrap();
     let heard = next_message(&mut watch_user).await;

@@ -1,7 +1,7 @@
 //! The guarantees of [`slotcast::store::SlotStore`], each as a case that every store must pass.
 //!
-//! A store takes part with a [`StoreFactory`] and one line: `store_conformance!(its_module, ItsFactory);`. Cases use real
-//! time and short holds; where one must wait, it waits until the store's own clock has passed an instant.
+//! A store takes part with a [`StoreFactory`] and one line: `store_conformance!(its_module, ItsFactory);`. Cases use
+//! real time and short holds. A case that has to wait does so until the store's own clock has passed an instant.
 
 mod rule;
 mod repeats;
@@ -49,32 +49,32 @@ pub use sweeping::*;
 /// Makes stores for the cases.
 #[async_trait]
 pub trait StoreFactory: Send + Sync + Sized {
-    /// Starts with a store of its own that has nothing in it.
+    /// Starts a store of its own, which is empty.
     async fn start() -> Self;
 
-    /// A way to the store; where several nodes may share one, each is another node's.
+    /// Opens a handle to the store. If several nodes may share the store, each handle is one of another node.
     async fn open(&self) -> Handles;
 
-    /// Ends all there is of the store except what it keeps durably. The caller has dropped its handles.
+    /// Ends everything of the store except what it keeps durably. The caller has dropped its handles.
     async fn restart(&mut self);
 
-    /// How much longer than usual, in ms, a few acts may take on a busy machine: where a case acts on something before it
-    /// ends.
+    /// How many ms longer than usual a few acts may take on a busy machine. Cases use it where they must act before
+    /// something ends.
     fn slack_millis(&self) -> i64 {
         1_500
     }
 }
 
-/// The two faces of a store.
+/// The two sides of a store.
 #[derive(Clone)]
 pub struct Handles {
-    /// State.
+    /// The state.
     pub store: Arc<dyn SlotStore>,
-    /// Announcements.
+    /// The announcements.
     pub subscriptions: Arc<dyn Subscriptions>,
 }
 
-/// Runs every case with a factory, each as a test, in a module of the given name.
+/// Makes each case a test, with the given factory, in a module of the given name.
 #[macro_export]
 macro_rules! store_conformance {
     ($module:ident, $factory:ty) => {
@@ -93,7 +93,7 @@ macro_rules! store_conformance {
     };
 }
 
-/// Hands the names of all cases to another macro, after what it is to get before them.
+/// Calls another macro with the arguments that are given, and then the names of all cases.
 #[macro_export]
 macro_rules! conformance_cases {
     ($handler:ident, $($before:tt)*) => {
@@ -156,13 +156,13 @@ macro_rules! conformance_cases {
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// A store with the words to act on it.
+/// A store, and short methods to act on it.
 struct Bench {
     store: Arc<dyn SlotStore>,
     subscriptions: Arc<dyn Subscriptions>,
     /// The store's time when the case began.
     began: StoreTime,
-    /// How much longer than usual, in ms, a few acts may take.
+    /// How many ms longer than usual a few acts may take.
     slack: i64,
 }
 
@@ -184,7 +184,7 @@ fn number(number: u64) -> SlotNumber {
     SlotNumber::new(number).unwrap()
 }
 
-/// A day of the far future: what a store forgets by date does not concern it.
+/// A day of the far future, so no store forgets it by its date.
 fn day() -> Day {
     Day::parse("2090-05-05").unwrap()
 }
@@ -253,7 +253,8 @@ impl Bench {
         self.store.apply(self.act(space, slots, kind)).await
     }
 
-    /// Puts a space whose schedule must be of a revision of the current epoch, 0 for none.
+    /// Registers a schedule. `revision` is the version of the schedule that it replaces, in the current epoch; 0 if
+    /// there is none.
     async fn put_space(
         &self,
         space: SpaceKey,
@@ -269,7 +270,7 @@ impl Bench {
         (revision > 0).then_some(Position { version: revision, ..head })
     }
 
-    /// Acts on slots as a schedule has them.
+    /// Acts on slots at the times that a schedule gives them.
     async fn apply_under(
         &self,
         spec: &ScheduleSpec,
@@ -291,13 +292,13 @@ impl Bench {
         self.head(Topic::Space(space)).await
     }
 
-    /// Where the space and its bucket stand.
+    /// The versions of the space and of its bucket.
     async fn heads(&self, space: SpaceKey) -> (u64, u64) {
         let heads = self.store.heads(&[Topic::Space(space), Topic::Bucket(space.bucket())]).await.unwrap();
         (heads[0].version, heads[1].version)
     }
 
-    /// The log after a version of the current epoch, which must reach back that far.
+    /// The log after a version of the current epoch. The log must reach back that far.
     async fn log(&self, topic: Topic, since: u64) -> Vec<Message> {
         let since = Position { version: since, ..self.head(topic).await };
         match read_whole_log(self.store.as_ref(), topic, &since).await.unwrap() {
@@ -306,7 +307,7 @@ impl Bench {
         }
     }
 
-    /// Slot and status of each `slot_update` after a version.
+    /// The slot and the status of each `slot_update` after a version.
     async fn updates(&self, space: SpaceKey, since: u64) -> Vec<(u64, String)> {
         let messages = self.log(Topic::Space(space), since).await;
         let updates = messages.iter().filter(|message| message.kind == MessageKind::SlotUpdate);
@@ -319,13 +320,13 @@ impl Bench {
         freed.map(|message| serde_json::from_str(message.payload.get()).unwrap()).collect()
     }
 
-    /// The status of a stored slot, or what an absent one is.
+    /// The status of a slot. A slot without a record is free.
     async fn status(&self, space: SpaceKey, n: u64) -> Status {
         let read = self.store.read_day(space, day()).await.unwrap();
         read.records.get(&number(n)).map_or(Status::Available, |record| record.status(read.now))
     }
 
-    /// Waits until the store's clock has passed an instant.
+    /// Waits until the store's clock has passed the instant.
     async fn wait_past(&self, instant: StoreTime) {
         loop {
             let now = self.store.ping().await.unwrap();

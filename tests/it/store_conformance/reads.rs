@@ -1,4 +1,4 @@
-//! What is read of users, days and nodes.
+//! Reading the slots of users, days, and the nodes.
 
 use super::*;
 
@@ -51,7 +51,8 @@ pub async fn bookings_of_a_user_are_those_of_the_days_asked_for(factory: impl St
         bench.store.apply(on(in_space, date, slots, hold_by(who, MINUTE))).await.unwrap();
         bench.store.apply(on(in_space, date, slots, book_by(who))).await.unwrap();
     }
-    // One slot is only held, one is released, one is taken by staff. One gets data from staff, and stays its user's.
+    // Slot 6 is only held. Then one slot is released, staff takes one, and staff adds data to one that stays its
+    // user's.
     bench.store.apply(on(1, "2090-01-02", &[6], hold_by("a", MINUTE))).await.unwrap();
     let release =
         SlotActKind::Release { actor: Actor::Anyone, token: None, booked_by: Some(Actor::Anyone), cancel_before: None };
@@ -120,7 +121,7 @@ pub async fn a_booking_is_cancelled_until_some_time_before_its_start(factory: im
         bench.apply(space(1), slots, book_by(who)).await.unwrap();
     }
     let cancel = async |slots: &[u64], kind| refusal(bench.apply(space(1), slots, kind).await);
-    // Slot 2 starts in two hours, slot 4 in four.
+    // Slot 2 starts in two hours, and slot 4 starts in four.
     assert_eq!(cancel(&[2, 4], cancel_by("a", 3 * HOUR)).await, (Code::TooLate, vec![2]));
     assert_eq!(cancel(&[3, 4], cancel_by("a", 0)).await, (Code::NotHeld, vec![3]));
     assert_eq!(cancel(&[2], release_by("a")).await, (Code::NotHeld, vec![2]));
@@ -158,11 +159,12 @@ pub async fn staff_book_for_a_user(factory: impl StoreFactory) {
     };
     assert_eq!((of("a").await, of("b").await), (vec![1, 2], vec![]));
     assert!(bench.store.holds_of(&user("b")).await.unwrap().is_empty());
-    // A repeated `book` is answered the position of staff's booking, also after staff named the same user again.
+    // A repeated `book` answers the position of staff's booking, even after staff has booked the slot for the same user
+    // again.
     bench.apply(space(1), &[2], book_for(Some("a"))).await.unwrap();
     bench.apply(space(1), &[1], book_for(None)).await.unwrap();
     assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap().at, first.at);
-    // Another's booking is replaced, and is a new one.
+    // A booking for another user replaces the booking, and is a new one.
     let replaced = bench.apply(space(1), &[2], book_for(Some("b"))).await.unwrap();
     assert_eq!((of("a").await, of("b").await), (vec![1], vec![2]));
     assert_eq!(bench.apply(space(1), &[2], book_by("b")).await.unwrap().at, replaced.at);
@@ -182,7 +184,7 @@ pub async fn a_read_never_mixes_two_versions(factory: impl StoreFactory) {
     });
     while !writing.is_finished() {
         let read = bench.store.read_day(space(1), day()).await.unwrap();
-        // Each act writes all three slots and takes three versions: any read sees whole acts.
+        // Each act writes all three slots and takes three versions, so any read sees whole acts.
         assert_eq!(read.at.version % 3, 0);
         let versions: Vec<u64> = read.records.values().map(|record| record.version).collect();
         let last = read.at.version;
@@ -217,16 +219,16 @@ pub async fn nodes_are_told_until_their_lease_ends(factory: impl StoreFactory) {
     assert_eq!(bench.store.take_sweep_lease("one", long).await.unwrap(), None);
 }
 
-/// How many times the holds of a user are listed while one of them is extended, and for how long at most: a busy machine
-/// lists fewer.
+/// How many times a user's holds are listed while one of them is extended, and how long this takes at most. A busy
+/// machine lists fewer times.
 pub(super) const LISTINGS: usize = 400;
 pub(super) const LISTING: Duration = Duration::from_secs(20);
 
-/// How long the hold lasts from each extension on, in ms.
+/// How many ms a hold lasts after each extension.
 pub(super) const EXTENDED_BY: i64 = 40;
 
-/// Two ways to one store: by one a hold is extended again and again shortly before its end, by the other its user's holds are
-/// listed. Not a case of the suite: it needs a store that answers within milliseconds.
+/// Two handles to one store. One extends a hold again and again shortly before its end, and the other lists the user's
+/// holds. This is no case of the suite, because it needs a store that answers within milliseconds.
 pub async fn an_extended_hold_is_always_there([extending, listing]: [Arc<dyn SlotStore>; 2]) {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     let start = extending.ping().await.unwrap().plus_millis(HOUR);
@@ -243,10 +245,10 @@ pub async fn an_extended_hold_is_always_there([extending, listing]: [Arc<dyn Slo
             origin: None,
         })
     };
-    // How often the hold began anew, since it was extended too late, and how often it was extended.
+    // How often the hold began anew because its extension came too late, and how often it was extended.
     let (begun, extended, is_over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let extend = async {
-        // A machine that is too busy to extend it in time gets longer holds, until it does.
+        // If a busy machine extends the hold too late, the next hold is longer.
         let mut late = 0;
         while !is_over.load(Ordering::SeqCst) {
             match act(extend_by("a", EXTENDED_BY)).await {
@@ -272,7 +274,7 @@ pub async fn an_extended_hold_is_always_there([extending, listing]: [Arc<dyn Slo
         let mut listings = 0;
         while !is_enough(listings) {
             listings += 1;
-            // A store that answers without waiting leaves the other one no time.
+            // A store that answers without waiting would leave the other task no time.
             tokio::task::yield_now().await;
             let (began, extensions) = (begun.load(Ordering::SeqCst), extended.load(Ordering::SeqCst));
             let holds = listing.holds_of(&user("a")).await.unwrap();
@@ -280,7 +282,8 @@ pub async fn an_extended_hold_is_always_there([extending, listing]: [Arc<dyn Slo
             if !holds.is_empty() || extensions == 0 {
                 continue;
             }
-            // One that is extended after the answer was there throughout, unless it began anew since the question.
+            // A hold that is extended after this answer was there all the time, unless it began anew since the
+            // question.
             let answered = extended.load(Ordering::SeqCst);
             while begun.load(Ordering::SeqCst) == began && extended.load(Ordering::SeqCst) < answered + 2 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

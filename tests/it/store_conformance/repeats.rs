@@ -1,4 +1,4 @@
-//! What is asked for again under an `Idempotency-Key`.
+//! Calls that are repeated under an `Idempotency-Key`.
 
 use super::*;
 
@@ -21,10 +21,10 @@ pub async fn an_idempotency_key_answers_as_the_first_time(factory: impl StoreFac
     assert_eq!(bench.store.apply(hold.clone()).await.unwrap(), repeat_of(&held));
     assert_eq!(bench.store.apply(extend).await.unwrap(), repeat_of(&extended));
     assert_eq!(bench.store.apply(release).await.unwrap(), repeat_of(&released));
-    // Whatever happened to the schedule since.
+    // The repeat does not look at the schedule, which may have changed since.
     let stale = SlotAct { revision: Some(Position { version: 77, ..held.at.clone() }), ..hold.clone() };
     assert_eq!(bench.store.apply(stale).await.unwrap(), repeat_of(&held));
-    // Another call, even one that would be refused, under the same key.
+    // Another call under the same key, even one that the rule would refuse.
     let other = keyed(bench.act(space(1), &[2], hold_by("a", MINUTE)), "a", "k1", "hold 2");
     assert_eq!(refusal(bench.store.apply(other).await), (Code::IdempotencyMismatch, vec![]));
     assert_eq!(bench.heads(space(1)).await, before);
@@ -33,7 +33,7 @@ pub async fn an_idempotency_key_answers_as_the_first_time(factory: impl StoreFac
     // The same key of another caller is another key.
     let of_another = keyed(bench.act(space(1), &[2], hold_by("b", MINUTE)), "b", "k1", "hold 2");
     assert_eq!(bench.store.apply(of_another).await.unwrap().at.version, before.0 + 1);
-    // A repeat that wrote nothing is not kept: when what it repeated is gone, it acts.
+    // The key of a repeat that wrote nothing is not kept. When the first act is undone, the same call acts.
     let again = keyed(bench.act(space(1), &[2], hold_by("b", MINUTE)), "b", "k4", "hold 2 again");
     assert_eq!(bench.store.apply(again.clone()).await.unwrap().at.version, before.0 + 1);
     bench.apply(space(1), &[2], release_by("b")).await.unwrap();

@@ -1,8 +1,8 @@
-//! What an act makes of a slot, cell by cell.
+//! What an act makes of a slot, for each state of the slot.
 
 use super::*;
 
-/// What a cell finds.
+/// The state of the slot before the act.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Found {
     Free,
@@ -17,7 +17,7 @@ pub(super) enum Found {
     PastEnded,
 }
 
-/// What a cell comes to: so many events, so many of them freeing; the answer of before; or a refusal.
+/// The result of the act: so many events, of which so many free a slot; the answer of an earlier act; or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Comes {
     To(u64, Status),
@@ -50,7 +50,7 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
         (cancel_by("me", 0), {
             [no_hold, no_hold, To(1, free), no_hold, To(1, free), no_hold, no_hold, no_hold, no_hold, no_hold]
         }),
-        // Every slot of the bench starts within a day.
+        // The bench's slots start within a day, so this is too late for each of them.
         (cancel_by("me", 24 * HOUR), {
             let late = ToNo(Code::TooLate);
             [no_hold, no_hold, To(1, free), no_hold, late, no_hold, no_hold, no_hold, no_hold, no_hold]
@@ -84,8 +84,9 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
         }),
     ];
 
-    // Every cell has a space of its own; all are made ready first, so that the ends are waited for once. No space is in the bucket
-    // of a user from whom staff takes a slot: the user's message takes a version there, some time after the act.
+    // Each cell has a space of its own. All spaces are made ready first, so the test waits only once for holds to end.
+    // No space is in the bucket of a user from whom staff takes a slot, because the message to the user takes a version
+    // there some time after the act.
     let of_users = ["me", "other"].map(|name| user(name).bucket());
     let mut spaces = (1..).map(space).filter(|space| !of_users.contains(&space.bucket()));
     let mut cells = Vec::new();
@@ -133,9 +134,9 @@ pub async fn every_cell_of_the_rule_table(factory: impl StoreFactory) {
     }
 }
 
-/// Brings slot 1 of a space into the state that a cell finds, and tells the slot, and the last answer of "me".
+/// Brings slot 1 of a space into a state. Answers the slot, and the last answer to `me`.
 pub(super) async fn prepare(bench: &Bench, space: SpaceKey, found: Found) -> (SlotTime, Option<ActOutcome>) {
-    // Long enough to be acted on before, on any machine; all cells wait for it together.
+    // This leaves time to act on the slot before, on any machine. All cells wait for the instant together.
     let soon = bench.now().await.plus_millis(500 + bench.slack);
     let slot = match found {
         Found::Past | Found::PastEnded => bench.slot_at(1, soon),
@@ -216,7 +217,7 @@ pub async fn nodes_are_told_who_has_a_slot(factory: impl StoreFactory) {
         (&[1, 2][..], hold_by("a\"b", MINUTE)),
         (&[2], extend_by("a\"b", 2 * MINUTE)),
         (&[2], book_by("a\"b")),
-        // Staff's object on a booking does not take it from its user.
+        // An object that staff puts on a booking leaves the booking to its user.
         (&[2], update(StaffStatus::Booked)),
         (&[2], staff_releases),
         (&[1], update(StaffStatus::Booked)),
@@ -233,7 +234,7 @@ pub async fn nodes_are_told_who_has_a_slot(factory: impl StoreFactory) {
         (2, Some("a\"b"), false),
         (2, None, false),
         (1, None, false),
-        // What had ended is freed first.
+        // The hold that has ended is freed first.
         (3, None, false),
         (3, Some("7"), true),
     ];
@@ -282,7 +283,7 @@ pub async fn one_slot_that_is_taken_refuses_them_all(factory: impl StoreFactory)
     assert_eq!(bench.heads(space(1)).await, before);
     assert_eq!(bench.status(space(1), 1).await, Status::Available);
 
-    // Part of one's own hold and another slot is no repeat.
+    // Slots of the user's own hold and another slot are together no repeat.
     bench.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap();
     let refused = refusal(bench.apply(space(1), &[2, 4], hold_by("a", MINUTE)).await);
     assert_eq!(refused, (Code::SlotUnavailable, vec![2]));
@@ -306,7 +307,7 @@ pub async fn an_ended_hold_is_freed_by_the_next(factory: impl StoreFactory) {
     let SpaceKey { space: id, site } = space(1);
     assert_eq!(freed, [FreedSlots { space: id, site, date: day(), slots: vec![number(1), number(2)] }]);
 
-    // What was freed is not freed again.
+    // A sweep does not free again what an act has freed.
     let swept = bench.store.sweep(bucket, 100).await.unwrap();
     assert_eq!((swept.freed, swept.more), (0, false));
     refusal(bench.apply(space(1), &[1], book_by("a")).await);
@@ -343,7 +344,7 @@ pub async fn a_repeated_hold_answers_as_the_first(factory: impl StoreFactory) {
     assert_eq!(bench.apply(space(1), &[1, 2], again).await.unwrap(), repeat_of(&first));
     assert_eq!(bench.heads(space(1)).await, before);
 
-    // Also after it was extended.
+    // The repeat has the same answer after the hold was extended.
     bench.apply(space(1), &[1, 2], extend_by("a", 3 * MINUTE)).await.unwrap();
     assert_eq!(bench.apply(space(1), &[1, 2], hold_by("a", MINUTE)).await.unwrap(), repeat_of(&first));
 }
@@ -355,16 +356,16 @@ pub async fn a_repeated_book_answers_as_the_first(factory: impl StoreFactory) {
     bench.apply(space(1), &[3], hold_by("b", MINUTE)).await.unwrap();
     assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), repeat_of(&first));
     assert_eq!(bench.space_head(space(1)).await.version, 5);
-    // Also after staff set booked what it was.
+    // The repeat has the same answer after staff has set the booked slot to `booked`.
     bench.apply(space(1), &[1], update(StaffStatus::Booked)).await.unwrap();
     assert_eq!(bench.apply(space(1), &[1, 2], book_by("a")).await.unwrap(), repeat_of(&first));
-    // Who books again has a new first answer.
+    // A user who books the slot again gets a new first answer.
     bench.apply(space(1), &[1], update(StaffStatus::Available)).await.unwrap();
     bench.apply(space(1), &[1], hold_by("a", MINUTE)).await.unwrap();
     let second = bench.apply(space(1), &[1], book_by("a")).await.unwrap();
     assert_eq!(second.at.version, 9);
     assert_eq!(bench.apply(space(1), &[1], book_by("a")).await.unwrap(), repeat_of(&second));
-    // A second release finds nothing.
+    // A second release finds no hold.
     bench.apply(space(1), &[3], release_by("b")).await.unwrap();
     assert_eq!(refusal(bench.apply(space(1), &[3], release_by("b")).await).0, Code::NotHeld);
 }
@@ -376,7 +377,7 @@ pub async fn an_extension_moves_the_end_up_to_the_limit(factory: impl StoreFacto
     assert_eq!(extended.token, held.token);
     let moved = extended.until.as_millis() - held.until.as_millis();
     assert!((9 * MINUTE..10 * MINUTE).contains(&moved), "{moved}");
-    // Back as well: it is from now.
+    // An extension may bring the end nearer, because it counts from now.
     let shortened = bench.apply(space(1), &[1], extend_by("a", MINUTE)).await.unwrap().hold.unwrap();
     assert!(shortened.until < extended.until);
 
@@ -433,14 +434,14 @@ pub async fn what_has_started_is_past(factory: impl StoreFactory) {
     assert_eq!(refusal(bench.store.apply(act(update(StaffStatus::Blocked))).await), (Code::Past, vec![1]));
     assert_eq!(bench.heads(space(1)).await, (0, 0));
 
-    // What is booked or blocked when it starts, staff may still change.
+    // Staff may still change a slot that was booked or blocked when it started.
     let start = bench.now().await.plus_millis(300 + bench.slack);
     let near = |kind| SlotAct { slots: vec![bench.slot_at(3, start)], ..bench.act(space(1), &[], kind) };
     bench.store.apply(near(update(StaffStatus::Booked))).await.unwrap();
     bench.wait_past(start).await;
     assert_eq!(bench.status(space(1), 3).await, Status::Booked);
     bench.store.apply(near(update(StaffStatus::Available))).await.unwrap();
-    // A slot that is free has no record of its own: from its start on, the schedule says that it is past.
+    // A free slot has no record, so the schedule says that it is past from its start on.
     assert_eq!(refusal(bench.store.apply(near(hold_by("a", MINUTE))).await), (Code::Past, vec![3]));
 }
 
@@ -458,7 +459,7 @@ pub async fn a_slot_that_moved_is_judged_by_its_present_start(factory: impl Stor
     }
     bench.wait_past(soon).await;
 
-    // Free or ended, they moved to later hours of the day.
+    // These slots are free or their holds have ended, so the schedule may move them to later hours.
     let before = bench.space_head(space(1)).await.version;
     bench.apply(space(1), &[1, 3], hold_by("b", MINUTE)).await.unwrap();
     bench.apply(space(1), &[2], update(StaffStatus::Available)).await.unwrap();
@@ -468,7 +469,7 @@ pub async fn a_slot_that_moved_is_judged_by_its_present_start(factory: impl Stor
     let expected = [(3, &free), (1, &held), (3, &held), (2, &free), (4, &free), (4, &free)];
     assert_eq!(updates.iter().map(|(n, status)| (*n, status)).collect::<Vec<_>>(), expected);
 
-    // And what moved to an hour that has passed, is past.
+    // A slot that moved to an hour that has passed is past.
     bench.apply(space(1), &[6], SlotActKind::Update { to: StaffStatus::Available, data, user: None }).await.unwrap();
     for kind in [hold_by("b", MINUTE), update(StaffStatus::Blocked)] {
         assert_eq!(refusal(bench.store.apply(early(6, kind)).await), (Code::Past, vec![6]));
@@ -484,7 +485,7 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
     };
     let short = bench.store.apply(hold("2090-01-01", 1, "one", 1, 300 + bench.slack)).await.unwrap();
     bench.store.apply(hold("2090-01-02", 1, "two", 1, MINUTE)).await.unwrap();
-    // Elsewhere, and of others, are not counted.
+    // Holds in other spaces and holds of other users do not count.
     bench.store.apply(hold("2090-01-01", 1, "three", 2, MINUTE)).await.unwrap();
     bench.apply(space(1), &[9], hold_by("b", MINUTE)).await.unwrap();
 
@@ -494,12 +495,12 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
         assert_eq!(refusal(third), (Code::TooManyHolds, vec![]));
         assert_eq!(bench.heads(space(1)).await, before);
     }
-    // An ended hold does not count, swept or not.
+    // A hold that has ended does not count, even before a sweep.
     bench.wait_past(short.hold.unwrap().until).await;
     bench.store.apply(hold("2090-01-03", 1, "four", 1, MINUTE)).await.unwrap();
     let more = bench.store.apply(hold("2090-01-04", 1, "five", 1, MINUTE)).await;
     assert_eq!(refusal(more), (Code::TooManyHolds, vec![]));
-    // What was booked does not count either.
+    // A booked slot does not count either.
     let book = SlotAct { day: Day::parse("2090-01-02").unwrap(), ..bench.act(space(1), &[1, 2], book_by("a")) };
     bench.store.apply(book).await.unwrap();
     bench.store.apply(hold("2090-01-04", 1, "five", 1, MINUTE)).await.unwrap();
@@ -514,7 +515,7 @@ pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
         SlotAct { day: Day::parse(date).unwrap(), ..bench.act(space(in_space), slots, kind) }
     };
     bench.store.apply(hold("2090-01-01", &[1, 2, 3], "one", 1)).await.unwrap();
-    // Elsewhere, and of others, are not counted.
+    // Slots in other spaces and slots of other users do not count.
     bench.store.apply(hold("2090-01-01", &[1, 2, 3, 4], "two", 2)).await.unwrap();
     bench.apply(space(1), &[1, 2, 3, 4], hold_by("b", MINUTE)).await.unwrap();
     let before = bench.heads(space(1)).await;
@@ -526,7 +527,7 @@ pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
     bench.store.apply(hold("2090-01-02", &[1, 2, 3], "three", 1)).await.unwrap();
     let more = bench.store.apply(hold("2090-01-03", &[1], "four", 1)).await;
     assert_eq!(refusal(more), (Code::TooManyHolds, vec![]));
-    // A repeat changes nothing, and what was let go of leaves room.
+    // A repeat changes nothing. A released slot makes room for another.
     bench.store.apply(hold("2090-01-02", &[1, 2, 3], "five", 1)).await.unwrap();
     let release = SlotAct { day: Day::parse("2090-01-01").unwrap(), ..bench.act(space(1), &[2], release_by("a")) };
     bench.store.apply(release).await.unwrap();
@@ -536,7 +537,7 @@ pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
 /// Issue 10, item 8.
 pub async fn the_data_of_a_day_is_bounded(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
-    // 16 KiB each: 16 of them fill the day.
+    // Each slot's data has up to 16 KiB, so 16 of them fill the day.
     let with = |bytes: usize| {
         let text = "x".repeat(bytes - r#"{"a":""}"#.len());
         let data = serde_json::from_str(&format!(r#"{{"a":"{text}"}}"#)).unwrap();
@@ -550,14 +551,14 @@ pub async fn the_data_of_a_day_is_bounded(factory: impl StoreFactory) {
     assert_eq!(refusal(bench.apply(space(1), &[16, 17], with(8 * 1024 + 1)).await), (Code::TooLarge, vec![]));
     assert_eq!(bench.heads(space(1)).await, before);
     bench.apply(space(1), &[16, 17], with(8 * 1024)).await.unwrap();
-    // Full: not a byte more, but as much and less.
+    // The day is full. No slot may get more bytes, but a slot may get as many as before, or fewer.
     assert_eq!(refusal(bench.apply(space(1), &[18], with(100)).await), (Code::TooLarge, vec![]));
     assert_eq!(refusal(bench.apply(space(1), &[16], with(8 * 1024 + 1)).await), (Code::TooLarge, vec![]));
     bench.apply(space(1), &[18], update(StaffStatus::Blocked)).await.unwrap();
     bench.apply(space(1), &[16], with(8 * 1024)).await.unwrap();
     bench.apply(space(1), &[1], with(16 * 1024 - 100)).await.unwrap();
     bench.apply(space(1), &[18], with(100)).await.unwrap();
-    // Another day has its own.
+    // Another day has its own bound.
     let day = Day::parse("2090-05-06").unwrap();
     bench.store.apply(SlotAct { day, ..bench.act(space(1), &[1], with(16 * 1024)) }).await.unwrap();
     bench.apply(space(1), &[1, 2], update(StaffStatus::Available)).await.unwrap();
@@ -574,13 +575,13 @@ pub async fn a_repeat_that_changes_nothing_is_not_kept(factory: impl StoreFactor
     let first = bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap();
     let again = bench.store.apply(under("again", "hold", hold_by("a", MINUTE))).await.unwrap();
     assert_eq!(again, repeat_of(&first));
-    // Had the repeat been kept, its key would be of another call now.
+    // If the repeat had been kept, its key would belong to another call now.
     let booked = bench.store.apply(under("again", "book", book_by("a"))).await.unwrap();
     let repeated = bench.store.apply(under("third", "book", book_by("a"))).await.unwrap();
     assert_eq!(repeated, repeat_of(&booked));
     let staff = bench.store.apply(under("third", "update", update(StaffStatus::Booked))).await.unwrap();
     assert!(staff.at.version > booked.at.version);
-    // What did change something is exact.
+    // The key of an act that changed something belongs to that call alone.
     assert_eq!(bench.store.apply(under("first", "hold", hold_by("a", MINUTE))).await.unwrap(), repeat_of(&first));
     let other = bench.store.apply(under("first", "other", hold_by("a", MINUTE))).await;
     assert_eq!(refusal(other), (Code::IdempotencyMismatch, vec![]));
@@ -603,7 +604,7 @@ pub async fn the_last_calls_of_a_caller_are_kept(factory: impl StoreFactory) {
         assert_eq!(again.at.version, *version, "{key}");
     }
     assert_eq!(refusal(bench.store.apply(put("a", 200, "other")).await), (Code::IdempotencyMismatch, vec![]));
-    // Another caller's is not displaced by them; the oldest was, and is a new act.
+    // These calls do not displace another caller's. They have displaced the oldest of their own, which is a new act.
     assert!(bench.store.apply(put("b", 0, "call")).await.unwrap().at.version < versions[0]);
     assert!(bench.store.apply(put("a", 0, "call")).await.unwrap().at.version > versions[299]);
 }
@@ -614,7 +615,7 @@ pub async fn a_token_must_be_that_of_the_hold(factory: impl StoreFactory) {
     let with = |name: &str| SlotActKind::Book { actor: Actor::User(user("a")), token: Some(token(name)) };
     assert_eq!(refusal(bench.apply(space(1), &[1], with("wrong")).await), (Code::HoldExpired, vec![1]));
     bench.apply(space(1), &[1], with("a")).await.unwrap();
-    // For the service that acts for everyone: it does not matter who holds.
+    // The service acts for everyone, so it may book whoever holds the slot.
     bench.apply(space(1), &[2], hold_by("b", MINUTE)).await.unwrap();
     bench.apply(space(1), &[2], SlotActKind::Book { actor: Actor::Anyone, token: None }).await.unwrap();
     let read = bench.store.read_day(space(1), day()).await.unwrap();

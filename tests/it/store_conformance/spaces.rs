@@ -1,4 +1,4 @@
-//! Registered spaces, their schedules, and what a change of one may not do.
+//! Registered spaces, their schedules, and what a change of a schedule may not do.
 
 use super::*;
 
@@ -47,7 +47,7 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
     assert_eq!((read.at.version, read.revision, &read.schedule), (2, 2, &Some(spec(45))));
     assert_eq!(bench.store.sites_of(space(1).space).await.unwrap(), [space(1).site, elsewhere.site]);
 
-    // An act moves the version; what a change was made for is the schedule.
+    // Acts change the space's version. The next change names the schedule's own version.
     bench.apply_under(&spec(45), 2, &[1], hold_by("a", MINUTE)).await.unwrap();
     bench.apply_under(&spec(45), 2, &[1], release_by("a")).await.unwrap();
     let removed = bench.put_space(space(1), None, 2).await.unwrap();
@@ -61,11 +61,11 @@ pub async fn a_space_is_put_changed_and_removed(factory: impl StoreFactory) {
     assert_eq!(kinds, [SpaceChanged, SpaceChanged, SlotUpdate, SlotUpdate, SpaceChanged]);
     let messages = bench.log(Topic::Space(space(1)), 4).await;
     assert_eq!(messages[0].payload.get(), "null");
-    // It may come back, with its version.
+    // The space may be registered again, and its version goes on.
     assert_eq!(bench.put_space(space(1), Some(spec(30)), 5).await.unwrap().version, 6);
 }
 
-/// Opens an hour later, so that slot 2 is what slot 1 was, or closes earlier.
+/// A schedule with these hours. If it opens an hour later, its slot 2 has the times that slot 1 had.
 pub(super) fn opened(opens: &str, closes: &str) -> ScheduleSpec {
     serde_json::from_value(serde_json::json!({"opens": opens, "closes": closes})).unwrap()
 }
@@ -77,7 +77,7 @@ pub async fn a_change_that_moves_a_taken_slot_is_refused_whole(factory: impl Sto
     bench.apply_under(&before, 1, &[2], hold_by("a", MINUTE)).await.unwrap();
     bench.apply_under(&before, 1, &[4], update(StaffStatus::Booked)).await.unwrap();
     bench.apply_under(&before, 1, &[9], update(StaffStatus::Blocked)).await.unwrap();
-    // One that nobody has any more, and one that has data only.
+    // Slot 8 was released, and another slot has only data. Neither is in the way.
     bench.apply_under(&before, 1, &[8], hold_by("b", MINUTE)).await.unwrap();
     bench.apply_under(&before, 1, &[8], release_by("b")).await.unwrap();
     let data = Some(SlotData::new(serde_json::from_str(r#"{"a": 1}"#).unwrap()));
@@ -101,7 +101,7 @@ pub async fn a_change_that_moves_a_taken_slot_is_refused_whole(factory: impl Sto
     }
     assert_eq!(bench.heads(space(1)).await, heads);
     assert_eq!(bench.store.read_day(space(1), day()).await.unwrap().records, read.records);
-    // Longer days, other closures and another name move nothing.
+    // Longer days, other closures and another name move no slot.
     bench.put_space(space(1), Some(opened("09:00", "20:00")), 1).await.unwrap();
 }
 
@@ -113,7 +113,7 @@ pub async fn acts_that_move_nothing_do_not_disturb_a_change(factory: impl StoreF
     let longer = SpaceChange::new(space(1), Some(after), bench.revision(space(1), 1).await).unwrap();
     let shorter =
         SpaceChange { schedule: Some(Schedule::new(opened("09:00", "10:00")).unwrap().into()), ..longer.clone() };
-    // Both were made before this.
+    // Both holds were made before the change.
     bench.apply_under(&before, 1, &[2], hold_by("b", MINUTE)).await.unwrap();
     assert_eq!(bench.store.put_space(shorter).await, Err(ApplyError::InUse(vec![(day(), number(2))])));
     let at = bench.store.put_space(longer).await.unwrap();
@@ -131,7 +131,7 @@ pub async fn holds_that_ended_are_freed_before_a_change(factory: impl StoreFacto
     let elsewhere = bench.apply(space(2), &[3], hold_by("c", 20)).await.unwrap().hold.unwrap();
     bench.wait_past(held.hold.unwrap().until.max(elsewhere.until)).await;
 
-    // Slot 5 is in the way of this one: then nothing is freed, either.
+    // Slot 5 is in the way of this change, so nothing is freed.
     let heads = bench.heads(space(1)).await;
     assert!(matches!(bench.put_space(space(1), Some(opened("08:00", "18:00")), 1).await, Err(ApplyError::InUse(_))));
     assert_eq!(bench.heads(space(1)).await, heads);
@@ -150,7 +150,7 @@ pub async fn holds_that_ended_are_freed_before_a_change(factory: impl StoreFacto
             kind => kind.as_str().to_owned(),
         })
         .collect();
-    // Slot 9 was at 17:00 as long as there was one.
+    // Slot 9 was at 17:00 in the schedule that had it.
     let expected =
         [r#"1 "available" "09:00""#, r#"2 "available" "10:00""#, r#"9 "available" "17:00""#, "space_changed"];
     assert_eq!(told, expected);
@@ -158,7 +158,7 @@ pub async fn holds_that_ended_are_freed_before_a_change(factory: impl StoreFacto
     let slots: Vec<u16> = freed.iter().flat_map(|freed| &freed.slots).map(|slot| slot.get()).collect();
     assert_eq!((freed.len(), slots), (1, vec![1, 2, 9]));
     assert!(bench.store.holds_of(&user("a")).await.unwrap().is_empty());
-    // Nothing of them is left for a sweep, and what is another space's is.
+    // The change has left nothing for a sweep. The other space's hold is still there.
     assert_eq!(bench.store.sweep(space(1).bucket(), 10).await.unwrap().freed, 0);
     assert_eq!(bench.store.sweep(space(2).bucket(), 10).await.unwrap().freed, 1);
     assert_eq!(bench.status(space(1), 5).await, Status::Occupied);
@@ -171,7 +171,7 @@ pub async fn what_stays_is_told_by_its_present_hour(factory: impl StoreFactory) 
     bench.put_space(space(1), Some(in_rome.clone()), 0).await.unwrap();
     let held = bench.apply_under(&in_rome, 1, &[1], hold_by("a", 1_000 + bench.slack)).await.unwrap();
     bench.apply_under(&in_rome, 1, &[2], update(StaffStatus::Booked)).await.unwrap();
-    // The same instants under other names.
+    // The slots have the same instants with other labels.
     bench.put_space(space(1), Some(in_london), 1).await.unwrap();
     assert_eq!(bench.store.holds_of(&user("a")).await.unwrap()[0].label, "08:00");
     let labels: Vec<_> =

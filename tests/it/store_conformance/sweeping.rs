@@ -1,4 +1,4 @@
-//! Holds that end.
+//! Freeing holds that have ended.
 
 use super::*;
 
@@ -80,7 +80,7 @@ pub async fn a_sweep_is_bounded_and_tells_what_is_left(factory: impl StoreFactor
     assert!((MINUTE - 30_000..=MINUTE).contains(&next), "{next}");
     assert_eq!(bench.status(space(1), 4).await, Status::Occupied);
 
-    // Another bucket's holds are not touched.
+    // The sweep of another bucket finds nothing.
     let elsewhere = Bucket::all().find(|other| *other != bucket).unwrap();
     assert_eq!(bench.store.sweep(elsewhere, 10).await.unwrap().next_end_in_ms, None);
     bench.apply(space(1), &[4], release_by("b")).await.unwrap();
@@ -90,7 +90,7 @@ pub async fn a_sweep_is_bounded_and_tells_what_is_left(factory: impl StoreFactor
 pub async fn an_extended_hold_is_swept_at_its_new_end(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let bucket = space(1).bucket();
-    // Long enough for the slowest store to extend it in time, short enough to be waited for.
+    // The slowest store can still extend this hold in time, and the test can wait for its end.
     let held = bench.apply(space(1), &[1], hold_by("a", 500 + bench.slack)).await.unwrap().hold.unwrap();
     bench.apply(space(1), &[1], extend_by("a", MINUTE)).await.unwrap();
     bench.wait_past(held.until).await;

@@ -1,4 +1,5 @@
-//! Stores that pass everything on to another one: one loses the answers of a method, and one is patient with a busy machine.
+//! Two stores that pass every call on to another store. One loses the answers of one method, and one is patient with a
+//! busy machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use slotcast::store::{
     UserBacklog,
 };
 
-/// Does the work of one method and loses its answer.
+/// A store that does the work of one method and loses its answers.
 pub struct FaultyStore {
     /// The store that does the work.
     pub store: Arc<dyn SlotStore>,
@@ -22,11 +23,11 @@ pub struct FaultyStore {
     pub loses: &'static str,
 }
 
-/// Asks again where the embedded store was too busy to begin with a write: nothing was done then. The store refuses after one
-/// second what a busy machine keeps waiting; tests of something else are not to fail for that.
+/// A store that asks the embedded store again if that was too busy to begin. Nothing was done then. The embedded store
+/// refuses a call that a busy machine keeps waiting for a second, and tests of other things must not fail for that.
 pub struct PatientStore(pub Arc<dyn SlotStore>);
 
-/// How long the embedded store is asked again.
+/// How long the patient store asks again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The failure of a call.
@@ -47,7 +48,7 @@ impl Failure for ApplyError {
     }
 }
 
-/// The same argument for another call; of a reference the reference.
+/// Clones an argument for another call. A reference is cloned as a reference.
 fn once_more<T: Clone>(argument: &T) -> T {
     argument.clone()
 }

@@ -1,4 +1,4 @@
-//! How late this machine is: a bound on how long a call may take is longer where the process itself stood still.
+//! How late this machine is. If the process itself stood still, a call may take longer.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use slotcast::clock;
 
-/// How often it is looked at.
+/// How often the watch looks at the clock.
 const STEP: Duration = Duration::from_millis(20);
 
-/// Within what a call fails that is to take less than a second, on a machine with much else to do.
+/// How soon a call must fail that should fail within a second, on a machine with much else to do.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// The most that a step has taken too long, in ms.
+/// The longest delay of a step so far, in ms.
 static MOST: AtomicU64 = AtomicU64::new(0);
 
-/// Looks from now on, for as long as the process lives.
+/// Watches from now on, until the process ends.
 pub fn watch() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| drop(std::thread::spawn(look_for_ever)));
@@ -30,7 +30,8 @@ fn look_for_ever() {
     }
 }
 
-/// Within what a call fails that is to take less than a second: longer by twice what this process was late since [`watch`].
+/// How soon a call must fail that should fail within a second. This is longer by twice the longest delay of this
+/// process since [`watch`].
 pub fn in_time() -> Duration {
     BUSY + 2 * Duration::from_millis(MOST.load(Ordering::Relaxed))
 }

@@ -7,8 +7,8 @@
 //! assert_eq!(held.data()["status"], "occupied");
 //! ```
 //!
-//! Calls go through the whole router, without a socket; [`TestApp::serve`] is for what needs one. The store's clock is
-//! the machine's and cannot be moved, so tests act on days that are ahead of it.
+//! Calls go through the whole router, without a socket. [`TestApp::serve`] opens a socket for tests that need one. The
+//! store's clock is the machine's and cannot be moved, so tests act on days in the future.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails here")]
 
@@ -44,13 +44,14 @@ use self::faulty_store::PatientStore;
 /// The secret of all test tokens.
 const SECRET: &[u8] = b"a secret of tests, 32 bytes or more";
 
-/// A node's HTTP side. Its store is gone with it.
+/// A node's HTTP side. Its store is deleted with it.
 pub struct TestApp {
     /// The parts of the node.
     pub app: AppState,
     /// How the store is heard.
     pub subscriptions: Arc<dyn Subscriptions>,
-    /// The ends of holds, which a sweeper would be told. No sweeper runs: the next act, or `POST /api/sweep`, frees ended holds.
+    /// The ends of holds that a sweeper would be told. No sweeper runs. The next act or `POST /api/sweep` frees holds
+    /// that have ended.
     pub told: Told,
     router: Router,
     /// Deleted when dropped.
@@ -68,7 +69,7 @@ impl TestApp {
         Self::start_as(change, |store| store)
     }
 
-    /// Starts on a store that is reached through another one, or on another one.
+    /// Starts on the store that `through` returns, which may pass calls on to the usual one.
     pub fn start_through(through: impl FnOnce(Arc<dyn SlotStore>) -> Arc<dyn SlotStore>) -> Self {
         Self::start_as(|_| {}, through)
     }
@@ -118,7 +119,7 @@ impl TestApp {
         token(json!({"id_utente": id, "ruolo": role, "sedi": sites}))
     }
 
-    /// A day with all its slots ahead, in `Europe/Rome`.
+    /// Tomorrow in `Europe/Rome`. All its slots are in the future.
     pub fn tomorrow(&self) -> String {
         self.day_ahead(1)
     }
@@ -139,7 +140,7 @@ impl TestApp {
         self.send(request("GET", path, token, Body::empty())).await
     }
 
-    /// `POST` of JSON; an empty token is none.
+    /// `POST` of JSON. An empty token sends no token.
     pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.send(request("POST", path, token, Body::from(body.to_string()))).await
     }
@@ -171,7 +172,7 @@ impl TestApp {
     }
 }
 
-/// A request as [`TestApp::send`] takes it; an empty token is none.
+/// A request for [`TestApp::send`]. An empty token sends no token.
 pub fn request(method: &str, path: &str, token: &str, body: Body) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     if !token.is_empty() {
@@ -180,7 +181,7 @@ pub fn request(method: &str, path: &str, token: &str, body: Body) -> Request<Bod
     request.body(body).expect("a request")
 }
 
-/// What came back.
+/// An answer of the node.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -204,7 +205,7 @@ impl Answer {
         json["data"].clone()
     }
 
-    /// Status and code of a failure, whose shape is checked.
+    /// The status and the code of a failure. Checks the failure's shape.
     pub fn refusal(&self) -> (u16, String) {
         let json = self.json();
         assert_eq!(json["success"], Value::Bool(false), "{json}");
@@ -220,12 +221,12 @@ impl Answer {
     }
 }
 
-/// What the same act is answered when it is asked for again.
+/// The answer to a repeat of an act.
 pub fn repeat_of(first: &ActOutcome) -> ActOutcome {
     ActOutcome { is_repeat: true, ..first.clone() }
 }
 
-/// A token of these claims, good for an hour unless they say otherwise.
+/// A token with these claims. It is valid for an hour unless the claims say otherwise.
 pub fn token(mut claims: Value) -> String {
     if claims["exp"].is_null() {
         claims["exp"] = json!(clock::wall().as_millis() / 1_000 + 3_600);
@@ -249,7 +250,7 @@ pub fn default_config(folder: &std::path::Path) -> Config {
     config
 }
 
-/// A node without sockets.
+/// The presence of a node that has no sockets.
 struct Alone;
 
 impl Presence for Alone {

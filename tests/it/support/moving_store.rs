@@ -43,7 +43,7 @@ const FINAL: Duration = Duration::from_secs(1);
 /// How long a test waits for something that is sure to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What one case does with the store, and what it meets.
+/// What one case does with the store, and what it sees.
 pub struct Ledger {
     cluster: Arc<RedisCluster>,
     prefix: String,
@@ -56,16 +56,16 @@ pub struct Ledger {
 struct State {
     /// The true epochs of each bucket.
     epochs: BTreeMap<u8, BTreeSet<Arc<str>>>,
-    /// Kind and payload by topic, version and true epoch.
+    /// The kind and the payload of each message, by topic, version and true epoch.
     contents: HashMap<(Topic, u64, Arc<str>), (MessageKind, String)>,
-    /// What was announced of each topic, by version.
+    /// The versions that were announced in each topic, each with its true epoch.
     announced: BTreeMap<Topic, BTreeMap<u64, Arc<str>>>,
-    /// The writes of each topic that go on, and those that were answered.
+    /// The writes of each topic that are going on, and those that were answered.
     writes: HashMap<Topic, Writes>,
     next_write: u64,
     /// Messages that were kept for users and everyone, by topic.
     published: HashMap<Topic, usize>,
-    /// How often a call was answered that the store is unavailable, and the answers.
+    /// The answers that said that the store is unavailable, and how often each came.
     refusals: BTreeMap<String, usize>,
 }
 
@@ -74,9 +74,9 @@ struct State {
 struct Writes {
     /// Whether a write without a key is going on.
     has_keyless: bool,
-    /// Those that go on and bear a key.
+    /// The writes with a key that are going on.
     keyed: BTreeSet<u64>,
-    /// The last versions of those that were answered.
+    /// The last versions of the writes that were answered.
     answered: BTreeSet<u64>,
 }
 
@@ -84,12 +84,13 @@ struct Writes {
 struct Entry {
     version: u64,
     message: Message,
-    /// Of the last of an act: its answer, which is a token and an end, or empty.
+    /// On the last entry of an act: the answer of the act, which is a token and an end, or empty. Other entries have
+    /// none.
     answer: Option<String>,
 }
 
 impl Entry {
-    /// What the act that it ends was answered.
+    /// The answer of the act that ends with this entry.
     fn outcome(&self) -> ActOutcome {
         let answer = self.answer.as_deref().and_then(|answer| answer.split_once('\n'));
         let hold = answer.filter(|(token, _)| !token.is_empty()).map(|(token, until)| HoldAnswer {
@@ -101,20 +102,20 @@ impl Entry {
 }
 
 impl Ledger {
-    /// Of a case with a prefix of its own.
+    /// A ledger for a case, which has a prefix of its own.
     pub fn new(cluster: Arc<RedisCluster>, prefix: String, slots: SlotUser) -> Arc<Self> {
         Arc::new(Self { cluster, prefix, slots, state: Mutex::default() })
     }
 
-    /// A store, as of a node of its own.
+    /// Opens a store, like that of another node.
     pub async fn store(self: &Arc<Self>) -> MovingStore {
         let endpoint = Endpoint::parse(&self.cluster.url()).expect("an address");
         let commands = Commands::start(&endpoint).expect("a connection");
         MovingStore { ledger: self.clone(), store: self.cluster.store(&self.prefix).await, commands }
     }
 
-    /// Announcements of the kept messages of each topic in the order of their versions, which come over other ways after
-    /// a move. Topics are new when this begins.
+    /// Announces the kept messages of each topic in the order of their versions. After a move, messages may arrive by
+    /// other ways and out of order. Topics must be new when this begins.
     pub async fn subscriptions(self: &Arc<Self>) -> PlainSubscriptions {
         let (ledger, mut orders) = (self.clone(), HashMap::<Topic, Order>::new());
         let hear = move |hub: &Hub, topic: Topic, message: Message| {
@@ -131,23 +132,23 @@ impl Ledger {
         PlainSubscriptions::connect_through(&self.cluster.urls()[0], &self.prefix, hear).await
     }
 
-    /// How many moves were begun of slots that the case used.
+    /// How many moves of the case's slots were begun.
     pub fn moves(&self) -> usize {
         self.slots.moves()
     }
 
-    /// How often a call was answered that the store is unavailable, by answer.
+    /// The answers that said that the store is unavailable, and how often each came.
     pub fn refusals(&self) -> BTreeMap<String, usize> {
         self.lock().refusals.clone()
     }
 
-    /// How many epochs the buckets had, not counting the first of each.
+    /// How many epochs the buckets had, without the first one of each.
     pub fn epoch_changes(&self) -> usize {
         self.lock().epochs.values().map(|epochs| epochs.len() - 1).sum()
     }
 
-    /// Checks that each version in the log of each topic that was heard of or written to was announced, under its epoch.
-    /// Its content is compared where it is met.
+    /// Checks that each version in a log was announced under its epoch, for each topic that was heard or written.
+    /// Contents are compared where they are met.
     pub async fn check_announced(self: &Arc<Self>) {
         let store = self.store().await;
         let topics: BTreeSet<Topic> = {
@@ -188,12 +189,12 @@ impl Ledger {
         state.next_write
     }
 
-    /// Begins a write without a key; `false` while there is another one.
+    /// Begins a write without a key. Answers `false` if there is one already.
     fn begin_keyless(&self, topic: Topic) -> bool {
         !std::mem::replace(&mut self.lock().writes.entry(topic).or_default().has_keyless, true)
     }
 
-    /// Takes note of a true epoch.
+    /// Notes a true epoch.
     fn meet_epoch(&self, bucket: Bucket, epoch: &Arc<str>) {
         let mut state = self.lock();
         let epochs = state.epochs.entry(bucket.get()).or_default();
@@ -203,7 +204,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a message with its true epoch.
+    /// Notes a message with its true epoch.
     fn meet(&self, topic: Topic, message: &Message) {
         let Position { epoch, version } = &message.at;
         self.meet_epoch(bucket_of(topic), epoch);
@@ -216,23 +217,23 @@ impl Ledger {
         assert_eq!(*known, content, "{topic:?} {epoch} {version} has two contents");
     }
 
-    /// A place as the cases see it.
+    /// A position as the cases see it.
     fn place(&self, bucket: Bucket, at: Position) -> Position {
         self.meet_epoch(bucket, &at.epoch);
         Position { epoch: ONE_EPOCH.into(), ..at }
     }
 }
 
-/// The messages of a topic that wait for those before them.
+/// The messages of a topic that wait for earlier ones.
 #[derive(Default)]
 struct Order {
-    /// The version of the last that was handed on.
+    /// The version of the last message that was handed on.
     last: u64,
     waiting: Vec<Message>,
 }
 
 impl Order {
-    /// What comes next. A message that is not kept bears the version of the message before it.
+    /// The messages that come next. A message that is not kept has the version of the message before it.
     fn take_next(&mut self) -> Vec<Message> {
         let mut next = Vec::new();
         let is_next = |last: u64, message: &Message| match message.kind.is_kept() {
@@ -291,7 +292,7 @@ impl MovingStore {
     }
 
     fn note_refusal(&self, doing: &str, error: &StoreError) {
-        // Without what differs from one to the next.
+        // The cause without numbers, which differ from one error to the next.
         let cause = error.0.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
         let cause = format!("{doing}: {}", cause.collect::<Vec<_>>().join(" "));
         *self.ledger.lock().refusals.entry(cause).or_default() += 1;
@@ -311,7 +312,7 @@ impl MovingStore {
         }
     }
 
-    /// Acts under a key, until it is answered by other than that the store is unavailable.
+    /// Acts under a key. Repeats the act until the answer is not `unavailable`.
     async fn apply_keyed(&self, topic: Topic, act: &SlotAct) -> Result<ActOutcome, ApplyError> {
         let id = self.ledger.begin_keyed(topic);
         let mut act = act.clone();
@@ -334,7 +335,7 @@ impl MovingStore {
         result
     }
 
-    /// Writes without a key, until it is answered by other than that the store is unavailable, or the log has the answer.
+    /// Writes without a key. Repeats the write until the answer is not `unavailable`, or until the log has the answer.
     async fn write_keyless<F>(&self, doing: &str, topic: Topic, call: impl Fn() -> F) -> Result<ActOutcome, ApplyError>
     where
         F: Future<Output = Result<ActOutcome, ApplyError>>,
@@ -357,10 +358,10 @@ impl MovingStore {
         result
     }
 
-    /// The log's entries of the one write without a key, which cannot write any more.
+    /// The log's last entry of the one write without a key. That write can no longer happen.
     async fn find_unanswered(&self, topic: Topic) -> Option<Entry> {
         let entries = self.read_entries(topic).await;
-        // The other entries of the log are answered, or will be.
+        // All other entries of the log are answered, or will be.
         let others = self.ledger.lock().writes.entry(topic).or_default().keyed.clone();
         let deadline = clock::instant() + PATIENCE;
         while !self.ledger.lock().writes.entry(topic).or_default().keyed.is_disjoint(&others) {
@@ -375,7 +376,7 @@ impl MovingStore {
         unanswered.into_iter().next()
     }
 
-    /// All of a log, through all epochs.
+    /// All entries of a log, in all epochs.
     async fn read_entries(&self, topic: Topic) -> Vec<Entry> {
         let bucket = bucket_of(topic).get();
         let prefix = &self.ledger.prefix;
@@ -393,7 +394,7 @@ impl MovingStore {
         range.ids.iter().map(|entry| read_entry(self, topic, entry)).collect()
     }
 
-    /// The position that the cases mean, as the store knows it.
+    /// The store's own position for a position that a case names.
     async fn true_position(&self, topic: Topic, since: &Position) -> Result<Position, StoreError> {
         if &*since.epoch != ONE_EPOCH {
             return Ok(since.clone());
@@ -404,7 +405,7 @@ impl MovingStore {
         Ok(Position { epoch, version: since.version })
     }
 
-    /// Writes where the cases mean, again when the slot has moved between the two questions.
+    /// Writes at the position that the case names. Writes again if the slot moved between the two questions.
     async fn with_true<T, F>(&self, topic: Topic, at: &Position, call: impl Fn(Position) -> F) -> Result<T, ApplyError>
     where
         F: Future<Output = Result<T, ApplyError>>,
@@ -423,7 +424,7 @@ impl MovingStore {
         self.with_true(topic, at, |at| self.store.apply(SlotAct { revision: Some(at), ..act.clone() })).await
     }
 
-    /// The entries of a log after a version, across epochs; `None` when the log does not reach back that far.
+    /// The entries of a log after a version, across epochs. `None` if the log does not reach back that far.
     async fn read_through(&self, topic: Topic, since: &Position, head: &Position) -> Option<Vec<Message>> {
         let entries = self.read_entries(topic).await;
         let after = |version: u64| entries.iter().filter(move |entry| entry.version > version);
@@ -433,7 +434,7 @@ impl MovingStore {
         }
         let is_of_one = after(since.version).all(|entry| entry.message.at.epoch == head.epoch);
         assert!(!is_of_one, "{topic:?} after {since:?} is all there and of one epoch, and is said to be gone");
-        // A caller from an epoch that is over must not believe that nothing was missed.
+        // A caller with a position of an old epoch must not believe that it missed nothing.
         for entry in after(since.version).filter(|entry| entry.message.at.epoch != head.epoch).take(1) {
             let old = Position { epoch: entry.message.at.epoch.clone(), version: since.version };
             let read = self.ask("read_log", || self.store.read_log(topic, &old)).await.expect("a log");
@@ -443,7 +444,7 @@ impl MovingStore {
     }
 }
 
-/// Answers the part of these messages that one read of a log gives.
+/// The messages of one read of a log, which has a bounded size.
 fn first_portion(messages: Vec<Message>) -> Vec<Message> {
     let mut bytes = 0;
     let fits = |message: &Message| {
@@ -525,7 +526,7 @@ impl SlotStore for MovingStore {
             }
             tokio::time::sleep(FINAL).await;
             let kept = self.read_entries(topic).await.iter().filter(|entry| entry.answer.is_some()).count();
-            // No case publishes two at a time in one topic, and none as many as a log keeps.
+            // No case publishes two messages at once in one topic, or as many as a log keeps.
             let mut state = self.ledger.lock();
             let published = state.published.entry(topic).or_default();
             if kept > *published {
@@ -603,7 +604,7 @@ impl SlotStore for MovingStore {
             };
             if &*since.epoch == ONE_EPOCH && since.version <= head.version {
                 if head.epoch != true_since.epoch {
-                    // The slot has moved between the two questions.
+                    // The slot moved between the two questions.
                     continue;
                 }
                 if let Some(messages) = self.read_through(topic, &true_since, &head).await {

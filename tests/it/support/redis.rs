@@ -1,4 +1,4 @@
-//! A real Redis of a test's own.
+//! A real Redis server for one test.
 //!
 //! ```ignore
 //! let server = RedisServer::start();
@@ -7,7 +7,7 @@
 //! server.restart();   // with its append-only file
 //! ```
 //!
-//! Each server has a free port of loopback and a folder that is deleted with it; the process ends with the value.
+//! Each server has a free port of loopback and a folder of its own. The process and the folder end with the value.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,11 +26,11 @@ use tempfile::TempDir;
 
 use super::redis_server::{free_port, server_program};
 
-/// A running Redis, which keeps everything (`appendonly`, `appendfsync always`) unless told otherwise.
+/// A running Redis, which keeps everything (`appendonly`, `appendfsync always`) unless the arguments say otherwise.
 pub struct RedisServer {
     port: u16,
     folder: TempDir,
-    /// `None` while it is down. Held to start and end it.
+    /// The process, or `None` while the server is down. The lock is held to start and end it.
     process: Mutex<Option<Child>>,
 }
 
@@ -43,7 +43,7 @@ impl RedisServer {
     /// Starts with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // Between the look and the start another process may take the port: then the start fails, and another is tried.
+        // Another process may take the port before the server starts. Then the start fails, and another port is tried.
         for _ in 0..20 {
             let port = free_port();
             if let Some(child) = spawn(port, folder.path(), arguments) {
@@ -53,7 +53,7 @@ impl RedisServer {
         panic!("{} does not start: is it installed?", server_program().display());
     }
 
-    /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
+    /// One server for all tests of this process that need only a prefix of their own. It ends with the last of them.
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Mutex<Weak<RedisServer>>> = OnceLock::new();
         let mut shared = SHARED.get_or_init(Mutex::default).lock();
@@ -64,22 +64,22 @@ impl RedisServer {
         })
     }
 
-    /// Where it listens.
+    /// The address where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// As `REDIS_URL` has it.
+    /// Its URL, as in `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
     }
 
-    /// A store with the prefix `slotcast`, as of a node of its own.
+    /// Opens a store with the prefix `slotcast`, like that of another node.
     pub fn store(&self) -> RedisStore {
         store_at(&self.url(), "slotcast")
     }
 
-    /// Kills it where it stands.
+    /// Kills the process with `kill -9`.
     pub fn kill(&self) {
         if let Some(mut child) = self.lock().take() {
             child.kill().expect("killed");
@@ -87,13 +87,13 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again in the same folder, with more arguments, once it was killed.
+    /// Kills the process, and starts it again in the same folder with more arguments.
     pub fn restart_with(&self, arguments: &[&str]) {
         self.kill();
         *self.lock() = Some(spawn(self.port, self.folder.path(), arguments).expect("it starts again"));
     }
 
-    /// Runs a command and answers what it said, a line per item of an array.
+    /// Runs a command. Answers what the server said, with one line for each item of an array.
     pub fn cli(&self, arguments: &[&str]) -> String {
         ask(self.port, arguments).expect("an answer")
     }
@@ -142,7 +142,7 @@ impl RedisCluster {
         panic!("the cluster does not come together");
     }
 
-    /// One for all tests of this process that are content with a prefix of their own. It ends with the last of them.
+    /// One Cluster for all tests of this process that need only a prefix of their own. It ends with the last of them.
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Mutex<Weak<RedisCluster>>> = OnceLock::new();
         let mut shared = SHARED.get_or_init(Mutex::default).lock();
@@ -158,7 +158,7 @@ impl RedisCluster {
         &self.servers
     }
 
-    /// Where it is found, by its first server.
+    /// The Cluster's URL, which names its first server.
     pub fn url(&self) -> String {
         self.servers.first().expect("a server").url().replacen("redis://", "redis-cluster://", 1)
     }
@@ -168,18 +168,19 @@ impl RedisCluster {
         self.servers.iter().map(RedisServer::url).collect()
     }
 
-    /// A store under a prefix, as of a node of its own.
+    /// Opens a store with a prefix, like that of another node.
     pub async fn store(&self, prefix: &str) -> RedisStore {
         RedisStore::open(&self.url(), prefix, RedisOptions::default()).expect("an address and a prefix")
     }
 }
 
-/// A store under a prefix.
+/// Opens a store with a prefix.
 pub fn store_at(url: &str, prefix: &str) -> RedisStore {
     RedisStore::open(url, prefix, RedisOptions::default()).expect("an address and a prefix")
 }
 
-/// Starts a server and waits until it answers, and not another one on its port; `None` when it ends instead.
+/// Starts a server, and waits until it answers. `None` if its process ends. Another server on the port is not taken for
+/// it.
 fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
     let mut child = Command::new(server_program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
@@ -194,7 +195,7 @@ fn spawn(port: u16, folder: &Path, arguments: &[&str]) -> Option<Child> {
         if child.try_wait().expect("its state").is_some() {
             return None;
         }
-        // Before that it loads what it kept, or does not listen yet.
+        // Until then it loads its data, or does not listen yet.
         let is_up = ask(port, &["PING"]).is_some_and(|answer| answer.trim() == "PONG");
         let its_own = format!("process_id:{}\r\n", child.id());
         if is_up && ask(port, &["INFO", "server"]).is_some_and(|answer| answer.contains(&its_own)) {
@@ -241,19 +242,19 @@ fn read_answer(reader: &mut impl BufRead, text: &mut String) -> Option<()> {
     Some(())
 }
 
-/// Announcements by plain Redis pub/sub: one connection, every channel of the prefix.
+/// Announcements by plain Redis pub/sub: one connection that hears every channel of the prefix.
 pub struct PlainSubscriptions {
     hub: Hub,
     listening: tokio::task::JoinHandle<()>,
 }
 
 impl PlainSubscriptions {
-    /// Listens to everything under a prefix; returns when nothing is missed any more.
+    /// Subscribes to every channel of a prefix. From its return on, no message is missed.
     pub async fn connect(url: &str, prefix: &str) -> Self {
         Self::connect_through(url, prefix, |hub, topic, message| hub.announce(topic, message)).await
     }
 
-    /// The same, but what is heard goes through a function on its way to those who watch.
+    /// The same, but each message goes through a function before the watchers get it.
     pub async fn connect_through(
         url: &str,
         prefix: &str,
@@ -288,7 +289,7 @@ impl Drop for PlainSubscriptions {
     }
 }
 
-/// A connection in the way of a server that loses replies, and lets requests come late.
+/// A proxy before a server. It loses replies, and delivers requests late.
 pub struct LossyProxy {
     address: SocketAddr,
     plans: Arc<Mutex<Vec<Plan>>>,
@@ -296,7 +297,7 @@ pub struct LossyProxy {
     accepting: tokio::task::JoinHandle<()>,
 }
 
-/// What is to befall the next request with a text.
+/// What happens to the next request with a text.
 struct Plan {
     text: &'static str,
     how: Loss,
@@ -308,14 +309,14 @@ enum Loss {
     HeldBack,
 }
 
-/// A request that the server gets when the test says so, over the connection on which it was sent.
+/// A request that was held back. The server gets it when the test says so, over the connection on which it was sent.
 struct LateRequest {
     request: Vec<u8>,
     server: tokio::net::TcpStream,
 }
 
 impl LossyProxy {
-    /// Before a server.
+    /// Starts a proxy before a server.
     pub async fn start(server: SocketAddr) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -330,23 +331,23 @@ impl LossyProxy {
         Self { address, plans, late, accepting }
     }
 
-    /// As `REDIS_URL` has it.
+    /// Its URL, as in `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Lets the next request with this text through, and closes the connection instead of passing on the reply.
+    /// Passes on the next request with this text, and closes the connection instead of passing on the reply.
     pub fn lose_reply_of(&self, request_with: &'static str) {
         self.plans.lock().push(Plan { text: request_with, how: Loss::Reply });
     }
 
-    /// Closes the connection on which the next request with this text comes, and keeps the request on its way until
+    /// Closes the connection of the next request with this text, and holds the request back until
     /// [`Self::deliver_late`].
     pub fn hold_back(&self, request_with: &'static str) {
         self.plans.lock().push(Plan { text: request_with, how: Loss::HeldBack });
     }
 
-    /// Lets the server get what was held back. Returns what it answered to each.
+    /// Delivers the requests that were held back. Answers what the server replied to each.
     pub async fn deliver_late(&self) -> Vec<String> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let late = std::mem::take(&mut *self.late.lock());
@@ -399,7 +400,7 @@ async fn carry(
                     return;
                 }
                 if loss.is_some() {
-                    // The server has answered, so it has done what it was asked; the client never hears.
+                    // The server has answered, so it has run the request. The client never hears of it.
                     let _ = server.read(&mut reply).await;
                     return;
                 }

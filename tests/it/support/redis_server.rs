@@ -1,4 +1,4 @@
-//! Real Redis servers that tests start and stop themselves, on free ports of loopback, and a proxy that can fall silent.
+//! Real Redis servers on free ports of loopback, which tests start and stop, and a proxy that can fall silent.
 //!
 //! ```ignore
 //! let redis = RedisServer::start(&["--requirepass", "secret"]);
@@ -7,7 +7,7 @@
 //! redis.restart();
 //! ```
 //!
-//! Whatever was started ends with its handle.
+//! Each process ends with its handle.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -24,20 +24,20 @@ use tokio::sync::watch;
 
 use super::lateness;
 
-/// How long a test waits for a server. Sentinels need the most: they look at a replica each 10 seconds,
-/// and tell an old primary that came back to follow only when a second look finds it so.
+/// How long a test waits for a server. Sentinels take the longest: they look at a replica every 10 s, and only after
+/// the second look do they tell an old primary that came back to follow the new one.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The server that tests start: `redis-server`, or what `SLOTCAST_TEST_REDIS_SERVER` names, such as a Valkey.
+/// The program that tests start: `redis-server`, or the one that `SLOTCAST_TEST_REDIS_SERVER` names, such as Valkey's.
 pub fn server_program() -> PathBuf {
-    // What is asked of a server is bounded in time from here on.
+    // Tests bound how long calls to a server may take, so lateness is watched from the first server on.
     lateness::watch();
     std::env::var_os("SLOTCAST_TEST_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
 }
 
-/// One such server, or a sentinel.
+/// A server or a sentinel.
 pub struct RedisServer {
-    /// Where it listens; 0 without an unencrypted port.
+    /// The port without TLS; 0 if there is none.
     pub port: u16,
     arguments: Vec<String>,
     process: Mutex<Option<Child>>,
@@ -52,16 +52,17 @@ impl RedisServer {
 
     fn start_on(port: u16, more: &[&str]) -> Self {
         let port_text = port.to_string();
-        // A replica is in step at once: no other replica comes that could share the first copy.
+        // With this a replica is in step at once. The server would otherwise wait for more replicas to share the first
+        // copy with.
         let quick = ["--repl-diskless-sync-delay", "0"];
         let usual = ["--port", &port_text, "--appendonly", "yes", "--appendfsync", "always"];
         let server = Self::start_with(port, &[&usual[..], &quick, more].concat());
         server.wait_until_answering();
-        // Between the look and the start another process may have taken the port, and it is that one that answers.
+        // Another process may have taken the port before the server started, and may answer there.
         if server.is_ready() { server } else { Self::start_on(free_port(), more) }
     }
 
-    /// Waits until it says itself that it is ready; false where it ended instead.
+    /// Waits until the server's log says that it is ready. False if the server ended.
     fn is_ready(&self) -> bool {
         let log = self.folder.path().join("redis.log");
         let is_said = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("Ready to accept connections"));
@@ -70,7 +71,7 @@ impl RedisServer {
         is_said()
     }
 
-    /// Starts with exactly these arguments, besides where it keeps its files, and does not wait.
+    /// Starts with exactly these arguments and a folder for its files. Does not wait.
     pub fn start_with(port: u16, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let server = Self {
@@ -83,7 +84,7 @@ impl RedisServer {
         server
     }
 
-    /// Its files.
+    /// The folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -126,7 +127,7 @@ impl RedisServer {
         assert!(status.success());
     }
 
-    /// Waits until it answers, whatever it answers.
+    /// Waits until the server answers anything.
     pub fn wait_until_answering(&self) {
         wait_until("redis-server answers", || {
             let answer = run_cli(self.port, &["PING"]);
@@ -134,7 +135,7 @@ impl RedisServer {
         });
     }
 
-    /// Runs a command with `redis-cli`; what it printed.
+    /// Runs a command with `redis-cli`. Answers what that printed.
     pub fn cli(&self, arguments: &[&str]) -> String {
         run_cli(self.port, arguments)
     }
@@ -150,9 +151,9 @@ impl Drop for RedisServer {
     }
 }
 
-/// A primary, a replica and three sentinels that watch them as `main`.
+/// A primary, a replica, and three sentinels that watch the primary as `main`.
 pub struct Sentinels {
-    /// The first is the primary at first.
+    /// The data servers. The first is the primary at the start.
     pub servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
 }
@@ -181,7 +182,7 @@ impl Sentinels {
         format!("redis-sentinel://{}/main", hosts.join(","))
     }
 
-    /// The port of the server that is the primary by the sentinels' word.
+    /// The port of the primary, as the sentinels tell it.
     pub fn primary_port(&self) -> u16 {
         let answer = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
         answer.lines().nth(1).and_then(|port| port.trim().parse().ok()).expect("a primary")
@@ -193,7 +194,7 @@ fn start_sentinel(primary: u16) -> RedisServer {
     let sentinel = RedisServer::start_with(port, &[]);
     sentinel.kill();
     let file = sentinel.folder().join("sentinel.conf");
-    // Two seconds: long enough that a busy machine is not taken for a dead primary.
+    // The sentinels call a primary dead after two seconds. A busy machine answers within that.
     let text = format!(
         "port {port}\nsentinel monitor main 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds main 2000\n\
          sentinel failover-timeout main 5000\n"
@@ -228,7 +229,7 @@ impl Cluster {
         Self { servers }
     }
 
-    /// `redis-cluster://..` with the first node alone: the others are found through it.
+    /// The Cluster's URL, which names its first node. A client finds the others through it.
     pub fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{}", self.servers[0].port)
     }
@@ -238,17 +239,17 @@ fn start_cluster_node() -> RedisServer {
     let (port, bus) = (free_port(), free_port());
     let bus = bus.to_string();
     let more = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
-    // The loss of one node must not hide what a client does with the others.
+    // When one node is lost, the others go on, so tests can see what a client does with them.
     RedisServer::start_on(port, &[&more[..], &["--cluster-require-full-coverage", "no"]].concat())
 }
 
-/// A certificate authority and a certificate of 127.0.0.1 that it made.
+/// A certificate authority, and a certificate for 127.0.0.1 that it signed.
 pub struct Certificates {
     folder: tempfile::TempDir,
 }
 
 impl Certificates {
-    /// Makes both.
+    /// Makes the authority and the certificate.
     pub fn make() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
@@ -272,9 +273,9 @@ impl Certificates {
     }
 }
 
-/// A proxy on a free port that can fall silent: it goes on reading and passes nothing on, so that nobody sees an error.
+/// A proxy on a free port that can fall silent. Then it reads on and passes nothing on, so neither side sees an error.
 pub struct Proxy {
-    /// Where it listens.
+    /// The address where it listens.
     pub address: SocketAddr,
     silent: Arc<watch::Sender<bool>>,
 }
@@ -291,7 +292,7 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { continue };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                // A connection made in silence is not silenced: only those that there were.
+                // Silence applies only to connections that existed when it began.
                 let (born_silent, silent) = (*is_silent.borrow(), is_silent.subscribe());
                 tokio::spawn(pass_on(from_client, to_server, silent.clone(), born_silent));
                 tokio::spawn(pass_on(from_server, to_client, silent, born_silent));
@@ -300,7 +301,7 @@ impl Proxy {
         Self { address, silent }
     }
 
-    /// Silences the present connections; new ones are served.
+    /// Silences the present connections. New ones are served.
     pub fn silence(&self) {
         self.silent.send_replace(true);
     }
@@ -321,7 +322,7 @@ async fn pass_on(
     }
 }
 
-/// Waits, without blocking the runtime for long, until something holds.
+/// Waits until something holds, without blocking the runtime for long.
 pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline: Instant = clock::instant() + PATIENCE;
     while !holds() {
@@ -330,9 +331,10 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A port that nobody uses. Ports of one process are handed out once, so that tests side by side get different ones.
+/// A free port. Each port is handed out once in a process, so that tests that run at once get different ones.
 pub fn free_port() -> u16 {
-    // Below the range that the kernel gives to clients, and different for processes at the same time.
+    // The ports are below the range that the kernel gives to clients. Processes that run at once begin at different
+    // ports.
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = 10_000 + (std::process::id() % 1_000) as u16 * 20;
     loop {
@@ -349,7 +351,7 @@ fn run_cli(port: u16, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The line after the name, in what `redis-cli` prints of a map.
+/// The line after a name, in what `redis-cli` prints of a map.
 fn field<'a>(printed: &'a str, name: &str) -> &'a str {
     let mut lines = printed.lines();
     lines.find(|line| *line == name).and_then(|_| lines.next()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! A store that only sweeps, with the results that a test gives it; one node at a time may walk all buckets.
+//! A store that only sweeps, with the results that a test gives it. One node at a time may walk over all buckets.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use slotcast::store::{
 };
 use tokio::time::Instant;
 
-/// Sweeps by a function, and grants a lease; every other method fails.
+/// A store that sweeps by a function and grants a lease. Every other method fails.
 pub struct ScriptedStore<F> {
     batch_takes: Duration,
     sweep: F,
-    /// Who may walk all buckets, and until when.
+    /// The node that may walk over all buckets, and until when.
     lease: Mutex<Option<(String, Instant)>>,
 }
 
 impl<F> ScriptedStore<F> {
-    /// Each batch takes `batch_takes`, and has the result that `sweep` gives for its bucket.
+    /// Each batch takes `batch_takes`, and has the result that `sweep` returns for its bucket.
     pub fn new(batch_takes: Duration, sweep: F) -> Self {
         Self { batch_takes, sweep, lease: Mutex::default() }
     }

@@ -1,4 +1,4 @@
-//! Moves hash slots of a Cluster to and fro, for as long as somebody uses them.
+//! Moves hash slots of a Cluster to and fro while somebody uses them.
 //!
 //! ```ignore
 //! let mover = SlotMover::start(cluster);
@@ -42,29 +42,29 @@ const SLOTS_OF_A_USER: usize = 3;
 /// How long slots rest in each state on their way.
 const ON_THE_WAY: Duration = Duration::from_millis(10);
 
-/// How long they rest when they have arrived. A script that names a key that is not there yet is refused for as long as the
-/// slot is on its way: this is its time.
+/// How long slots rest when they have arrived. While a slot is on its way, a script is refused if one of its keys does
+/// not exist yet. Such scripts run during this rest.
 const AT_REST: Duration = Duration::from_millis(30);
 
-/// Every 32nd round rests on its way for longer than a call waits, so that calls are refused.
+/// One round in 32 is long: its slots are on their way for longer than a call waits, so calls are refused.
 const LONG_ROUND: usize = 32;
 
-/// How long that is.
+/// How long slots rest in each state in a long round.
 const LONG: Duration = Duration::from_millis(1_100);
 
 /// How long a user waits at most for the first move of a slot that it uses.
 const BEGINNING: Duration = Duration::from_secs(60);
 
-/// How often a server is asked, at intervals of 10 ms, until it knows what another server was told.
+/// How many times a server is asked, every 10 ms, whether it knows what another server was told.
 const PATIENCE: usize = 3_000;
 
-/// How long the mover waits for a server to hear what another server said, before it has that said again.
+/// How long the mover waits for a server to hear another server's message. Then the other server says it again.
 const HEARING: Duration = Duration::from_secs(1);
 
-/// How often it is said at most.
+/// How many times a server says the same message at most.
 const ATTEMPTS: usize = 60;
 
-/// Where servers say that they have said all.
+/// The channel in which servers announce that they have said everything.
 const CHANNEL: &str = "slot-mover";
 
 /// Moves slots on a thread of its own, which ends with the value.
@@ -77,7 +77,7 @@ struct Shared {
     cluster: Arc<RedisCluster>,
     /// Held briefly, never across a move.
     state: Mutex<State>,
-    /// Rounds that were begun.
+    /// How many rounds were begun.
     rounds: watch::Sender<usize>,
     is_ending: AtomicBool,
 }
@@ -86,25 +86,25 @@ struct Shared {
 struct State {
     users: HashMap<usize, Use>,
     next_user: usize,
-    /// Moves that were begun, by tag.
+    /// How many moves of each tag's slot were begun.
     moves: HashMap<String, usize>,
-    /// Moves that were finished, in all.
+    /// How many moves were finished, of all slots.
     finished: usize,
-    /// Keys that were moved, in all.
+    /// How many keys were moved, of all slots.
     keys: usize,
 }
 
 /// The slots that one user uses.
 #[derive(Default)]
 struct Use {
-    /// The tags that it used last, the latest at the end.
+    /// The last tags that it used, the newest at the end.
     tags: VecDeque<String>,
-    /// Moves that were begun of the slots of these.
+    /// How many moves were begun of the slots of `tags`.
     moves: usize,
 }
 
 impl SlotMover {
-    /// Starts; nothing moves until somebody uses a slot.
+    /// Starts the mover. Nothing moves until somebody uses a slot.
     pub fn start(cluster: Arc<RedisCluster>) -> Self {
         let shared = Arc::new(Shared {
             cluster,
@@ -120,7 +120,7 @@ impl SlotMover {
         Self { shared, moving: Some(moving) }
     }
 
-    /// A user of slots. What it uses is moved until it is dropped.
+    /// A user of slots. Its slots move until it is dropped.
     pub fn user(&self) -> SlotUser {
         let mut state = self.shared.lock();
         state.next_user += 1;
@@ -129,15 +129,15 @@ impl SlotMover {
         SlotUser { shared: self.shared.clone(), id }
     }
 
-    /// Returns when it has ended of itself, which it does only where a move fails; [`end`](Self::end) tells how.
+    /// Returns when the mover has ended because a move failed. [`end`](Self::end) tells why.
     pub async fn failed(&self) {
         let mut rounds = self.shared.rounds.subscribe();
         let ended = rounds.wait_for(|_| self.shared.is_ending.load(Ordering::Acquire)).await;
         ended.expect("a mover that is there");
     }
 
-    /// Ends, once what is on its way has arrived; how many moves were finished, and how many keys they took with them, besides
-    /// markers.
+    /// Ends the mover when the slots on their way have arrived. Answers how many moves were finished, and how many keys
+    /// besides markers they moved.
     ///
     /// # Panics
     ///
@@ -156,12 +156,12 @@ impl SlotMover {
 
 impl Drop for SlotMover {
     fn drop(&mut self) {
-        // The caller that waits for a move sees that it does not come.
+        // A caller that waits for a move sees that none comes.
         let _ = self.stop();
     }
 }
 
-/// Lets nobody wait for moves any more when the mover has ended, however it did.
+/// Ends all waiting for moves when the mover has ended for any reason.
 struct Ending<'a>(&'a Shared);
 
 impl Drop for Ending<'_> {
@@ -171,15 +171,15 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Somebody who uses slots, such as a test case.
+/// A user of slots, such as a test case.
 pub struct SlotUser {
     shared: Arc<Shared>,
     id: usize,
 }
 
 impl SlotUser {
-    /// Says that keys with a hash tag are used from now on. The first time it returns when their slot is on its way, or the
-    /// mover has ended.
+    /// Notes that the user uses keys with a hash tag. The first call for a tag returns when its slot is on its way, or
+    /// when the mover has ended.
     pub async fn use_tag(&self, tag: &str) {
         let is_first = {
             let mut state = self.shared.lock();
@@ -200,12 +200,12 @@ impl SlotUser {
         }
     }
 
-    /// How many moves were begun of the slots that this one used last at the time.
+    /// How many moves were begun of the slots that this user had used last at the time.
     pub fn moves(&self) -> usize {
         self.shared.lock().users.get(&self.id).map_or(0, |used| used.moves)
     }
 
-    /// How many moves of the slot of a tag were begun, by all tests.
+    /// How many moves of the slot of a tag were begun, of all users.
     pub fn moves_of(&self, tag: &str) -> usize {
         self.shared.lock().moves.get(tag).copied().unwrap_or_default()
     }
@@ -217,7 +217,7 @@ impl Drop for SlotUser {
     }
 }
 
-/// A slot, with the servers that it goes from and to.
+/// A slot that moves, and the servers that it moves from and to.
 struct Move {
     tag: String,
     slot: String,
@@ -246,7 +246,7 @@ impl Shared {
             }
             for moved in &moves {
                 let Move { tag, slot, from, to } = moved;
-                // Its first move.
+                // The slot moves for the first time, so it gets its marker.
                 if !owners.contains_key(slot) {
                     servers[*from].set_marker(tag);
                 }
@@ -264,7 +264,7 @@ impl Shared {
         }
     }
 
-    /// All slots that are in use and not on a server go there.
+    /// The moves to the server `to` of all used slots that other servers have.
     fn next_moves(&self, servers: &[Server], owners: &HashMap<String, usize>, to: usize) -> Vec<Move> {
         let mut tags: Vec<String> = self.lock().users.values().flat_map(|used| &used.tags).cloned().collect();
         tags.sort_unstable();
@@ -277,10 +277,10 @@ impl Shared {
         moves.filter(|moved| moved.from != to).collect()
     }
 
-    /// Moves slots side by side, through all states.
+    /// Moves several slots at once, through all states.
     fn run_round(&self, servers: &[Server], moves: &[Move], is_long: bool) {
         for Move { tag, slot, from, to } in moves {
-            // First, since its users may see at once what it does.
+            // The move is counted first, because the slot's users may see at once what it does.
             *self.lock().moves.entry(tag.clone()).or_default() += 1;
             servers[*to].set_slot(slot, "IMPORTING", &servers[*from].id);
             servers[*from].set_slot(slot, "MIGRATING", &servers[*to].id);
@@ -311,7 +311,7 @@ impl Shared {
             assert!(is_there, "the servers have lost keys of slot {slot} on its way from {from} to {to}");
         }
         for Move { slot, from, to, .. } in moves {
-            // The new owner hears it first, so that the slot always has an owner.
+            // The new owner is told first, so that the slot always has an owner.
             let others = (0..servers.len()).filter(|index| index != from && index != to);
             for index in [*to, *from].into_iter().chain(others) {
                 servers[index].set_slot(slot, "NODE", &servers[*to].id);
@@ -319,7 +319,7 @@ impl Shared {
         }
     }
 
-    /// Until no key is left. While its slot moves away a key may be written, but no new key is made.
+    /// Moves keys until none is left. While the slot moves away, its keys may be written, but no new key is made.
     fn move_all_keys(&self, servers: &[Server], moved: &Move) {
         for _ in 0..PATIENCE {
             let keys = servers[moved.from].keys_of(&moved.slot);
@@ -338,20 +338,20 @@ impl Shared {
         let mut command = vec!["MIGRATE", "127.0.0.1", &servers[*to].port, "", "0", "5000", "KEYS"];
         command.extend(keys.iter().map(String::as_str));
         let answer = servers[*from].ask(&command);
-        // A key that has expired meanwhile is no key any more.
+        // `NOKEY` means that the keys have expired meanwhile.
         assert!(answer == "OK" || answer == "NOKEY", "MIGRATE of {} keys: {answer}", keys.len());
         self.lock().keys += keys.iter().filter(|key| **key != marker_of(tag)).count();
     }
 }
 
-/// The first owner of a slot, as `RedisCluster::start` shares the slots out.
+/// The first owner of a slot, as `RedisCluster::start` distributes the slots.
 fn first_owner(servers: &[Server], slot: &str) -> usize {
     usize::min(slot.parse::<usize>().expect("a slot") / 5_461, servers.len() - 1)
 }
 
-/// Waits until each server has heard all that each other one has said so far: what is published goes the same way as what they
-/// say of their slots, and after it. What is published while two servers have no connection, nobody hears: then it
-/// is said again.
+/// Waits until each server has heard everything that the other servers have said so far. A published message takes the
+/// same way as what a server says of its slots, and comes after it. If two servers have no connection, nobody hears the
+/// message, so it is published again.
 fn hear_out(servers: &[Server], ears: &mut [PubSub<'_>], round: usize) {
     for attempt in 0..ATTEMPTS {
         let word = format!("{round}.{attempt}");
@@ -365,7 +365,7 @@ fn hear_out(servers: &[Server], ears: &mut [PubSub<'_>], round: usize) {
     panic!("the servers do not hear each other");
 }
 
-/// Whether a word comes from this many servers, itself among them.
+/// Whether a word comes from so many servers, including the one that listens.
 fn hear_all(ear: &mut PubSub<'_>, word: &str, count: usize) -> bool {
     let mut speakers = BTreeSet::new();
     while speakers.len() < count {
@@ -375,7 +375,7 @@ fn hear_all(ear: &mut PubSub<'_>, word: &str, count: usize) -> bool {
             Err(error) => panic!("listening to a server: {error}"),
         };
         let text: String = message.get_payload().expect("a text");
-        // Those of an attempt before may come late.
+        // Words of an earlier attempt may come late.
         if let Some((said, speaker)) = text.split_once(' ')
             && said == word
         {
@@ -385,7 +385,8 @@ fn hear_all(ear: &mut PubSub<'_>, word: &str, count: usize) -> bool {
     true
 }
 
-/// Waits until all servers say the same of all: slots and epochs; and checks that slots are where they were moved to.
+/// Waits until all servers know the same slots and epochs of all servers. Checks that the slots are where they were
+/// moved to.
 fn wait_for_agreement(servers: &[Server], owners: &HashMap<String, usize>) {
     let agreed = (0..PATIENCE).find_map(|_| {
         let views: Vec<_> = servers.iter().map(Server::view).collect();
@@ -402,7 +403,7 @@ fn wait_for_agreement(servers: &[Server], owners: &HashMap<String, usize>) {
     }
 }
 
-/// What a server knows of another: its configuration epoch and its slots.
+/// What one server knows of another: its configuration epoch and its slots.
 #[derive(Debug, PartialEq)]
 struct Known {
     epoch: String,
@@ -415,12 +416,12 @@ impl Known {
     }
 }
 
-/// The key by which it is seen that the keys of a slot are not lost.
+/// The key whose loss shows that a slot's keys are lost.
 fn marker_of(tag: &str) -> String {
     format!("slot-mover:{{{tag}}}:marker")
 }
 
-/// A primary.
+/// A primary of the Cluster.
 struct Server {
     id: String,
     port: String,
@@ -445,7 +446,8 @@ impl Server {
         self.cluster.servers()[self.index].cli(arguments)
     }
 
-    /// The slots of all servers, by the servers' ids. A slot that is being moved stands in brackets there, and is left out here.
+    /// The slots of all servers, by the servers' ids. A slot that is being moved stands in brackets in the answer, and
+    /// is left out here.
     fn view(&self) -> BTreeMap<String, Known> {
         let nodes = self.ask(&["CLUSTER", "NODES"]);
         let parse = |text: &str| text.parse().expect("a slot");
@@ -471,7 +473,7 @@ impl Server {
         assert_eq!(answer, "OK", "the marker of {tag} on {}", self.port);
     }
 
-    /// Checks that the marker is here, where the slot is.
+    /// Checks that this server, which has the slot, has the slot's marker.
     fn check_marker(&self, tag: &str, when: &str) {
         let answer = self.ask(&["GET", &marker_of(tag)]);
         assert_eq!(answer, tag, "the servers have lost keys of the slot of {tag}, which is {when} on {}", self.port);
@@ -486,8 +488,8 @@ impl Server {
         keys.lines().map(str::to_owned).collect()
     }
 
-    /// Tells the server where a slot is or goes. It may have heard late of the last move, and then says that the slot is not its
-    /// own: it hears in a moment.
+    /// Tells the server where a slot is or goes. If the server has not heard of the last move yet, it says that the
+    /// slot is not its own. Then it is told again.
     fn set_slot(&self, slot: &str, how: &str, node: &str) {
         let mut answer = String::new();
         for _ in 0..PATIENCE {
