@@ -193,8 +193,8 @@ impl Health {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Whether the store may lose writes without telling. Then one version may name two contents. The node serves all the
-    /// same.
+    /// Whether the store may lose writes and not notice it. Then one version may name two contents. The node serves all
+    /// the same.
     pub fn is_unfenced(&self) -> bool {
         self.store.is_unfenced()
     }

@@ -1,7 +1,7 @@
 //! The one place that reads a clock; `.clippy.toml` forbids it elsewhere.
 //!
-//! Rules about slots use the store's time ([`crate::domain::StoreTime`]), never this node's. What is read here measures
-//! durations, bounds waiting, and checks tokens.
+//! Rules about slots use the store's time ([`crate::domain::StoreTime`]), never this node's. These clocks measure
+//! durations, bound waiting, and check tokens.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::domain::StoreTime;
 /// The store's time counts as recent for this long. The two clocks hardly drift apart until then.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// The store's clock counts as set back if it is this much behind the expected time. A slower answer cannot look like that:
-/// a read is given up before it takes this long.
+/// The store's clock counts as set back if it is this much behind the expected time. A slow answer cannot look like
+/// that, because a read is given up before it takes this long.
 const STEP_MILLIS: i64 = 1_000;
 
 /// This node's clock may be faster than the store's by 1/1,000 of the passing time.
 const DRIFT: u32 = 1_000;
 
-/// This machine's wall clock. The embedded store's clock, and what a token's times are checked against.
+/// This machine's wall clock. It is the embedded store's clock, and tokens' times are checked against it.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn wall() -> StoreTime {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -63,12 +63,12 @@ impl StoreClock {
         }
     }
 
-    /// The store's time; this machine's until the store has told one.
+    /// The store's time, or this machine's time until the store has told its own.
     pub fn now(&self) -> StoreTime {
         self.told_now().unwrap_or_else(wall)
     }
 
-    /// The store's time; `None` until the store has told one.
+    /// The store's time; `None` until the store has told it.
     pub fn told_now(&self) -> Option<StoreTime> {
         let (told, at) = self.read()?;
         Some(told.plus(at.elapsed()))
@@ -84,7 +84,7 @@ impl StoreClock {
     }
 }
 
-/// The time to use from now on if the store tells `told` now, and told `then` a time `since` ago. `None` keeps the known
+/// The time to use from now on. The store tells `told` now, and told `then` a time `since` ago. `None` keeps the known
 /// time.
 fn settle(told: StoreTime, then: StoreTime, since: Duration) -> Option<StoreTime> {
     let expected = then.plus(since);

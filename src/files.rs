@@ -1,6 +1,6 @@
 //! Reads files that an operator names: the configuration, a secret, a certificate.
 //!
-//! Such a name may lead to something other than a plain file. A device without an end would fill the memory, and a pipe
+//! The name may lead to something other than a plain file. A device without an end would fill the memory, and a pipe
 //! without a writer would block the program silently.
 
 use std::fs::File;
@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// It cannot be read, is longer, or gives nothing for 30 s. The text is for the operator, and has nothing of the content.
+/// The file cannot be read, is longer, or gives nothing for 30 s. The text is for the operator, and has nothing of the
+/// content.
 pub fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     read_within(path.to_owned(), longest, PATIENCE)
 }
@@ -31,7 +32,7 @@ fn read_within(path: PathBuf, longest: u64, patience: Duration) -> io::Result<Ve
     })
 }
 
-/// Reads one byte more than the content may have, and no further.
+/// Reads at most one byte more than the content may have.
 fn read_up_to(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(longest + 1).read_to_end(&mut content)?;

@@ -1,7 +1,7 @@
 //! The scheduled function on AWS Lambda: each invocation is one sweep. `bin/sweeper_lambda.rs` starts it.
 //!
-//! - A scheduler's event, that is any event that is not HTTP, is answered with the bare report. A sweep that fails is a
-//!   failed invocation: only then do the platform's retries, dead letters and alarms see it.
+//! - A scheduler's event (any event that is not HTTP) is answered with the bare report. A sweep that fails is a failed
+//! invocation, because only then do the platform's retries, dead letters and alarms see it.
 //! - An HTTP event (a function URL, API Gateway, a load balancer) is answered with 200 and the report, or 503.
 //!
 //! **Invariant:** no token is checked here. The function's URL is protected by the platform.
@@ -81,7 +81,7 @@ pub async fn answer(store: &Arc<dyn SlotStore>, event: Request) -> Result<Respon
 ///
 /// # Panics
 ///
-/// `AWS_LAMBDA_RUNTIME_API` is missing or no address.
+/// `AWS_LAMBDA_RUNTIME_API` is missing, or is not an address.
 pub async fn report_failed_start(reason: &str) -> Result<(), Error> {
     const TYPE: &str = "Runtime.FailedStart";
     let body = json!({"errorType": TYPE, "errorMessage": reason}).to_string();

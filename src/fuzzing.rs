@@ -55,14 +55,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cursors", cursors),
 ];
 
-/// What an emitter of another program publishes, in msgpack.
+/// A message in msgpack, as another program's emitter publishes it.
 pub fn emitted(input: &[u8]) -> bool {
     let Some(json) = emitted_json(input) else { return false };
     assert!(serde_json::from_str::<Vec<&serde_json::value::RawValue>>(&json).is_ok(), "what is sent is JSON");
     true
 }
 
-/// The place in the journal that `after` names.
+/// The cursor of the journal in `after`.
 pub fn cursors(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let Some(cursor) = Cursor::decode(text) else { return false };
@@ -87,7 +87,7 @@ pub fn ids(input: &[u8]) -> bool {
     number.is_some() || user.is_some() || accepted.contains(&true)
 }
 
-/// `YYYY-MM-DD`.
+/// A date, `YYYY-MM-DD`.
 pub fn dates(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let day = Day::parse(text);
@@ -95,7 +95,7 @@ pub fn dates(input: &[u8]) -> bool {
     day.is_some()
 }
 
-/// `HH:MM`.
+/// A time of day, `HH:MM`.
 pub fn wall_times(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let time = WallTime::parse(text);
@@ -149,7 +149,7 @@ static HOLDS: LazyLock<HoldConfig> = LazyLock::new(|| HoldConfig {
     freed_to: FreedTo::Everyone,
 });
 
-/// The bodies that staff sends: a slot's new status with data, a message, which board to show.
+/// The bodies that staff sends: a slot's new status with data, a message, and which board to show.
 pub fn staff_requests(input: &[u8]) -> bool {
     let update = calls::parse(input).and_then(|request| update_kind(&request));
     let message = calls::parse(input).and_then(|request| require_message(&request));
@@ -157,14 +157,14 @@ pub fn staff_requests(input: &[u8]) -> bool {
     update.is_ok() || message.is_ok() || board.is_ok()
 }
 
-/// `since`.
+/// The position in `since`.
 pub fn positions(input: &[u8]) -> bool {
     let Ok(position) = calls::parse::<Position>(input) else { return false };
     assert_survives_json(&position);
     true
 }
 
-/// What paths, queries and headers carry.
+/// The values in paths, queries and headers.
 pub fn request_lines(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let in_path = slot_number(text).is_ok() | parse_path_id::<SpaceId>("idSpazio", text).is_ok();

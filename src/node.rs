@@ -35,7 +35,7 @@ const CLOSING_PER_SOCKET: Duration = Duration::from_millis(20);
 /// The most batches in which sockets are closed.
 const CLOSING_BATCHES: usize = 100;
 
-/// A store, and the way to hear it.
+/// A store, and its announcements.
 #[derive(Clone)]
 pub struct Stores {
     /// State.
@@ -48,11 +48,11 @@ pub struct Stores {
     pub health: Arc<StoreHealth>,
 }
 
-/// Where a node is reached.
+/// The listeners of a node.
 pub struct Listeners {
-    /// Clients.
+    /// For clients.
     pub public: TcpListener,
-    /// Metrics; `None` for none.
+    /// For metrics, if there is one.
     pub admin: Option<TcpListener>,
 }
 
@@ -80,8 +80,8 @@ pub async fn run(
     let serving = tokio::spawn(serving);
     let ended_early = tokio::select! {
         () = shutdown.cancelled() => false,
-        // None of these tasks ends by itself. After the end of one, the node would go on serving without its work, and
-        // nothing would tell.
+        // None of these tasks ends by itself. If one ended, the node would go on serving without its work, and nobody
+        // would notice.
         _ = background.join_next() => true,
     };
     let deadline = Instant::now() + drain_time;
@@ -97,7 +97,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The parts of a node that know each other.
+/// The parts of a node, connected to each other.
 struct Parts {
     app: Arc<App>,
     realtime: Realtime,

@@ -9,13 +9,13 @@ use crate::feed::Rooms;
 use crate::realtime::sessions::Sessions;
 use crate::store::NodeReport;
 
-/// How often a node tells what it has.
+/// How often a node reports what is connected to it.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a report counts without a newer one. A frozen or dead node disappears after that.
 const LEASE: Duration = Duration::from_secs(6);
 
-/// This node, as the others know it.
+/// This node, as the other nodes know it.
 pub struct LocalPresence {
     /// Random, new with each start.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct LocalPresence {
     pub started_at: StoreTime,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
-    /// Who watches what.
+    /// Who watches which spaces.
     pub rooms: Arc<Rooms>,
 }
 

@@ -1,9 +1,10 @@
 //! Signatures between nodes: on the ids of polling sessions, and on the addresses at which nodes are reached.
 //!
-//! The key is derived from `JWT_SECRET`, which all nodes have and Redis has not. So nobody who writes to Redis can invent a
-//! node or divert a client's requests. A signature with the key of `JWT_SECRET_PREVIOUS` is accepted, too, so that nodes
-//! understand each other while the secret changes. Without a `JWT_SECRET` (tokens are checked by a key set), each process
-//! signs with a random key: it knows its own sessions, and takes the addresses of other nodes on trust.
+//! The key is derived from `JWT_SECRET`, which all nodes have and Redis does not. So a program that writes to Redis
+//! cannot invent a node or divert a client's requests. A signature with the key of `JWT_SECRET_PREVIOUS` is accepted,
+//! too, so that nodes understand each other while the secret changes. Without a `JWT_SECRET` (tokens are checked by a
+//! key set), each process signs with a random key: it knows its own sessions, and takes the addresses of other nodes on
+//! trust.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
@@ -19,7 +20,7 @@ const OWN_KEY_BYTES: usize = 32;
 /// The shortest signature that is compared, in hexadecimal digits: 64 bits.
 const SHORTEST: usize = 16;
 
-/// The key of this node; its text never shows it.
+/// The key of this node. Its `Debug` text never shows it.
 pub struct NodeKey {
     key: Key,
     /// The previous key, which accepts signatures and makes none.

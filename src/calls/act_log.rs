@@ -1,8 +1,8 @@
 //! Reports each act when it is over: one line in the log and one count. Nothing else logs or counts acts.
 //!
-//! A line names the act, its outcome, the user whose slots they are, the caller with its role, the space, the day, the
-//! slots, the version, the request's id and the duration. Its level is INFO for an act that was done, DEBUG for a refused
-//! one, WARN for a failure of this side.
+//! A line names the act, its outcome, the user who has the slots, the caller with its role, the space, the day, the
+//! slots, the version, the request's id and the duration. Its level is INFO for an act that was done, DEBUG for a
+//! refused act, and WARN for a failure of this side.
 
 use std::fmt::{self, Write as _};
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub(super) struct About<'a> {
     pub date: Option<&'a str>,
     /// The slots as the request names them.
     pub slots: &'a [SlotNumber],
-    /// The user whose slots they are, if the request names one.
+    /// The user who has or gets the slots, if the request names one.
     pub user: Option<&'a UserId>,
 }
 
@@ -87,7 +87,7 @@ impl RunningAct<'_> {
     }
 }
 
-/// Slot numbers with commas between them. Of a request that names too many, it shows as many as an act may have.
+/// Slot numbers with commas between them. If a request names too many, only as many as an act may have are shown.
 struct Numbers<'a>(&'a [SlotNumber]);
 
 impl fmt::Display for Numbers<'_> {

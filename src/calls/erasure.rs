@@ -32,7 +32,7 @@ const BUCKETS_AT_ONCE: usize = 8;
 /// One sweep frees at most this many ended holds.
 const SWEPT_AT_ONCE: usize = 500;
 
-/// The pause before slots are read again that could not be released. The store's clock and this node's may differ by as
+/// The pause before slots that could not be released are read again. The store's clock and this node's may differ by as
 /// much.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -140,8 +140,8 @@ impl Work<'_> {
         Ok(freed)
     }
 
-    /// The act that releases slots which the user holds or has booked. It takes nothing from other users, so nobody is sent
-    /// `slot_taken`.
+    /// The act that releases slots that the user holds or has booked. It takes nothing from other users, so nobody is
+    /// sent `slot_taken`.
     fn release(&self, space: SpaceKey, day: Day, state: &DayState, slots: &[SlotTime]) -> SlotAct {
         let actor = Actor::User(self.user.clone());
         let kind =

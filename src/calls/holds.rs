@@ -44,12 +44,12 @@ pub struct OwnHold {
     pub expires_at: String,
 }
 
-/// The caller's live holds, one entry a token.
+/// The caller's live holds, one entry for each token.
 pub async fn list_holds(app: &App, caller: &Claims) -> Result<HoldsAnswer, Refusal> {
     Ok(HoldsAnswer { holds: list_of(app, &caller.user).await? })
 }
 
-/// The live holds of a user, one entry a token.
+/// The live holds of a user, one entry for each token.
 pub(super) async fn list_of(app: &App, user: &UserId) -> Result<Vec<OwnHold>, Refusal> {
     let held = app.store.holds_of(user).await.map_err(|error| unavailable(&error))?;
     Ok(group_by_token(held))

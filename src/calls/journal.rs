@@ -23,11 +23,11 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The parameters of a read.
 #[derive(Clone, Debug, Default)]
 pub struct JournalRequest {
-    /// Of one site: then `filter.sites` is not looked at.
+    /// The one site to read. With it, `filter.sites` is ignored.
     pub site: Option<SiteId>,
-    /// Which entries.
+    /// Selects the entries.
     pub filter: Filter,
-    /// Where an earlier call stopped.
+    /// The cursor at which an earlier call stopped.
     pub after: Option<String>,
     /// How many entries at most.
     pub limit: Option<usize>,
@@ -40,14 +40,14 @@ pub struct JournalRequest {
 pub struct JournalAnswer {
     /// In order within a space.
     pub entries: Vec<JournalEntry>,
-    /// For `after`, also where there is no entry.
+    /// The cursor for `after`, even if there is no entry.
     pub next: String,
     /// Whether this call stopped before the end.
     pub more: bool,
 }
 
-/// The journal's entries for a caller who is staff of the sites. Refusals: `malformed` for text that is no cursor, `gone`
-/// for a cursor from before the oldest entry, `not_found` if no journal is kept.
+/// The journal's entries for a caller who is staff of the sites. Refusals: `malformed` for a text that is not a cursor,
+/// `gone` for a cursor from before the oldest entry, `not_found` if no journal is kept.
 pub async fn read_journal(app: &App, caller: &Claims, request: JournalRequest) -> Result<JournalAnswer, Refusal> {
     let limit = request.limit.unwrap_or(LIMITS.0);
     if !(1..=LIMITS.1).contains(&limit) {

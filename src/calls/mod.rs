@@ -1,4 +1,5 @@
-//! What a caller may ask, over HTTP or Socket.IO. HTTP and Socket.IO parse and answer; the calls decide.
+//! The calls: what a caller may ask, over HTTP or Socket.IO. HTTP and Socket.IO parse requests and send answers, and
+//! the calls decide.
 //!
 //! Each call takes the [`App`], the caller and a parsed request. It answers what goes out as `data`, or a [`Refusal`]. It
 //! checks the shape first, then rights, then the caller's rate, then state.
@@ -7,7 +8,7 @@
 //! - `act_log`: the one line and the one count of an act.
 //! - Reading: [`board`], [`holds`], [`bookings`], [`changes`], [`stats`], [`journal`].
 //! - Staff: [`spaces`], [`messages`].
-//! - What is kept of a user: [`privacy`] tells it, and [`erasure`] erases it.
+//! - What is kept of a user: [`privacy`] shows it, and [`erasure`] erases it.
 
 pub mod slots;
 pub mod hold;
@@ -75,7 +76,7 @@ fn require_staff_of(caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if caller.is_staff_of(space) { Ok(()) } else { Err(Code::Forbidden.into()) }
 }
 
-/// Lets only staff pass whose token has no `sedi`. They may do what concerns all users or all nodes.
+/// Lets only staff pass whose token has no `sedi`. Only they may do what concerns all users or all nodes.
 pub fn require_staff_everywhere(caller: &Claims) -> Result<(), Refusal> {
     if caller.is_staff_everywhere() { Ok(()) } else { Err(Code::Forbidden.into()) }
 }

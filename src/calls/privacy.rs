@@ -1,4 +1,4 @@
-//! Telling a user all that is kept under the user's id, in portions of bounded size.
+//! Shows a user all that is kept under the user's id, in portions of bounded size.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -148,7 +148,7 @@ fn empty(user: &UserId) -> UserDataAnswer {
     }
 }
 
-/// Adds the lists that are short: at most 64 held slots a space, 100 notifications, and 256 remembered calls a bucket.
+/// Adds the short lists: at most 64 held slots in a space, 100 notifications, and 256 remembered calls in a bucket.
 async fn add_small(app: &App, user: &UserId, answer: &mut UserDataAnswer) -> Result<(), Refusal> {
     answer.holds = list_of(app, user).await?;
     let kept = app.store.messages_of(user, Some(0), usize::MAX).await.map_err(|error| unavailable(&error))?;
@@ -187,7 +187,7 @@ async fn add_journal(
 }
 
 /// Entries that name the user in any role. If the entries right after `from` were deleted, reading begins at the oldest
-/// that is left.
+/// entry that is left.
 async fn read_entries(app: &App, user: &UserId, from: Option<Cursor>) -> Result<JournalRead, Refusal> {
     let buckets: Vec<Bucket> = Bucket::all().collect();
     let names_user = |entry: &JournalEntry| entry.people().any(|person| person == user);

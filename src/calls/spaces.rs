@@ -17,7 +17,7 @@ use crate::store::{ApplyError, ScheduleState, SpaceChange};
 /// How many conflicting slots the text of a refusal names.
 const NAMED_IN_TEXT: usize = 5;
 
-/// Time zones in the database that are not the time of any place.
+/// Time zones of the database that are not the time of any place.
 const NO_TIME_ZONES: [&str; 2] = ["Factory", "Etc/Unknown"];
 
 /// How many spaces one page has at most.
@@ -262,7 +262,7 @@ async fn read_state(app: &App, space: SpaceKey) -> Result<ScheduleState, Refusal
     app.store.read_schedule(space).await.map_err(|error| unavailable(&error))
 }
 
-/// Writes a change; `None` when the schedule was changed since it was read.
+/// Writes a change; `None` if the schedule was changed since it was read.
 async fn write(app: &App, change: SpaceChange) -> Result<Option<Position>, Refusal> {
     let space = change.space;
     let written = app.store.put_space(change).await;

@@ -41,8 +41,8 @@ pub struct AffectedDay {
     pub slots: Vec<SlotNumber>,
 }
 
-/// Tells the slots for which [`super::spaces::put_space`] would answer `space_in_use`. Refuses everything else that it
-/// refuses.
+/// Answers the slots for which [`super::spaces::put_space`] would answer `space_in_use`. Refuses every other request
+/// that it refuses.
 pub async fn try_put(app: &App, caller: &Claims, space: SpaceKey, spec: ScheduleSpec) -> Result<TrialAnswer, Refusal> {
     let change = change_to(app, space, &spec)?;
     require_staff_of(caller, space)?;
@@ -51,7 +51,7 @@ pub async fn try_put(app: &App, caller: &Claims, space: SpaceKey, spec: Schedule
     Ok(if changes_nothing { TrialAnswer { affected: Vec::new() } } else { affected_by(&change, &state) })
 }
 
-/// As [`try_put`], for [`super::spaces::delete_space`].
+/// Like [`try_put`], for [`super::spaces::delete_space`].
 pub async fn try_delete(app: &App, caller: &Claims, space: SpaceKey) -> Result<TrialAnswer, Refusal> {
     require_staff_of(caller, space)?;
     let state = read_state(app, space).await?;

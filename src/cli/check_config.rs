@@ -47,9 +47,9 @@ impl Purpose {
 /// The report as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
-    /// Whether `serve` would run with it, and with `--strict` without a warning.
+    /// Whether `serve` would run with the configuration, and with `--strict` without a warning.
     good: bool,
-    /// Every variable; none where the configuration is wrong.
+    /// Every variable; empty if the configuration is wrong.
     settings: Vec<ShownSetting<'a>>,
     findings: Vec<ShownFinding>,
 }
@@ -151,7 +151,7 @@ fn write_text(
     }
 }
 
-/// Checks the configured store by asking the Redis, if it is one. Checks nothing if the configuration is wrong.
+/// Checks the configured store. A Redis is asked. Checks nothing if the configuration is wrong.
 pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     match loaded.as_ref().map(|loaded| &loaded.config.store) {
         Ok(store) => match &store.kind {
@@ -162,7 +162,7 @@ pub async fn check_store(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     }
 }
 
-/// Writes one line a variable: name, value, source.
+/// Writes one line for each variable: its name, value and source.
 fn write_settings(settings: &[Setting], out: &mut dyn Write) -> io::Result<()> {
     let width = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     for Setting { name, value } in settings {

@@ -21,11 +21,11 @@ pub struct HealthcheckArgs {
     pub timeout: u64,
 }
 
-/// Asks the node that listens at the configured address. Succeeds if it answers 200.
+/// Asks the node that listens at the configured address. Succeeds if the node answers 200.
 ///
 /// # Errors
 ///
-/// It cannot be reached, or answers something else; the status is named.
+/// The node cannot be reached, or answers another status, which the error names.
 pub fn healthcheck(listen: &ListenConfig, args: &HealthcheckArgs) -> anyhow::Result<()> {
     let address = reachable(listen.address);
     let status = ask(address, args).with_context(|| format!("no node answers on {address} (HOST, PORT)"))?;
@@ -50,8 +50,8 @@ fn ask(address: SocketAddr, args: &HealthcheckArgs) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // The request leaves in one piece, because a server that answers at once may have closed the connection before a second
-    // piece.
+    // The request is sent in one piece, because a server that answers at once may close the connection before a second
+    // piece comes.
     let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n", args.path);
     stream.write_all(request.as_bytes())?;
     let mut line = String::new();

@@ -64,12 +64,13 @@ impl JournalArgs {
     }
 }
 
-/// Prints the journal. With `follow` it also prints new entries, until `shutdown` is cancelled or nobody reads the output
-/// any more; a store that fails is tried again.
+/// Prints the journal. With `follow` it also prints new entries, until `shutdown` is cancelled or the output's reader
+/// is gone. A store that fails is asked again.
 ///
 /// # Errors
 ///
-/// No journal is kept; or the store cannot be opened, also because a node has it, or fails: with `follow`, before the first read.
+/// No journal is kept, or the store cannot be opened, for example because a node has its file. Or the store fails; with
+/// `follow`, only before the first read.
 pub async fn journal(
     config: &Config,
     args: &JournalArgs,
@@ -110,7 +111,7 @@ pub async fn journal(
 
 /// Why entries cannot be printed.
 enum PrintError {
-    /// The reader of the output has gone away, as `head` does.
+    /// The reader of the output has gone away, for example `head`.
     Closed,
     /// Writing the output failed.
     Output(io::Error),

@@ -12,8 +12,8 @@ use crate::store::redis::{Fence, RedisOptions, RedisStore};
 ///
 /// # Errors
 ///
-/// The store cannot be opened (a node may have the file), or a node lives that does not know the format. The error names
-/// that node.
+/// The store cannot be opened, for example because a node has its file. Or a node that does not know the format is
+/// live, and the error names it.
 pub async fn migrate(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let migration = match &config.store.kind {
         StoreKind::Embedded(folder) => {

@@ -33,7 +33,7 @@ const SAY_EVERY: usize = 20;
 ///
 /// # Errors
 ///
-/// The store cannot be opened or an address not be bound, in words for the operator.
+/// The store cannot be opened, or an address cannot be bound. The text is for the operator.
 pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dyn Write) -> anyhow::Result<()> {
     match descriptors::raise_limit() {
         Ok(limit) => tracing::info!(limit, connections = descriptors::room_for_connections(), "open files"),
@@ -54,7 +54,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken, out: &mut dy
     node::run(config, stores, listeners, shutdown).await
 }
 
-/// Opens the store that the configuration names, and the way to hear it.
+/// Opens the configured store, and its announcements.
 async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.kind {
         StoreKind::Embedded(folder) => {
@@ -152,7 +152,7 @@ fn log_finding(finding: &Finding) {
     }
 }
 
-/// In development, only what cannot work at all is refused.
+/// Development refuses only a Redis that cannot work at all.
 fn refuse_what_is_unsafe(checked: &Checked, environment: Environment) -> anyhow::Result<()> {
     let is_wrong = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
     if checked.is_too_old || (is_wrong && environment == Environment::Production) {
@@ -169,7 +169,8 @@ async fn bind(config: &ListenConfig) -> anyhow::Result<Listeners> {
     Ok(Listeners { public, admin: Some(bind_admin(config).await?) })
 }
 
-/// The default port gives way to any free one if it is taken, so that a second node on one machine starts.
+/// Binds the address of the metrics. If the default port is taken, any free one will do, so that a second node starts
+/// on the same machine.
 async fn bind_admin(config: &ListenConfig) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(config.admin).await {
         Ok(listener) => Ok(listener),
@@ -184,7 +185,8 @@ async fn bind_admin(config: &ListenConfig) -> anyhow::Result<TcpListener> {
     }
 }
 
-/// Prints where the node listens. If the secret was made at start, prints tokens, too: nobody else could make them.
+/// Prints where the node listens. If the secret was made at start, also prints tokens, because nobody else can make
+/// them.
 fn announce(config: &Config, address: SocketAddr, listeners: &Listeners, out: &mut dyn Write) -> anyhow::Result<()> {
     let admin = listeners.admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin = admin.map(|address| address.to_string()).unwrap_or_default();

@@ -30,7 +30,7 @@ pub struct SweepArgs {
 ///
 /// # Errors
 ///
-/// The store cannot be opened, also because a node has it, or fails.
+/// The store cannot be opened, for example because a node has its file, or it fails.
 pub async fn sweep(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let store = super::serve::open_store(config).map_err(|error| explain_lock(error, config))?;
     sweep_once(&store, out).await

@@ -14,7 +14,7 @@ const RANDOM_SECRET_BYTES: usize = 48;
 /// The command that makes a secret.
 const MAKES_A_SECRET: &str = "openssl rand -base64 48";
 
-/// Reads how tokens are checked; `None` where the command needs no keys and none are set.
+/// Reads how tokens are checked; `None` if the command needs no keys and none are set.
 pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Result<Option<AuthConfig>, Noted> {
     let algorithm = reader.read("JWT_ALGORITHM", parse::word(parse::ALGORITHMS));
     let secret = reader.read_optional("JWT_SECRET", parse::secret);

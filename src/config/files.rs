@@ -1,5 +1,5 @@
-//! Values that stand in a file of their own, as secrets of Docker and Kubernetes do: `REDIS_URL_FILE` names the file whose
-//! content is the value of `REDIS_URL`.
+//! Values that stand in files of their own, like secrets of Docker and Kubernetes. `REDIS_URL_FILE` names the file
+//! whose content is the value of `REDIS_URL`.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) fn read_value(path: &str) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-/// A sentence that says why a variable and the one that names its file cannot both be set.
+/// A sentence that says that a variable and the variable that names its file cannot both be set.
 pub(super) fn both_set(name: &str, file_name: &str) -> String {
     format!("{name} and {file_name} are both set: leave one of them out")
 }

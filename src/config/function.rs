@@ -10,11 +10,12 @@ use super::strings::Strings;
 /// Everything that the scheduled function can be told, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FunctionConfig {
-    /// `REDIS_URL`, or the content of the file that `REDIS_URL_FILE` names. It must be set, may carry a password, and is never printed.
+    /// `REDIS_URL`, or the content of the file that `REDIS_URL_FILE` names. It must be set. It may have a password, and
+    /// is never printed.
     pub redis_url: String,
-    /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`: that of the nodes.
+    /// `SLOTCAST_REDIS_PREFIX`. Default `slotcast`, as for nodes.
     pub redis_prefix: String,
-    /// `SLOTCAST_JOURNAL_DAYS`. Default 90: that of the nodes. With 0 no sweep writes into the journal.
+    /// `SLOTCAST_JOURNAL_DAYS`. Default 90, as for nodes. With 0 no sweep writes into the journal.
     pub journal_days: u32,
     /// `SLOTCAST_LOG`, a tracing filter. Default `info`.
     pub log_filter: String,
@@ -58,7 +59,7 @@ impl FunctionConfig {
     }
 }
 
-/// A value that is set, in the environment or in a file that a variable such as `REDIS_URL_FILE` names.
+/// The value of a variable from the environment, or from the file that a variable such as `REDIS_URL_FILE` names.
 fn value_of(env: &dyn Strings, name: &str) -> Result<Option<String>, String> {
     let get = |name: &str| env.get(name).filter(|text| !text.is_empty());
     let set = get(name);

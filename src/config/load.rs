@@ -1,4 +1,4 @@
-//! Makes a checked [`Config`] of the values in force. Reports all bad fields at once.
+//! Makes a checked [`Config`] from the values in force. Reports all bad values at once.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -35,7 +35,7 @@ const LOG_USERS: &[(&str, LogUsers)] =
 const MIN_JOURNAL: u32 = 100;
 const MAX_JOURNAL: u32 = 1_000_000;
 
-/// The settings that limit nothing if they are 0, each with what any user can do then.
+/// The settings that set no limit if they are 0, each with what one client may do then.
 const LIMITS: [(&str, &str); 3] = [
     ("SLOTCAST_USER_RATE", "act as fast as the store can"),
     ("SLOTCAST_ANONYMOUS_RATE", "read without a token as fast as the store can"),
@@ -53,10 +53,10 @@ pub struct Needs {
     pub listens: bool,
 }
 
-/// What a command needs the keys of tokens for.
+/// Why a command needs the keys of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyNeed {
-    /// It needs none. Where none are set, [`Config::auth`] is `None`.
+    /// The command needs no keys. If none are set, [`Config::auth`] is `None`.
     None,
     /// To report what `serve` would refuse. Without `JWT_SECRET` in development, [`Config::auth`] is `None`.
     Report,
@@ -86,7 +86,7 @@ pub struct Loaded {
     pub config: Config,
     /// Values that are allowed but look wrong, one sentence each.
     pub warnings: Vec<String>,
-    /// Every variable with where its value comes from, in the order of `default.toml`.
+    /// Every variable and the source of its value, in the order of `default.toml`.
     pub settings: Vec<Setting>,
 }
 
@@ -95,7 +95,7 @@ pub struct Loaded {
 pub struct Setting {
     /// The variable's name.
     pub name: &'static str,
-    /// Its value, a secret's as `(hidden)`, with where it comes from; `None` when it has none.
+    /// The variable's value and its source; `None` if it has no value. A secret's value is `(hidden)`.
     pub value: Option<(String, Source)>,
 }
 
@@ -113,7 +113,7 @@ impl Config {
     }
 }
 
-/// As [`Config::load`], with a file that was read already.
+/// Like [`Config::load`], with a file that was already read.
 pub(super) fn load_layers(env: &dyn Strings, file: Option<OperatorFile>, needs: Needs) -> Result<Loaded, ConfigError> {
     let mut reader = Reader { layers: Layers::collect(env, file), needs };
     let config = read_config(&mut reader);

@@ -3,7 +3,7 @@
 //! - `default.toml`: every variable with its meaning and default.
 //! - [`node`]: what a node and its commands can be told.
 //! - [`source`]: which value is in force, and where it comes from.
-//! - [`load`]: from those to a checked [`Config`]; `parse` has what each variable takes, `auth` what secrets must be.
+//! - [`load`]: makes a checked [`Config`] of these; `parse` checks each variable's text, and `auth` checks secrets.
 //! - `files`: secrets that come from a file of their own.
 //! - [`function`]: the few variables that the scheduled function reads, from the environment alone.
 //! - `slips`: newlines, quotes and placeholders in a value.

@@ -71,11 +71,12 @@ impl Environment {
 /// Where the node listens, and how it leaves.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// `HOST` (127.0.0.1, in production 0.0.0.0) and `PORT` (3000; 0 for any free one).
+    /// `HOST` (127.0.0.1, in production 0.0.0.0) and `PORT` (3000; with 0 any free port).
     pub address: SocketAddr,
     /// `SLOTCAST_ADMIN_ADDR`. Default 127.0.0.1:9090.
     pub admin: SocketAddr,
-    /// Whether `SLOTCAST_ADMIN_ADDR` was set by the operator: the default gives way when its port is taken.
+    /// Whether the operator set `SLOTCAST_ADMIN_ADDR`. If not, and the default port is taken, the node takes a free
+    /// one.
     pub admin_is_explicit: bool,
     /// `SLOTCAST_ADVERTISE_ADDR`. Default: this host and port. For a listener on all addresses see
     /// [`crate::net::advertise`].
@@ -83,8 +84,8 @@ pub struct ListenConfig {
     /// `CORS_ORIGIN`, comma separated. Default: the six of the origin and Vite's; in production none: then only the node's
     /// own pages may call it.
     pub cors_origins: Vec<String>,
-    /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: the proxies whose word for a caller's address is
-    /// believed.
+    /// `SLOTCAST_TRUSTED_PROXIES`, comma separated. Default none: the proxies that are believed when they name a
+    /// caller's address.
     pub trusted_proxies: Vec<Network>,
     /// `SLOTCAST_FORWARDED_HEADER`. Default `x-forwarded-for`: the header in which proxies name a caller's address.
     pub forwarded_header: ForwardedHeader,
@@ -132,9 +133,9 @@ impl std::fmt::Debug for StoreKind {
 pub struct AuthConfig {
     /// `JWT_SECRET` for HS256, `JWT_JWKS_URL` for the other algorithms.
     pub keys: KeySource,
-    /// `JWT_ISSUER`: when set, `iss` must be it.
+    /// `JWT_ISSUER`. If it is set, `iss` must be equal to it.
     pub issuer: Option<String>,
-    /// `JWT_AUDIENCE`: when set, `aud` must contain it.
+    /// `JWT_AUDIENCE`. If it is set, `aud` must contain it.
     pub audience: Option<String>,
     /// Whether the secret was made at start. Then the program prints ready tokens.
     pub secret_is_random: bool,
@@ -180,7 +181,7 @@ pub struct HoldConfig {
     pub max_holds: Option<u32>,
     /// `SLOT_MAX_HELD`: how many slots one user may hold at a time in one space. Default 64; `None` for 0, which is any number.
     pub max_held: Option<u32>,
-    /// `SLOT_CANCEL_UNTIL` in minutes before the start. Default none: who booked a slot cannot cancel it.
+    /// `SLOT_CANCEL_UNTIL` in minutes before the start. Default none: a user cannot cancel a booking.
     pub cancel_until: Option<Duration>,
     /// `SLOTCAST_FREED_TO`. Default `everyone`.
     pub freed_to: FreedTo,

@@ -177,7 +177,7 @@ pub(super) fn jwks_url(is_production: bool) -> impl FnOnce(&str) -> Parsed<Strin
     }
 }
 
-/// A tracing filter. A single word that is nearly a level is a typing error: as a filter it would silence everything.
+/// A tracing filter. A single word that resembles a level is a typing error. As a filter it would silence everything.
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     let allowed = "must be a tracing filter, such as info or info,slotcast::feed=debug";
     if let Some(level) = nearest(text, LOG_LEVELS).filter(|level| !level.eq_ignore_ascii_case(text)) {

@@ -1,6 +1,7 @@
-//! What hands and tools slip into a value: a newline at its end, quotes around it, a secret that is none.
+//! Finds what people and tools add to a value by mistake: a newline at its end, quotes around it. Also finds secrets
+//! that are not secret.
 
-/// What is around a value that probably does not belong to it, as the object of "it has"; `None` where nothing is.
+/// What surrounds a value and probably does not belong to it, as the object of "it has"; `None` if nothing does.
 pub(super) fn surroundings(text: &str) -> Option<&'static str> {
     let quotes = ['"', '\'', '`'];
     let bare = text.trim();
@@ -14,7 +15,7 @@ pub(super) fn surroundings(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Why anybody could guess a secret, as the predicate of "JWT_SECRET"; `None` where nobody can tell.
+/// Why anybody could guess a secret, as the predicate of "JWT_SECRET"; `None` if nobody could.
 pub(super) fn why_guessable(secret: &str) -> Option<&'static str> {
     let secret = secret.trim_matches(|char: char| char.is_whitespace() || "\"'`".contains(char));
     if is_placeholder(secret) {
@@ -32,7 +33,7 @@ pub(super) fn why_guessable(secret: &str) -> Option<&'static str> {
 /// The fewest different characters of a secret. 32 random digits have fewer less than once in 10,000 million times.
 const FEWEST_CHARACTERS: usize = 5;
 
-/// What placeholders say, in lower case and without anything but letters and digits.
+/// Words of placeholders, in lower case and with only letters and digits.
 const PLACEHOLDERS: &[&str] = &[
     "changeme",
     "changethis",
@@ -73,7 +74,8 @@ fn is_placeholder(secret: &str) -> bool {
     PLACEHOLDERS.iter().any(|placeholder| plain.contains(placeholder))
 }
 
-/// `${NAME}`, `$(command)`, `{{name}}`, `<name>`: what a shell or a template would have replaced.
+/// Whether the text has a part that a shell or a template should have replaced: `${NAME}`, `$(command)`, `{{name}}` or
+/// `<name>`.
 fn is_template(secret: &str) -> bool {
     let pairs = [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%(", ")s"), ("#{", "}#")];
     pairs.iter().any(|(start, end)| secret.starts_with(start) && secret.ends_with(end))
@@ -83,7 +85,7 @@ fn count_distinct(text: &str) -> usize {
     text.chars().collect::<std::collections::BTreeSet<char>>().len()
 }
 
-/// Whether it is a shorter text again and again.
+/// Whether the secret repeats a shorter text.
 fn is_repeated(secret: &str) -> bool {
     let bytes = secret.as_bytes();
     (1..=bytes.len() / 2).any(|period| bytes.iter().zip(&bytes[period..]).all(|(one, later)| one == later))

@@ -180,7 +180,7 @@ impl Layers {
     }
 }
 
-/// Puts the content of the files that variables such as `JWT_SECRET_FILE` name in the place of the values.
+/// Replaces values by the content of the files that variables such as `JWT_SECRET_FILE` name.
 fn read_named_files(set: &mut BTreeMap<&'static str, Value>, problems: &mut Vec<Problem>) {
     for (name, file_name) in FILED {
         let Some(path) = set.get(file_name).map(|value| value.text.clone()) else { continue };
@@ -209,7 +209,7 @@ fn defaults(is_production: bool, problems: &mut Vec<Problem>) -> BTreeMap<&'stat
     values
 }
 
-/// The values of a file, and what it has under [`WEBHOOKS`].
+/// The values of a file, and its value under [`WEBHOOKS`].
 type OfFile = (BTreeMap<&'static str, Value>, Option<(toml::Value, Source)>);
 
 fn parse_operator_file(file: &OperatorFile, problems: &mut Vec<Problem>) -> OfFile {

@@ -1,4 +1,4 @@
-//! The endpoints that are told of acts: `[[webhooks]]` of the file, any number, and one of the environment.
+//! The endpoints that are told of acts: any number of `[[webhooks]]` in the file, and one in the environment.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,9 +52,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// An endpoint that hears of acts.
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// The endpoint's name in logs, metrics and the store: 1 to 64 letters, digits, `.`, `_` or `-`. Each has another one.
+    /// The endpoint's name in logs, metrics and the store: 1 to 64 letters, digits, `.`, `_` or `-`. Every endpoint has
+    /// a name of its own.
     pub name: String,
-    /// Where entries are sent. Never shown whole: see [`Self::shown_url`].
+    /// Where entries are sent. It is never shown whole; see [`Self::shown_url`].
     pub url: Url,
     /// One secret or two. Each message is signed with each of them.
     pub secrets: Vec<Secret>,
@@ -91,7 +92,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// It is none; the rest of a sentence that begins with the field's name.
+    /// The text is not a secret. The error is the rest of a sentence that begins with the field's name.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bytes = text.strip_prefix(SECRET_PREFIX).and_then(|text| BASE64.decode(text).ok());
         bytes.filter(|bytes| SECRET_BYTES.contains(&bytes.len())).map(Self).ok_or_else(|| {

@@ -63,7 +63,7 @@ pub enum SlotActKind {
         /// How long before the start the user who booked a slot may still release it, in milliseconds; `None` for never.
         cancel_before: Option<i64>,
     },
-    /// Move the end of what is held to `millis` from now.
+    /// Moves the end of the holds to `millis` from now.
     Extend {
         /// Who holds the slots. Nobody else may extend the holds, or gets their token.
         user: UserId,
@@ -98,7 +98,7 @@ impl SlotActKind {
         }
     }
 
-    /// The act's name in the journal. A release of a booked slot is [`JournalAct::Cancel`] there, which the rule decides.
+    /// The act's name in the journal. The rule calls a release of a booked slot [`JournalAct::Cancel`] instead.
     pub const fn journal_act(&self) -> JournalAct {
         match self {
             SlotActKind::Hold { .. } => JournalAct::Hold,
@@ -138,7 +138,7 @@ pub struct SlotAct {
     pub kind: SlotActKind,
     /// The key under which a repeat gets the first answer.
     pub idempotency: Option<Idempotency>,
-    /// Who asked for the act, for the journal; `None` for acts of nobody.
+    /// Who asked for the act, for the journal; `None` for an act that nobody asked for.
     pub origin: Option<Origin>,
 }
 

@@ -1,4 +1,4 @@
-//! The JSON that every client receives. It is made once a change, and forwarded as bytes.
+//! The JSON that every client receives. It is made once for each change, and passed on as bytes.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -24,11 +24,11 @@ pub fn slot_update(space: SpaceKey, day: Day, change: &Change, at: &Position, no
     })
 }
 
-/// The `slot_update` for the user who has the slot, made of the one for everybody. `None` if the payload is no
+/// The `slot_update` for the user who has the slot, made from the payload for everybody. `None` if the payload is not a
 /// `slot_update`.
 pub fn own_slot_update(payload: &str, owned: &Owned, terms: OwnTerms) -> Option<String> {
     const DATA: &str = "\"data\":{";
-    // The first match is the right one: no text of other people's stands before it.
+    // The first match is the right one, because no text of other people comes before it.
     let at = payload.find(DATA)? + DATA.len();
     insert_own(payload, std::iter::once((at, OwnMembers::new(owned, terms))))
 }
@@ -72,7 +72,7 @@ impl Serialize for SlotUpdateData<'_> {
 /// Who looks at a board, which decides what it shows besides the statuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Viewer {
-    /// Anyone: nobody's id.
+    /// Anyone. No ids are shown.
     Anyone,
     /// A user, who is shown more of own slots, by a space's terms.
     User(UserId, OwnTerms),
@@ -82,7 +82,7 @@ pub enum Viewer {
 
 /// A slot as it can be shown.
 pub trait Shown {
-    /// What it is.
+    /// The slot's state.
     fn state(&self) -> PublicState;
 
     /// Staff's object.
@@ -144,7 +144,7 @@ impl BoardEntry<'_> {
         matches!(self.status, Status::Occupied | Status::Booked | Status::Blocked)
     }
 
-    /// Adds its members to an object.
+    /// Adds the entry's members to a JSON object.
     pub fn add_to<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("id_slot", &self.slot.number)?;
         map.serialize_entry("orario", &self.slot.label)?;
@@ -293,7 +293,7 @@ pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".into())
 }
 
-/// As [`to_json`], ready to be a part of other JSON.
+/// Like [`to_json`], as a value that can be a part of other JSON.
 pub fn to_raw_json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_default()
 }

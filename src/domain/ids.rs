@@ -1,4 +1,4 @@
-//! Names of things. A type can only be made of an allowed value, so no later code checks it again.
+//! Types of ids. Each is made only from an allowed value, so no later code checks it again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl UserId {
         Self(GUEST.into())
     }
 
-    /// Whether it is nobody's: that of a guest.
+    /// Whether the id is a guest's.
     pub fn is_guest(&self) -> bool {
         &*self.0 == GUEST
     }

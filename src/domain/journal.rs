@@ -90,7 +90,7 @@ impl JournalAct {
     }
 }
 
-/// One entry. `P` is how it names people: a store keeps references instead of ids.
+/// One entry. `P` is the type of people's names: a store keeps references instead of ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JournalEntry<P = UserId> {
     /// When it was done, by the store's clock.
@@ -109,7 +109,7 @@ pub struct JournalEntry<P = UserId> {
     pub date: Option<Day>,
     /// The slots, ascending; empty for a space's schedule.
     pub slots: Vec<SlotNumber>,
-    /// The new status of the slots; of several, the status of the first slot.
+    /// The new status of the slots. If they differ, it is the status of the first slot.
     pub status: Option<Status>,
     /// The position of the act's last event.
     pub position: Position,
@@ -303,8 +303,8 @@ impl Done<'_> {
         }
     }
 
-    /// From whom an act took slots. An update takes them from everybody but the new user; a release from everybody but the
-    /// user who released, or on whose behalf.
+    /// The users from whom an act took slots. An update takes slots from everybody but the new user. A release takes
+    /// them from everybody but the user for whom it was made.
     pub fn taken_by(&self, act: &SlotAct) -> Vec<Taken> {
         let named = match &act.kind {
             SlotActKind::Update { .. } | SlotActKind::Release { actor: Actor::Anyone, .. } => None,

@@ -1,7 +1,7 @@
 //! What a slot is and what may happen to it. Pure: no I/O, no async, no clock.
 //!
 //! - [`ids`]: spaces, sites, users, slot numbers, and the buckets that they hash into.
-//! - [`object`]: objects of JSON that no array is read as.
+//! - [`object`]: JSON objects that are never read from an array.
 //! - [`time`]: instants of the store's clock, days.
 //! - [`schedule`]: opening times and the slots of a local day.
 //! - [`slot`]: what is stored for a slot, and the status that follows from it and the clock.
@@ -10,7 +10,7 @@
 //! - [`journal`]: who did what, as the journal has it.
 //! - [`position`]: where something stands among the changes of a topic.
 //! - [`event`]: the JSON that every client receives.
-//! - [`own`]: what only the user who has a slot is told of it.
+//! - [`own`]: what only the user of a slot is told of it.
 //! - [`public`]: what everybody may know of a slot, and how it follows from the events.
 //! - [`refusal`]: every way to say no, with its code.
 //! - [`wire`]: the names of events and acts.

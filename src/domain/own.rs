@@ -1,4 +1,4 @@
-//! What only a slot's user is told of the slot. Nodes keep it beside the payload for everybody, never inside.
+//! What only a slot's user is told of the slot. Nodes keep it beside the payload for everybody, and never in it.
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -12,10 +12,10 @@ pub struct Owned {
     /// The user who holds or booked it.
     #[serde(rename = "u")]
     pub user: UserId,
-    /// The hold's token; `None` where the slot is booked.
+    /// The hold's token; `None` if the slot is booked.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub token: Option<HoldToken>,
-    /// When the hold began, or the booking was made, where that is known.
+    /// When the hold began or the booking was made, if that is known.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub began: Option<StoreTime>,
     /// When the slot starts.
@@ -24,7 +24,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// Who has a slot that starts at `start`; `None` if nobody has it, or it is not known who.
+    /// Who has a slot that starts at `start`; `None` if nobody has it, or if its user is not known.
     pub fn of(state: &SlotState, start: StoreTime) -> Option<Self> {
         match state {
             SlotState::Held(hold) => {
@@ -64,7 +64,7 @@ impl<'a> OwnMembers<'a> {
         Self { owned, terms }
     }
 
-    /// The most bytes that they have as JSON in an object.
+    /// The most bytes that the members take as JSON in an object.
     pub fn most_bytes(owned: &Owned) -> usize {
         match &owned.token {
             Some(token) => HELD_BYTES + token.as_str().len(),
@@ -90,7 +90,7 @@ impl<'a> OwnMembers<'a> {
         }
     }
 
-    /// As JSON that fits after the opening brace of an object with members.
+    /// The members as JSON text to put after the opening brace of an object that has members.
     fn text(self) -> Option<String> {
         let own = super::event::to_json(&self);
         Some(format!("{},", own.strip_prefix('{')?.strip_suffix('}')?))

@@ -56,7 +56,7 @@ impl From<&SlotState> for PublicState {
 /// A slot without its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublicSlot {
-    /// What it is.
+    /// The slot's state.
     pub state: PublicState,
     /// Staff's object.
     pub data: Option<SlotData>,
@@ -80,12 +80,13 @@ pub struct PublicChange {
 }
 
 impl PublicChange {
-    /// Reads the payload of a `slot_update`. An error says what in it cannot be read.
+    /// Reads the payload of a `slot_update`. An error says which part cannot be read.
     pub fn read(payload: &RawValue) -> Result<Self, String> {
         let update: SlotUpdate = serde_json::from_str(payload.get()).map_err(|error| error.to_string())?;
         let day = update.text("date").and_then(|text| Day::parse(&text)).ok_or("no date")?;
         let state = match update.status.as_str() {
-            // Not read as past: a slot that has started shows as past by its start, whatever is stored.
+            // `past` is never a state of its own: a slot that has started shows as past because of its start, whatever
+            // is stored.
             "available" | "past" => PublicState::Available,
             "occupied" => PublicState::Held { until: update.instant("held_until").ok_or("no end of a hold")? },
             "booked" => PublicState::Booked,

@@ -1,4 +1,4 @@
-//! Every way to say no. One type for HTTP bodies, Socket.IO acknowledgements and `space_error`.
+//! Every refusal. One type serves HTTP bodies, Socket.IO acknowledgements and `space_error`.
 
 use super::SlotNumber;
 
@@ -8,31 +8,31 @@ const LONGEST_FIELD: usize = 64;
 /// The stable code of a refusal, for programs. Its text is [`Code::as_str`], its HTTP status [`Code::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// 400: not the shape that the call takes.
+    /// 400: the request does not have the shape that the call takes.
     Malformed,
     /// 400: the space's id alone does not name one space.
     SedeRequired,
-    /// 401: no token, or one that does not hold.
+    /// 401: there is no token, or the token is not valid.
     Unauthorized,
-    /// 403: a good token that does not allow this.
+    /// 403: the token is valid, and does not allow this.
     Forbidden,
     /// 404: no such call, user or thing.
     NotFound,
     /// 404: no such space.
     SpaceNotFound,
-    /// 404: nothing of the caller's is held there.
+    /// 404: the caller holds nothing there.
     NotHeld,
-    /// 409: somebody has it.
+    /// 409: somebody has the slot.
     SlotUnavailable,
     /// 409: the hold would last longer than it may.
     HoldLimit,
-    /// 409: what was booked starts too soon to be cancelled.
+    /// 409: the booking starts too soon to be cancelled.
     TooLate,
     /// 409: the user has booked slots that have not started.
     HasBookings,
     /// 409: the change would move or remove a slot that somebody has.
     SpaceInUse,
-    /// 410: a `holdToken` was sent that no live hold of the caller bears.
+    /// 410: no live hold of the caller has the `holdToken` that was sent.
     HoldExpired,
     /// 410: the log no longer reaches back that far.
     Gone,
@@ -40,11 +40,11 @@ pub enum Code {
     TooLarge,
     /// 422: the day has no slot of that number.
     SlotOutOfRange,
-    /// 422: not a day, or one too far ahead.
+    /// 422: the date is not a day, or is too far ahead.
     BadDate,
     /// 422: the slot has started.
     Past,
-    /// 422: not a number of seconds that a hold may last.
+    /// 422: `holdSeconds` is not a number of seconds that a hold may last.
     BadHoldSeconds,
     /// 422: an event name that belongs to the protocol.
     ReservedEvent,
@@ -54,11 +54,11 @@ pub enum Code {
     IdempotencyMismatch,
     /// 429: too many acts or events a second.
     RateLimited,
-    /// 429: as many live holds as one user may have in the space.
+    /// 429: the user has as many live holds in the space as one user may have.
     TooManyHolds,
-    /// 429: as many rooms as one socket may join.
+    /// 429: the socket is in as many rooms as one socket may join.
     TooManyRooms,
-    /// 503: the store cannot be reached; unknown for one second, then not done.
+    /// 503: the store cannot be reached. For one second the call may still be done; after that it is not done.
     Unavailable,
     /// 503: this node is going away; another one will answer.
     Draining,
@@ -191,17 +191,17 @@ impl Code {
     }
 }
 
-/// A no, with what the caller needs to act on it. Nothing was changed.
+/// A refusal, with what the caller needs to act on it. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {detail}", code = .code.as_str())]
 pub struct Refusal {
     /// For programs.
     pub code: Code,
-    /// For people, Italian; where a field is wrong, it is named.
+    /// For people, in Italian. It names the field if one is wrong.
     pub message: String,
-    /// For developers, English: what is wrong, and where.
+    /// For developers, in English: what is wrong, and where.
     pub detail: String,
-    /// The slots that stood in the way, ascending; empty where no slot did.
+    /// The slots that stood in the way, ascending; empty if none did.
     pub conflicts: Vec<SlotNumber>,
     /// Only in the journal's `gone`: the place from which a call reads everything that is kept.
     pub next: Option<String>,
@@ -224,7 +224,7 @@ impl Refusal {
         Self { message, detail, ..Self::new(code) }
     }
 
-    /// A refusal with what people and developers read alike, as numbers and dates.
+    /// A refusal with a fact that people and developers read alike, such as a number or a date.
     pub fn telling(code: Code, fact: impl std::fmt::Display) -> Self {
         let (message, detail) = (format!("{}: {fact}", code.text()), format!("{}: {fact}", code.detail()));
         Self { message, detail, ..Self::new(code) }

@@ -10,7 +10,8 @@
 //! | update | set | free, set | set | set | set | set | set | refuse |
 //! | expire | - | free | - | - | - | - | - | free |
 //!
-//! The user who booked a slot may cancel it, where the configuration says until when. Afterwards that is `too_late`.
+//! The user who booked a slot may cancel it until the configured time before its start. After that a cancellation is
+//! `too_late`.
 //!
 //! A refused act changes nothing, not even an ended hold that it found. An act first writes one change for each ended
 //! hold that it found, then one change a slot, in ascending order. Each change takes the next version.
@@ -43,7 +44,7 @@ pub struct LiveHolds {
     pub slots: u32,
 }
 
-/// The outcome of an act.
+/// The decision about an act.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Write these, in this order.
@@ -54,7 +55,7 @@ pub enum Decision {
         version: u64,
         /// The epoch of that version. `None` if it is not known: then the present epoch counts.
         epoch: Option<Arc<str>>,
-        /// For a hold: its token and first end.
+        /// For a hold: its token and its first end.
         hold: Option<HoldAnswer>,
     },
 }
@@ -207,7 +208,7 @@ impl Slots<'_> {
         cancel_before: Option<i64>,
     ) -> Result<Decision, Refusal> {
         let as_staff = |record: &SlotRecord| booked_by.is_some_and(|actor| is_booked_by(record, actor));
-        // A token names a hold. It releases no booking.
+        // A token names a hold, so with a token no booking is released.
         let cancel_before = cancel_before.filter(|_| token.is_none() && matches!(actor, Actor::User(_)));
         let cancels = |record: &SlotRecord| cancel_before.is_some() && is_booked_by(record, actor);
         self.require(actor, token, |record| as_staff(record) || cancels(record))?;

@@ -256,8 +256,8 @@ impl Schedule {
         Some(Hours { opening, closing, slots: u16::try_from(slots).ok()? })
     }
 
-    /// How many slots fit into this many milliseconds between opening and closing. A shortened last slot counts only on a
-    /// day that is shorter than usual. On other days the rest before closing is no slot.
+    /// How many slots fit into this many milliseconds between opening and closing. A shortened last slot counts only on
+    /// a day that is shorter than usual. On other days the rest before closing has no slot.
     fn count_slots(&self, open_millis: i64) -> i64 {
         let usual = i64::from((self.spec.closes.0 - self.spec.opens.0) / self.spec.slot_minutes);
         let whole = open_millis / self.slot_millis();
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(tiles(lord_howe, whole_day, 1_440, "2027-10-03"), expected(&[("00:00", 23 * 60 + 30)]));
         let hours = tiles(lord_howe, whole_day, 60, "2027-10-03");
         assert_eq!((hours.len(), hours.last().unwrap()), (24, &("23:30".to_string(), 30)));
-        // A slot that fits no usual day is no slot on a short day either. A long day gets no extra partial slot.
+        // A length that fits no usual day gives no slot on a short day, either. A long day gets no extra partial slot.
         assert_eq!(tiles(rome, ["00:00", "10:00"], 540, spring), expected(&[("00:00", 540)]));
         assert_eq!(tiles(rome, ["09:00", "18:00"], 50, spring).len(), 10);
         assert_eq!(tiles(rome, whole_day, 1_440, "2027-10-31"), expected(&[("00:00", 1_440)]));

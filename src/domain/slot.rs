@@ -199,13 +199,13 @@ pub struct SlotRecord {
 }
 
 impl SlotRecord {
-    /// The record that stands in for an unreadable one: the slot is blocked until staff sets it anew.
+    /// The record in place of an unreadable one. The slot is blocked until staff sets it anew.
     pub fn unreadable() -> Self {
         let (start, end) = (StoreTime::from_millis(0), StoreTime::from_millis(0));
         Self { state: SlotState::Blocked { data: None }, version: 0, start, end, label: String::new() }
     }
 
-    /// The slot's time as of its last change.
+    /// The slot's time at its last change.
     pub fn time(&self, number: SlotNumber) -> SlotTime {
         SlotTime { number, start: self.start, end: self.end, label: self.label.clone() }
     }
@@ -231,7 +231,7 @@ impl SlotRecord {
         status_of(&self.state, self.start, now)
     }
 
-    /// Staff's data, where the state has any.
+    /// Staff's data, if the state has any.
     pub fn data(&self) -> Option<&SlotData> {
         data_of(&self.state)
     }

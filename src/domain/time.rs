@@ -30,17 +30,17 @@ impl StoreTime {
         Self(self.0.saturating_add(millis))
     }
 
-    /// This instant so much later; saturates at the ends of the range.
+    /// This instant plus a duration; saturates at the ends of the range.
     pub fn plus(self, duration: Duration) -> Self {
         self.plus_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// How long until `later`; zero when it has passed.
+    /// The time until `later`; zero if `later` has passed.
     pub fn until(self, later: StoreTime) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
-    /// As `2026-11-23T12:00:00.000Z`.
+    /// The text of the instant, such as `2026-11-23T12:00:00.000Z`.
     pub fn rfc3339(self) -> String {
         format!("{:.3}", self.timestamp())
     }

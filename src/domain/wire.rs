@@ -1,5 +1,5 @@
-//! The names on the wire: events in both directions, and acts. Everything that lists names is made of these enums, and the
-//! compiler names every place that must handle a new one.
+//! The names on the wire: events in both directions, and acts. Each list of names is made from these enums, so the
+//! compiler finds every place that must handle a new name.
 
 /// Makes an enum of names: a list of all variants, the text of each, and the variant of a text.
 macro_rules! names {
@@ -11,7 +11,7 @@ macro_rules! names {
         }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: &[$name] = &[$($name::$variant),+];
 
             /// The name on the wire.
@@ -21,7 +21,7 @@ macro_rules! names {
                 }
             }
 
-            /// The one with this name.
+            /// The variant with this name.
             pub fn parse(text: &str) -> Option<Self> {
                 match text {
                     $($text => Some($name::$variant),)+
@@ -39,7 +39,7 @@ names! {
     ClientEvent {
         /// Enters the room of a space.
         JoinSpace = "join_space",
-        /// Leaves it.
+        /// Leaves the room.
         LeaveSpace = "leave_space",
         /// Asks for the changes of a day that the client missed.
         Sync = "sync",
@@ -69,11 +69,11 @@ names! {
         LeftSpace = "left_space",
         /// One slot changed.
         SlotUpdate = "slot_update",
-        /// A day as it is.
+        /// All slots of a day.
         SlotsStatusUpdate = "slots_status_update",
         /// Holds ended.
         SlotsFreed = "slots_freed",
-        /// Staff took slots from the user. It is kept as notifications are.
+        /// Staff took slots from the user. The event is kept like a notification.
         SlotTaken = "slot_taken",
         /// The token of the connection ends soon.
         TokenExpiring = "token_expiring",
@@ -100,11 +100,11 @@ names! {
     }
 }
 
-/// The events that Socket.IO itself knows.
+/// The events of Socket.IO itself.
 const OF_SOCKET_IO: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// Whether the name has a meaning of its own, so that no message of staff may bear it.
+/// Whether the name has a meaning of its own, so that no message of staff may have it.
 pub fn is_reserved(event: &str) -> bool {
     OF_SOCKET_IO.contains(&event) || ClientEvent::parse(event).is_some() || ServerEvent::parse(event).is_some()
 }

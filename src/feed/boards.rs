@@ -1,6 +1,6 @@
-//! The days of a space as its task knows them. The first member that looks at a day has it read, and the store's time is
-//! read at most once a minute. After that the events keep the days up to date. So a socket that joins a watched space is
-//! shown its board without a read of the store, however far away the store is.
+//! The days of a space as its task knows them. A day is read when the first member looks at it, and the store's time is
+//! read at most once a minute. After that the events keep the days up to date. So a socket that joins a watched space
+//! gets its board without a read of the store, however far away the store is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::domain::{
 };
 use crate::store::{DayState, Message};
 
-/// The known days, all as of the task's position.
+/// The known days, all at the task's position.
 #[derive(Debug)]
 pub(super) struct Boards {
     space: SpaceKey,
     days: HashMap<Day, KnownDay>,
-    /// Snapshots of this position and instant, shared by all members that wait for them.
+    /// Snapshots at this position and instant, shared by all members that wait for them.
     fresh: HashMap<Day, Arc<DaySnapshot>>,
 }
 
-/// A day, with the users of its slots as far as they are known.
+/// A day, and the users of its slots as far as they are known.
 #[derive(Debug)]
 struct KnownDay {
     slots: PublicDay,
@@ -38,12 +38,12 @@ impl From<DayState> for KnownDay {
 }
 
 impl Boards {
-    /// Knows no day.
+    /// Begins without any day.
     pub(super) fn new(space: SpaceKey) -> Self {
         Self { space, days: HashMap::new(), fresh: HashMap::new() }
     }
 
-    /// Learns a day from the store's records, which are of the task's position.
+    /// Learns a day from the store's records, which have the task's position.
     pub(super) fn learn(&mut self, day: Day, state: DayState) {
         self.days.insert(day, state.into());
         self.fresh.remove(&day);

@@ -31,7 +31,7 @@ impl BucketMemory {
         &self.told
     }
 
-    /// A message is told.
+    /// Notes that a message was told.
     pub(super) fn note(&mut self, message: &Message) {
         self.told.note(message.at.clone());
         if let Some(freed) = &mut self.freed {
@@ -39,7 +39,7 @@ impl BucketMemory {
         }
     }
 
-    /// Forgets the versions of an epoch from `version` on: the store went back and gave them a second time.
+    /// Forgets the versions of an epoch from `version` on, because the store went back and gave them a second time.
     pub(super) fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
         self.told.forget_from(epoch, version);
     }
@@ -70,7 +70,7 @@ impl BucketMemory {
         steps
     }
 
-    /// Says once that messages may be missing.
+    /// Tells once that messages may be missing.
     fn tear(&mut self, steps: &mut Vec<Step>) {
         if !self.is_torn {
             self.is_torn = true;

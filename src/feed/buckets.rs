@@ -1,5 +1,5 @@
-//! The topics of the buckets. Every node follows all of them. They carry freed slots, messages to users and to everyone, and
-//! commands, none of which belongs to one watched space.
+//! The topics of the buckets. Every node follows all of them. They carry freed slots, messages to users and to
+//! everyone, and commands. None of these belongs to one watched space.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,9 +41,9 @@ pub trait Audience: Send + Sync + 'static {
 /// The slots that were freed within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FreedSummary {
-    /// How many slots in all, with those that are only counted.
+    /// How many slots were freed, including those that are only counted.
     pub count: u64,
-    /// How many of them no entry names. The node was cut off for longer than the bucket's log reaches back.
+    /// How many of them no message names. The node was cut off for longer than the bucket's log reaches back.
     pub unnamed: u64,
     /// The freed slots in ascending order, one entry for each space and day.
     pub spaces: Vec<(SpaceKey, FreedSlots)>,
@@ -128,10 +128,10 @@ async fn gather_freed(mut freed: mpsc::UnboundedReceiver<Freed>, audience: Arc<d
     }
 }
 
-/// What was freed.
+/// Freed slots of one message.
 enum Freed {
     Slots(FreedSlots),
-    /// This many slots, whose names are not known.
+    /// So many slots, whose names are not known.
     Unnamed(u64),
 }
 

@@ -24,7 +24,7 @@ impl Days {
         asked.members += 1;
     }
 
-    /// Counts one member less who looks at a day.
+    /// Counts one member less that looks at a day.
     pub(super) fn give_up(&mut self, day: Day) {
         let Some(asked) = self.0.get_mut(&day) else { return };
         asked.members = asked.members.saturating_sub(1);

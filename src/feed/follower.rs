@@ -1,4 +1,4 @@
-//! Follows one topic: makes of an unreliable subscription every message once, in order.
+//! Follows one topic. Turns an unreliable subscription into every message once, in order.
 //!
 //! The follower delivers the next version, drops an older one, and reads a gap from the log in portions. A message of
 //! another epoch is only a hint: the follower asks the store, and drops the message if the store does not confirm it. If
@@ -145,7 +145,7 @@ impl Follower {
         }
     }
 
-    /// Acts on what was heard. Answers what to tell.
+    /// Acts on what was heard. Answers the steps that the caller must tell.
     pub async fn take(&mut self, heard: Heard) -> Vec<Step> {
         if matches!(heard, Heard::Signal(_)) {
             self.unheard_heads = 0;
@@ -204,8 +204,8 @@ impl Follower {
         vec![Step::Deliver(message)]
     }
 
-    /// Takes a version that was delivered already. Either the log had it before the subscription brought it, or the store
-    /// has gone back and gives its versions a second time.
+    /// Takes a version that was already delivered. Either the log had it before the subscription brought it, or the
+    /// store has gone back and gives its versions a second time.
     async fn take_old(&mut self, message: &Message) -> Vec<Step> {
         let known = self.recognised.iter().rev().find(|known| known.version == message.at.version);
         let is_another = known.is_some_and(|known| !known.is(message));
@@ -390,7 +390,7 @@ impl Follower {
         head.epoch != self.at.epoch || head.version > self.at.version
     }
 
-    /// Confirms the position once everything is delivered that the store has shown.
+    /// Confirms the position if everything that the store has shown is delivered.
     fn note_rest(&mut self) {
         if self.has_more || !self.ready.is_empty() {
             self.set_behind(true);
@@ -399,7 +399,7 @@ impl Follower {
         }
     }
 
-    /// Notes that everything is delivered that the store had when it was last asked.
+    /// Notes that everything that the store had at the last question is delivered.
     fn confirm(&mut self) {
         self.confirmed = self.confirmed.max(self.asked);
         self.set_behind(false);

@@ -20,14 +20,14 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// The heads are compared at every fourth ping.
 const COMPARE_EVERY: u32 = 4;
 
-/// How long the store may take to answer before it counts as unreachable: a store that hangs is no better than one that
+/// How long the store may take to answer before it counts as unreachable. A store that hangs is no better than one that
 /// fails.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many heads are read by one call.
 const BATCH: usize = 256;
 
-/// The topics that this node follows, each with the way to send its follower a head.
+/// The topics that this node follows, each with the channel over which its follower gets heads.
 #[derive(Debug, Default)]
 pub struct Followed {
     /// Held for a map access only, never across an await.
@@ -53,7 +53,7 @@ struct Entry {
 }
 
 impl Followed {
-    /// Adds a follower; its id takes it out again.
+    /// Adds a follower. The returned id removes it again.
     pub(super) fn insert(&self, topic: Topic) -> (u64, mpsc::UnboundedReceiver<Head>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Followed {
         (id, receiver)
     }
 
-    /// Takes a follower out, unless a newer follower of the topic has taken its place.
+    /// Removes a follower, unless a newer follower of the topic has replaced it.
     pub(super) fn remove(&self, topic: Topic, id: u64) {
         let mut topics = self.lock();
         if topics.get(&topic).is_some_and(|entry| entry.id == id) {
@@ -132,8 +132,8 @@ impl Feed {
         answer.is_ok()
     }
 
-    /// Sends each follower its head, bucket by bucket: one server of a Cluster may fail while the pinged one works. Answers
-    /// the first failure after asking all.
+    /// Sends each follower its head. Asks bucket by bucket, because one server of a Cluster may fail while the pinged
+    /// one works. Answers the first failure after all buckets were asked.
     async fn compare_all(&self) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<Topic>> = BTreeMap::new();
         for topic in self.followed.topics() {

@@ -1,9 +1,9 @@
 //! Brings what the store announces to this node's sockets: in order, once, without a silent gap.
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
-//! - [`space`]: one task a watched space. It has the members, their snapshots and replays, and every event to them.
-//!   `days` has the days that they look at, `boards` what is known of these days, `own` what only the user who has a
-//!   slot is told, and `payload` what the feed itself says.
+//! - [`space`]: one task for each watched space. It has the members, their snapshots and replays, and sends every event
+//! to them. `days` has the days that they look at, `boards` the known state of these days, `own` what only the user of
+//! a slot is told, and `payload` the payloads that the feed makes.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //!   `bucket_memory` lets a node follow a bucket through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.
@@ -46,7 +46,7 @@ pub trait Member: Send + Sync {
     /// Its name within this node.
     fn id(&self) -> MemberId;
 
-    /// The user, whose slots are the member's own. `None` for a member without a user.
+    /// The user of the socket, if it has one.
     fn user(&self) -> Option<&UserId> {
         None
     }
@@ -63,7 +63,7 @@ pub trait Member: Send + Sync {
     /// gets a snapshot.
     fn has_room(&self, bytes: usize) -> bool;
 
-    /// Closes the member, because later events may not reach it: its client comes back and starts anew.
+    /// Closes the member, because later events may not reach it. Its client comes back and starts anew.
     fn abandon(&self);
 }
 
@@ -157,12 +157,12 @@ impl Feed {
         self.ask(space, |answer| Command::Join { member, interest, answer }).await
     }
 
-    /// Sends a socket of the space what it missed or a snapshot, in order among the events.
+    /// Sends a socket of the space the events that it missed or a snapshot, in order among the events.
     pub async fn sync(&self, space: SpaceKey, member: MemberId, interest: Interest) -> Result<Joined, Refusal> {
         self.ask(space, |answer| Command::Sync { member, interest, answer }).await
     }
 
-    /// Takes a socket out of a space. Once this resolves, the socket is sent no event of the space.
+    /// Removes a socket from a space. Once this resolves, the socket is sent no event of the space.
     pub async fn leave(&self, space: SpaceKey, member: MemberId) {
         let (answer, left) = oneshot::channel();
         let sender = self.lock().get(&space).cloned();
@@ -172,7 +172,7 @@ impl Feed {
         }
     }
 
-    /// Whether this node hears what changes in a space.
+    /// Whether this node hears the changes of a space.
     pub fn watches(&self, space: SpaceKey) -> bool {
         self.lock().get(&space).is_some_and(|sender| !sender.is_closed())
     }

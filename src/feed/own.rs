@@ -1,7 +1,7 @@
 //! What only the user of a slot is told. An update or a snapshot is made once for everybody, and once more for the sockets
 //! of each user who has one of its slots.
 //!
-//! **Invariant:** nobody else's payload changes by a byte because somebody has the slot.
+//! **Invariant:** nobody else's payload changes by a byte because a user has the slot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

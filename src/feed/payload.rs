@@ -1,4 +1,4 @@
-//! The payloads that the feed makes itself, and what it reads in payloads that it passes on.
+//! The payloads that the feed makes itself, and the facts that it reads in payloads that it passes on.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(super) fn raw(json: String) -> Result<Arc<RawValue>, Refusal> {
     Ok(raw.into())
 }
 
-/// The age in seconds of the change that a payload tells of, by the payload's last `timestamp`.
+/// The age in seconds of the change in a payload, by the payload's last `timestamp`.
 pub(super) fn age_of(payload: &RawValue) -> Option<f64> {
     const KEY: &str = "\"timestamp\":\"";
     let json = payload.get();

@@ -1,8 +1,8 @@
 //! Limits how many calls without a token one address may make.
 //!
-//! A whole office may share one address, so the limit is for calls that read without a login, never for handshakes. Behind
-//! a proxy the address is the one that the trusted proxies name, read from the right: anything that a caller writes into
-//! the header itself stands further left.
+//! A whole office may share one address, so the limit is for calls that read without a login, and never for handshakes.
+//! Behind a proxy the address is the one that the trusted proxies name, read from the right. Anything that a caller
+//! writes into the header stands further left.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -62,8 +62,8 @@ impl AnonymousLimit {
         limiter.check_key(&network_of(address)).is_ok()
     }
 
-    /// The address of the caller behind `peer`: the first from the right that is no trusted proxy's. If the header ends
-    /// earlier, or holds something other than an address, the last known proxy counts as the caller.
+    /// The address of the caller behind `peer`: the first address from the right that no trusted proxy has. If the
+    /// header ends earlier, or has something other than an address, the last known proxy counts as the caller.
     fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.is_trusted(peer) {
@@ -84,7 +84,7 @@ impl AnonymousLimit {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// The addresses in the header, from the left; `None` for an entry that is no address.
+    /// The addresses in the header, from the left; `None` for an entry that is not an address.
     fn named(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let name = match self.header {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,

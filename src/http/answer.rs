@@ -1,4 +1,4 @@
-//! How successes look.
+//! The form of successes.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};

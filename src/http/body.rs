@@ -23,7 +23,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How much of the rest of an unread body is read.
 const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The whole body, or `too_large` as soon as that is certain.
+/// Reads the whole body. Answers `too_large` as soon as that is certain.
 pub async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(too_large());
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::http::error::ApiError;
 
-    /// A server with one path that reads its body and one that refuses before it does.
+    /// A server with a path that reads its body, and a path that refuses before it does.
     async fn start_server() -> std::net::SocketAddr {
         async fn measure(body: Body) -> Result<String, ApiError> {
             Ok(read_body(body).await?.len().to_string())

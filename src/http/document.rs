@@ -1,6 +1,6 @@
 //! Completes the OpenAPI document for programs that generate clients from it:
 //!
-//! - where it is served, and which calls take no token;
+//! - the address of the document, and the calls that take no token;
 //! - ids in requests, which are a number or its digits, and what a closure is;
 //! - a named schema in one piece for each answer's `data`, and no unused schemas;
 //! - an example of each call.
@@ -67,7 +67,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// None that is known: it is JSON already.
+    /// No failure is known, because the document is already JSON.
     pub fn to_pretty_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
     }
@@ -199,7 +199,7 @@ fn merge(part: &Value, schemas: &Map<String, Value>, is_always: bool, whole: &mu
     }
 }
 
-/// Says of every object without named fields that it may have any.
+/// Adds to every object without named fields that it may have any fields.
 fn free(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -282,7 +282,7 @@ fn finish_operation(operation: &mut Value) {
     }
 }
 
-/// The example of the body that a call is sent, or of the body that it answers if it is sent none.
+/// The example of the call's request body, or of the answer's body if the call has no request body.
 fn example_of(operation: &str) -> Option<Value> {
     let success = |data: Value| json!({"success": true, "data": data});
     let (epoch, date) = ("8f14e45fceea167a5a36dedd4bea2543", "2026-12-01");

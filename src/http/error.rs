@@ -1,7 +1,7 @@
-//! How refusals look, and which error goes where.
+//! The form of refusals, and which error goes where.
 //!
-//! - A caller's mistake, or a state that stands in the way, is a [`Refusal`] from where it is found. Handlers pass it on
-//!   with `?` and it becomes `{success: false, error, code, detail, conflicts?}` with the status of its code.
+//! - A caller's mistake, or a state that stands in the way, is a [`Refusal`] where it is found. Handlers pass it on
+//! with `?`, and it becomes `{success: false, error, code, detail, conflicts?}` with the status of its code.
 //! - A failing store is logged where it is turned into `unavailable` ([`crate::calls`]); a 5xx body says nothing of the
 //!   cause.
 //! - A rejection by axum itself never reaches a client: the extractors of [`super::extract`] turn it into a refusal, the
@@ -103,8 +103,8 @@ pub async fn answer_wrong_method() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new(refusal))).into_response()
 }
 
-/// Return `503 Service Unavailable`: a defect of this program. For the caller it is like any other failure of the node: the
-/// call may have been done, and repeating it is safe.
+/// Return `503 Service Unavailable`: this program has a defect. For the caller it is like any other failure of the
+/// node: the call may have been done, and repeating it is safe.
 pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("not a text"), "a call panicked");

@@ -1,5 +1,5 @@
-//! The arguments of handlers. Access and shape are argument types: a handler with a [`Caller`] has a valid token, one with
-//! a [`SpacePath`] has a space. Every rejection is one of our refusals.
+//! The arguments of handlers. The types of the arguments are the access rules: a handler with a [`Caller`] has a valid
+//! token, and a handler with a [`SpacePath`] has a space. Every rejection is one of our refusals.
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -20,7 +20,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
-/// A body of JSON, whatever its content type says. Else `malformed` with the field, or `too_large`.
+/// A body of JSON, whatever its content type is. Otherwise `malformed` with the field, or `too_large`.
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
@@ -68,7 +68,7 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Code> {
     Ok(Some(token))
 }
 
-/// A header that must come once came again.
+/// The error for a header that came twice and may come once.
 struct Repeated;
 
 /// The value of a header that may come once.
@@ -80,7 +80,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Head
     }
 }
 
-/// The `Idempotency-Key`, when the caller sent one: once, with 1 to 255 visible ASCII characters, else `malformed`.
+/// The `Idempotency-Key`, if the caller sent it. It must come once and have 1 to 255 visible ASCII characters;
+/// otherwise `malformed`.
 pub struct IdempotencyKey(pub Option<String>);
 
 impl FromRequestParts<AppState> for IdempotencyKey {
@@ -102,7 +103,8 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Ref
     Ok(Some(key.to_owned()))
 }
 
-/// A slot's number in the path: `/api/slots/{id}`. A number beyond every schedule is left to the call, which knows the day.
+/// A slot's number in the path: `/api/slots/{id}`. The call refuses a number beyond every schedule, because it knows
+/// the day.
 pub struct SlotPath(pub SlotNumber);
 
 impl FromRequestParts<AppState> for SlotPath {

@@ -30,7 +30,7 @@ pub(super) const MAX_IN_FLIGHT: usize = 2_048;
 /// How long a call may take, including reading its body.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most calls in flight on routes that may wait: as many that wait, and as many others.
+/// The most calls in flight on routes that may wait: as many as may wait, and the same number of others.
 pub(super) const MAX_WAITING: usize = 2 * crate::journal::tails::MOST_WAITING;
 
 /// How long a call on a route that may wait may take.
@@ -84,7 +84,7 @@ pub fn cors_layer(config: &Config) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// Serves a request under its id. The answer bears the id, too.
+/// Serves a request under its id. The answer has the id, too.
 async fn name_request(request: Request, next: Next) -> Response {
     let name = RequestName::of(request.headers());
     let mut response = request::serve(name.id.clone(), next.run(request)).await;

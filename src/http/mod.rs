@@ -1,14 +1,16 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
-//! - [`slots`], [`spaces`], [`users`], [`privacy`], [`journal`], [`operations`]: the handlers, by what the path begins with.
+//! - [`slots`], [`spaces`], [`users`], [`privacy`], [`journal`], [`operations`]: the handlers, by the beginning of the
+//! path.
 //! - [`page`]: the live board, for a browser; `page_facts`: what the node tells its own page.
-//! - [`extract`]: what handlers take, and so who may call and what is malformed.
-//! - [`error`]: how refusals look. [`answer`]: how successes look; `outgoing`: long ones, counted until they are read.
+//! - [`extract`]: the arguments of handlers, which decide who may call and what is malformed.
+//! - [`error`]: the form of refusals. [`answer`]: the form of successes; `outgoing`: long ones, counted until they are
+//! read.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
 //! - `anonymous`: how often an address may call without a token.
-//! - `parameters`: a query that has what the call does not know is refused.
-//! - [`layers`]: what surrounds every call: request ids, CORS, limits, panics.
-//! - [`schemas`]: what the OpenAPI document says where the types themselves cannot. [`document`]: the document, finished.
+//! - `parameters`: refuses a query with a parameter that the call does not have.
+//! - [`layers`]: what every call gets: request ids, CORS, limits, answers after panics.
+//! - [`schemas`]: parts of the OpenAPI document that the types cannot give. [`document`]: the finished document.
 
 pub mod slots;
 pub mod spaces;
@@ -59,7 +61,7 @@ pub fn router(app: AppState) -> Router {
     layers::surround(routes, &app).with_state(app)
 }
 
-/// Calls behind what each of them needs: a limit for strangers, and parameters that it has.
+/// Calls behind the checks that each of them needs: the limit of calls without a token, and the call's parameters.
 fn guarded(routes: OpenApiRouter<AppState>, limit: Arc<AnonymousLimit>) -> Router<AppState> {
     let (routes, document) = routes.split_for_parts();
     routes
@@ -129,7 +131,7 @@ fn probe_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(operations::check_alive)).routes(routes!(operations::check_ready))
 }
 
-/// What the document says of itself.
+/// What the document says about itself.
 #[derive(OpenApi)]
 #[openapi(
     info(

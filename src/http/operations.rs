@@ -122,7 +122,7 @@ pub async fn check_ready(State(app): State<AppState>) -> impl IntoResponse {
     probe(app.obstacles(), app.reasons(), app.health.notes())
 }
 
-/// The answers of a node that waits for its store: not alive, and to be asked again.
+/// Answers for a node that waits for its store: it is not alive, and the caller may ask again.
 pub fn starting_router() -> Router {
     let not_yet = async || probe(vec![STORE_NEVER_REACHED], Vec::new(), Vec::new());
     Router::new()

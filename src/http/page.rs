@@ -1,6 +1,6 @@
 //! Serves the live board from memory: a page for people, and the element of that page for the pages of others.
 //!
-//! `build.rs` packs what `npm run build` in `web/` has made, or a notice where nothing was built:
+//! `build.rs` packs what `npm run build` in `web/` has made, or a notice if nothing was built:
 //!
 //! - `/`: a shell around the element. It is a client like any other, and asks the same calls.
 //! - `/page.json`: what the page is told of its node (`page_facts`).
@@ -26,9 +26,9 @@ use tracing::subscriber::NoSubscriber;
 use super::page_facts;
 use crate::config::Config;
 
-/// What the page may do, apart from who may frame it. It may load this node's files and connect to this node; it may run no
-/// inline script or style, and only lit's templates may make markup of text. `'self'` covers the websocket in all browsers
-/// but Safari 15 and older, which poll.
+/// What the page may do, apart from who may frame it. It may load this node's files and connect to this node. It may
+/// run no inline script or style, and only lit's templates may turn text into markup. `'self'` includes the websocket
+/// in all browsers except Safari 15 and older, which poll.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types lit-html";
 
@@ -60,7 +60,7 @@ fn packed_files<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .cache_control(CacheControl::NoCache)
         .enable_hashed_routes(true)
         .enable_gzip(true)
-        // Brotli takes long, so a build for development does without.
+        // Brotli takes long, so a development build does not use it.
         .enable_brotli(!cfg!(debug_assertions));
     // The library would log each file.
     tracing::subscriber::with_default(NoSubscriber::default(), || files.into_router())

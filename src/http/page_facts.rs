@@ -1,8 +1,8 @@
 //! `/page.json`: the facts that a node's own page needs, with example users in development.
 //!
-//! Tokens of example users are given only to a browser on this machine, and never in production. The node must listen on a
-//! loopback address, be asked under such a name (which refuses a page whose name was pointed here), and not through a
-//! proxy.
+//! Tokens of example users are given only to a browser on this machine, and never in production. The node must listen
+//! on a loopback address and be asked under a loopback name, not through a proxy. The name matters because a page may
+//! point its own name at this machine.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Parameters of the query that a call does not have: `malformed`. A misspelt filter must not answer everything, and a
-//! misspelt `dryRun` must not make the change.
+//! Refuses a query parameter that the call does not have, as `malformed`. A misspelt filter must not answer everything,
+//! and a misspelt `dryRun` must not make the change.
 //!
 //! The OpenAPI document says which parameters a call has, so that no new call can forget the check. The probes are not
-//! checked: what watches a node appends what it likes.
+//! checked, because programs that watch a node append parameters of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use utoipa::openapi::{OpenApi, RefOr};
 use super::error::ApiError;
 use crate::domain::{Code, Refusal};
 
-/// Under this name clients send a number that no cache has seen. A call that reads takes it.
+/// The parameter in which clients send a new number each time, so that no cache answers. A call that reads takes it.
 const CACHE_BUSTER: &str = "_";
 
-/// How much of an unknown name the caller is shown, in characters.
+/// How many characters of an unknown name the caller is shown.
 const SHOWN_CHARACTERS: usize = 64;
 
 /// The names of one call's parameters.
@@ -32,7 +32,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Those that a document describes.
+    /// The parameters of the calls that a document describes.
     pub(super) fn of(document: &OpenApi) -> Arc<Self> {
         let paths = document.paths.paths.iter().map(|(path, item)| (path.clone(), names_of_methods(item)));
         Arc::new(Self { paths: paths.collect() })
@@ -73,7 +73,7 @@ fn no_such_parameter(name: &str, known: &[String]) -> Refusal {
     Refusal::because(Code::Malformed, format_args!("{name}: the call has no such parameter; it has {known}"))
 }
 
-/// Lets through a call whose parameters it has.
+/// Lets a call through if it has all the query's parameters.
 pub(super) async fn check(
     State(parameters): State<Arc<Parameters>>,
     path: MatchedPath,

@@ -1,4 +1,4 @@
-//! Where a reader of the journal is: opaque to clients, and short enough for a query.
+//! The place of a journal's reader: opaque to clients, and short enough for a query.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::domain::Bucket;
 /// The first byte of a cursor. Another number stands for another encoding.
 const SHAPE: u8 = 1;
 
-/// Where a reader is in each bucket that it reads.
+/// The reader's place in each bucket that it reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(BTreeMap<Bucket, Place>);
 

@@ -1,4 +1,4 @@
-//! Which entries a reader wants.
+//! Selects the entries that a reader wants.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,17 @@ use crate::domain::{Bucket, Day, JournalAct, JournalEntry, SiteId, SpaceId, Spac
 /// An entry passes if it matches everything that is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Of these sites.
+    /// The sites of the space.
     pub sites: Option<BTreeSet<SiteId>>,
-    /// Of spaces with this id.
+    /// The id of the space.
     pub space: Option<SpaceId>,
-    /// Who has or had the slots, or from whom they were taken.
+    /// A user who has or had the slots, or from whom they were taken.
     pub user: Option<UserId>,
-    /// One of these acts.
+    /// The acts.
     pub acts: Option<BTreeSet<JournalAct>>,
-    /// Done at this instant or later.
+    /// The entry's earliest instant.
     pub from: Option<StoreTime>,
-    /// Done before this instant.
+    /// The instant before which the entry was written.
     pub until: Option<StoreTime>,
 }
 
@@ -48,7 +48,7 @@ impl Filter {
     }
 }
 
-/// The acts of a list with commas; `None` if one of them is no act.
+/// The acts in a list with commas; `None` if a word is not an act.
 pub fn parse_acts(text: &str) -> Option<BTreeSet<JournalAct>> {
     text.split(',').map(JournalAct::parse).collect()
 }

@@ -1,4 +1,4 @@
-//! What the journal has after a cursor.
+//! Reads the journal's entries after a cursor.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ pub struct JournalRead {
 /// Where the journal begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begins {
-    /// The cursor from which everything is read that is kept.
+    /// The cursor from which everything that is kept can be read.
     pub cursor: Cursor,
     /// When the first of those entries was written; `None` without any.
     pub at: Option<StoreTime>,
@@ -54,7 +54,7 @@ impl From<StoreError> for ReadError {
 ///
 /// # Errors
 ///
-/// The cursor is from before what is kept, or the store fails.
+/// The cursor is older than every kept entry, or the store fails.
 pub async fn read(
     store: &dyn SlotStore,
     buckets: &[Bucket],
@@ -102,8 +102,8 @@ pub struct PlacedEntries {
     pub gone: u64,
 }
 
-/// Reads a bucket's journal after a place: up to `limit` entries of any kind. Where entries after the place are no longer
-/// kept, it goes on with the first that is.
+/// Reads a bucket's journal after a place: up to `limit` entries of any kind. If entries after the place are no longer
+/// kept, it goes on with the first kept entry.
 ///
 /// # Errors
 ///
@@ -135,7 +135,7 @@ pub async fn read_placed(
     Ok(PlacedEntries { from, entries, gone })
 }
 
-/// What is left to read of one bucket.
+/// The part of one bucket that is still to be read.
 struct Tail {
     bucket: Bucket,
     seen: Place,
@@ -170,7 +170,7 @@ impl Tail {
         tail.find_after_loss(store, place, portion).await
     }
 
-    /// Finds where to go on if another entry, or none, has the place's number: after the last entry that the reader has
+    /// Finds where to go on if the place's number has another entry, or none: after the last entry that the reader has
     /// certainly seen.
     async fn find_after_loss(
         mut self,

@@ -1,4 +1,5 @@
-//! Tells readers when the journal has new entries: one question for all that wait, and none while nobody does.
+//! Tells readers when the journal has new entries. One question serves all readers that wait; without readers nothing
+//! is asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +35,13 @@ pub struct Waiting {
 }
 
 impl Tails {
-    /// Of a store. Nothing is asked yet.
+    /// The tails of a store. Nothing is asked yet.
     pub fn new(store: Arc<dyn SlotStore>) -> Arc<Self> {
         let seats = Arc::new(Semaphore::new(MOST_WAITING));
         Arc::new(Self { store, seats, known: watch::Sender::default(), is_asking: Mutex::default() })
     }
 
-    /// Begins to wait. `None` if the most calls wait already.
+    /// Begins to wait. `None` if as many calls wait as may.
     pub fn wait(self: &Arc<Self>) -> Option<Waiting> {
         let seat = self.seats.clone().try_acquire_owned().ok()?;
         Some(self.listen(Some(seat)))
@@ -73,12 +74,13 @@ impl Tails {
             if let Err(error) = &tails {
                 tracing::debug!(%error, "cannot read the tails of the journal");
             }
-            // Sent even without news or without an answer, so that those who wait can check whether their time is up.
+            // The answer is sent even if it has no news or is missing, so that waiting calls can check whether their
+            // time is up.
             self.known.send_replace(tails.ok().map(Into::into));
         }
     }
 
-    /// Whether nobody waits. Then this task ends, and the next one who waits starts a new one.
+    /// Whether nobody waits. Then this task ends, and the next reader starts a new one.
     fn is_alone(&self) -> bool {
         let mut is_asking = self.is_asking.lock();
         *is_asking = self.known.receiver_count() > 0;

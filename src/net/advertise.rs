@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 /// The private address of a Machine on Fly, which that platform puts into the environment.
 const FLY_PRIVATE_IP: &str = "FLY_PRIVATE_IP";
 
-/// The address of a listener for the other nodes. A listener on one address has that one. A listener on all addresses has
-/// the one that Fly gave this machine, or else the one from which this machine reaches the shared store (`HOST`, `PORT`).
-/// `None` if neither exists. This may wait for the store's name to be resolved.
+/// The address of a listener for the other nodes. A listener on one address has that address. A listener on all
+/// addresses has the one that Fly gave this machine, or else the one from which this machine reaches the shared store
+/// (`HOST`, `PORT`). `None` if neither exists. This may wait until the store's name is resolved.
 pub fn find_address(
     listener: SocketAddr,
     store: Option<(&str, u16)>,

@@ -13,7 +13,7 @@ const RESERVED: u64 = 64;
 ///
 /// # Errors
 ///
-/// The system refuses; the limit is as it was.
+/// The system refuses. The limit stays the same.
 pub fn raise_limit() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }

@@ -12,8 +12,8 @@ pub(super) struct WrittenFrames {
     part: Part,
     /// The frame's first byte.
     opcode: u8,
-    /// How many bytes of the present part are still to come. In [`Part::HttpHead`]: how many bytes of the head's end have
-    /// been seen.
+    /// How many bytes of the present part are still to come. In [`Part::HttpHead`], how many bytes of the head's end
+    /// were seen.
     count: u64,
     /// The first two bytes of the payload, as many as have come.
     kind: [u8; 2],
@@ -32,7 +32,7 @@ enum Part {
 }
 
 impl WrittenFrames {
-    /// Takes the bytes that were written; answers how many Socket.IO events and answers ended in them.
+    /// Takes the bytes that were written. Answers how many Socket.IO events and answers ended in them.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> u64 {
         let mut ended = 0;
         while let Some((first, rest)) = bytes.split_first() {

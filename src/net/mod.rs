@@ -1,9 +1,9 @@
 //! TCP connections: each can be killed or held back, and is closed when its peer stops reading.
 //!
-//! - [`advertise`]: at which address other nodes reach this one.
+//! - [`advertise`]: the address at which other nodes reach this one.
 //! - [`connection`]: the guarded stream and its handle.
-//! - `frames`: what has left over a websocket.
-//! - [`descriptors`]: how many of them fit.
+//! - `frames`: the packets that have left over a websocket.
+//! - [`descriptors`]: how many connections fit.
 //! - [`proxy`]: sends a request on to another node.
 //! - [`server`]: accepts, speaks HTTP/1.1 with upgrades, and closes in step with the drain.
 

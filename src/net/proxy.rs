@@ -65,7 +65,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long one side of a forwarded connection may continue after the other has ended.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// The way to the other nodes; cheap to clone.
+/// A client for requests to other nodes; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy(Client<HttpConnector, Body>);
 
@@ -106,7 +106,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ProxyError`]; nothing was answered then.
+    /// [`ProxyError`]. Then the client was answered nothing yet.
     pub async fn forward(&self, request: Request, path: &str, address: &str) -> Result<Response, ProxyError> {
         let (mut head, body) = request.into_parts();
         let near = head.extensions.remove::<OnUpgrade>();

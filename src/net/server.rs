@@ -54,7 +54,7 @@ pub struct PeerAddress(pub SocketAddr);
 ///
 /// # Errors
 ///
-/// The address is taken, or not this machine's.
+/// The address is taken, or does not belong to this machine.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -142,7 +142,7 @@ async fn serve_connection(guarded: Guarded<TcpStream>, peer: SocketAddr, router:
     }
 }
 
-/// Best effort: nobody waits for a refused peer.
+/// Sends a refusal. A failure does no harm, because nobody waits for a refused peer.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(REFUSAL);
@@ -156,8 +156,8 @@ fn tell_refused(told_at: &mut Option<Instant>, open: usize) {
     }
 }
 
-/// Sets the options on the listener, from which accepted connections inherit them: setting them on each would cost three
-/// system calls. Best effort: a connection works without them.
+/// Sets the options on the listener, from which accepted connections inherit them. Setting them on each connection
+/// would cost three system calls. A connection works without them, so failures are ignored.
 fn set_options(socket: SockRef<'_>) {
     let options = [
         socket.set_tcp_nodelay(true),

@@ -45,9 +45,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why there is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// The set has no such key.
+    /// The set has no key with this `kid`.
     Unknown,
-    /// There is no set: it could not be fetched.
+    /// No set could be fetched.
     Unavailable,
 }
 
@@ -160,7 +160,7 @@ impl KeyCache {
         self.shared.keys.read().clone().filter(|set| set.age(now) < LONGEST_OUTAGE)
     }
 
-    /// Fetches the set, unless the last fetch was too recent. How recent is too recent depends on whether the key is known.
+    /// Fetches the set, unless the last fetch was too recent. If the key is unknown, the pause between fetches is longer.
     async fn fetch_if_due(&self, mut turn: OwnedMutexGuard<Option<Fetch>>, is_known: bool, now: Instant) {
         let pause = match *turn {
             Some(Fetch { succeeded: true, .. }) if is_known => Duration::ZERO,
@@ -227,8 +227,8 @@ fn fresh_for(cache_control: Option<&str>) -> Duration {
     said.clamp(SHORTEST_FRESH, LONGEST_FRESH)
 }
 
-/// The keys of a set that may check signatures of the algorithm. Other keys, and entries that are no keys, are left out:
-/// one odd entry must not make the rest useless.
+/// The keys of a set that may check signatures of the algorithm. Other keys, and entries that are not keys, are left
+/// out, so that one odd entry does not make the rest useless.
 fn usable_keys(body: &[u8], algorithm: Algorithm) -> anyhow::Result<Vec<(Option<String>, DecodingKey)>> {
     #[derive(serde::Deserialize)]
     struct Set {

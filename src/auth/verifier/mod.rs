@@ -33,10 +33,11 @@ pub enum TokenError {
     /// Not three parts of base64 with JSON in them, or a header with an extension that must be understood (`crit`).
     #[error("the token is malformed")]
     Malformed,
-    /// Signed by another algorithm than the configured one, by none, or with a header that names none properly.
+    /// Signed by another algorithm than the configured one, or not signed. Or the header does not name the algorithm
+    /// properly.
     #[error("the token's algorithm is not the configured one")]
     Algorithm,
-    /// No key made the signature, or a wrong one did.
+    /// The signature is missing, or another key made it.
     #[error("the token's signature is wrong")]
     Signature,
     /// The set has no key with the token's `kid`; or the token has no `kid`, and the set has several keys.
@@ -110,22 +111,22 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// Why it does not hold.
+    /// The reason why the token is not valid.
     pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         self.verify_at(token, clock::wall()).await
     }
 
-    /// As [`Self::verify`], at another time.
+    /// Like [`Self::verify`], at the time `now`.
     ///
     /// # Errors
     ///
-    /// Why it does not hold.
+    /// The reason why the token is not valid.
     pub async fn verify_at(&self, token: &str, now: StoreTime) -> Result<Claims, TokenError> {
         if token.len() > LONGEST_TOKEN {
             return Err(TokenError::TooLong);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-            // For example `none`, which the library does not know.
+            // The library does not know this algorithm, for example `none`.
             ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
             _ => reason_of(&error),
         })?;
@@ -164,7 +165,8 @@ impl Verifier {
     }
 }
 
-/// What the library checks besides the signature. This file checks the times, because the clock is passed in.
+/// The library's checks besides the signature. This file checks the times, because the caller passes the clock's time
+/// in.
 fn validation_of(config: &AuthConfig, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;

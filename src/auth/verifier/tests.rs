@@ -20,7 +20,7 @@ fn sign(claims: &Value) -> String {
 }
 
 fn base64(text: &str) -> String {
-    // The library's own encoder makes base64url only for a token's header, so the text is put there.
+    // The library's own encoder makes base64url only for a token's header, so the text is encoded as a header.
     let token =
         encode(&Header::default(), &serde_json::from_str::<Value>(text).unwrap(), &EncodingKey::from_secret(SECRET));
     token.unwrap().split('.').nth(1).unwrap().to_string()
@@ -64,7 +64,7 @@ async fn a_token_without_a_proper_user_is_refused() {
 
 #[tokio::test]
 async fn claims_are_an_object() {
-    // Lists of the fields' values in order: serde would read a struct from them.
+    // The fields' values in order, as a list. Serde would read a struct from it.
     for claims in [
         json!([NOW + 60, null, 7, "admin", null]),
         json!([NOW + 60, NOW - 60, 7, "admin", [1]]),

@@ -29,7 +29,7 @@ pub(crate) struct NamedSlots {
     pub numbers: Vec<SlotNumber>,
 }
 
-/// Checks the shape of what names the slots.
+/// Checks the shape of the fields that name the slots.
 pub(crate) fn name_slots(request: &SlotsRequest) -> Result<NamedSlots, Refusal> {
     let space = SpaceKey { site: request.site, space: request.space };
     let day = parse_day(&request.date)?;
@@ -42,7 +42,7 @@ pub(super) fn distinct_ascending(slots: &[SlotNumber]) -> Result<Vec<SlotNumber>
         return Err(Refusal::because(Code::Malformed, format_args!("slots: 1 to {MAX_SLOTS_PER_ACT} numbers")));
     }
     let mut seen = HashSet::new();
-    // Numbers that fit no slot were all read as the same one: they are out of range, not repeated.
+    // Numbers that fit no slot are all read as the same number. They are out of range, and are not repeated numbers.
     if let Some(twice) = slots.iter().find(|slot| fits_a_schedule(**slot) && !seen.insert(**slot)) {
         return Err(Refusal::because(Code::Malformed, format_args!("slots: {twice} is named twice")));
     }
@@ -55,16 +55,16 @@ fn fits_a_schedule(slot: SlotNumber) -> bool {
     slot.get() <= SlotNumber::MAX
 }
 
-/// Refuses `holdSeconds` that no space takes.
+/// Refuses `holdSeconds` that are too many for every space.
 pub(crate) fn require_seconds(request: &SlotsRequest, config: &HoldConfig) -> Result<(), Refusal> {
     millis_up_to(request, config.duration.max(config.max)).map(drop)
 }
 
-/// How long a hold is to last, in milliseconds: a whole number of seconds up to the space's duration, or else the configured
-/// one, which is the default. Anything else is `bad_hold_seconds`, never clamped.
+/// How long a hold lasts, in ms: `holdSeconds`, or else the duration of the space, or else the configured duration.
+/// `holdSeconds` must be a whole number up to that duration. Any other value is `bad_hold_seconds`, and is never clamped.
 pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig, schedule: &Schedule) -> Result<i64, Refusal> {
     let of_space = schedule.spec().hold_minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
-    // A bound that was lowered since holds for a space that was registered before.
+    // The configured bound may have been lowered since the space was registered.
     millis_up_to(request, of_space.map_or(config.duration, |of_space| of_space.min(config.max)))
 }
 
@@ -78,7 +78,8 @@ fn millis_up_to(request: &SlotsRequest, longest: Duration) -> Result<i64, Refusa
     Ok(seconds.saturating_mul(1_000))
 }
 
-/// For whom booking or releasing a hold counts. Only the role `servizio` may act for another user, or for anyone.
+/// The user for whom booking or releasing a hold counts. Only the role `servizio` may act for another user, or for
+/// anyone.
 pub(super) fn actor_of(caller: &Claims, named: Option<&UserId>) -> Result<Actor, Refusal> {
     match named {
         None if caller.is_service() => Ok(Actor::Anyone),
@@ -87,7 +88,7 @@ pub(super) fn actor_of(caller: &Claims, named: Option<&UserId>) -> Result<Actor,
     }
 }
 
-/// Who will hold, or holds what is to last longer: the caller, or the user that the role `servizio` names.
+/// The user who will hold, or whose hold is extended: the caller, or the user that the role `servizio` names.
 pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<UserId, Refusal> {
     match named {
         Some(user) if *user != caller.user && !caller.is_service() => Err(Code::Forbidden.into()),
@@ -96,7 +97,7 @@ pub(super) fn acting_user(caller: &Claims, named: Option<&UserId>) -> Result<Use
     }
 }
 
-/// Lets the caller into the site, and counts the act against the user's rate: staff of the space has none.
+/// Lets the caller into the site, and counts the act against the user's rate. Staff of the space has no rate.
 fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if !caller.may_enter(space.site) {
         return Err(Code::Forbidden.into());
@@ -104,8 +105,8 @@ fn admit(app: &App, caller: &Claims, space: SpaceKey) -> Result<(), Refusal> {
     if caller.is_staff_of(space) { Ok(()) } else { app.rates.check(&caller.user) }
 }
 
-/// What the store remembers under the caller's `Idempotency-Key`: the parts of the call that the act reads, in one
-/// spelling. Each of them has been checked, and is short.
+/// The parts of the call that the store remembers under the caller's `Idempotency-Key`: those that the act reads, each
+/// in one spelling. All were checked, and are short.
 fn idempotency_of(
     act: Act,
     caller: &Claims,
@@ -131,9 +132,9 @@ fn idempotency_of(
     key.map(|key| Idempotency { caller: caller.user.clone(), key, fingerprint })
 }
 
-/// Does an act on the slots that the request names, and tells it when it is over. `kind` says what is to be done, as far as that
-/// can be said without the space's schedule; it runs before the act counts against the user's rate. `status` is what the act
-/// leaves the slots in.
+/// Does an act on the slots that the request names, and logs it when it is over. `kind` makes the act's kind, as far as
+/// the space's schedule is not needed, and runs before the act counts against the user's rate. `status` is the status
+/// in which the act leaves the slots.
 pub(super) async fn perform<K>(
     app: &App,
     caller: &Claims,
@@ -161,12 +162,12 @@ where
     Ok(answer(applied, status))
 }
 
-/// What is to be done whatever the space's schedule says.
+/// A kind that does not depend on the space's schedule.
 pub(super) fn by_any_schedule(kind: SlotActKind) -> impl Fn(&Schedule) -> Result<SlotActKind, Refusal> {
     move |_| Ok(kind.clone())
 }
 
-/// What the store made of an act, and the slots as the schedule has them.
+/// The store's outcome of an act, and the slots with their times.
 pub(super) struct Applied {
     pub outcome: ActOutcome,
     pub slots: Vec<SlotTime>,
@@ -178,8 +179,8 @@ impl Applied {
     }
 }
 
-/// Resolves the slots and acts on them, again when the space changed in between. `kind` says what is to be done by the space's
-/// schedule.
+/// Resolves the slots and acts on them, again if the space changed in between. `kind` makes the act's kind for the
+/// space's schedule.
 pub(super) async fn apply(
     app: &App,
     caller: &Claims,
@@ -192,7 +193,7 @@ pub(super) async fn apply(
         let resolved = app.catalog.resolve(named.space).await?;
         let slots = resolve_slots(app, &resolved, named);
         let (kind, slots) = match kind(&resolved.schedule).and_then(|kind| Ok((kind, slots?))) {
-            // A remembered schedule may be old. Only one that was just read may refuse.
+            // A remembered schedule may be old, so only a schedule that was just read may refuse.
             Err(_) if !resolved.fresh => {
                 app.catalog.forget(named.space);
                 continue;
@@ -219,7 +220,7 @@ pub(super) async fn apply(
             }
             Err(ApplyError::Refused(refusal)) => return Err(refusal),
             Err(ApplyError::Store(error)) => return Err(unavailable(&error)),
-            // The store answers this only to changes of a schedule.
+            // The store gives this answer only to changes of a schedule.
             Err(ApplyError::InUse(_)) => return Err(Code::SpaceInUse.into()),
             Err(ApplyError::Stale) => app.catalog.forget(named.space),
         }
@@ -227,9 +228,8 @@ pub(super) async fn apply(
     Err(unsettled(named.space))
 }
 
-/// Has the sweeper wake at the latest end of the act's hold, in case the act's answer never comes: the act may still be
-/// done until a second from now. An answer that comes tells the exact end, which is earlier and takes the place of this
-/// one.
+/// Tells the sweeper the latest end that the act's hold may have, in case the act's answer never comes. The act may
+/// still be done until a second from now. The answer tells the exact end, which is earlier and replaces this one.
 fn note_latest_end(app: &App, act: &SlotAct) {
     let (SlotActKind::Hold { millis, .. } | SlotActKind::Extend { millis, .. }) = &act.kind else { return };
     let latest = app.clock.now().plus_millis(millis.saturating_add(1_000));
@@ -264,7 +264,7 @@ pub(super) fn answer(applied: Applied, status: Status) -> SlotsAnswer {
     }
 }
 
-/// The status of slots that nobody has any more: past when all of them have started.
+/// The status of slots that nobody has any more. It is past if all of them have started.
 pub(super) fn free_status(slots: &[SlotTime], now: StoreTime) -> Status {
     if slots.iter().all(|slot| slot.start <= now) { Status::Past } else { Status::Available }
 }
@@ -381,7 +381,7 @@ mod tests {
         };
         assert_eq!(key(Act::Hold, &request("[1, 2]", "")), key(Act::Hold, &request("[\"2\", 1]", "")));
         assert_ne!(key(Act::Hold, &request("[1, 2]", "")), key(Act::Hold, &request("[1]", "")));
-        // A time counts where the act is for one; elsewhere nobody checks it, so that it may be of any length.
+        // `holdSeconds` counts for some acts only. Other acts do not check it, so it may have any length.
         let in_time = request("[1]", r#", "holdSeconds": 60"#);
         for (act, counts) in [(Act::Hold, true), (Act::Extend, true), (Act::Book, false), (Act::Release, false)] {
             assert_eq!(key(act, &request("[1]", "")) != key(act, &in_time), counts, "{act:?}");

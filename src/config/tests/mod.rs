@@ -1,4 +1,4 @@
-//! Where values come from, and what is told of them.
+//! Where values come from, and how warnings and errors name them.
 
 mod slips;
 mod values;

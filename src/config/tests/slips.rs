@@ -1,4 +1,4 @@
-//! What an operator may get wrong without noticing.
+//! Mistakes that an operator may make without noticing.
 
 use super::*;
 

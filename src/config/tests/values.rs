@@ -1,4 +1,4 @@
-//! What each variable takes, and which do not go together.
+//! The values that each variable takes, and the values that contradict each other.
 
 use super::*;
 

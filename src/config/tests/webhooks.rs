@@ -1,4 +1,4 @@
-//! Endpoints of webhooks: what is allowed, and what is told of the rest.
+//! Endpoints of webhooks: the allowed settings, and the errors for others.
 
 use std::collections::BTreeSet;
 

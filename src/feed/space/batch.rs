@@ -1,4 +1,4 @@
-//! Commands that a space's task does together, and the positions that the task must reach before it shows these members
+//! Commands that a space's task does together, and the positions that the task must reach before it shows their members
 //! anything.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Nothing has begun yet.
+    /// An empty batch, for the time before the first one begins.
     pub(super) fn none() -> Self {
         Self {
             begun: StoreTime::from_millis(0),

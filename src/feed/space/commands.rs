@@ -25,7 +25,7 @@ enum Prepared {
 }
 
 impl SpaceTask {
-    /// Does a command and the ones that wait behind it: a crowd that joins shares its reads.
+    /// Does a command and the commands that wait behind it, so that a crowd that joins shares its reads.
     ///
     /// A command that comes meanwhile waits for the next batch, because its sender may know of a newer version than this
     /// batch has read. Events get a turn between batches, however many sockets join.
@@ -80,7 +80,8 @@ impl SpaceTask {
         Ok(Joined { at, recovered })
     }
 
-    /// Puts a member at `at` and sends it `prepared`, which brings it there. From then on it gets every event.
+    /// Puts a member at `at`, and sends it `prepared`, which brings the member there. From then on the member gets
+    /// every event.
     fn place(&mut self, id: MemberId, member: Arc<dyn Member>, day: Option<Day>, prepared: Prepared, at: &Position) {
         let before = self.watchers.remove(&id);
         if before.is_none() {
@@ -103,8 +104,8 @@ impl SpaceTask {
         self.send_prepared(id, prepared);
     }
 
-    /// Reads what a socket is to be sent. Answers the position that this brings the socket to: that of the other members,
-    /// or one ahead of it.
+    /// Reads what a socket is to be sent. Answers the position to which this brings the socket: that of the other
+    /// members, or a later one.
     async fn prepare(
         &mut self,
         member: &Arc<dyn Member>,
@@ -141,8 +142,8 @@ impl SpaceTask {
         Ok((Prepared::Snapshot(shown.snapshot), shown.at))
     }
 
-    /// The missed updates, with the position that they lead to. `None` if the log lacks some, or if something other than an
-    /// update was missed.
+    /// The missed updates, and the position to which they lead. `None` if the log lacks some, or if something other
+    /// than an update was missed.
     async fn read_replay(
         &mut self,
         member: &Arc<dyn Member>,

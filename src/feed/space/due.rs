@@ -1,4 +1,4 @@
-//! What a space's task does at set times.
+//! The work of a space's task at set times.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
-//! One task a watched space. It owns the members, and only it sends them the space's events.
+//! One task for each watched space. It owns the members, and nothing else sends them the space's events.
 //!
 //! The task sends an event, a snapshot or a replay at its own position: before it sends a snapshot of version `v`, it
 //! brings all other members to `v`. So no socket sees an old state after a new one. If that would take long, the member
 //! that asks is shown the store's state and is *ahead*: it gets no event up to that version.
 //!
-//! `commands` has the requests of sockets, `events` the events to them, `snapshots` the boards, `batch` what is done
+//! `commands` has the requests of sockets, `events` the events to them, `snapshots` the boards, `batch` the work that
+//! is done together, and `due` the work at set times.
 //! together, and `due` what is done at set times.
 
 mod batch;
@@ -38,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Snapshots that all members need at once are spread over this time.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// How long a member without room for missed events may read before it is sent a snapshot.
+/// How long a member without room for missed events may take to read, before it is sent a snapshot.
 const ROOM_AFTER: Duration = Duration::from_millis(250);
 
 /// How many members are sent an event before other tasks may run.
@@ -51,7 +52,7 @@ pub(super) enum Command {
     Leave { member: MemberId, answer: oneshot::Sender<()> },
 }
 
-/// How events come.
+/// How events arrive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
     /// One by one, as they happen.
@@ -77,14 +78,14 @@ pub(super) struct SpaceTask {
     follower: Follower,
     watchers: HashMap<MemberId, Watcher>,
     member_count: Arc<AtomicUsize>,
-    /// Snapshots to send, by when.
+    /// The members to send snapshots to, by the time at which they get them.
     snapshots: BTreeMap<Instant, Vec<MemberId>>,
-    /// Days that staff wants shown, each with the members that were in the room then.
+    /// The days that staff wants shown, each with the members that were in the room at that time.
     to_show: Vec<(Day, Vec<MemberId>)>,
     days: Days,
     boards: Boards,
     empty_since: Instant,
-    /// The schedule as of the last read, from which slot starts follow.
+    /// The schedule at the last read. Slot starts follow from it.
     schedule: Option<Arc<Schedule>>,
     clock: StoreClock,
     batch: Batch,
@@ -176,7 +177,7 @@ impl SpaceTask {
 }
 
 impl Drop for SpaceTask {
-    /// Closes the remaining members, for example after a panic: none of them may believe that it still watches.
+    /// Closes the remaining members, for example after a panic, so that none of them believes that it still watches.
     fn drop(&mut self) {
         self.feed.app.metrics.feed_topics.dec();
         self.member_count.fetch_sub(self.watchers.len(), Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The boards that members are shown, and what the task must know for them: the schedule, the store's time, and that its
-//! position is the store's.
+//! The boards that members are shown. To show them, the task must know the schedule and the store's time, and its
+//! position must be the store's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +17,17 @@ use crate::spaces::catalog::Board;
 use crate::store::Topic;
 use crate::store::refuse::unavailable;
 
-/// The pause before a snapshot is tried again that the store did not give.
+/// The pause after the store did not give a snapshot.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How many times a snapshot is read anew because the space changed during the read.
+/// How many times a snapshot is read again because the space changed during the read.
 const ATTEMPTS: u32 = 8;
 
-/// The steps into which snapshots are spread that all members need at once. Each step costs at most one read a day.
+/// The steps over which snapshots that all members need at once are spread. Each step costs at most one read for each
+/// day.
 const SPREAD_STEPS: u32 = 20;
 
-/// All members are moved forward for one member that asks if they lack at most this many changes.
+/// If members lack at most this many changes, all of them are moved forward for one member that asks.
 const NEAR: u64 = 16;
 
 /// A snapshot, and the position that it shows.
@@ -184,7 +185,7 @@ impl SpaceTask {
     }
 
     /// Holds back events from all members until each has a snapshot, and spreads the snapshots over a time. Leaves out
-    /// members that have been shown what `version` brought.
+    /// members that were already shown what `version` brought.
     pub(super) fn put_all_behind(&mut self, spread: Duration, version: Option<u64>) {
         self.snapshots.clear();
         let now = Instant::now();

@@ -28,8 +28,8 @@ const PONG_LENGTH: usize = 14;
 /// How many bytes of a handshake are gathered: more than the head and the first packets have.
 pub(super) const GATHERED_BYTES: usize = 1_024;
 
-/// How much is read from a websocket's peer while the peer reads nothing. The library answers each of the peer's pings, and
-/// would keep any number of unread answers.
+/// How much is read from a websocket's peer while the peer reads nothing. The library answers each of the peer's pings,
+/// and would keep any number of unread answers.
 pub(super) const READ_WHILE_BEHIND: usize = 128 * 1024;
 
 /// A stream under the control of a [`ConnectionHandle`].
@@ -65,7 +65,7 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// The way to reach this connection.
+    /// A handle to this connection.
     pub fn handle(&self) -> ConnectionHandle {
         self.handle.clone()
     }

@@ -3,7 +3,7 @@
 //! A handshake of several writes leaves as one.
 //!
 //! The Socket.IO library can neither close a connection whose peer stopped reading (its writer waits for ever) nor stop
-//! reading from a peer that sends faster than its events can be handled. Both are done here, below it.
+//! reading from a peer that sends faster than its events can be handled. This module does both, below the library.
 
 mod guarded;
 mod registry;
@@ -31,7 +31,7 @@ struct Control {
     paused: AtomicBool,
     /// Whether it is a websocket now.
     is_websocket: AtomicBool,
-    /// Whether it carries a long-poll now. At other times a proxy may send anybody's requests over it.
+    /// Whether it carries a long-poll now. At other times it may be a proxy's connection, and carry anybody's requests.
     is_polled: AtomicBool,
     /// Whether its handshake is being written: see [`ConnectionHandle::gather_handshake`].
     gathers: AtomicBool,
@@ -43,7 +43,7 @@ struct Control {
     is_closed: AtomicBool,
     /// Socket.IO events and answers of a websocket that the kernel has taken whole.
     left: AtomicU64,
-    /// How many of them the peer is asked to confirm, how many the last ping asked about, and how many the peer has
+    /// How many packets the peer is asked to confirm, how many the last ping asked about, and how many the peer has
     /// confirmed.
     asked: AtomicU64,
     pinged: AtomicU64,
@@ -71,7 +71,7 @@ impl ConnectionHandle {
         self.0.paused.store(true, Ordering::Release);
     }
 
-    /// Reads again.
+    /// Reads from the peer again.
     pub fn resume_reading(&self) {
         self.0.paused.store(false, Ordering::Release);
         self.0.reader.wake();
@@ -129,19 +129,19 @@ impl ConnectionHandle {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// How many Socket.IO events and answers have left over it as a websocket. One has left when the kernel has taken it
-    /// whole.
+    /// How many Socket.IO events and answers have left over it as a websocket. A packet has left when the kernel has
+    /// taken all of it.
     pub fn left_packets(&self) -> u64 {
         self.0.left.load(Ordering::SeqCst)
     }
 
-    /// How many of them the peer has confirmed.
+    /// How many of these packets the peer has confirmed.
     pub fn shown_packets(&self) -> u64 {
         self.0.shown.load(Ordering::SeqCst)
     }
 
-    /// Has the peer confirm that it has read this many events and answers. The question is a websocket ping, sent once they
-    /// have left; neither applications nor the Socket.IO library see it.
+    /// Asks the peer to confirm that it has read this many events and answers. The question is a websocket ping, which
+    /// is sent once they have left. Neither applications nor the Socket.IO library see it.
     pub fn ask_shown(&self, packets: u64) {
         self.0.asked.fetch_max(packets, Ordering::SeqCst);
         if self.is_ping_due() {

@@ -31,7 +31,7 @@ struct Open {
 }
 
 impl Registry {
-    /// The connection is gone.
+    /// Forgets a connection that is gone.
     pub(super) fn forget(&self, handle: &ConnectionHandle) {
         let mut open = self.lock();
         let id = handle.0.id;
@@ -91,7 +91,7 @@ impl Connections {
         open.handles.values().filter(|handle| handle.carries_socket()).cloned().collect()
     }
 
-    /// How many are open now.
+    /// How many connections are open now.
     pub fn count(&self) -> usize {
         self.0.lock().handles.len()
     }

@@ -143,14 +143,14 @@ fn pong(payload: u64) -> Vec<u8> {
     PONG_HEAD.into_iter().chain(mask).chain(masked).collect()
 }
 
-/// A ping as it arrives.
+/// A ping as the peer gets it.
 fn ping(payload: u64) -> Vec<u8> {
     PING_HEAD.into_iter().chain(payload.to_be_bytes()).collect()
 }
 
 const EVENT: &[u8] = b"\x81\x0542[1]";
 
-/// A connection that has just become a websocket, with what its peer has heard.
+/// A connection that has just become a websocket, and its peer's side.
 async fn websocket(buffer: usize) -> (Guarded<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
     let (near, mut far) = tokio::io::duplex(buffer);
     let mut guarded = Connections::default().guard(near);
@@ -219,7 +219,7 @@ async fn who_does_not_read_is_not_read_for_ever_and_is_read_again_once_all_is_wr
     assert!(guarded.write(&answers[written..]).now_or_never().is_none(), "its peer has to read first");
     let mut read = vec![0; sent.len()];
     let mut count = 0;
-    // Read in few pieces: tokio makes a task pause that has not waited for many polls.
+    // The data is read in a few pieces, because tokio pauses a task that was ready at many polls in a row.
     while let Some(more) = guarded.read(&mut read[count..][..4_096]).now_or_never() {
         count += more.unwrap();
     }
@@ -261,7 +261,7 @@ async fn a_ping_waits_for_the_end_of_a_frame_and_for_the_writer_that_waits() {
     let mut rest = vec![0; 2 * EVENT.len() + ping(0).len()];
     far.read_exact(&mut rest).await.unwrap();
     let _writing = writer.await.unwrap();
-    // For each of the three places where a frame may begin: the packets that had left there.
+    // The packets that had left at each of the three places where a frame may begin.
     let places = (0..=2).map(|before| {
         let events = [EVENT, EVENT];
         [events[..before].concat(), ping(before as u64 + 1), events[before..].concat()].concat()
