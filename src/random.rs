@@ -20,7 +20,7 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomBytes> {
 ///
 /// # Errors
 ///
-/// As [`bytes`].
+/// Like [`bytes`].
 pub fn hex() -> Result<String, NoRandomBytes> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes()?)))
 }

@@ -34,10 +34,10 @@ use crate::telemetry::users::logged;
 /// How long a connection may stay open after its socket has left.
 const LEFT_OPEN: Duration = Duration::from_secs(5);
 
-/// How often sessions are compared with the sockets that the library has.
+/// How often sessions are compared with the library's sockets.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
-/// A socket that asks to be let in, with what its client sent along.
+/// A socket that asks to be let in, and what its client sent along.
 pub(super) struct Connecting {
     socket: Arc<Socket>,
     auth: Option<Value>,
@@ -57,7 +57,7 @@ pub(super) enum Rejection {
     NoToken,
     BadToken,
     NoNamespace,
-    /// The token cannot be checked now. The client is turned away before it can read this text.
+    /// The token cannot be checked now. The client's connection ends before the client can read this text.
     NoKeys,
 }
 
@@ -140,7 +140,7 @@ async fn authenticate(realtime: &Realtime, connecting: &Connecting) -> Result<(C
     Ok((claims, None))
 }
 
-/// `auth.token`. A token that is no string, or cannot be read, is a bad token. Its client does not become a guest.
+/// `auth.token`. A token that is not a string, or cannot be read, is a bad token. Its client does not become a guest.
 fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     #[derive(Deserialize)]
     struct Auth<'a> {
@@ -149,7 +149,7 @@ fn token_of_auth(auth: &Value) -> Result<Option<String>, Rejection> {
     }
     let Value::Str(text, _) = auth else { return Ok(None) };
     if !text.trim_start().starts_with('{') {
-        // Anything but an object has no token.
+        // Only an object has a token.
         return Ok(None);
     }
     let auth: Auth<'_> = serde_json::from_str(text).map_err(|_| Rejection::BadToken)?;
@@ -183,7 +183,7 @@ impl MessageHandler<LocalAdapter, Receive> for Receive {
 }
 
 /// Only the library's socket holds this, so the session ends with the socket, whatever happens to the library's other
-/// calls. The library removes sockets by their engine's id, which a later socket of the same connection shares.
+/// calls. The library removes sockets by their engine's id, which a later socket of the same connection has, too.
 struct Tie {
     realtime: Realtime,
     session: Arc<Session>,
@@ -275,8 +275,8 @@ fn end_lost(realtime: &Realtime, session: &Arc<Session>) {
     }
 }
 
-/// Looks every few seconds for sessions whose socket or connection is gone, and ends each that it finds twice in a row.
-/// Nothing else would end them. Runs as long as the node.
+/// Looks every few seconds for sessions whose socket or connection is gone, and ends each session that it finds twice
+/// in a row. Nothing else would end them. Runs as long as the node.
 pub(super) async fn reconcile(realtime: Realtime) {
     let mut suspects: HashSet<MemberId> = HashSet::new();
     loop {
@@ -297,8 +297,8 @@ async fn leave_all(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Closes a connection that has no socket any more, as stock clients do themselves. The library would keep it for clients
-/// that do not. A session that waits here holds only what closing needs.
+/// Closes a connection that has no socket any more, as stock clients do themselves. The library would keep the
+/// connection for clients that do not. A session that waits here holds only what closing needs.
 async fn close_connection_left_open(realtime: Realtime, engine_id: String, connection: Option<ConnectionHandle>) {
     tokio::time::sleep(LEFT_OPEN).await;
     // The client may have opened another socket over the same connection meanwhile.

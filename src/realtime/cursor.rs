@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::{UserBacklog, UserMessage};
 
-/// The most unconfirmed messages that are remembered one by one. Beyond that the last two count as one.
+/// The most unconfirmed messages that are remembered one by one. If there are more, the last two count as one.
 const REMEMBERED: usize = 128;
 
 /// The place of one socket. It sends messages through a closure, which answers the message's place on the way to the
@@ -196,8 +196,8 @@ mod tests {
         UserBacklog { after, messages: sequences.into_iter().map(message).collect(), has_more }
     }
 
-    /// A client's queue: the messages in it, and how many more fit. The place of a message is its number in the queue,
-    /// times ten.
+    /// A client's queue: its messages, and how many more fit. The place of a message is its number in the queue, times
+    /// ten.
     struct Way {
         queued: RefCell<Vec<u64>>,
         room: RefCell<usize>,
@@ -233,7 +233,7 @@ mod tests {
     fn what_was_kept_comes_before_what_is_published_meanwhile_and_each_once() {
         let (cursor, way) = (Cursor::new(), Way::with_room(100));
         assert_eq!(cursor.begin_portion(), None);
-        // Messages that are published during the read. The portion may have the first of them already.
+        // These messages are published during the read. The portion may already have the first of them.
         for sequence in [4, 5] {
             let taken = cursor.take_message(&message(sequence), |_| panic!("not before the others"));
             assert_eq!(taken, Taken { is_queued: false, is_to_attend: false });

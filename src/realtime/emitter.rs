@@ -1,8 +1,8 @@
 //! Events that another program sends to sockets with the stock `@socket.io/redis-emitter`, if `SLOTCAST_EMITTER` allows it.
 //!
 //! The emitter publishes `[uid, packet, options]` in msgpack. Every node hears every message, and sends it to its own
-//! sockets. A message has no version and is not kept. Anybody who can publish in Redis can send one. So it is parsed with
-//! bounds on length and depth, and no name of the protocol passes except `slots_freed`, which old jobs send.
+//! sockets. A message has no version and is not kept. Anybody who can publish in Redis can send one, so it is parsed
+//! with bounds on length and depth. No name of the protocol passes except `slots_freed`, which old jobs send.
 
 use std::collections::HashSet;
 
@@ -43,12 +43,12 @@ const UNDEFINED: i8 = 0;
 /// The msgpack extension of an instant.
 const TIMESTAMP: i8 = -1;
 
-/// A message, taken apart.
+/// The parts of a message.
 #[derive(Debug)]
 pub(super) struct Emission {
     event: String,
     arguments: Arguments,
-    /// Empty: all sockets.
+    /// The rooms; empty for all sockets.
     rooms: Vec<String>,
     except: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Dropped {
     }
 }
 
-/// Sends the messages that come to the sockets of this node. Runs as long as the node.
+/// Sends emitters' messages to the sockets of this node. Runs as long as the node.
 pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<ForeignMessage>) {
     while let Some(message) = messages.recv().await {
         let outcome = match message {
@@ -98,7 +98,7 @@ pub(super) async fn run(realtime: Realtime, mut messages: mpsc::Receiver<Foreign
         };
         realtime.app.metrics.emitter_messages.with_label_values(&[outcome]).inc();
     }
-    // Never reached: the sender lives as long as the store's subscriptions.
+    // The sender lives as long as the store's subscriptions, so this is never reached.
     std::future::pending().await
 }
 
@@ -169,8 +169,8 @@ fn unsigned(value: &ValueRef<'_>) -> Option<u64> {
     }
 }
 
-/// A list of names in the options; empty if it is missing. A number names no room here, but it stays in the list: without
-/// it, a message for such rooms alone would go to everybody.
+/// A list of names in the options; empty if it is missing. No room's name is a number, but a number stays in the list.
+/// Otherwise a message for such rooms alone would go to everybody.
 fn names_in(options: &ValueRef<'_>, name: &str) -> Result<Vec<String>, Dropped> {
     match field(options, name) {
         None | Some(ValueRef::Nil) => Ok(Vec::new()),
@@ -264,7 +264,7 @@ fn instant_of(bytes: &[u8]) -> Option<StoreTime> {
 }
 
 impl Arguments {
-    /// Their length as JSON, including the commas.
+    /// The length of the arguments as JSON, including the commas.
     pub(super) fn length(&self) -> usize {
         self.0.iter().map(|argument| argument.get().len() + 1).sum()
     }

@@ -1,4 +1,4 @@
-//! The id by which a client names its polling session. It names the node that has the session, and is signed.
+//! The id by which a client names its polling session. It names the node that has the session, and it is signed.
 //!
 //! The library's own id does not tell where its session lives, and it is also the socket's public id. The gate appends the
 //! node and a signature to the id that the client is told, and removes them from the id that the client sends. So any node
@@ -36,12 +36,12 @@ pub(super) enum Named {
 }
 
 impl EngineIds {
-    /// For the sessions of this node: 16 hexadecimal digits.
+    /// Ids for the sessions of a node whose id has 16 hexadecimal digits.
     pub fn new(node_id: String, key: Arc<NodeKey>) -> Self {
         Self { node_id, key }
     }
 
-    /// The id that the client of a session of this node is told.
+    /// The id that this node tells the client of one of its sessions.
     pub(super) fn name(&self, engine_id: &str) -> String {
         let signature = self.key.sign(PURPOSE, &[engine_id, &self.node_id]);
         format!("{engine_id}{}{}", self.node_id, &signature[..SIGNATURE])

@@ -13,11 +13,11 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::net::connection::ConnectionHandle;
 use crate::telemetry::metrics::Metrics;
 
-/// The most strangers' sessions of a node, which take about 60 MiB. A client that sends its token at once is a stranger for
-/// one round trip.
+/// The most strangers' sessions of a node. They take about 60 MiB. A client that sends its token at once is a stranger
+/// for one round trip.
 pub(super) const STRANGERS: usize = 4_096;
 
-/// The most of them that may come over one connection. Behind a proxy many clients share a connection.
+/// The most strangers' sessions over one connection. Behind a proxy many clients share a connection.
 pub(super) const STRANGERS_OF_A_CONNECTION: usize = 256;
 
 /// A connection with this many strangers is a crowd. All crowds together get half of the node's room. Strangers who come
@@ -58,9 +58,9 @@ struct Registry {
 pub(crate) struct EngineSession {
     of: Arc<Registry>,
     connection: Option<ConnectionHandle>,
-    /// It has shown a token that holds.
+    /// Whether it has shown a valid token.
     is_known: AtomicBool,
-    /// This node has ended it. No further request of its client reaches the library.
+    /// Whether this node has ended it. No further request of its client reaches the library then.
     is_over: AtomicBool,
     engine_id: OnceLock<String>,
     /// Held by the request whose packets are being handled, so that requests with packets are handled in turn.
@@ -123,7 +123,7 @@ impl EngineSession {
         }
     }
 
-    /// Notes that its client has shown a valid token, and is no stranger any more.
+    /// Notes that its client has shown a valid token, and is no longer a stranger.
     pub(super) fn note_known(&self) {
         if !self.is_known.swap(true, Ordering::AcqRel) {
             self.of.forget_stranger(self.connection.as_ref());

@@ -26,7 +26,7 @@ pub(crate) struct Timers(mpsc::UnboundedSender<Told>);
 
 /// A message to the task.
 pub(super) enum Told {
-    /// The token of a socket ends then.
+    /// The token of a socket ends at the given time.
     Watch(MemberId, StoreTime),
     /// The socket has ended.
     Forget(MemberId),
@@ -89,7 +89,7 @@ pub(super) async fn run(realtime: Realtime, mut told: mpsc::UnboundedReceiver<To
     }
 }
 
-/// At most one deadline a socket, so that refreshed tokens and returning sockets do not pile up.
+/// The deadlines, at most one for each socket, so that refreshed tokens and returning sockets do not pile up.
 #[derive(Default)]
 struct Deadlines {
     queue: DelayQueue<Deadline>,
@@ -128,7 +128,7 @@ fn act(realtime: &Realtime, deadline: Deadline, deadlines: &mut Deadlines) {
     deadlines.keys.remove(&id);
     let Some(session) = realtime.sessions.get(id) else { return };
     if session.claims().expires != expires {
-        // A newer token is on its way, and will set its own deadline.
+        // A newer token has come, and will set its own deadline.
         return;
     }
     let left = crate::clock::wall().until(stage.due(expires));

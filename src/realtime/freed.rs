@@ -49,7 +49,7 @@ fn tell_rooms(shared: &Shared, freed: &FreedSummary, now: StoreTime) {
     }
 }
 
-/// The payloads of one second. Each is made when the first socket needs it; tokens with the same `sedi` share one.
+/// The payloads of one second. Each is made when the first socket needs it. Tokens with the same `sedi` share one.
 struct Payloads<'a> {
     freed: &'a FreedSummary,
     now: StoreTime,
@@ -80,8 +80,8 @@ fn count_slots(spaces: &[&FreedSlots]) -> u64 {
     spaces.iter().map(|slots| slots.slots.len() as u64).sum()
 }
 
-/// The payload about these slots; `None` for no slot. Slots beyond the longest list are only counted. So are slots without
-/// names, because nobody can tell whether they are in a token's sites.
+/// The payload about these slots; `None` if there are none. Slots beyond the longest list are only counted. Slots
+/// without names are only counted, too, because nobody can tell whether they are in a token's sites.
 fn payload_of(count: u64, mut spaces: Vec<&FreedSlots>, has_unnamed: bool, now: StoreTime) -> Option<Box<RawValue>> {
     #[derive(Serialize)]
     struct SlotsFreed<'a> {
@@ -126,7 +126,7 @@ mod tests {
         FreedSummary { count, unnamed: 0, spaces: all.into_iter().map(keyed).collect() }
     }
 
-    /// What a token is told: the count, and site and space of each entry.
+    /// The part of the payload that a test compares: the count, and the site and space of each entry.
     fn told(payloads: &mut Payloads, sites: Option<&[u64]>) -> Option<(u64, Vec<(u64, u64)>)> {
         let sites = sites.map(|sites| sites.iter().map(|site| SiteId::new(*site).unwrap()).collect());
         let payload: serde_json::Value = serde_json::from_str(payloads.of(sites.as_ref())?.get()).unwrap();

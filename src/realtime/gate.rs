@@ -91,8 +91,8 @@ async fn answer(realtime: &Realtime, asked: Asked, request: Request, next: Next)
     }
 }
 
-/// Takes a handshake. Nothing is known of the client yet, so nothing is written anywhere, and the number of such sessions
-/// is bounded.
+/// Takes a handshake. Nothing is known of the client yet, so nothing is written to the store, and the number of such
+/// sessions is bounded.
 async fn begin(realtime: &Realtime, asked: &Asked, request: Request, next: Next) -> Response {
     let connects = &realtime.app.metrics.connects;
     if realtime.app.health.is_draining() {
@@ -126,7 +126,7 @@ async fn begin_polling(
     }
 }
 
-/// Takes a handshake on a websocket, and tells it its id at once.
+/// Takes a handshake on a websocket, and tells the client the session's id at once.
 async fn begin_websocket(
     session: Arc<EngineSession>,
     connection: Option<ConnectionHandle>,
@@ -226,7 +226,8 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
             // The session may have begun during the poll.
             match realtime.sessions.of_engine_id(engine_id) {
                 Some(session) => note_polled(&session, response).await,
-                // Turned away during the poll, which may bear a refusal. A stock client would not come back after it.
+                // The client was turned away during the poll, whose answer may be a refusal. After a refusal a stock
+                // client would not come back.
                 None if engine_session.is_over() => unknown_session(),
                 None => response,
             }
@@ -234,7 +235,7 @@ async fn pass_here(realtime: &Realtime, engine_id: &str, asked: &Asked, mut requ
     }
 }
 
-/// A poll is answered as a poll, even if its client offers another protocol.
+/// Removes the offer of another protocol. A poll is answered as a poll.
 fn without_upgrade(mut request: Request) -> Request {
     request.headers_mut().remove(header::UPGRADE);
     request

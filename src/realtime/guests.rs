@@ -23,12 +23,12 @@ pub(crate) struct Guests {
 pub(super) struct GuestPlace(Arc<AtomicUsize>);
 
 impl Guests {
-    /// Room for this many guests; `None` for none.
+    /// Room for `max` guests; for none without `max`.
     pub(super) fn new(max: Option<usize>) -> Self {
         Self { max: max.unwrap_or_default(), present: Arc::default() }
     }
 
-    /// A place for one more guest; `None` where no place is left.
+    /// A place for one more guest; `None` if no place is left.
     pub(super) fn admit(&self) -> Option<GuestPlace> {
         // The guest is counted first. If there is no room, dropping the place takes that back.
         let before = self.present.fetch_add(1, Ordering::AcqRel);
@@ -43,7 +43,7 @@ impl Drop for GuestPlace {
     }
 }
 
-/// The claims of a guest, in place of a token's. They never end, and allow nothing but watching.
+/// The claims of a guest, who has no token. They never end, and allow nothing but watching.
 pub(super) fn claims() -> Claims {
     Claims { user: UserId::guest(), role: None, sites: None, expires: StoreTime::from_millis(i64::MAX) }
 }

@@ -1,8 +1,8 @@
 //! The events of one socket, in the order in which they were sent.
 //!
-//! The library starts a task for each event, in no order and without bound. Here the library's own call queues the event. A
-//! full queue stops the reading of the connection until it has room again: TCP holds the client back, and nothing is lost.
-//! No task waits while a socket is idle; `worker` has the task that handles queued events.
+//! The library starts a task for each event, in no order and without bound. This queue takes the event in the library's
+//! own call. A full queue stops the reading of the connection until it has room again: TCP holds the client back, and
+//! nothing is lost. No task waits while a socket is idle; `worker` has the task that handles queued events.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -88,9 +88,9 @@ struct Queue<T, S> {
     /// Whether the session is confirmed. Events that come earlier wait.
     is_open: bool,
     is_running: bool,
-    /// True from [`HIGH`] or [`HIGH_BYTES`] on, until [`LOW`] and [`LOW_BYTES`].
+    /// Whether the queue is full: from [`HIGH`] or [`HIGH_BYTES`] on, until [`LOW`] and [`LOW_BYTES`].
     is_full: bool,
-    /// The connection that is not read meanwhile.
+    /// The connection that is not read while the queue is full.
     paused: Option<S>,
 }
 
@@ -115,7 +115,7 @@ impl<T: Weighed, S: Source> Inbox<T, S> {
         queue.waiting.push_back(event);
         if queue.waiting.len() >= HIGH || queue.bytes >= HIGH_BYTES {
             queue.is_full = true;
-            // The socket may have been upgraded, and so have got a source, since the queue became full.
+            // The queue may have become full before the socket was upgraded, and so before it had a source.
             if queue.paused.is_none() {
                 queue.paused = source();
                 queue.paused.iter().for_each(Source::pause);
@@ -217,7 +217,7 @@ mod tests {
 
     type TestInbox = Inbox<usize, Connection>;
 
-    /// The tests' events from this number on have as many bytes; smaller ones have few.
+    /// In tests, events from this number on have as many bytes. Smaller numbers have few bytes.
     const LARGE: usize = 1_000;
 
     impl Weighed for usize {

@@ -1,21 +1,22 @@
 //! Sockets: who is connected, what they may do, what they ask, and what they are told.
 //!
-//! - [`gate`]: in front of the Socket.IO library: drain, sessions that are to go, request heads, back-pressure. `request`:
-//!   what a request asks for, read once.
+//! - [`gate`]: in front of the Socket.IO library: drain, sessions that must end, request heads, back-pressure.
+//! `request`: reads once what a request asks for.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
-//! - [`session`]: one socket; [`sessions`]: all of this node.
-//! - [`inbox`]: the events of one socket, in order, in a bounded queue, which `worker` empties; `outbox`: the bounded way to it.
-//! - [`events`]: what each event does. `emitter`: what other programs send.
-//! - [`engine_ids`]: how a polling client names its session, and so the node that it lives on. [`owners`]: where the nodes
-//!   are. `engine_sessions`: what the library holds, and how many clients have shown no token yet.
-//! - `guests`: sockets without a token, where they may watch.
-//! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: how far one socket is.
+//! - [`session`]: one socket; [`sessions`]: all sockets of this node.
+//! - [`inbox`]: the events of one socket, in order, in a bounded queue that `worker` empties; `outbox`: the bounded
+//! queue to the socket.
+//! - [`events`]: the effect of each event. `emitter`: the events that other programs send.
+//! - [`engine_ids`]: how a polling client names its session, and so the session's node. [`owners`]: the addresses of
+//! the nodes. `engine_sessions`: the library's sessions, and how many clients have shown no token yet.
+//! - `guests`: sockets without a token, if the configuration allows them.
+//! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: the place of one socket in them.
 //! - [`expiry`]: warns before tokens end, and disconnects after.
 //! - `freed`: `slots_freed`, for everyone, for sites, for rooms.
 //! - `turn_away`: ends a connection so that its client comes back.
-//! - [`statistics`]: `stats` every two seconds to those who watch.
+//! - [`statistics`]: `stats` every two seconds to the staff who watch.
 //!
-//! **Invariant:** no handler broadcasts. Acts go to the store; what they caused comes back through [`crate::feed`].
+//! **Invariant:** no handler broadcasts. Acts go to the store, and their effects come back through [`crate::feed`].
 
 pub mod connect;
 mod cursor;

@@ -24,16 +24,16 @@ use crate::domain::UserId;
 use crate::store::{SlotStore, UserMessage};
 use crate::telemetry::users::logged;
 
-/// The pause before a portion is read again that the store did not give.
+/// The pause after the store did not give a portion.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How many portions are read at once, which is enough to keep the store busy. The rest of a crowd that connects waits
-/// here. If all of it waited in the store, each call would be too late.
+/// here. If all of it waited in the store, every call would be too late.
 pub(super) const BACKLOG_READS: usize = 64;
 
-/// How long a socket must live after a message has left before the message counts as received, if something in between
-/// hides a websocket's own pings. This is longer than the 45 s for which the library lets a socket live that answers no
-/// ping of Engine.IO.
+/// How long a socket must live after a message has left before the message counts as received, if a proxy hides a
+/// websocket's own pings. This is longer than 45 s, the time after which the library ends a socket that answers no ping
+/// of Engine.IO.
 const OUTLIVED: Duration = Duration::from_secs(60);
 
 /// How often a task checks whether an upgrade has ended.
@@ -142,7 +142,7 @@ async fn deliver_portion(realtime: &Realtime, session: &Session) -> bool {
     }
 }
 
-/// Remembers in the store what was received. Delivery does not wait for it.
+/// Remembers in the store which messages were received. Delivery does not wait for it.
 pub(crate) struct Receipts(mpsc::UnboundedSender<(UserId, u64)>);
 
 impl Receipts {

@@ -25,8 +25,8 @@ use super::emitter::Arguments;
 use crate::domain::event::to_raw_json;
 use crate::net::connection::{ConnectionHandle, Connections};
 
-/// The most packets that may wait for one socket: a replay of a whole log, and some more. Each takes 250 bytes besides its
-/// own.
+/// The most packets that may wait for one socket: a replay of a whole log, and some more. Each takes 250 bytes besides
+/// its payload.
 pub(super) const OUTBOX_PACKETS: usize = 1_152;
 
 /// The most bytes that may wait for one socket, besides its largest packet and the bytes in the kernel. So a client that
@@ -90,12 +90,12 @@ pub(super) struct Outbox {
     has_polled: Notify,
     /// The waker of the one task that waits for progress.
     progress: AtomicWaker,
-    /// The client asks for an upgrade, and must poll the waiting packets first.
+    /// Whether the client asks for an upgrade. It must poll the waiting packets first.
     is_to_upgrade: AtomicBool,
-    /// The client was allowed to begin its upgrade to a websocket.
+    /// Whether the client was allowed to begin its upgrade to a websocket.
     is_upgrading: AtomicBool,
-    /// The socket could not take a packet. Nothing more is sent, so that it never gets a later event without an earlier
-    /// one.
+    /// Whether the socket could not take a packet. Nothing more is sent, so that it never gets a later event without an
+    /// earlier one.
     is_broken: AtomicBool,
 }
 
@@ -154,7 +154,7 @@ impl Outbox {
         })
     }
 
-    /// Queues a packet of so many bytes.
+    /// Queues a packet of `length` bytes.
     fn queue(&self, length: usize, send: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>) -> Sent {
         if self.is_broken() {
             return Sent::Gone;
@@ -190,16 +190,16 @@ impl Outbox {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) + bytes as u64 <= REPLAY_BYTES as u64
     }
 
-    /// Whether the client must read before its next event is handled; `false` if the client will not come back. Always
-    /// `false` for a polling client, which may poll for the waiting packets only after its own were taken. A websocket that
-    /// reads nothing is closed.
+    /// Whether the client must read before its next event is handled; `false` if the client will not come back. It is
+    /// always `false` for a polling client, which may not poll for the waiting packets before its own packets were
+    /// taken. A websocket that reads nothing is closed.
     pub(super) fn is_crowded(&self) -> bool {
         self.waiting_bytes(self.queued.load(Ordering::Relaxed)) > CROWDED_BYTES
             && !self.is_broken()
             && self.socket.upgrade().is_some_and(|socket| socket.connected() && is_on_websocket(&socket))
     }
 
-    /// Notes what left in the answer to a poll, which has packets as the library joins them.
+    /// Notes the packets that left in the answer to a poll, as the library joins them.
     pub(super) fn note_polled(&self, answer: &[u8]) {
         let packets = answer.split(|byte| *byte == POLLED_SEPARATOR);
         // Only events and answers count, because no other packets are queued here.
@@ -272,7 +272,7 @@ impl Outbox {
         }
     }
 
-    /// Has a websocket's client confirm all packets up to a place. A polling client confirms by polling again.
+    /// Asks a websocket's client to confirm all packets up to a place. A polling client confirms by polling again.
     pub(super) fn ask_shown(&self, place: u64) {
         if let Some(websocket) = self.find_websocket().filter(|_| self.is_on_websocket()) {
             websocket.ask_shown(place.saturating_sub(self.polled_packets.load(Ordering::Acquire)));
@@ -286,7 +286,7 @@ impl Outbox {
         self.tell_progress();
     }
 
-    /// Resolves when `is_enough`: see [`super::session::Session::progress`].
+    /// Resolves when `is_enough` answers `true`; see [`super::session::Session::progress`].
     pub(super) async fn progress(&self, mut is_enough: impl FnMut() -> bool) {
         poll_fn(|cx| {
             // The waiter registers before it asks, so that a change in between wakes it.
@@ -340,7 +340,7 @@ impl Outbox {
         self.socket.upgrade().is_none_or(|socket| socket.disconnect().is_ok())
     }
 
-    /// The TCP connection of its websocket, or of the one to which it is being upgraded; `None` while it polls.
+    /// The TCP connection of its websocket, or of the websocket to which it is being upgraded; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
         self.find_websocket().cloned()
     }

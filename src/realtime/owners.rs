@@ -1,9 +1,9 @@
 //! The addresses of the nodes that have polling sessions, so that polling works without sticky sessions.
 //!
-//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named node,
-//! at the address in that node's lease. A request may carry a token, so an address is used only if the node itself has
-//! signed it: nobody who writes to Redis can have tokens sent elsewhere. A session that begins on a websocket needs none of
-//! this.
+//! A session's id names its node ([`super::engine_ids`]). A request that reaches another node is sent on to the named
+//! node, at the address in that node's lease. A request may carry a token, so an address is used only if the node
+//! itself has signed it. Otherwise a program that writes to Redis could have tokens sent elsewhere. A session that
+//! begins on a websocket needs none of this.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ pub(crate) enum Unfit {
     Session,
     /// A handshake is a GET.
     Method,
-    /// It contradicts itself, or two readers would read it differently.
+    /// The request contradicts itself, or two readers would read it differently.
     Request,
     /// `EIO` is not 4.
     Protocol,

@@ -27,21 +27,21 @@ use crate::telemetry::users::logged;
 /// How many missed events a socket is sent at once: a whole log.
 const REPLAYED_AT_ONCE: NonZeroU32 = NonZeroU32::new(LOG_LENGTH as u32).unwrap();
 
-/// How many more it may be sent each second after that.
+/// How many more missed events it may be sent each second after that.
 const REPLAYED_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// One socket: who it is, where it listens, and the way to it.
+/// One socket: its user, its rooms, and its outbox.
 pub struct Session {
     id: MemberId,
     user: UserId,
-    /// Weak: the library's socket holds the session through its handlers.
+    /// Weak, because the library's socket holds the session through its handlers.
     socket: Weak<Socket>,
     outbox: Outbox,
     app: Arc<App>,
     pub(super) inbox: Inbox,
     pub(super) cursor: Cursor,
-    /// Limits the missed events that it is sent. Several long replays at once find no room in its queue, and a socket
-    /// that is closed for that comes back and asks for the same.
+    /// Limits the missed events that it is sent. Several long replays at once would find no room in its queue. A socket
+    /// that is closed for that reason comes back and asks for the same replays.
     replays: DefaultDirectRateLimiter,
     /// The store's time at which it connected, as this node knew it. It may be a little too early, and never too late.
     connected_at: StoreTime,
@@ -90,12 +90,12 @@ impl Session {
         &self.user
     }
 
-    /// Whether it is a guest's: it has no token and may only watch.
+    /// Whether the session is a guest's, which has no token and may only watch.
     pub fn is_guest(&self) -> bool {
         self.user.is_guest()
     }
 
-    /// Whether a message to everyone is for it. Guests hear of freed slots, and of nothing else.
+    /// Whether a message to everyone is meant for this socket. Guests hear of freed slots only.
     pub(super) fn hears_broadcast(&self, event: &str) -> bool {
         !self.is_guest() || event == "slots_freed"
     }
@@ -118,7 +118,7 @@ impl Session {
         self.lock().spaces.contains(&space)
     }
 
-    /// Notes that it joins a room; `false` when it is in `max` others already.
+    /// Notes that it joins a room. Answers `false` if it is in `max` other rooms.
     pub(super) fn enter(&self, space: SpaceKey, max: usize) -> bool {
         let mut state = self.lock();
         if !state.spaces.contains(&space) && state.spaces.len() >= max {
@@ -136,7 +136,7 @@ impl Session {
         self.lock().spaces.iter().copied().collect()
     }
 
-    /// Sends an event with ready JSON, and counts it; `false` when it could not be queued.
+    /// Sends an event with ready JSON, and counts it. Answers `false` if the event could not be queued.
     pub fn emit(&self, event: &str, payload: &RawValue) -> bool {
         let is_queued = self.push(event, payload);
         if is_queued {
@@ -145,7 +145,7 @@ impl Session {
         is_queued
     }
 
-    /// As [`Self::emit`], with any number of arguments.
+    /// Like [`Self::emit`], with any number of arguments.
     pub(super) fn emit_all(&self, event: &str, arguments: &Arguments) -> bool {
         let is_queued = self.note(self.outbox.send_event_with(event, arguments));
         if is_queued {
@@ -205,7 +205,7 @@ impl Session {
         }
     }
 
-    /// The TCP connection of its websocket, or of one that it is being upgraded to; `None` while it polls.
+    /// The TCP connection of its websocket, or of the websocket to which it is being upgraded; `None` while it polls.
     pub(super) fn connection(&self) -> Option<ConnectionHandle> {
         self.outbox.connection()
     }
@@ -215,7 +215,7 @@ impl Session {
         self.outbox.websocket()
     }
 
-    /// Notes what left in the answer to a poll.
+    /// Notes the packets that left in the answer to a poll.
     pub(super) fn note_polled(&self, answer: &[u8]) {
         self.outbox.note_polled(answer);
     }
@@ -230,12 +230,12 @@ impl Session {
         self.outbox.is_broken()
     }
 
-    /// Closes it at once: the client comes back by itself and starts anew.
+    /// Closes it at once. The client comes back by itself and starts anew.
     pub(super) fn close_to_start_anew(&self) {
         self.outbox.close();
     }
 
-    /// Queues a notification. Answers its place among all queued packets, or `None` when it has to wait in the store.
+    /// Queues a notification. Answers its place among all queued packets, or `None` if it has to wait in the store.
     pub(super) fn notify(&self, message: &UserMessage) -> Option<u64> {
         if !self.outbox.has_room_to_notify() || !self.emit(&message.event, &message.data) {
             return None;
@@ -243,7 +243,7 @@ impl Session {
         Some(self.outbox.last_place())
     }
 
-    /// Whether one notification more may wait for the client.
+    /// Whether one more notification may wait for the client.
     pub(super) fn has_room_to_notify(&self) -> bool {
         self.outbox.has_room_to_notify()
     }
@@ -253,43 +253,43 @@ impl Session {
         self.outbox.left_packets()
     }
 
-    /// How many packets the client has shown to have.
+    /// How many packets the client has confirmed.
     pub(super) fn shown_packets(&self) -> u64 {
         self.outbox.shown_packets()
     }
 
-    /// Has the client show that it has all packets up to a place.
+    /// Asks the client to confirm that it has all packets up to a place.
     pub(super) fn ask_shown(&self, place: u64) {
         self.outbox.ask_shown(place);
     }
 
-    /// Whether it is going over from polling to a websocket.
+    /// Whether it is changing from polling to a websocket.
     pub(super) fn is_changing_transport(&self) -> bool {
         self.outbox.is_changing_transport()
     }
 
-    /// Notes that the client polls again, so that it has what earlier polls brought.
+    /// Notes that the client polls again, which confirms what earlier polls brought.
     pub(super) fn note_poll_begins(&self) {
         self.outbox.note_poll_begins();
     }
 
-    /// Resolves when `is_enough` answers `true`. It is asked whenever a packet leaves or is shown, and after
+    /// Resolves when `is_enough` answers `true`. It is called whenever a packet leaves or is confirmed, and after
     /// [`Self::tell_progress`]. One task at a time.
     pub(super) async fn progress(&self, is_enough: impl FnMut() -> bool) {
         self.outbox.progress(is_enough).await;
     }
 
-    /// Has the task that waits for progress look again.
+    /// Wakes the task that waits for progress.
     pub(super) fn tell_progress(&self) {
         self.outbox.tell_progress();
     }
 
-    /// Notes that its upgrade to a websocket was refused, and that it goes on polling.
+    /// Notes that its upgrade to a websocket was refused, and that it keeps polling.
     pub(super) fn abandon_upgrade(&self) {
         self.outbox.abandon_upgrade();
     }
 
-    /// Notes that it has ended; `false` when it had before.
+    /// Notes that it has ended. Answers `false` if it had ended before.
     pub(super) fn end(&self) -> bool {
         let is_first = !self.has_ended.swap(true, Ordering::AcqRel);
         self.outbox.tell_progress();
@@ -300,7 +300,7 @@ impl Session {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Whether the library's socket is gone, or the connection that it was on.
+    /// Whether the library's socket is gone, or the connection of that socket.
     pub(super) fn is_without_socket(&self) -> bool {
         self.socket.strong_count() == 0 || self.outbox.connection().is_some_and(|connection| connection.is_closed())
     }
@@ -324,7 +324,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Events that came while it was being let in still count, when it never was let in.
+        // If the session was never let in, the events that came meanwhile still count as queued.
         self.app.metrics.queue_depth.sub(self.inbox.left());
     }
 }

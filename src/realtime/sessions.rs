@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::domain::UserId;
 use crate::feed::MemberId;
 
-/// Who is connected here.
+/// The sessions of this node.
 #[derive(Default)]
 pub struct Sessions {
     next_id: AtomicU64,
@@ -48,7 +48,7 @@ impl Sessions {
         true
     }
 
-    /// Takes a session out. Answers `false` if it was not in.
+    /// Removes a session. Answers `false` if it was not there.
     pub fn remove(&self, session: &Session) -> bool {
         let mut maps = self.lock();
         // Compared by identity, because a later socket of the same client has the same id.
@@ -79,7 +79,7 @@ impl Sessions {
         self.lock().by_user.get(user).cloned().unwrap_or_default()
     }
 
-    /// All sockets here.
+    /// All sessions of this node.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.lock().by_id.values().cloned().collect()
     }

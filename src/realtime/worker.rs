@@ -45,7 +45,7 @@ async fn drain(realtime: Realtime, session: Arc<Session>) {
     }
 }
 
-/// Gives a client with many unread packets the time to read.
+/// Gives a client with many unread packets time to read.
 async fn wait_for_reader(session: &Session) {
     let until = Instant::now() + CROWDED_AT_MOST;
     let mut pause = CROWDED_PAUSE;

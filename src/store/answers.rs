@@ -130,10 +130,10 @@ pub struct UserBacklog {
     pub has_more: bool,
 }
 
-/// What one bounded sweep of a bucket did.
+/// The result of one bounded sweep of a bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepBatch {
-    /// Holds freed.
+    /// How many holds were freed.
     pub freed: u64,
     /// Their spaces, each once.
     pub spaces: Vec<SpaceKey>,
@@ -161,7 +161,7 @@ pub struct Migration {
     pub unreadable: Vec<String>,
 }
 
-/// What one node tells the others about itself.
+/// One node's report about itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReport {

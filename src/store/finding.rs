@@ -1,4 +1,4 @@
-//! What a check of a store found.
+//! The findings of a check of a store.
 
 /// One line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Finding {
     pub text: String,
 }
 
-/// How bad a finding is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Nothing is wrong.

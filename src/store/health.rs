@@ -1,4 +1,4 @@
-//! What a store cannot do now. Its parts note what they find here; `/readyz` and the feed read it.
+//! The present faults of a store. Its parts note their faults here, and `/readyz` and the feed read them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ pub enum StoreFault {
     WritesRefused,
     /// A server with a part of the data cannot be reached. The other servers' data is usable.
     ServerAway,
-    /// The data file was removed, or another one is in its place.
+    /// The data file was removed, or another file has replaced it.
     FileGone,
 }
 
@@ -37,7 +37,7 @@ impl StoreFault {
 /// Unreadable records of at most this many days are remembered.
 const MOST_DAYS: usize = 1_000;
 
-/// The faults of one store; its parts share it.
+/// The faults of one store. All of its parts share it.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
     /// The reason for each fault, one line. Held for a map access only, never across an await.
@@ -108,8 +108,8 @@ impl StoreHealth {
         }
     }
 
-    /// As [`Self::replace`], by a look that began when the faults `before` were there. A fault that a call came upon since then
-    /// stays: the look may have been past it, and the next look, which that call has asked for, tells.
+    /// Like [`Self::replace`], for a look that began when the faults `before` were there. A fault that a call met since
+    /// then stays, because the look may have been past it. That call has asked for the next look, which will find out.
     pub fn replace_after_look(&self, fault: StoreFault, reason: Option<String>, before: &BTreeSet<StoreFault>) {
         if reason.is_some() || before.contains(&fault) {
             self.replace(fault, reason);

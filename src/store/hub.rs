@@ -19,7 +19,7 @@ const CAPACITY: usize = 1_024;
 /// node's own is not lost to it.
 const BUCKET_CAPACITY: usize = 16_384;
 
-/// The watchers of topics on this node, at most one a topic. A new one replaces the old one.
+/// The watchers of topics on this node, at most one for each topic. A new watcher replaces the old one.
 #[derive(Clone, Default)]
 pub struct Hub {
     /// Held for a map access only, never across an await.
@@ -44,8 +44,8 @@ pub struct Watch {
 }
 
 impl Hub {
-    /// A hub that reports each topic that lost its watcher. The topic may have another one by the time that the report is
-    /// read: ask [`Self::is_watched`].
+    /// A hub that reports each topic that lost its watcher. The topic may have another watcher by the time that the
+    /// report is read; ask [`Self::is_watched`].
     pub fn telling_unwatched(unwatched: mpsc::UnboundedSender<Topic>) -> Self {
         Self { topics: Arc::default(), unwatched: Some(unwatched) }
     }

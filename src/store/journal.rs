@@ -1,4 +1,4 @@
-//! The journal as stores keep it: for how long, how many entries, and in which form.
+//! The form of the journal in stores, how long it is kept, and how many entries.
 //!
 //! An entry names people by references: numbers that the bucket gives to users, anew in each generation. An entry cannot be
 //! changed, but the meaning of a reference can. A generation is a month. Its people are forgotten with the last entries
@@ -86,7 +86,7 @@ pub(super) struct StoredEntry {
 }
 
 impl StoredEntry {
-    /// Reads an entry; `None` if the text is none.
+    /// Reads an entry; `None` if the text is not an entry.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let mut line = || lines.next();
@@ -110,7 +110,7 @@ impl StoredEntry {
         Some(Self { generation, entry })
     }
 
-    /// Writes it, as the scripts of Redis do.
+    /// Writes the entry in the same form as the scripts of Redis.
     #[cfg(any(feature = "server", test))]
     pub(super) fn to_text(&self) -> String {
         let entry = &self.entry;
@@ -138,7 +138,7 @@ impl StoredEntry {
     }
 }
 
-/// An empty text is `Some(None)`; `None` is a text that cannot be read.
+/// `Some(None)` for an empty text; `None` for a text that cannot be read.
 #[expect(clippy::option_option, reason = "the outer one is whether it can be read")]
 fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if text.is_empty() { Some(None) } else { parse(text).map(Some) }

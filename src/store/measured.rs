@@ -1,4 +1,4 @@
-//! Wraps a store and measures it: how long each operation takes, and how often it fails. A refusal is no failure.
+//! Wraps a store and measures how long each operation takes, and how often it fails. A refusal is not a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ const OPERATIONS: &[&str] = &[
     "ping",
 ];
 
-/// Passes everything on to `store`, and counts it in `metrics`.
+/// Passes every call on to `store`, and counts it in `metrics`.
 pub struct Measured {
     store: Arc<dyn SlotStore>,
     metrics: Metrics,

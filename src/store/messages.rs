@@ -21,7 +21,7 @@ pub enum Signal {
     Lagged,
 }
 
-/// A stream of messages: one a space, one a bucket.
+/// A stream of messages. Each space has one, and each bucket has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
     /// Changes of one space.
@@ -43,21 +43,21 @@ impl Topic {
 /// An announced message. The log has the same.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its place in its topic. A message that is never kept ([`MessageKind::is_kept`]) bears the topic's head.
+    /// Its position in its topic. A message that is never kept ([`MessageKind::is_kept`]) has the topic's head.
     pub at: Position,
-    /// What it is about.
+    /// The subject of the message.
     pub kind: MessageKind,
-    /// Ready JSON. Its kind says of which shape.
+    /// Ready JSON. The kind decides its shape.
     pub payload: Arc<RawValue>,
-    /// For a [`MessageKind::SlotUpdate`]: who has the slot afterwards. Nodes tell this to nobody else. Missing in messages
-    /// of 0.1.
+    /// For a [`MessageKind::SlotUpdate`]: who has the slot afterwards. Nodes tell this only to that user. Missing in
+    /// messages of 0.1.
     pub owned: Option<Arc<Owned>>,
     /// When it was written, by the store's clock, if that is known. It tells two messages with the same content apart.
     pub written: Option<StoreTime>,
 }
 
 names! {
-    /// What a message is about, which decides the shape of its payload. Logs, announcements and metrics use its name.
+    /// The subject of a message, which decides the shape of its payload. Logs, announcements and metrics use its name.
     MessageKind {
         /// In a space: the payload of `slot_update`, for clients as it is.
         SlotUpdate = "slot_update",
@@ -114,7 +114,7 @@ pub struct FreedSlots {
 /// A notification to one user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserMessage {
-    /// To whom.
+    /// The user who gets it.
     pub user: UserId,
     /// Ascending among the user's messages. It is never used twice, even if the store has lost some messages.
     pub sequence: u64,
@@ -136,7 +136,7 @@ pub struct EveryoneMessage {
 /// A command: close the sockets of a user that connected before an instant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DisconnectUser {
-    /// Whose sockets.
+    /// The user whose sockets are closed.
     pub user: UserId,
     /// The store's time of the command.
     pub before: StoreTime,
@@ -149,12 +149,12 @@ pub struct ShowBoard {
     pub date: Day,
 }
 
-/// What [`SlotStore::publish`] announces.
+/// A message that [`SlotStore::publish`] announces.
 #[derive(Clone, Debug)]
 pub enum Publication {
     /// Appends to the user's log and announces [`MessageKind::User`].
     ToUser {
-        /// To whom.
+        /// The user who gets it.
         user: UserId,
         /// The event's name.
         event: String,

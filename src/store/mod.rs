@@ -1,11 +1,11 @@
-//! Where state lives. [`SlotStore`] states the guarantees of every store. `embedded` is one process with one durable file;
-//! `redis` serves any number of nodes.
+//! The stores of all state. [`SlotStore`] states the guarantees of every store. `embedded` is one process with one
+//! durable file; `redis` serves any number of nodes.
 //!
-//! [`measured`] measures either of them. [`hub`] delivers announcements inside a node. [`health`] has what a store cannot
-//! do now. `refuse` makes refusals of failures.
+//! [`measured`] measures either of them. [`hub`] delivers announcements inside a node. [`health`] has a store's faults.
+//! `refuse` turns failures into refusals.
 //!
-//! **Invariant:** a change and its announcement are one write. No caller announces what it did: it hears of it from the
-//! store, as every other node does, through [`Subscriptions`].
+//! **Invariant:** a change and its announcement are one write. No caller announces its own act. It hears of the act
+//! from the store, as every other node does, through [`Subscriptions`].
 
 #[cfg(feature = "server")]
 pub mod embedded;
@@ -69,11 +69,11 @@ pub const DAYS_KEPT: i32 = 30;
 /// - Each writing method is one atomic step: it checks, changes, takes the next versions, appends to the logs and
 ///   announces, or it does nothing. When it returns `Ok`, the change is as durable as the store can make it.
 /// - The clock is the store's own; no method takes a time from the caller.
-/// - Versions of a topic under one epoch are consecutive, and no (epoch, version) ever names two contents. Where that
-///   cannot be promised any more (a restored copy, a failover), the epoch changes.
+/// - Versions of a topic under one epoch are consecutive, and no (epoch, version) ever names two contents. If that
+/// cannot be promised any more (a restored copy, a failover), the epoch changes.
 /// - Reads see only what is committed, state and version together.
-/// - Each writing method leaves its entry in the journal of the space's bucket by the same step, as the store's
-///   [`JournalBounds`] say. Entries have consecutive numbers, in the order in which they were written.
+/// - Each writing method writes its entry in the journal of the space's bucket in the same step, if [`JournalBounds`]
+/// say so. Entries have consecutive numbers, in the order in which they were written.
 #[async_trait]
 pub trait SlotStore: Send + Sync + 'static {
     /// Acts on slots by the rule of [`crate::domain::rule`].
@@ -93,8 +93,8 @@ pub trait SlotStore: Send + Sync + 'static {
     /// Announces in a bucket's topic; see [`Publication`].
     async fn publish(&self, publication: Publication) -> Result<(), StoreError>;
 
-    /// Sends remaining notifications to users from whom staff took slots: their nodes ended before they had sent them. A
-    /// store whose acts send these themselves has none left.
+    /// Sends notifications that are left: staff took slots from users, and the node ended before it had told them. A
+    /// store whose acts tell users themselves has none left.
     async fn tell_taken(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -124,12 +124,13 @@ pub trait SlotStore: Send + Sync + 'static {
     /// slotcast 0.1 are still being indexed.
     async fn bookings_of(&self, user: &UserId, from: Day, to: Day) -> Result<Vec<BookedSlot>, StoreError>;
 
-    /// The spaces of a site that may have records of a day, ascending. Fails as [`Self::bookings_of`].
+    /// The spaces of a site that may have records of a day, ascending. Fails when [`Self::bookings_of`] does.
     async fn spaces_on(&self, site: SiteId, day: Day) -> Result<Vec<SpaceId>, StoreError>;
 
-    /// The user's live holds, in order of space, day and slot. Holds of one bucket are as of one instant during the call,
-    /// and different buckets may have different instants. So each hold was live at some time during the call, none comes
-    /// twice, and none is missing that was live during the whole call, even if it was extended meanwhile.
+    /// The user's live holds, in order of space, day and slot. Holds of one bucket are read at one instant during the
+    /// call, and different buckets may have different instants. So each hold was live at some time during the call, and
+    /// none comes twice. A hold that was live during the whole call is never missing, even if it was extended
+    /// meanwhile.
     async fn holds_of(&self, user: &UserId) -> Result<Vec<HeldSlot>, StoreError>;
 
     /// The user's first messages after `since`; without it, the first ones that no socket of the user has received. Answers
@@ -158,20 +159,20 @@ pub trait SlotStore: Send + Sync + 'static {
         Ok(told::BucketRead { head, freed: None, messages })
     }
 
-    /// Ends an epoch under which a node has seen the store go back: somebody restored a copy into the running store. Does
-    /// nothing if the topic's bucket has another epoch already. Answers the topic's position afterwards. A store that
-    /// cannot go back under one epoch never does anything.
+    /// Ends an epoch in which a node has seen the store go back, because somebody restored a copy into the running
+    /// store. Does nothing if the topic's bucket has another epoch already. Answers the topic's position afterwards. A
+    /// store that cannot go back under one epoch never does anything.
     async fn end_epoch(&self, topic: Topic, _epoch: &str) -> Result<Position, StoreError> {
         self.head_of(topic).await
     }
 
-    /// Where one topic stands.
+    /// The position of one topic.
     async fn head_of(&self, topic: Topic) -> Result<Position, StoreError> {
         let heads = self.heads(&[topic]).await?;
         heads.into_iter().next().ok_or_else(|| StoreError("the store gave no head for a topic".into()))
     }
 
-    /// The positions of topics, in the order asked.
+    /// The positions of topics, in the requested order.
     async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError>;
 
     /// Up to `limit` entries of a bucket's journal, ascending, from the number `from` on, as far as they are kept.
@@ -190,9 +191,10 @@ pub trait SlotStore: Send + Sync + 'static {
     /// until [`Self::end_erasure`]. Fails while nodes of slotcast 0.1 live, which know no indexes.
     async fn begin_erasure(&self, user: &UserId) -> Result<UserId, StoreError>;
 
-    /// A bounded step of erasing a user in one bucket. Gives the user's started bookings and the user's part of the journal
-    /// to the other id. Forgets the user's calls and notifications, and what logs tell nodes of the user. None of this is
-    /// public, so it takes no version and announces nothing. Steps may be repeated, and run at the same time.
+    /// A bounded step of erasing a user in one bucket. Gives the user's started bookings and the user's part of the
+    /// journal to the other id. Forgets the user's calls and notifications, and what logs tell nodes of the user. None
+    /// of this is public, so it takes no version and announces nothing. Steps may be repeated, and may run at the same
+    /// time.
     async fn erase_in(&self, bucket: Bucket, erasure: &Erasure) -> Result<ErasureStep, StoreError>;
 
     /// Ends an erasure by forgetting which id replaced the user's. Call this once [`Self::erase_in`] has answered
@@ -217,8 +219,8 @@ pub trait SlotStore: Send + Sync + 'static {
     /// and answers `false` if one of the `readers` has another place than the known one, or if that entry does not exist.
     async fn forget_read(&self, bucket: Bucket, before: u64, readers: &[(String, String)]) -> Result<bool, StoreError>;
 
-    /// Takes or renews the right to read the journal as a reader, for `lease`. If another holder has it, answers for how
-    /// long.
+    /// Takes or renews the right to read the journal as a reader, for `lease`. If another holder has the right, answers
+    /// for how long.
     async fn take_reader_lease(
         &self,
         reader: &str,
@@ -226,13 +228,14 @@ pub trait SlotStore: Send + Sync + 'static {
         lease: std::time::Duration,
     ) -> Result<Option<std::time::Duration>, StoreError>;
 
-    /// Tells the cluster this node's figures, which are kept for `lease` from now.
+    /// Tells the other nodes this node's figures, which are kept for `lease` from now.
     async fn report_node(&self, report: NodeReport, lease: std::time::Duration) -> Result<(), StoreError>;
 
     /// The reports whose lease has not ended.
     async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError>;
 
-    /// Takes or renews the right to walk all buckets, for `lease`. If another holder has it, answers for how long.
+    /// Takes or renews the right to walk all buckets, for `lease`. If another holder has the right, answers for how
+    /// long.
     async fn take_sweep_lease(
         &self,
         holder: &str,
@@ -243,7 +246,7 @@ pub trait SlotStore: Send + Sync + 'static {
     async fn ping(&self) -> Result<StoreTime, StoreError>;
 }
 
-/// How a node hears a store.
+/// The announcements of a store, as a node hears them.
 #[async_trait]
 pub trait Subscriptions: Send + Sync + 'static {
     /// Starts listening to a topic. Once this resolves, no later announcement is missed without [`Signal::Lagged`].
@@ -287,7 +290,7 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
-/// The store could not be asked, or could not do it.
+/// The store could not be reached, or could not do the call.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);

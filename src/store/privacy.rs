@@ -7,9 +7,9 @@ use crate::domain::{Position, StoreTime, UserId};
 pub struct KeptOfUser {
     /// The calls that are remembered under an `Idempotency-Key`, the oldest first.
     pub calls: Vec<KeptCall>,
-    /// The sequence of the last notification that was sent to the user; 0 where there was none.
+    /// The sequence of the last notification that was sent to the user; 0 if there was none.
     pub last_sent: u64,
-    /// The sequence of the last notification that the user has received; 0 where there was none.
+    /// The sequence of the last notification that the user has received; 0 if there was none.
     pub last_received: u64,
 }
 
@@ -18,7 +18,7 @@ pub struct KeptOfUser {
 pub struct KeptCall {
     /// When it was answered.
     pub at: StoreTime,
-    /// The position that it was answered.
+    /// The position in its answer.
     pub position: Position,
 }
 

@@ -1,5 +1,5 @@
-//! Handles the events of clients. An event is answered by its acknowledgement. A refused event without one gets
-//! `space_error`.
+//! Handles the events of clients. The answer to an event is its acknowledgement. If an event without an acknowledgement
+//! is refused, the client gets `space_error`.
 //!
 //! `rooms` and `connection` have the events' effects; acts on slots are calls.
 
@@ -77,7 +77,7 @@ fn parse_event(value: &Value) -> (String, Result<Option<Box<RawValue>>, Refusal>
     (name, if has_more { Err(malformed("an event takes one object")) } else { Ok(payload.pop()) })
 }
 
-/// The name, and all that follows it.
+/// The name, and the values that follow it.
 fn parse_parts(text: &str) -> Result<(String, Vec<Box<RawValue>>), Refusal> {
     let mut parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(malformed)?;
     if parts.is_empty() {

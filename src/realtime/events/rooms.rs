@@ -44,7 +44,7 @@ pub(super) async fn join_space(realtime: &Realtime, session: &Arc<Session>, requ
         session.exit(space);
     }
     if session.has_ended() {
-        // The socket has ended meanwhile, perhaps before the feed heard of it.
+        // The socket has ended, perhaps before the feed heard of it.
         realtime.feed.leave(space, session.id()).await;
     }
     let joined = joined?;
@@ -94,7 +94,7 @@ pub(super) async fn leave_space(realtime: &Realtime, session: &Arc<Session>, req
     Ok(leave(realtime, session, space).await)
 }
 
-/// Takes the socket out of a room and tells it.
+/// Removes the socket from a room, and tells it.
 pub(super) async fn leave(realtime: &Realtime, session: &Session, space: SpaceKey) -> Box<RawValue> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

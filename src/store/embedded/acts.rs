@@ -149,7 +149,7 @@ fn keep_answer(
     forget_oldest(batch, caller, bucket)
 }
 
-/// Forgets the caller's oldest answers in a bucket beyond [`CALLS_KEPT`].
+/// Forgets the oldest of a caller's answers in a bucket, if there are more than [`CALLS_KEPT`].
 fn forget_oldest(batch: &mut Batch<'_>, caller: &UserId, bucket: u8) -> Result<(), Failure> {
     let all = (caller.as_str(), bucket, i64::MIN, "")..(caller.as_str(), bucket + 1, i64::MIN, "");
     let mut order = Vec::new();

@@ -69,7 +69,7 @@ impl<'txn> Batch<'txn> {
         &mut self.tables
     }
 
-    /// Whether anything was written, with the announcements in order.
+    /// Whether anything was written, and the announcements in order.
     pub(super) fn finish(self) -> (bool, Vec<(Topic, Message)>) {
         (self.wrote, self.announcements)
     }
@@ -95,7 +95,7 @@ impl<'txn> Batch<'txn> {
         self.append_owned(topic, kind, None, payload)
     }
 
-    /// As [`Self::append`], for a message that tells nodes the owner of a slot.
+    /// Like [`Self::append`], for a message that tells nodes the owner of a slot.
     fn append_owned(
         &mut self,
         topic: Topic,
@@ -126,13 +126,13 @@ impl<'txn> Batch<'txn> {
         Ok(at)
     }
 
-    /// Announces a message after the commit. A message that is not kept takes no version and bears the topic's head.
+    /// Announces a message after the commit. A message that is not kept takes no version, and has the topic's head.
     pub(super) fn announce(&mut self, topic: Topic, message: Message) {
         self.announcements.push((topic, message));
     }
 
-    /// Writes changes of slots in their order: a version, a record and an event each, then one [`FreedSlots`] for the freed
-    /// ones. `records` has the day's stored records, and is updated. Answers the position of the last event.
+    /// Writes changes of slots in their order: a version, a record and an event for each, then one [`FreedSlots`] for
+    /// the freed slots. `records` has the day's stored records, and is updated. Answers the position of the last event.
     pub(super) fn write_changes(
         &mut self,
         place: Place,
@@ -183,7 +183,7 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// Writes a slot's record. The caller has taken the former hold out of the indexes.
+    /// Writes a slot's record. The caller has removed the former hold from the indexes.
     pub(super) fn store_record(
         &mut self,
         place: Place,
@@ -211,7 +211,7 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// Takes the hold or the booking of a record out of the indexes.
+    /// Removes the hold or the booking of a record from the indexes.
     pub(super) fn forget_taken(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
         if let Some(user) = booker_of(old) {
             let (site, space, day, slot) = slot_key(place.space, place.day, number);
@@ -220,7 +220,7 @@ impl<'txn> Batch<'txn> {
         self.forget_hold(place, number, old)
     }
 
-    /// Takes the hold of a record out of the indexes.
+    /// Removes the hold of a record from the indexes.
     fn forget_hold(&mut self, place: Place, number: SlotNumber, old: &SlotRecord) -> Result<(), Failure> {
         let SlotState::Held(hold) = &old.state else { return Ok(()) };
         let (site, space, day, slot) = slot_key(place.space, place.day, number);
@@ -231,7 +231,8 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// The first version that the topic's log keeps. Drops a log that has ended: it must not come back with the next
+    /// The first version that the topic's log keeps. Drops a log that has ended, because it must not come back with the
+    /// next change.
     /// change.
     fn drop_ended_log(&mut self, (tag, first, second): TopicKey, head: HeadRow) -> Result<u64, Failure> {
         let (version, _, first_kept) = head;

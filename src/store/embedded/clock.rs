@@ -1,5 +1,5 @@
-//! The embedded store's clock: this machine's wall clock, except that it never goes back while the process lives. Where the wall
-//! clock is set back, this one goes on at its pace, so that a hold ends after its own length.
+//! The embedded store's clock: this machine's wall clock, except that it never goes back while the process lives. If
+//! the wall clock is set back, this clock goes on at its pace, so that a hold ends after its own length.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -7,15 +7,16 @@ use std::time::Instant;
 use crate::clock;
 use crate::domain::StoreTime;
 
-/// See the module.
+/// The clock that the module's documentation describes.
 #[derive(Debug)]
 pub(super) struct StoreClock {
     began: Instant,
-    /// What the wall clock showed when `began` was, by the reading that makes it the latest, in ms.
+    /// The time of the wall clock at `began`, in ms: the latest time that any reading of the wall clock implies for
+    /// that instant.
     wall_at_begin: AtomicI64,
     /// The latest instant ever told, in ms.
     last: AtomicI64,
-    /// What this module's own tests move the clock by; it does not exist outside of them.
+    /// How far this module's own tests have moved the clock. It does not exist outside of them.
     #[cfg(test)]
     shift: AtomicI64,
 }
@@ -33,7 +34,7 @@ impl Default for StoreClock {
 }
 
 impl StoreClock {
-    /// Now; where the wall clock was set back, what it would show by now if it had not been.
+    /// The time now. If the wall clock was set back, it is the time that the clock would show otherwise.
     pub(super) fn now(&self) -> StoreTime {
         let passed =
             i64::try_from(clock::instant().saturating_duration_since(self.began).as_millis()).unwrap_or(i64::MAX);
@@ -84,7 +85,7 @@ mod tests {
             "{second:?} after {first:?}"
         );
         assert!(clock.set_back_by() >= 59_000);
-        // Where it is ahead again, the wall clock counts.
+        // The wall clock is ahead again, so it counts.
         clock.shift(180_000);
         assert!(clock.now() >= second.plus_millis(119_000));
         assert!(clock.set_back_by() < 1_000);

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::open::{FILE_NAME, MARK_NAME, OpenError};
 use crate::store::finding::{Finding, Severity};
 
-/// What is wrong with a data folder: it is no folder, cannot be made, or cannot be written to. A missing folder is not
+/// The fault of a data folder: it is not a folder, cannot be made, or cannot be written to. A missing folder is not
 /// made, and the trial file is removed.
 pub fn check_folder(folder: &Path) -> Option<Finding> {
     let cause = try_folder(folder).err()?;
@@ -65,7 +65,7 @@ mod tests {
         fs::write(&file, "x").unwrap();
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join(FILE_NAME)).unwrap();
-        // Root may write to all places but this one.
+        // Root may write to all places except these.
         for bad in [file.as_path(), &file.join("below"), Path::new("/proc/slotcast"), &taken] {
             let finding = check_folder(bad).unwrap();
             assert_eq!(finding.severity, Severity::Error);

@@ -1,12 +1,12 @@
-//! A data file that nobody else writes to while it is open.
+//! A data file that notices if another program writes to it while it is open.
 //!
-//! Its lock does not keep `cp` from putting a backup over the file, nor anybody from cutting it. redb would go on with what it has
-//! in memory, and acts would be answered that no restart finds again. So the file must be what this node left before anything
-//! is written to it, and what this node has made of it when that is synced. Where it is not, nothing is written to it any more,
-//! also when it is closed: it is opened anew, as at start.
+//! The file's lock does not keep `cp` from putting a backup over the file, or anybody from cutting it. redb would go on
+//! with its pages in memory, and would answer acts that are gone after a restart. So before each write, the file must
+//! be as this node left it. At each sync, the file must be as this node has made it. If it is not, nothing is written
+//! to it any more, not even when it is closed. It is opened again, as at start.
 //!
-//! Who writes to the middle of the file alone, as a bad disk may, is not noticed: the next start reads every page, and refuses
-//! the file.
+//! A change in the middle of the file alone, for example by a bad disk, is not noticed. The next start reads every
+//! page, and refuses the file.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +18,11 @@ use redb::backends::FileBackend;
 
 use super::locks::pass_on_locks;
 
-/// How many bytes of the file's beginning are compared: what redb writes last in each commit is there.
+/// How many bytes at the file's beginning are compared. redb's last write of each commit is there.
 const HEAD: usize = 512;
 
-/// What tells whether a file was written to. Not when: some file systems change that some time after a write.
+/// What shows that a file was written to. The time of the last write is not used, because some file systems change it
+/// some time after a write.
 #[derive(Debug, PartialEq)]
 struct Traces {
     len: u64,
@@ -33,7 +34,7 @@ impl Traces {
         Ok(Self { len: file.metadata()?.len(), head: read_head(file)? })
     }
 
-    /// Takes in what this node has written.
+    /// Notes what this node has written.
     fn add_write(&mut self, offset: u64, data: &[u8]) {
         self.set_len(self.len.max(offset.saturating_add(data.len() as u64)));
         let begin = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -67,23 +68,24 @@ fn read_head(_file: &File) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 enum Left {
     At(Traces),
-    /// It has written since, and not synced yet: what it has made of the file by now. `None` after a write that failed, of
-    /// which nobody knows how far it came.
+    /// This node has written since its last sync. Has the traces of the file as it must be now, or `None` after a
+    /// failed write, which may have written a part.
     Writing(Option<Traces>),
-    /// Somebody else has written to it.
+    /// Another program has written to the file.
     Foreign,
 }
 
-/// Knows whether somebody else has written to the open file.
+/// Knows whether another program has written to the open file.
 #[derive(Debug)]
 pub(super) struct Guard {
     file: File,
-    /// Held for one look, never across an await.
+    /// Held for one check, never across an await.
     left: Mutex<Left>,
 }
 
 impl Guard {
-    /// Whether nobody else has written to the file since this node did. While this node writes, [`Self::note_written`] tells.
+    /// Whether no other program has written to the file since this node did. While this node writes, the answer is
+    /// `true`, and [`Self::note_written`] finds out.
     pub(super) fn is_untouched(&self) -> bool {
         let mut left = self.lock();
         match &*left {
@@ -99,12 +101,13 @@ impl Guard {
         }
     }
 
-    /// A file that cannot be looked at, such as for too many open files, says nothing.
+    /// Whether the file still has these traces. If the file cannot be read, for example because of too many open files,
+    /// it counts as unchanged.
     fn is_still(&self, traces: &Traces) -> bool {
         Traces::of(&self.file).map_or(true, |now| now == *traces)
     }
 
-    /// Notes how the file is now that the caller, who alone writes to it, is done.
+    /// Notes the state of the file after the caller's writes. Only the caller writes to it.
     pub(super) fn note_written(&self) -> io::Result<()> {
         let mut left = self.lock();
         let Left::Writing(made) = &*left else { return Ok(()) };
@@ -114,8 +117,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Allows this node's next write. One that reaches the file's beginning must find there what this node has made of it:
-    /// what others have written there would be hidden by it.
+    /// Allows this node's next write. If the write reaches the file's beginning, that must be as this node has made it,
+    /// because the write would hide what others have written there.
     fn begin_writing(&self, reaches_head: bool) -> io::Result<()> {
         let is_allowed = self.is_untouched();
         let mut left = self.lock();
@@ -129,7 +132,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Takes in what this node's write, which it has begun, came to.
+    /// Notes the result of this node's write, which has begun.
     fn end_writing(&self, written: &io::Result<()>, take_in: impl FnOnce(&mut Traces)) {
         if let Left::Writing(made) = &mut *self.lock() {
             match made {
@@ -148,7 +151,7 @@ fn foreign() -> io::Error {
     io::Error::other("another program has written to the data file")
 }
 
-/// The file, with its guard.
+/// The file and its guard.
 #[derive(Debug)]
 pub(super) struct GuardedBackend {
     file: FileBackend,
@@ -156,7 +159,7 @@ pub(super) struct GuardedBackend {
 }
 
 impl GuardedBackend {
-    /// Takes an open file, as it is.
+    /// Takes an open file in its present state.
     pub(super) fn new(file: File) -> Result<Self, redb::DatabaseError> {
         let left = Traces::of(&file).map_err(redb::StorageError::Io)?;
         let seen = file.try_clone().map_err(redb::StorageError::Io)?;
@@ -164,7 +167,7 @@ impl GuardedBackend {
         Ok(Self { file: FileBackend::new(file)?, guard: Arc::new(guard) })
     }
 
-    /// What knows whether somebody else has written to it.
+    /// The guard, which knows whether another program has written to the file.
     pub(super) fn guard(&self) -> Arc<Guard> {
         self.guard.clone()
     }
@@ -209,7 +212,7 @@ mod tests {
 
     const PAGE: [u8; 64] = [7; 64];
 
-    /// A file of two pages that is open, and another program's handle on it.
+    /// An open file of two pages, and another program's handle to it.
     fn start() -> Result<(GuardedBackend, File), redb::DatabaseError> {
         let file = tempfile::tempfile()?;
         file.write_all_at(&[1; 8192], 0)?;
@@ -238,19 +241,19 @@ mod tests {
 
     #[test]
     fn what_others_write_to_the_beginning_during_a_transaction_is_noticed() {
-        // After this node's own write there: the sync tells.
+        // The other program writes after this node wrote there. The sync finds it.
         let (backend, other) = start().unwrap();
         backend.write(0, &PAGE).unwrap();
         other.write_all_at(&[9], 10).unwrap();
         backend.sync_data().unwrap();
         assert!(!backend.guard().is_untouched());
-        // Before it: this node would hide what has happened.
+        // The other program writes before this node does, and this node's write would hide it.
         let (backend, other) = start().unwrap();
         backend.write(4096, &PAGE).unwrap();
         other.write_all_at(&[9], 10).unwrap();
         assert!(backend.write(0, &PAGE).is_err());
         assert!(!backend.guard().is_untouched());
-        // A file that was cut, and has its length again.
+        // The file was cut, and has its length again.
         let (backend, other) = start().unwrap();
         backend.write(4096, &PAGE).unwrap();
         other.set_len(0).unwrap();

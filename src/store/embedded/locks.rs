@@ -1,6 +1,6 @@
 //! Lets a wrapper of the data file lock and close it as the file itself does.
 
-/// The methods of `StorageBackend` that a backend with a field `file` passes on to it.
+/// Passes the locking methods of `StorageBackend` on to a backend's field `file`.
 macro_rules! pass_on_locks {
     () => {
         fn close(&self) -> std::io::Result<()> {

@@ -33,13 +33,13 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Sets the mark without waiting for the disk: a mark that is too low proves less, but nothing wrong.
+    /// Sets the mark without waiting for the disk. A mark that is too low proves less, but nothing wrong.
     pub(super) fn set(&self, commits: u64) -> io::Result<()> {
         write_at_start(&self.file, format!("{commits:020}\n").as_bytes())
     }
 }
 
-/// A `u64` has at most 20 digits, and a line end follows, so each write covers the last one.
+/// The length of the mark: a `u64` has at most 20 digits, and a line end follows. So each write covers the last one.
 const LENGTH: u64 = 21;
 
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! The store of a single node: one process, one durable file. It needs no other program. What it has acknowledged survives
+//! The store of a single node: one process, one durable file. It needs no other program. An acknowledged act survives
 //! the end of the process and a power cut.
 //!
 //! - [`mod@open`]: the file, and what may be wrong with it. `trial`: looking at a file without changing it. `mark`: the
@@ -100,7 +100,7 @@ struct Shared {
     journal: JournalBounds,
     /// The start of a transaction that is not committed yet, in ms of the store's clock; `i64::MAX` if none runs.
     writing_since: AtomicI64,
-    /// Who waits for the file to be written anew. Held for an access only, never across an await.
+    /// The callers that wait for the file to be written anew. Held for an access only, never across an await.
     rewrites: Mutex<rewrite::Rewrites>,
     /// Held while a transaction begins, and while the file is closed or reopened; never across an await.
     file: RwLock<FileState>,
@@ -111,18 +111,18 @@ enum FileState {
         database: Database,
         epoch: Arc<str>,
     },
-    /// Closed after a failure, with its text.
+    /// The file is closed after a failure, whose text this is.
     Closed(String),
 }
 
 impl EmbeddedStore {
     /// Opens the store in a folder, with the journal's usual bounds. Makes a missing folder. Reads and checks the whole
-    /// file, so it is called at start and not while serving.
+    /// file, so it is called at start and not while the node serves.
     pub fn open(folder: &Path) -> Result<EmbeddedStore, OpenError> {
         Self::open_with(folder, JournalBounds::default())
     }
 
-    /// As [`Self::open`], with the bounds of the journal.
+    /// Like [`Self::open`], with the journal's bounds.
     pub fn open_with(folder: &Path, journal: JournalBounds) -> Result<EmbeddedStore, OpenError> {
         Self::start(folder, open::open(folder, Absent::Create)?, StoreClock::default(), journal)
     }
@@ -184,7 +184,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// Has the writer write the file anew for an erased user, and waits until it is in its place.
+    /// Asks the writer to write the file anew for an erased user, and waits until it has replaced the old one.
     async fn write_file_anew(&self, user: &UserId) -> Result<(), StoreError> {
         let Some(answer) = self.shared.rewrites.lock().ask(user) else { return Ok(()) };
         // The writer checks for waiting rewrites between two jobs.
@@ -192,8 +192,8 @@ impl EmbeddedStore {
         answer.await.map_err(|error| StoreError::new("embedded store: writing the file anew", error))?
     }
 
-    /// Reads on the calling task. For reads of a few pages from redb's own cache: these take no longer than a change to
-    /// another thread and back.
+    /// Reads on the calling task. This is for reads of a few pages from redb's own cache, which take no longer than a
+    /// switch to another thread and back.
     async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, Failure>) -> Result<T, StoreError> {
         let deadline = clock_of_process::instant() + REOPENED_WITHIN;
         loop {
@@ -207,7 +207,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// Reads on a thread that may block. For reads that may touch many pages.
+    /// Reads on a thread that may block. This is for reads that may touch many pages.
     async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -303,10 +303,10 @@ impl SlotStore for EmbeddedStore {
         let deadline = clock_of_process::instant() + REOPENED_WITHIN;
         loop {
             let asked = self.shared.clock.now();
-            // Read before the snapshot is taken, which then has what is committed in between.
+            // This is read before the snapshot is taken, so a transaction that ends in between is in the snapshot.
             let writing_since = self.shared.writing_since.load(Ordering::SeqCst);
             let (holds, last_ended) = self.read(|snapshot| snapshot.holds_of(user, asked)).await?;
-            // An uncommitted transaction may have extended a hold in time that the snapshot shows as ended.
+            // The snapshot shows the hold as ended, but an uncommitted transaction may have extended it in time.
             let may_be_extended = last_ended.is_some_and(|ended| ended.as_millis() >= writing_since);
             if !may_be_extended || clock_of_process::instant() >= deadline {
                 return Ok(holds);
@@ -350,7 +350,7 @@ impl SlotStore for EmbeddedStore {
         let new = random::hex()?;
         let new = stand_in(&new).ok_or_else(|| StoreError("embedded store: no id for an erased user".into()))?;
         if self.shared.rewrites.lock().is_done_for(&user) {
-            // Not written: the file would contain the user's id again.
+            // The id is not written, because the file would contain the user's id again.
             return Ok(new);
         }
         self.write(move |batch| privacy::begin(batch, &user, new)).await
@@ -398,7 +398,7 @@ impl SlotStore for EmbeddedStore {
         Ok(removed == journal::Forgotten::All)
     }
 
-    /// Always granted: there is no other node.
+    /// The right is always granted, because there is no other node.
     async fn take_reader_lease(
         &self,
         _reader: &str,
@@ -408,7 +408,7 @@ impl SlotStore for EmbeddedStore {
         Ok(None)
     }
 
-    /// Kept in memory, because this process is the only node.
+    /// The report is kept in memory, because this process is the only node.
     async fn report_node(&self, report: NodeReport, lease: Duration) -> Result<(), StoreError> {
         let until = self.shared.clock.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
         let mut nodes = self.nodes.lock();
@@ -425,7 +425,7 @@ impl SlotStore for EmbeddedStore {
         Ok(reports)
     }
 
-    /// Always granted: there is no other node.
+    /// The right is always granted, because there is no other node.
     async fn take_sweep_lease(&self, _holder: &str, _lease: Duration) -> Result<Option<Duration>, StoreError> {
         Ok(None)
     }
@@ -483,7 +483,7 @@ impl Shared {
     fn still_closed(&self, cause: &OpenError) {
         let mut file = self.file.write();
         let cause = cause.to_string();
-        // Logged once for each cause, not once a second.
+        // A cause is logged once, and not once a second.
         if !matches!(&*file, FileState::Closed(known) if *known == cause) {
             tracing::error!(error = %cause, "the data file cannot be opened again yet");
             *file = FileState::Closed(cause);

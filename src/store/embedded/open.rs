@@ -77,7 +77,7 @@ pub enum OpenError {
         /// The data file.
         file: PathBuf,
     },
-    /// The folder is no folder, cannot be made, or may not be used.
+    /// The folder is not a folder, cannot be made, or may not be used.
     #[error(
         "{folder} cannot be used as the data folder: {cause}. Set SLOTCAST_DATA_DIR to a folder that this user may write \
          to"
@@ -110,7 +110,7 @@ pub(super) struct Opened {
     pub(super) name: Name,
 }
 
-/// The name of the open file. If somebody removes or replaces the file, the open one has no name any more: whatever is
+/// The name of the open file. If somebody removes or replaces the file, the open one has no name any more. Whatever is
 /// written to it is lost with the process.
 #[derive(Debug)]
 pub(super) struct Name {
@@ -159,8 +159,8 @@ pub(super) enum Absent {
     Refuse,
 }
 
-/// Opens the data file of a folder. Begins a new epoch unless it can prove that the file is the one that this node left, in
-/// the same state.
+/// Opens the data file of a folder. Begins a new epoch unless it can prove that the file is in the state in which this
+/// node left it.
 pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let file = folder.join(FILE_NAME);
     let mark = folder.join(MARK_NAME);
@@ -177,7 +177,7 @@ pub(super) fn open(folder: &Path, absent: Absent) -> Result<Opened, OpenError> {
     let continued = continue_file(&database, &file, Mark::read(&mark)).map_err(|failure| io_error(&file, failure))?;
     let open_mark = Mark::open(&mark, continued.commits).map_err(|error| io_error(&mark, error))?;
     guard.note_written().map_err(|error| io_error(&file, error))?;
-    // The file is locked by now. Between the opening and this look, only force could have put another one there.
+    // The file is locked now. Only a program that ignores locks can have put another file there in between.
     let name = Name::of(&file, guard).map_err(|error| io_error(&file, error))?;
     super::rewrite::forget_unfinished(folder);
     let Continued { epoch, commits, was_moved } = continued;
@@ -201,8 +201,8 @@ fn create_folder(folder: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(folder).map_err(|cause| OpenError::Folder { folder: folder.into(), cause })
 }
 
-/// Makes a complete file under another name, and then links it to its own name, which replaces nothing. If another process
-/// was faster, that process's file stays, and this one opens it.
+/// Makes a complete file under another name, and then links it to its own name, which replaces nothing. If another
+/// process was faster, that process's file stays, and this process opens it.
 fn create_file(folder: &Path, file: &Path) -> Result<(), OpenError> {
     let in_folder = |cause| OpenError::Folder { folder: folder.into(), cause };
     let unfinished = folder.join(format!("{FILE_NAME}.{}.new", random::hex().map_err(|error| io_error(file, error))?));
@@ -230,8 +230,8 @@ pub(super) fn create_private(file: &Path) -> io::Result<()> {
     options.write(true).create_new(true).open(file).map(drop)
 }
 
-/// Writes the tables and the meta rows of an empty store, but no identity: by that the first opening knows that the file
-/// was never used.
+/// Writes the tables and the meta rows of an empty store, but no identity. The first opening sees by the missing
+/// identity that the file was never used.
 fn fill_file(file: &Path) -> Result<(), Failure> {
     let database = builder().create(file)?;
     let transaction = database.begin_write()?;
@@ -284,7 +284,7 @@ fn check_contents(file: &Path) -> Result<(), OpenError> {
     check_tables(&database).map_err(|failure| corrupt(file, failure))
 }
 
-/// The format; `None` if it is no database of ours.
+/// The format; `None` if the file is not a database of ours.
 fn read_format(database: &Database) -> Result<Option<String>, Failure> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
@@ -322,8 +322,8 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
         (text("epoch")?, text("identity")?, text("format")?, text("bookings")?)
     };
     let shortened = shorten_holds(&transaction, crate::clock::wall())?;
-    // A mark that is behind is left by a power cut; one that is ahead, or missing, proves nothing. A board that changes without
-    // an event is another one under its version.
+    // A power cut leaves a mark that is behind. A mark that is ahead or missing proves nothing. If a hold was
+    // shortened, the board changed without an event, so its version would name two boards.
     let proved = shortened == 0
         && stored_identity.as_deref() == Some(identity.as_str())
         && mark.is_some_and(|mark| mark <= commits);
@@ -427,8 +427,8 @@ pub(super) fn count_commit(transaction: &WriteTransaction, commits: u64) -> Resu
     Ok(())
 }
 
-/// Tells a file from a copy of it: its device, inode and time of birth. The inode alone is not enough, because a freed one
-/// is soon used again.
+/// Tells a file from a copy of it: its device, inode and time of birth. The inode alone is not enough, because a freed
+/// inode is soon used again.
 pub(super) fn identity_of(metadata: &Metadata) -> String {
     let born = metadata
         .created()

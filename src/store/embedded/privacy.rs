@@ -42,8 +42,8 @@ pub(super) fn end(batch: &mut Batch<'_>, user: &UserId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One step in a bucket: gives away some bookings, or, if there are none, everything else. Also answers whether anything of
-/// the user was there.
+/// One step in a bucket: gives away some bookings, or, if there are none, everything else. Also answers whether the
+/// bucket had anything of the user.
 pub(super) fn erase_in(
     batch: &mut Batch<'_>,
     bucket: Bucket,
@@ -229,7 +229,7 @@ fn trim_log(batch: &mut Batch<'_>, key: TopicKey, head: HeadRow, user: &UserId) 
 /// The texts in a log's message that name a user.
 struct Naming<'a> {
     user: &'a UserId,
-    /// The id inside the fields that tell nodes the owner of a slot.
+    /// The id within the fields that tell nodes the owner of a slot.
     in_owned: String,
     /// The beginning of a notification to the user.
     notification: String,

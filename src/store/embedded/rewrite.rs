@@ -20,10 +20,10 @@ use super::tables::{
 use crate::domain::UserId;
 use crate::store::StoreError;
 
-/// The most users that are remembered whose rewrite was finished after their callers had gone.
+/// The most users that are remembered because their rewrite was finished after their callers had gone.
 const MOST_REMEMBERED: usize = 1_000;
 
-/// Who waits for the file to be written anew at the end of an erasure.
+/// The callers that wait for the file to be written anew at the end of an erasure.
 #[derive(Default)]
 pub(super) struct Rewrites {
     waiting: Vec<Asked>,
@@ -49,7 +49,7 @@ impl Rewrites {
         Some(answered)
     }
 
-    /// Takes out all waiting callers.
+    /// Removes all waiting callers, and answers them.
     pub(super) fn take_waiting(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.waiting)
     }

@@ -1,4 +1,4 @@
-//! What it means for holds that the machine's clock was set back while no node ran on the file.
+//! Shortens holds if the machine's clock was set back while no node had the file open.
 
 use redb::{ReadableTable, WriteTransaction};
 
@@ -7,10 +7,10 @@ use super::tables::{HOLD_ENDS, META, SLOTS, parse_slot};
 use crate::domain::StoreTime;
 use crate::domain::slot::SlotState;
 
-/// The row of the file that has the instant of its last commit, in ms. Files of before 0.2 have none.
+/// The row of the file that has the instant of its last commit, in ms. Files from before 0.2 do not have it.
 const LAST_COMMIT: &str = "clock";
 
-/// Notes the instant of a commit, in the transaction that will be it.
+/// Notes the instant of a commit, in the transaction that is about to be committed.
 pub(super) fn note_instant(transaction: &WriteTransaction, now: StoreTime) -> Result<(), Failure> {
     transaction.open_table(META)?.insert(LAST_COMMIT, now.as_millis().to_string().as_str())?;
     Ok(())
@@ -23,8 +23,9 @@ fn last_instant(transaction: &WriteTransaction) -> Result<StoreTime, Failure> {
     Ok(StoreTime::from_millis(noted.unwrap_or(i64::MIN)))
 }
 
-/// Ends sooner what would last longer from now than when its end was set, because the clock was set back since; and at once
-/// what had ended when the file was last written, since nobody may hold again what was free. Tells how many holds that were.
+/// Shortens holds that would last longer from now than when their end was set, because the clock was set back. A hold
+/// that had ended when the file was last written ends at once, because its slot may have been shown as free. Answers
+/// how many holds were shortened.
 pub(super) fn shorten_holds(transaction: &WriteTransaction, now: StoreTime) -> Result<usize, Failure> {
     let last = last_instant(transaction)?;
     let (mut ends, mut slots) = (transaction.open_table(HOLD_ENDS)?, transaction.open_table(SLOTS)?);

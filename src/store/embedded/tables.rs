@@ -33,7 +33,8 @@ pub(super) const HEADS: TableDefinition<TopicKey, HeadRow> = TableDefinition::ne
 /// [`Owned`]: crate::domain::Owned
 pub(super) const LOG: TableDefinition<(u8, u64, u64, u64), (&str, &str)> = TableDefinition::new("log");
 
-/// When a log may end, and whose it is. It is checked then, and checked again later if the topic has changed since.
+/// The time at which a log may end, and the log's topic. The log is checked then, and again later if the topic has
+/// changed since.
 pub(super) const LOG_ENDS: TableDefinition<(i64, u8, u64, u64), ()> = TableDefinition::new("log_ends");
 
 /// Site and space: the version at which the schedule last changed, and the schedule as JSON while it is registered.
@@ -60,7 +61,7 @@ pub(super) const USER_BOOKINGS: TableDefinition<BookingKey, ()> = TableDefinitio
 /// Caller and the digest of an `Idempotency-Key`: the answer, as JSON.
 pub(super) const ANSWERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("answers");
 
-/// When an answer ends, and which.
+/// The time at which an answer ends, and the answer's key.
 pub(super) const ANSWER_ENDS: TableDefinition<(i64, &str, &str), ()> = TableDefinition::new("answer_ends");
 
 /// User: the sequences of the last message, and of the last one that a socket has received. Removed when the user is
@@ -73,7 +74,7 @@ pub(super) const ANSWER_ORDER: TableDefinition<(&str, u8, i64, &str), ()> = Tabl
 /// User and sequence: when the message ends, and the `UserMessage` as JSON.
 pub(super) const USER_LOG: TableDefinition<(&str, u64), (i64, &str)> = TableDefinition::new("user_log");
 
-/// When a user's message ends, and which.
+/// The time at which a user's message ends, and the message's key.
 pub(super) const USER_LOG_ENDS: TableDefinition<(i64, &str, u64), ()> = TableDefinition::new("user_log_ends");
 
 /// Bucket and number: an entry of the journal, lines as `store::journal` says.

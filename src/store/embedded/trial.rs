@@ -34,7 +34,7 @@ struct Written {
 }
 
 impl TrialBackend {
-    /// Looks at a file, which is never written to.
+    /// Opens a view of a file, which is never written to.
     pub(super) fn new(file: FileBackend) -> io::Result<Self> {
         let len = file.len()?;
         Ok(Self { file, written: Mutex::new(Written { len, visible: len, pages: HashMap::new() }) })
@@ -44,7 +44,7 @@ impl TrialBackend {
         self.written.lock()
     }
 
-    /// The file's own bytes at `offset`, zeros where they do not show.
+    /// The file's own bytes at `offset`. Bytes that do not show are zeros.
     fn read_file(&self, visible: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let shown = usize::try_from(visible.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
         let (from_file, zeros) = out.split_at_mut(shown);
@@ -53,7 +53,7 @@ impl TrialBackend {
     }
 }
 
-/// The parts of `offset..offset + len` by page: its number, where in it, where in the buffer.
+/// The parts of `offset..offset + len` by page: the page's number, the offset in the page, and the range in the buffer.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

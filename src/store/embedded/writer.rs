@@ -41,7 +41,7 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How often the file is checked for being in place while nothing is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The first and the longest pause before a write is tried again after a failure.
+/// The first and the longest pause before the next try of a write, after a failure.
 const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
 
 /// The machine's clock must go back this far, in ms, to be logged.
@@ -51,7 +51,7 @@ const SET_BACK_MILLIS: i64 = 1_000;
 const TRIAL_NAME: &str = "slotcast.trial";
 const TRIAL_BYTES: usize = 1024 * 1024;
 
-/// The way to the writer. The thread ends when this is dropped.
+/// The queue to the writer. The writer's thread ends when this is dropped.
 pub(super) struct Queue {
     jobs: Sender<Queued>,
     room: Arc<Semaphore>,
@@ -128,7 +128,7 @@ pub(super) struct Writer {
     jobs: Receiver<Queued>,
     mark: Mark,
     name: Name,
-    /// Why writes are refused since a write failed; `None` while they are accepted.
+    /// Why writes are refused after a failed write; `None` while writes are accepted.
     refused: Option<String>,
     /// When a write is tried next, and the pause after that.
     next_trial: (Instant, Duration),
@@ -136,7 +136,7 @@ pub(super) struct Writer {
     commits: u64,
     next_clean: Instant,
     next_reopen: Instant,
-    /// How far the clock was set back, in ms, when that was last logged.
+    /// How far the clock was set back when that was last logged, in ms.
     told_set_back: i64,
 }
 
@@ -220,8 +220,8 @@ impl Writer {
                 tracing::info!(took_ms = took.as_millis(), "the data file was written anew, without what was erased");
                 Ok(())
             }
-            // The open file stays in use. If the new one has its name already, the next look finds that, and opens the new
-            // one.
+            // The open file stays in use. If the new file already has the name, the next look finds that, and opens the
+            // new file.
             Err(failure) => {
                 tracing::error!(error = %failure, "the data file could not be written anew");
                 Err(failure.into())
@@ -234,7 +234,7 @@ impl Writer {
 
     fn run_jobs(&mut self, first: Queued) {
         let mut jobs = vec![first];
-        // While writes are refused, a refused job must not take jobs along that only read.
+        // While writes are refused, a refused job must not be in one batch with jobs that only read.
         let most = if self.refused.is_some() { 1 } else { BATCH_JOBS };
         jobs.extend(self.jobs.try_iter().take(most - 1));
         let result = self.run_batch(&mut jobs).map_err(|failure| self.after_failure(failure));
@@ -371,7 +371,7 @@ impl Writer {
         self.next_trial = (clock::instant() + pause, (pause * 2).min(TRY_EVERY.1));
     }
 
-    /// Tries whether the disk takes writes again: first beside the data file, where a failure closes nothing.
+    /// Tries whether the disk takes writes again. It first writes beside the data file, where a failure closes nothing.
     fn try_to_write(&mut self) {
         if clock::instant() < self.next_trial.0 {
             return;

@@ -13,13 +13,13 @@ async fn erase(store: &EmbeddedStore, user: &UserId) {
     store.end_erasure(user).await.unwrap();
 }
 
-/// Which file has the name now, as a number that a new file does not share with the one it replaces.
+/// Which file has the name now, as a number that differs from the number of the file that it replaced.
 fn file(folder: &TempDir) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(folder.path().join("slotcast.redb")).unwrap().ino()
 }
 
-/// Has the file written anew for a user whose call has given up meanwhile.
+/// Asks for a rewrite for a user whose call has given up meanwhile.
 async fn write_anew_for_nobody(store: &EmbeddedStore, user: &UserId) {
     let gone = store.shared.rewrites.lock().ask(user);
     assert!(gone.is_some(), "it was not done yet");

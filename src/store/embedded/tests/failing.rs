@@ -54,7 +54,7 @@ struct FailingStore {
     fail_syncs: Arc<AtomicBool>,
 }
 
-/// A store whose first opening is on storage that can fail. What is opened after a failure is the file itself.
+/// A store whose file is first opened on storage that can fail. After a failure the plain file is opened.
 fn open_failing_store() -> FailingStore {
     let folder = tempfile::tempdir().unwrap();
     let Opened { database, epoch, commits, mark, was_moved, .. } = open::open(folder.path(), Absent::Create).unwrap();
@@ -67,7 +67,7 @@ fn open_failing_store() -> FailingStore {
         fail_syncs: fail_syncs.clone(),
     };
     let database = Builder::new().create_with_backend(backend).unwrap();
-    // Its guard is of another file: the backend has none.
+    // The guard is one of another file, because the failing storage has none.
     let other = folder.path().join("other");
     std::fs::write(&other, "").unwrap();
     let guard = GuardedBackend::new(std::fs::File::open(other).unwrap()).unwrap().guard();
@@ -77,7 +77,7 @@ fn open_failing_store() -> FailingStore {
     FailingStore { folder, store, fail_writes, fail_syncs }
 }
 
-/// Waits until the store answers and writes again: the writer opens the file again, and tries a write, by itself.
+/// Waits until the store answers and writes again. The writer opens the file again and tries a write by itself.
 async fn wait_until_it_writes(store: &EmbeddedStore) {
     for _ in 0..1_000 {
         if store.ping().await.is_ok() && store.health().faults().is_empty() {

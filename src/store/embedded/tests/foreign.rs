@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::store::health::StoreFault;
 
-/// How long something that must happen may take.
+/// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A store with two acts of before a copy was made, and two of after it.
+/// A store with two acts from before a copy was made, and two from after it.
 struct Overwritten {
     folder: TempDir,
     file: PathBuf,
@@ -40,7 +40,7 @@ impl Overwritten {
         }
     }
 
-    /// The next act that is done; all before it are refused.
+    /// Acts until an act is done. The acts before it are refused.
     async fn next_act(&self) -> Position {
         let deadline = clock_of_process::instant() + PATIENCE;
         loop {
@@ -53,7 +53,7 @@ impl Overwritten {
     }
 }
 
-/// As `cp` does, which keeps the file and its inode.
+/// Writes over the file as `cp` does, which keeps the file's inode.
 fn write_over(file: &Path, bytes: &[u8]) {
     fs::write(file, bytes).unwrap();
 }
@@ -65,7 +65,7 @@ async fn a_copy_that_is_written_over_the_open_file_is_gone_on_with_under_another
     let next = all.next_act().await;
     assert!(next.epoch != all.last.epoch && next.version == 3, "{next:?} after {:?}", all.last);
     all.until("well again", |health| health.faults().is_empty()).await;
-    // It is on the disk.
+    // The act is on the disk.
     let Overwritten { folder, store, .. } = all;
     drop(store);
     assert_eq!(head(&EmbeddedStore::open(folder.path()).unwrap()).await, next);
@@ -90,7 +90,7 @@ async fn nothing_is_answered_that_a_file_cut_or_damaged_under_the_node_does_not_
         }
         all.until(way, |health| health.has(StoreFault::FileGone)).await;
         assert!(fs::read(&all.file).unwrap() == damaged, "{way}: the file is left as it was found");
-        // A whole one is put there.
+        // A whole copy is put over the file.
         write_over(&all.file, &all.copy);
         let next = all.next_act().await;
         assert!(next.epoch != all.last.epoch && next.version == 3, "{way}: {next:?}");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Work that holds the writer up: until the sender is dropped, from when the receiver hears.
+/// Work that holds up the writer until the sender is dropped. The receiver hears when the work has begun.
 fn gate() -> (
     mpsc::Sender<()>,
     tokio::sync::oneshot::Receiver<()>,
@@ -69,7 +69,7 @@ async fn a_caller_that_goes_away_stops_nothing() {
     let (held_up, gone) = tokio::join!(store.write(wait), behind);
     held_up.unwrap();
     assert!(gone.is_err());
-    // It was queued, so it is done.
+    // The act was queued, so it is done.
     assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 2);
 }
 
@@ -84,7 +84,7 @@ async fn a_panic_undoes_its_batch_and_nothing_else() {
         batch.append(Topic::Space(space(1)), crate::store::MessageKind::SpaceChanged, |_| "null".into())?;
         panic!("on purpose");
     });
-    // What is queued while the writer is held up is one batch.
+    // Acts that are queued while the writer is held up are one batch.
     let behind = async {
         entered.await.unwrap();
         tokio::join!(store.apply(block(&store)), panics, store.apply(block(&store)), async { drop(open) })

@@ -27,11 +27,11 @@ async fn what_is_too_old_goes_but_for_the_last_entry_and_people_go_after_it() {
     store.shared.clock.shift(2 * DAY_MILLIS);
     while clean(&store).await {}
     assert_eq!((numbers(&store).await, people(&store).await), (vec![5], [1, 1]));
-    // The number goes on, and nobody is named twice in a month.
+    // The number goes on. Within a month a user has one reference.
     store.apply(SlotAct { origin: origin.clone(), ..block(&store) }).await.unwrap();
     store.apply(SlotAct { origin, ..block(&store) }).await.unwrap();
     assert_eq!((numbers(&store).await, people(&store).await), (vec![5, 6, 7], [2, 2]));
-    // Two months and one of the entries' own after the first.
+    // After 93 days the people of the first month are forgotten.
     store.shared.clock.shift(93 * DAY_MILLIS);
     while clean(&store).await {}
     assert_eq!((numbers(&store).await, people(&store).await), (vec![7], [1, 1]));

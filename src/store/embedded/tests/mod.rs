@@ -1,4 +1,4 @@
-//! What can only be seen from inside: a clock that is moved, storage that fails, a writer that is held up.
+//! Tests that need to see inside the store: its clock is moved, its storage fails, or its writer is held up.
 
 mod erasing;
 mod failing;
@@ -41,13 +41,13 @@ fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// The day that is tomorrow for the store.
+/// The day after today, by the store's clock.
 fn tomorrow(store: &EmbeddedStore) -> Day {
     let now = store.shared.clock.now().plus_millis(DAY_MILLIS);
     now.timestamp().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().into()
 }
 
-/// An act on a slot that starts in an hour, by the clock as it is now.
+/// An act on a slot that starts in an hour, by the store's present clock.
 fn act(store: &EmbeddedStore, slot: u64, kind: SlotActKind) -> SlotAct {
     let start = store.shared.clock.now().plus_millis(60 * 60 * 1_000);
     let number = SlotNumber::new(slot).unwrap();
@@ -84,7 +84,7 @@ async fn head(store: &EmbeddedStore) -> Position {
     store.heads(&[Topic::Space(space(1))]).await.unwrap().remove(0)
 }
 
-/// How many messages the log of space 1 has after a version; `None` when it does not reach back.
+/// How many messages the log of space 1 has after a version; `None` if it does not reach back that far.
 async fn log_length(store: &EmbeddedStore, version: u64) -> Option<usize> {
     let since = Position { version, ..head(store).await };
     match crate::store::read_whole_log(store, Topic::Space(space(1)), &since).await.unwrap() {
@@ -93,7 +93,8 @@ async fn log_length(store: &EmbeddedStore, version: u64) -> Option<usize> {
     }
 }
 
-/// Rows of: answers and their ends, messages and their ends, logs and their ends, slots, days, and holds by end and user.
+/// How many rows there are of answers, answers' ends, messages, messages' ends, logs, logs' ends, slots, days, holds by
+/// end, and holds by user.
 async fn rows(store: &EmbeddedStore) -> [u64; 10] {
     let count = |batch: &mut Batch<'_>| {
         let tables = batch.tables();
@@ -122,7 +123,7 @@ async fn send(store: &EmbeddedStore, text: &str) {
     store.publish(Publication::ToUser { user: user("a"), event: "e".into(), data }).await.unwrap();
 }
 
-/// Does all acts as one job: of many, those that wait for a slow disk for more than a second are refused.
+/// Does all acts as one job. Single acts that wait for a slow disk for more than a second would be refused.
 async fn do_all(store: &EmbeddedStore, acts: impl Iterator<Item = SlotAct>) {
     let acts: Vec<SlotAct> = acts.collect();
     let work = move |batch: &mut Batch<'_>| {
@@ -144,7 +145,7 @@ async fn an_answer_is_kept_for_a_day_and_then_its_key_is_free() {
     assert_eq!(again, ActOutcome { is_repeat: true, ..first.clone() });
 
     store.shared.clock.shift(5_001);
-    // Invisible before it is removed: another body is no mismatch any more.
+    // The answer is invisible before it is removed, so another body under the same key is no mismatch.
     let other = store.apply(keyed(hold(&store, 2, "a"), "k", "two")).await.unwrap();
     assert_ne!(other, first);
     assert_eq!(rows(&store).await[..2], [1, 1]);
@@ -175,7 +176,7 @@ async fn a_message_to_a_user_is_kept_for_a_day() {
     assert!(kept().await.is_empty());
     clean(&store).await;
     assert_eq!(rows(&store).await[2..4], [0, 0]);
-    // The sequence goes on.
+    // The sequence of messages goes on.
     send(&store, "3").await;
     let third = kept().await;
     assert!(third.len() == 1 && third > both, "{third:?} after {both:?}");
@@ -198,7 +199,7 @@ async fn a_log_ends_a_day_after_its_last_change() {
     }
     store.shared.clock.shift(KEEP_MILLIS / 2);
     store.apply(block(&store)).await.unwrap();
-    // Past the first change's day, not past the last one's.
+    // The first change of the topic is more than a day ago, and the last one is not.
     store.shared.clock.shift(KEEP_MILLIS / 2 + 1);
     clean(&store).await;
     assert_eq!(log_length(&store, 0).await, Some(4));
@@ -212,7 +213,7 @@ async fn a_log_ends_a_day_after_its_last_change() {
     assert_eq!(rows(&store).await[4..6], [0, 0]);
     assert_eq!(log_length(&store, 3).await, None);
 
-    // The version goes on, and a new log begins.
+    // The version goes on in a new log.
     assert_eq!(store.apply(block(&store)).await.unwrap().at.version, 5);
     assert_eq!(log_length(&store, 4).await, Some(1));
     assert_eq!(log_length(&store, 3).await, None);
@@ -231,7 +232,7 @@ async fn a_log_that_has_ended_does_not_come_back_with_the_next_change() {
     assert_eq!(log_length(&store, 1).await, None);
     assert_eq!(log_length(&store, 3).await, Some(1));
     assert_eq!(rows(&store).await[4], 1);
-    // What was planned for the old log does not end the new one.
+    // The removal that was planned for the old log does not end the new log.
     clean(&store).await;
     assert_eq!(log_length(&store, 3).await, Some(1));
     store.shared.clock.shift(KEEP_MILLIS);
@@ -284,11 +285,11 @@ async fn what_becomes_free_leaves_no_rows() {
 #[tokio::test]
 async fn cleaning_is_done_in_steps() {
     let (_folder, store) = open_store();
-    // The writer cleans after its first turn, so before its second one, and then for a minute no more.
+    // The writer cleans after its first turn, and then not for a minute. So it has cleaned before its second turn.
     for _ in 0..2 {
         store.write(|_| Ok(())).await.unwrap();
     }
-    // More than one step removes, of as many callers as it takes: of each only so many are kept.
+    // More answers end than one step removes. They belong to several callers, because each caller has a bounded number.
     let acts = (0..1_100).map(|n| {
         let mut act = keyed(block(&store), &format!("k{n}"), "f");
         act.idempotency.as_mut().unwrap().caller = user(&format!("u{}", n / 200));
@@ -317,7 +318,7 @@ async fn a_store_cleans_when_it_opens() {
     clock.shift(KEEP_MILLIS + 1);
     let opened = open::open(folder.path(), Absent::Refuse).unwrap();
     let store = EmbeddedStore::start(folder.path(), opened, clock, JournalBounds::default()).unwrap();
-    // Each step is a turn of the writer, and so is each look at the rows.
+    // Each step is a turn of the writer, and each look at the rows is one, too.
     let mut looks = 0;
     while rows(&store).await[..2] != [0, 0] {
         looks += 1;
@@ -334,7 +335,7 @@ async fn a_hold_made_by_a_clock_that_was_ahead_ends_after_its_own_length() {
     store.apply(act.clone()).await.unwrap();
     let before = head(&store).await;
     drop(store);
-    // Set right while the node was away.
+    // The clock was set right while the node was away.
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let read = store.read_day(space(1), act.day).await.unwrap();
     let record = read.records.values().next().unwrap();
@@ -345,7 +346,7 @@ async fn a_hold_made_by_a_clock_that_was_ahead_ends_after_its_own_length() {
     assert!(next.is_some_and(|next| next <= 60_000), "{next:?}");
 }
 
-/// Frees what has ended, until that is one hold.
+/// Waits until one ended hold was freed.
 async fn freed_once(store: &EmbeddedStore) {
     let deadline = clock_of_process::instant() + Duration::from_secs(30);
     while store.sweep(space(1).bucket(), 10).await.unwrap().freed == 0 {
@@ -373,11 +374,11 @@ async fn what_had_ended_is_not_live_again_after_the_clock_was_set_back() {
     store.shared.clock.shift(30_000);
     store.apply(live).await.unwrap();
     store.shared.clock.shift(40_000);
-    // The first has ended, nobody has freed it, and somebody may have been shown a free slot since.
+    // The first hold has ended, and nobody has freed it. Somebody may have been shown a free slot since.
     let shown = store.apply(act(&store, 3, SlotActKind::Update { to: StaffStatus::Blocked, data: None, user: None }));
     let before = shown.await.unwrap().at;
     drop(store);
-    // Its clock is 70 s behind that of the one before.
+    // This store's clock is 70 s behind the clock of the store before.
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let read = store.read_day(space(1), held.day).await.unwrap();
     let is_live = |n| read.records[&SlotNumber::new(n).unwrap()].live_hold(read.now).is_some();
