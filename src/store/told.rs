@@ -1,5 +1,5 @@
-//! What a node was told of a bucket's topic, and what it reads to continue. This works across epochs, so that nothing is
-//! lost or told twice when the store restarts, fails over or goes back.
+//! The messages of a bucket's topic that a node was told, and the messages that it reads to continue. This works across
+//! epochs, so that nothing is lost or told twice if the store restarts, fails over or goes back.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// For a node that begins at `at`, when the store's time is `began`. `last` is the log's last message, which may have
-    /// been written under an earlier epoch.
+    /// The state of a node that begins at `at`, when the store's time is `began`. `last` is the log's last message,
+    /// which may have been written under an earlier epoch.
     pub fn begin(began: StoreTime, at: Position, last: Option<Position>) -> Self {
         let mut told = Self { began, at: at.clone(), up_to: Vec::new() };
         last.into_iter().chain([at]).for_each(|position| told.note(position));
@@ -44,7 +44,7 @@ impl Told {
         self.at = at;
     }
 
-    /// Notes that the store has gone back: what it now has under `epoch` from `version` on was not told.
+    /// Notes that the store has gone back, and that its messages under `epoch` from `version` on were not told.
     pub fn forget_from(&mut self, epoch: &Arc<str>, version: u64) {
         for known in self.up_to.iter_mut().filter(|known| known.epoch == *epoch) {
             known.version = known.version.min(version.saturating_sub(1));
@@ -60,7 +60,7 @@ impl Told {
 /// The part of a bucket's log that a node was not told.
 #[derive(Clone, Debug)]
 pub struct BucketRead {
-    /// Where the bucket's topic stands.
+    /// The position of the bucket's topic.
     pub head: Position,
     /// How many slots were ever freed in the bucket until then; `None` if the store does not count them.
     pub freed: Option<u64>,

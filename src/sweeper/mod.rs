@@ -1,5 +1,5 @@
 //! Frees ended holds. [`sweep_all`] does it once. The node's own [`timer`], the command, the call and the scheduled
-//! function only decide when.
+//! function only decide when to sweep.
 //!
 //! A slot is free at the instant at which its hold ends, swept or not. Sweeping announces that. Any number of sweepers may
 //! run at once, and each hold is freed once.
@@ -28,14 +28,14 @@ const CONCURRENT: usize = 8;
 /// How many random buckets' journals one walk trims. Entries are kept by the day, and a day has many walks.
 const TRIMMED: usize = 4;
 
-/// What a sweep did.
+/// The report of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SweepReport {
-    /// Holds freed.
+    /// How many holds were freed.
     pub freed: u64,
-    /// Distinct spaces that they were in.
+    /// How many spaces these holds were in.
     pub spaces: u64,
     /// How late the oldest was freed, in milliseconds.
     pub oldest_late_ms: u64,
@@ -68,8 +68,8 @@ impl Swept {
 ///
 /// # Errors
 ///
-/// The first failure of the store, once everything has been freed that could be: one server of a Cluster may fail while
-/// the others work. Freed holds stay freed, and were announced.
+/// The first failure of the store, after all other buckets were swept: one server of a Cluster may fail while the
+/// others work. Freed holds stay freed, and were announced.
 pub async fn sweep_all(store: &Arc<dyn SlotStore>, deadline: Option<Instant>) -> Result<SweepReport, StoreError> {
     let started = Instant::now();
     let mut report = SweepReport::default();

@@ -1,4 +1,4 @@
-//! The node's own sweeper: decides when to sweep which bucket.
+//! The node's own sweeper, which decides when to sweep which bucket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::{Bucket, StoreTime};
 use crate::store::{SlotStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
-/// The pause before a bucket is tried again that could not be swept.
+/// The pause after a bucket could not be swept.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The turn to walk is 1/20 shorter than the interval, which leaves time to ask for the next turn.
@@ -27,7 +27,7 @@ pub struct Tools {
     pub store: Arc<dyn SlotStore>,
     /// Tells the store's time.
     pub clock: Arc<StoreClock>,
-    /// Count the holds that are freed.
+    /// Counts the freed holds.
     pub metrics: Metrics,
 }
 

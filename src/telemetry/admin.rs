@@ -16,7 +16,7 @@ use crate::net::connection::Connections;
 /// Prometheus text, version 0.0.4.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The routes of the admin listener. `connections` are those of clients.
+/// The routes of the admin listener. `connections` are the connections of clients.
 pub fn router(metrics: Metrics, connections: Connections) -> Router {
     Router::new().route("/metrics", get(show_metrics)).with_state((metrics, connections))
 }

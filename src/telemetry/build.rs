@@ -1,4 +1,4 @@
-//! What this program was built from.
+//! The version and the commit of this program.
 
 /// The version and the commit, such as `0.1.0 (4f2a91c07d3e)`. A development build has the last commit with a `+`, because
 /// it includes later changes, too.

@@ -16,10 +16,10 @@ const SHORT: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 /// Buckets, in seconds, of lateness: finest around the promised 250 ms, and up to a sweeper that is switched off.
 const LATENESS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0];
 
-/// Any name of an event that clients may not send, so that a client cannot make new series.
+/// Stands for any name of an event that clients may not send, so that a client cannot make new series.
 const OTHER: &str = "other";
 
-/// Any name of an event that nodes do not send by themselves.
+/// Stands for any name of an event that nodes do not send by themselves.
 const NOTIFICATION: &str = "notification";
 
 metrics! {
@@ -148,8 +148,8 @@ impl Metrics {
         metrics
     }
 
-    /// Adds what is read of this process at each scrape: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
-    /// `process_open_fds` and what else the crate knows. Only Linux tells it.
+    /// Adds the facts of this process that are read at each scrape: `process_cpu_seconds_total`,
+    /// `process_resident_memory_bytes`, `process_open_fds`, and others that the crate knows. Only Linux tells them.
     fn watch_process(&self) {
         #[cfg(target_os = "linux")]
         {
@@ -187,7 +187,8 @@ impl Default for Metrics {
     }
 }
 
-/// Makes the struct and its `register`: `name: Kind ["label", ...] in BUCKETS`, the doc comment being the help text.
+/// Makes the struct and its `register` from lines `name: Kind ["label", ...] in BUCKETS`. The doc comment is the help
+/// text.
 macro_rules! metrics {
     (
         $(#[$attribute:meta])*
@@ -223,7 +224,7 @@ use metrics;
 pub struct InFlight<'a>(&'a IntGauge);
 
 impl<'a> InFlight<'a> {
-    /// Counts it from now on.
+    /// Counts the call from now on.
     pub fn enter(gauge: &'a IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
@@ -236,7 +237,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What a metric is made from.
+/// The facts from which a metric is made.
 struct Description<'a> {
     name: &'a str,
     help: &'a str,

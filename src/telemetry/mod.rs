@@ -1,4 +1,4 @@
-//! What operators see: logs, metrics, and the listener that serves metrics.
+//! Logs, metrics, and the listener that serves metrics.
 
 pub mod build;
 pub mod log;

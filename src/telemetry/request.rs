@@ -18,7 +18,8 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest `x-request-id` that is accepted.
 const LONGEST_ID: usize = 64;
 
-/// How long a `traceparent` of version 00 is: two digits of the version, 32 of the trace, 16 of its parent, two of flags.
+/// The length of a `traceparent` of version 00: two digits of the version, 32 of the trace, 16 of its parent, and two
+/// of flags.
 const TRACEPARENT_LENGTH: usize = 55;
 
 tokio::task_local! {
@@ -64,7 +65,7 @@ pub async fn serve<T>(id: Arc<str>, request: impl Future<Output = T>) -> T {
     CURRENT.scope(id, request).await
 }
 
-/// The id of the request that this task serves; `None` where it serves none.
+/// The id of the request that this task serves; `None` if it serves none.
 pub fn current_id() -> Option<Arc<str>> {
     CURRENT.try_with(Arc::clone).ok()
 }

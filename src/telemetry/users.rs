@@ -26,10 +26,10 @@ static IN_FORCE: OnceLock<Shown> = OnceLock::new();
 /// `SLOTCAST_LOG_USERS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogUsers {
-    /// Numbers as they are, other ids as their digest.
+    /// Numbers unchanged, other ids as their digest.
     #[default]
     NumbersPlain,
-    /// Every id as it is.
+    /// Every id unchanged.
     Plain,
     /// Every id as its digest.
     Digest,
@@ -48,14 +48,14 @@ pub fn init(how: LogUsers, secret: Option<&[u8]>) {
     let _ = IN_FORCE.set(Shown::new(how, secret));
 }
 
-/// A user's id as it may be logged.
+/// A user's id in the form in which it may be logged.
 pub fn logged(user: &UserId) -> impl fmt::Display {
     IN_FORCE.get_or_init(|| Shown::new(LogUsers::default(), None)).show(user)
 }
 
 impl Shown {
     fn new(how: LogUsers, secret: Option<&[u8]>) -> Self {
-        // Without random bytes anybody can compute the digest. It is still no address or name.
+        // Without random bytes anybody can compute the digest. Even then it is not an address or a name.
         let own = random::bytes::<32>().unwrap_or_default();
         let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.unwrap_or(&own)), PURPOSE);
         Self { how, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }

@@ -1,4 +1,4 @@
-//! One attempt to send the next entry of a space: it is read from the journal, and sent.
+//! One attempt to send the next entry of a space, which is read from the journal first.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::store::{SlotStore, StoreError};
 /// How many entries are read at a time on the way to the next one of the space.
 const PORTION: usize = 32;
 
-/// What is to be attempted.
+/// The task of an attempt.
 #[derive(Clone)]
 pub struct Task {
     /// The space.
@@ -24,17 +24,17 @@ pub struct Task {
     pub upto: u64,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 pub struct Done {
-    /// What was attempted.
+    /// The task.
     pub task: Task,
     /// Whether entries right after the settled one are no longer kept.
     pub is_gone: bool,
-    /// What was found.
+    /// What the attempt found.
     pub found: Found,
 }
 
-/// What an attempt found.
+/// The findings of an attempt.
 pub enum Found {
     /// An entry, which was sent.
     Sent {
@@ -44,18 +44,18 @@ pub enum Found {
         id: String,
         /// When it was written.
         at: StoreTime,
-        /// What came of it.
+        /// The outcome of the message.
         outcome: Outcome,
     },
     /// There is no entry for the endpoint as far as the attempt may look.
     Nothing,
-    /// The journal ends before that, because the store has lost entries.
+    /// The journal ends before the entry, because the store has lost entries.
     Lost,
     /// The store failed.
     Failed(StoreError),
 }
 
-/// Whether an endpoint wants to hear of an entry.
+/// Whether an endpoint wants an entry.
 pub fn is_wanted(webhook: &Webhook, entry: &JournalEntry) -> bool {
     webhook.acts.contains(&entry.act) && webhook.sites.as_ref().is_none_or(|sites| sites.contains(&entry.space.site))
 }

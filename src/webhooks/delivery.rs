@@ -1,4 +1,4 @@
-//! One message to one endpoint: a request, and what its answer means.
+//! One message to one endpoint: the request, and the meaning of its answer.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ const IDLE: (usize, Duration) = (8, Duration::from_secs(30));
 /// connection is closed.
 const BODY: (usize, Duration) = (4 * 1024, Duration::from_secs(1));
 
-/// What came of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The endpoint has it.
     Delivered,
-    /// It is to be sent again.
+    /// The message has to be sent again.
     Failed(Failure, Option<Duration>),
 }
 
@@ -46,7 +46,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// As metrics and logs name it.
+    /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Failure::Refused(_) => "refused",

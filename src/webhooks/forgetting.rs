@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How many buckets are asked for at the same time.
 const AT_ONCE: usize = 16;
 
-/// Forgets what all readers have read until `stop`.
+/// Removes entries that all readers have read, until `stop`.
 pub(super) async fn run(
     store: Arc<dyn SlotStore>,
     readers: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) async fn run(
 /// removed already.
 /// # Errors
 ///
-/// The store fails; what was not removed is the next time.
+/// The store fails. Entries that were not removed are removed the next time.
 async fn forget_read(store: &dyn SlotStore, readers: &[String], done: &mut [u64]) -> Result<(), StoreError> {
     let buckets: Vec<Bucket> = Bucket::all().collect();
     let mut known = Vec::with_capacity(readers.len());
@@ -56,7 +56,7 @@ async fn forget_read(store: &dyn SlotStore, readers: &[String], done: &mut [u64]
     results.into_iter().collect()
 }
 
-/// The same in one bucket.
+/// Removes entries in one bucket.
 async fn forget_in(
     store: &dyn SlotStore,
     bucket: Bucket,

@@ -1,13 +1,15 @@
-//! Tells backends of acts, after [Standard Webhooks](https://www.standardwebhooks.com). This is a reader of the journal.
+//! Tells backends of acts, after [Standard Webhooks](https://www.standardwebhooks.com). The sender is a reader of the
+//! journal.
 //!
-//! - [`signing`]: the signature of a message. [`delivery`]: one request, and what its answer means.
-//! - [`place`]: where an endpoint is in a bucket's journal; `start`: where it begins.
-//! - [`attempt`]: one entry, read and sent. [`queue`]: which space is next. [`patience`]: when it is tried again.
-//! - `sender`: all of that for one endpoint, on the one node that has the right to. `forgetting`: what becomes of entries that all
-//!   endpoints have, where no journal is kept besides.
+//! - [`signing`]: the signature of a message. [`delivery`]: one request, and the meaning of its answer.
+//! - [`place`]: the place of an endpoint in a bucket's journal; `start`: the place at which it begins.
+//! - [`attempt`]: one entry, read and sent. [`queue`]: the order of the spaces. [`patience`]: when an entry is tried
+//! again.
+//! - `sender`: does all of this for one endpoint, on the one node that has the right to send. `forgetting`: removes
+//! entries that all endpoints have, if no journal is kept besides.
 //!
 //! **Invariant:** an entry is sent again until the endpoint has it; later entries of its space wait. A place is written
-//! after what it stands for has happened, and only over the place that the writer knows. So a node that dies, two nodes at
+//! after its entries are settled, and only over the place that the writer knows. So a node that dies, two nodes at
 //! once, or a store that has lost entries may repeat entries, but never skip one.
 //!
 //! Memory is bounded while an endpoint is away: only numbers of waiting entries are kept. The journal has the entries.
@@ -51,21 +53,21 @@ const RENEW_EVERY: Duration = Duration::from_millis(500);
 /// missed.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The pause after something failed.
+/// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What webhooks work with.
+/// The parts of a node that its webhooks use.
 #[derive(Clone)]
 pub struct Tools {
-    /// The store with the journal, and with the places.
+    /// The store with the journal and the places.
     pub store: Arc<dyn SlotStore>,
-    /// Tells about the store's time.
+    /// Tells the store's time.
     pub clock: Arc<StoreClock>,
-    /// Count what is sent.
+    /// Counts the sent messages.
     pub metrics: Metrics,
     /// Wakes readers when the journal has new entries.
     pub tails: Arc<Tails>,
-    /// How an entry is tried again.
+    /// When an entry is tried again, and for how long.
     pub patience: Patience,
     /// Whether entries are removed from the journal once all endpoints have them.
     pub forgets: bool,
@@ -178,7 +180,7 @@ impl Turn {
         pause
     }
 
-    /// What the store calls the endpoints.
+    /// The names of the endpoints as readers in the store.
     fn readers(&self) -> Vec<String> {
         self.webhooks.iter().map(|webhook| reader_of(webhook)).collect()
     }

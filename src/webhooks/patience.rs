@@ -12,12 +12,12 @@ const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 /// A pause may be up to 1/4 shorter, so that messages that failed together are not sent again together.
 const JITTER: f64 = 0.25;
 
-/// How an entry is tried again.
+/// When an entry is tried again, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// The first pause. Each later one is twice as long.
     pub first: Duration,
-    /// The longest one.
+    /// The longest pause.
     pub longest: Duration,
     /// An entry is skipped this long after its first try.
     pub all: Duration,
@@ -45,7 +45,7 @@ impl Patience {
 pub fn parse_retry_after(value: &str, now: StoreTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
-        // A number of seconds beyond 64 bits is a long time, too.
+        // A number beyond 64 bits stands for the longest time.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = DateTimeParser::new().parse_timestamp(value).ok()?;

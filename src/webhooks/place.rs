@@ -1,7 +1,8 @@
-//! The place of an endpoint in a bucket's journal: how far it has looked, and which spaces have waiting entries. It is kept
-//! in the store, and moved by compare-and-set. It has only numbers: an entry is read when it is sent.
+//! The place of an endpoint in a bucket's journal: how far it has looked, and which spaces have waiting entries. The
+//! place is kept in the store, and is moved by compare-and-set. It has only numbers, because an entry is read when it
+//! is sent.
 //!
-//! As text it is lines, the members of one with a space between:
+//! The text of a place has lines, whose members have a space between them:
 //!
 //! | line | content |
 //! |---|---|
@@ -27,16 +28,16 @@ pub const SHARED_ROOM: usize = 8_192;
 /// The first line.
 const SHAPE: &str = "1";
 
-/// Where an endpoint is in a bucket.
+/// The place of an endpoint in a bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BucketPlace {
     /// The last entry that was looked at.
     pub seen: Place,
-    /// Spaces with an unsettled entry up to there.
+    /// The spaces with an unsettled entry up to that entry.
     pub waiting: BTreeMap<SpaceKey, Waiting>,
 }
 
-/// What waits of a space.
+/// The waiting entries of a space.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
     /// The number up to which all of the space's entries are settled.
@@ -47,7 +48,7 @@ pub struct Waiting {
     pub at: StoreTime,
     /// When the first waiting entry was first tried.
     pub first_try: Option<StoreTime>,
-    /// How often it was tried.
+    /// How many times it was tried.
     pub tries: u32,
     /// When it is tried next.
     pub due: StoreTime,
@@ -117,7 +118,7 @@ impl BucketPlace {
         }
     }
 
-    /// As it is stored.
+    /// The text that is stored.
     pub fn to_text(&self) -> String {
         let mut text = format!("{SHAPE}\n{} {}", self.seen.number, self.seen.mark);
         for (space, waiting) in &self.waiting {

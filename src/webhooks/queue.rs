@@ -1,4 +1,4 @@
-//! Decides which space is tried next, and how many at once.
+//! Decides which space is tried next, and how many messages are sent at once.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,11 +7,12 @@ use crate::domain::{SpaceKey, StoreTime};
 /// How many messages to one endpoint may be on their way.
 const MOST_AT_ONCE: usize = 16;
 
-/// How many of these may have failed before. So an endpoint that hangs for some spaces does not keep the others waiting.
+/// How many of these may have failed before. So an endpoint that hangs for some spaces does not keep the other spaces
+/// waiting.
 const MOST_TRIED: usize = 8;
 
-/// The waiting spaces, by the time when they are due. A space may be in the queue several times, and even when it no longer
-/// waits. Whoever takes a space out checks that.
+/// The waiting spaces, by the time when they are due. A space may be in the queue several times, and even when it no
+/// longer waits. The caller that takes a space out checks that.
 #[derive(Debug, Default)]
 pub struct Queue {
     fresh: BTreeSet<(StoreTime, SpaceKey)>,
@@ -51,7 +52,7 @@ impl Queue {
         is_free
     }
 
-    /// Says that it is over.
+    /// Notes that the message of the space is over.
     pub fn end(&mut self, space: SpaceKey) {
         self.under_way.remove(&space);
     }

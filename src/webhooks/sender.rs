@@ -1,5 +1,5 @@
-//! Sends entries to one endpoint while this node has the right to. It reads new entries in each bucket, sends the first
-//! waiting entry of each space, and writes the endpoint's place.
+//! Sends entries to one endpoint while this node has the right to send. It reads new entries in each bucket, sends the
+//! first waiting entry of each space, and writes the endpoint's place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,8 @@ const PORTION: usize = 200;
 /// How many buckets are read at the same time.
 const READ_AT_ONCE: usize = 32;
 
-/// How often places that have moved are written. After a node's death, what was sent since is sent again.
+/// How often changed places are written. After a node's death, entries that were sent since the last write are sent
+/// again.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often all buckets are read, whatever their tails say. A journal that has lost entries and gained as many has the
@@ -45,9 +46,9 @@ pub(super) struct Sender {
     tools: Tools,
     webhook: Arc<Webhook>,
     client: reqwest::Client,
-    /// What the store calls this reader.
+    /// The name of this reader in the store.
     reader: String,
-    /// In the order of the buckets.
+    /// The buckets, in their order.
     buckets: Vec<Reading>,
     queue: Queue,
     running: JoinSet<Done>,
@@ -66,7 +67,7 @@ struct Reading {
     is_dirty: bool,
     /// Whether there may be more to read.
     must_read: bool,
-    /// It is not read before then.
+    /// The bucket is not read before this instant.
     not_before: Instant,
     /// A new number each time that the place is replaced. Results of earlier attempts are void.
     life: u64,
@@ -270,7 +271,7 @@ impl Sender {
         self.reading_of(space).is_dirty = true;
     }
 
-    /// Counts an entry once that is no longer kept.
+    /// Counts an entry that is no longer kept, once.
     fn note_gone(&mut self, space: SpaceKey, found: &Found) {
         let name = self.webhook.name.clone();
         match found {
@@ -369,7 +370,7 @@ impl Sender {
         waiting.iter().for_each(|(space, waiting)| self.queue.push(*space, waiting.due, waiting.tries));
     }
 
-    /// Sets the gauges of waiting entries; to 0 on a node that does not send.
+    /// Sets the gauges of waiting entries. A node that does not send sets them to 0.
     fn tell_what_waits(&self, is_sending: bool) {
         let waiting = || self.buckets.iter().flat_map(|reading| reading.place.waiting.values());
         let now = self.tools.clock.now();
@@ -382,7 +383,7 @@ impl Sender {
     }
 }
 
-/// What was read of a bucket.
+/// The result of reading a bucket.
 enum Read {
     /// Entries after its place.
     Entries(PlacedEntries),

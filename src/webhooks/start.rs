@@ -1,4 +1,4 @@
-//! Where an endpoint begins in a bucket: at its stored place, or else with acts from now on.
+//! Where an endpoint begins in a bucket: at its stored place, or at the first act from now on.
 
 use super::place::BucketPlace;
 use crate::domain::{Bucket, StoreTime};
@@ -27,7 +27,7 @@ pub(super) async fn load(
     let text = store.reader_places(reader, &[bucket]).await?.into_iter().next().flatten();
     let place = match text.as_deref() {
         Some(text) => BucketPlace::parse(text).unwrap_or_else(|| {
-            // Begins at the journal's beginning: a reader may repeat entries, but never skip one.
+            // It begins at the journal's beginning, because a reader may repeat entries, but never skip one.
             tracing::error!(reader, bucket = bucket.get(), "cannot read the stored place of an endpoint");
             BucketPlace::default()
         }),
@@ -36,7 +36,7 @@ pub(super) async fn load(
     Ok(Stored { place, text })
 }
 
-/// The last place of a bucket from before an instant.
+/// The last place of a bucket before an instant.
 async fn find_begin(store: &dyn SlotStore, bucket: Bucket, begun: StoreTime) -> Result<Place, StoreError> {
     let mut upto = store.journal_tails(&[bucket]).await?.into_iter().next().unwrap_or_default();
     while upto > 0 {

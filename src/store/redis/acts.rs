@@ -142,14 +142,14 @@ fn token_arg(token: Option<&HoldToken>) -> String {
     token.map_or_else(String::new, |token| token.as_str().into())
 }
 
-/// A label with a line end would not fit a record, which has one line for it.
+/// A record has one line for the label, so a label must not have a line end.
 fn label_of(slot: &SlotTime) -> Result<&str, StoreError> {
     let fits = !slot.label.contains('\n');
     fits.then_some(&*slot.label).ok_or_else(|| StoreError(format!("slot {} has no proper label", slot.number)))
 }
 
-/// When the slots of a day are forgotten, in seconds since 1970: [`DAYS_KEPT`] after the day has ended everywhere, as in
-/// the embedded store.
+/// When the slots of a day are forgotten, in seconds since 1970: [`DAYS_KEPT`] after the day has ended everywhere, like
+/// in the embedded store.
 pub(super) fn forgotten_at_seconds(day: Day) -> i64 {
     let date = day.date().saturating_add(jiff::Span::new().days(i64::from(DAYS_KEPT) + 2));
     let midnight = date.at(0, 0, 0, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC);

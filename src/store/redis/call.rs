@@ -1,9 +1,9 @@
 //! Runs a script exactly once or not at all, within a second.
 //!
-//! **Invariant:** an act is done once, whatever happens to its reply. It carries an id, by which a repeat is recognized,
-//! and a deadline in the store's time, after which the script does nothing. So a caller who was told of a failure knows a
-//! second later that the act will not be done any more. A copy that comes after a later one,
-//! as over a connection that was given up, does nothing either.
+//! **Invariant:** an act is done once, whatever happens to its reply. It has an id, by which a repeat is recognized,
+//! and a deadline in the store's time, after which the script does nothing. So a caller who was told of a failure knows
+//! a second later that the act will not be done any more. A copy that comes after a later copy, for example over a
+//! connection that was given up, does nothing either.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_m
 /// One run of a script, without the arguments that every script gets.
 pub(super) struct Call {
     script: &'static Script,
-    /// Whose fence is the first key.
+    /// The bucket whose fence is the first key.
     fence: Option<Bucket>,
     /// The topic that the script writes to, which may be half done.
     topic: Option<Topic>,
@@ -69,14 +69,14 @@ impl Call {
     }
 }
 
-/// Until when something must be answered.
+/// The time until which something must be answered.
 #[derive(Clone, Copy)]
 pub(super) struct Budget {
     ends: Instant,
 }
 
 impl Budget {
-    /// What one call has, from now.
+    /// The time of one call, from now.
     pub(super) fn of_a_call() -> Self {
         Self { ends: clock::instant() + CALL_TIME }
     }
@@ -132,7 +132,7 @@ impl Runner {
         Self { commands, keys, formats, indexed, positions, fence, shift_millis, health }
     }
 
-    /// Runs a script that may run any number of times: it only reads, or sets the same again.
+    /// Runs a script that may run any number of times, because it only reads, or sets the same again.
     pub(super) async fn repeatable(&self, call: &Call, budget: Budget) -> Result<Reply, StoreError> {
         let mut tries = Tries::new(call.script.name, budget);
         loop {
@@ -280,7 +280,7 @@ impl Runner {
             None => Vec::new(),
             Some(once) => self.args_of_once(server, once).await?,
         };
-        // A new id each time: a script that runs twice must not begin the same epoch twice.
+        // The id is a new one each time, because a script that runs twice must not begin the same epoch twice.
         let candidate = random::hex().map_err(|error| Refused::Other(error.to_string()))?;
         let run = async |script: &Script| {
             let fence_arg = self.fence_arg(server, script);
@@ -300,7 +300,7 @@ impl Runner {
         };
         let sent = clock::instant();
         let value = match (run(call.script).await, &call.script.reading) {
-            // Reads still work. A script that would have to begin an epoch cannot, and fails as before.
+            // Reads still work. A script that has to begin an epoch cannot do so, and fails as before.
             (Err(error), Some(reading)) if refuses_writes(&error) => {
                 self.suspect(&error);
                 run(reading).await.map_err(|_| error)
@@ -310,7 +310,7 @@ impl Runner {
         Ok((value?, sent))
     }
 
-    /// Has the watch check the server's rights, if the server said that this process lacks some.
+    /// Asks the watch to check the server's rights, if the server said that this process lacks some.
     fn suspect(&self, error: &RedisError) {
         if refuses_writes(error) {
             self.health.suspect(StoreFault::WritesRefused, format!("Redis takes no writes: {error}"));
@@ -319,7 +319,7 @@ impl Runner {
         }
     }
 
-    /// ARGV 4, 5 and 6. The deadline is by the clock of the very server that gets the script. By another server's clock it
+    /// ARGV 4, 5 and 6. The deadline is by the clock of the server that gets the script. By another server's clock it
     /// could be so late that an act is done long after its 503.
     async fn args_of_once(&self, server: &Server, once: &Once) -> Result<Vec<String>, Refused> {
         let now = match server.clock().now() {
@@ -330,8 +330,8 @@ impl Runner {
         Ok(vec![once.act_id.clone(), deadline.to_string(), once.copies.to_string()])
     }
 
-    /// Asks a server for its time in ms, once a connection. The question names no key, because the bucket's keys may be
-    /// moving to this server.
+    /// Asks a server for its time in ms, once for each connection. The question names no key, because the bucket's keys
+    /// may be moving to this server.
     async fn learn_time(&self, server: &Server) -> Result<i64, Refused> {
         let sent = clock::instant();
         let (seconds, micros): (i64, i64) = redis::from_redis_value(server.send(&redis::cmd("TIME")).await?)
@@ -368,7 +368,7 @@ const ALONE: &str = "ALONE";
 pub(super) enum Refused {
     /// The connection or the server says so.
     ByServer(RedisError),
-    /// The same would happen at another try.
+    /// Another try would fail in the same way.
     Other(String),
 }
 
@@ -387,7 +387,7 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The tries of one call.
+/// The tries of one call, and the time that is left for them.
 struct Tries {
     doing: &'static str,
     budget: Budget,
@@ -447,8 +447,8 @@ impl From<RedisError> for Failure {
             ErrorKind::Server(
                 Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain,
             ) => Failure::NotDone(cause),
-            // `BUSY`: another script runs for too long. `ALONE`: a replica has left, and the other servers are asked who
-            // the primary is. `NOREPLICAS`: too few replicas are there for writes.
+            // `BUSY`: another script runs for too long. `ALONE`: a replica has left, and other servers are asked which
+            // one is the primary. `NOREPLICAS`: there are too few replicas for writes.
             _ if matches!(error.code(), Some("BUSY" | ALONE | "NOREPLICAS")) => Failure::NotDone(cause),
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Failure::Unknown(cause),
             _ => Failure::Final(cause),

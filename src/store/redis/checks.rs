@@ -24,7 +24,7 @@ const SCRIPT: &str = include_str!("lua/check.lua");
 
 static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
-/// What the checks came to.
+/// The result of the checks.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The findings, one line each, including good news.
@@ -50,7 +50,7 @@ pub async fn check(commands: &Commands, endpoint: &Endpoint, prefix: &str) -> Re
     check_rights(commands, prefix, &mut checked).await.map_err(unreachable)?;
     check_subscribing(commands, prefix, &mut checked).await?;
     if let Some(Some(finding)) = unless_refused(formats::check(commands, prefix).await).map_err(unreachable)? {
-        // Treated as a server that is too old: no script would work.
+        // A format that is not known counts like a server that is too old, because no script would work.
         checked.is_too_old |= finding.severity == Severity::Error;
         checked.findings.push(finding);
     }
@@ -89,7 +89,7 @@ impl Checked {
     }
 }
 
-/// What each server tells of itself.
+/// Checks what each server tells about itself.
 async fn check_servers(commands: &Commands, endpoint: &Endpoint, checked: &mut Checked) -> RedisResult<()> {
     let Some(servers) = unless_refused(commands.ask_primaries::<String>(&redis::cmd("INFO")).await)? else {
         checked.add(
@@ -129,7 +129,7 @@ fn check_server(server: &str, info: &Info<'_>, endpoint: &Endpoint, checked: &mu
     check_keeping(server, info, checked);
 }
 
-/// Whether it forgets.
+/// Checks whether the server forgets data.
 fn check_keeping(server: &str, info: &Info<'_>, checked: &mut Checked) {
     let policy = info.get("maxmemory_policy");
     if !matches!(policy, "noeviction" | "") {
@@ -147,7 +147,7 @@ fn check_keeping(server: &str, info: &Info<'_>, checked: &mut Checked) {
     }
 }
 
-/// What only CONFIG tells.
+/// Checks settings that only CONFIG tells.
 async fn check_settings(commands: &Commands, checked: &mut Checked) -> RedisResult<()> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(&["appendonly", "appendfsync", "min-replicas-to-write"]);
@@ -236,7 +236,7 @@ pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket
         rights.take("EVAL", query::<i64>(commands, &whole).await)?;
     }
     let refused = if rights.missing.contains_key("EVAL") { None } else { rights.take("EVALSHA", by_hash)? };
-    // One entry for each command, however often it was tried.
+    // Each refused command is reported once, however often it was tried.
     for (command, words) in refused.unwrap_or_default() {
         match command.as_str() {
             "INFO" => rights.info = Some(words),
@@ -249,7 +249,7 @@ pub(super) async fn try_rights(commands: &Commands, prefix: &str, bucket: Bucket
 async fn check_rights(commands: &Commands, prefix: &str, checked: &mut Checked) -> RedisResult<()> {
     let rights = try_rights(commands, prefix, Bucket::EVERYONE).await?;
     if let Some(words) = &rights.writes {
-        // This may pass. A node that starts meanwhile waits for it, and says so.
+        // This may pass. A node that starts meanwhile waits until it does, and says so.
         checked.add(Severity::Warning, format!("Redis takes no writes now: {words}"));
     }
     for (command, words) in &rights.missing {
@@ -296,7 +296,7 @@ fn database_of(commands: &Commands) -> u8 {
     u8::try_from(commands.get_db()).unwrap_or_default()
 }
 
-/// The channel of a bucket, and one of a space: a space's numbers begin with 1.
+/// The channel of bucket 0, and a space's channel that no space has: a space's numbers begin with 1.
 fn channels(prefix: &str) -> [String; 2] {
     let bucket = channel(prefix, Topic::Bucket(Bucket::EVERYONE));
     let space = format!("{bucket}:0:0");
@@ -342,7 +342,7 @@ pub(super) async fn try_subscribing(
     Ok(None)
 }
 
-/// `None` if the server refused.
+/// The answer; `None` if the server refused.
 fn unless_refused<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     Ok(unless_refused_with_words(answer)?.ok())
 }
@@ -374,7 +374,7 @@ fn is_too_old(version: &str) -> bool {
     parts.next().is_some_and(|major| (major, parts.next().unwrap_or(0)) < OLDEST)
 }
 
-/// What INFO answers: `name:value` lines.
+/// The answer to INFO, as `name:value` lines.
 struct Info<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Info<'a> {
@@ -439,11 +439,11 @@ mod tests {
         assert_eq!(lines("maxmemory_policy:allkeys-lru\r\n").len(), 1);
     }
 
-    /// Every command of the other scripts must be in the one that tries them.
+    /// The script that tries commands must try every command of the other scripts.
     #[test]
     fn every_command_of_the_scripts_is_tried() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
-        // Commands that only `slotcast migrate` uses are no rights that a node needs.
+        // A node does not need the commands that only `slotcast migrate` uses.
         let is_of_a_node = |file: &std::fs::DirEntry| !file.file_name().to_string_lossy().starts_with("migrate_");
         for file in std::fs::read_dir(folder).unwrap().filter(|file| file.as_ref().is_ok_and(is_of_a_node)) {
             let text = std::fs::read_to_string(file.as_ref().unwrap().path()).unwrap();

@@ -1,8 +1,9 @@
-//! Hears what the stock `@socket.io/redis-emitter` publishes, on a connection of its own.
+//! Hears the messages of the stock `@socket.io/redis-emitter`, on a connection of its own.
 //!
-//! The emitter publishes in `socket.io#/#` or, for one room, in `socket.io#/#ROOM#`. A node cannot know which rooms it will
-//! name, so it subscribes to a pattern. Redis has one set of channels for all of its databases. Nothing is kept: messages
-//! that are published while the connection is being replaced are lost, as they are for the stock servers.
+//! The emitter publishes in `socket.io#/#` or, for one room, in `socket.io#/#ROOM#`. A node cannot know which rooms an
+//! emitter will name, so it subscribes to a pattern. Redis has one set of channels for all of its databases. Nothing is
+//! kept: messages that are published while the connection is being replaced are lost, as they are for the stock
+//! servers.
 
 use std::time::Duration;
 
@@ -99,7 +100,8 @@ async fn open(nodes: &mut Nodes) -> Result<(Link, broadcast::Receiver<Delivered>
     Ok((link, messages))
 }
 
-/// Never waits. A message without room is dropped, so that a flood of others' events delays nothing.
+/// Passes a message on, and never waits. A message without room is dropped, so that a flood of other programs' events
+/// delays nothing.
 fn hand_on(message: &Delivered, sender: &mpsc::Sender<ForeignMessage>) {
     let heard = if &*message.channel == REQUESTS {
         ForeignMessage::Request

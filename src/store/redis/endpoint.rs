@@ -1,4 +1,4 @@
-//! Where Redis is and how to log in, as `REDIS_URL` says it:
+//! The address of Redis and the login, as `REDIS_URL` has them:
 //!
 //! ```text
 //! redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]                      one server; rediss:// with TLS
@@ -9,7 +9,7 @@
 //! Ports default to 6379, those of sentinels to 26379. Parameters, after `?` and separated by `&`:
 //!
 //! - `ca=/PATH/TO/FILE.pem`: with TLS, trust these certificates in place of the system's.
-//! - `master=NAME`: the name that the sentinels know the servers by; another way to write it than the path.
+//! - `master=NAME`: the name under which the sentinels know the servers. It may also be in the path.
 //! - `sentinel_user=`, `sentinel_password=`: for the sentinels themselves, where they ask for a login.
 //!
 //! A user or password with one of `@ / ? # % : ,` has it percent-encoded.
@@ -45,19 +45,19 @@ const OTHERS_PARAMETERS: [&str; 15] = [
 /// A parsed `REDIS_URL`. Printing it shows no login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// How the servers hang together.
+    /// How the servers form one deployment.
     pub topology: Topology,
     /// Servers, or with [`Topology::Sentinel`] the sentinels; at least one, and with [`Topology::Standalone`] exactly one.
     pub nodes: Vec<Node>,
     /// Whether connections are encrypted, and which certificates are trusted.
     pub tls: Option<Tls>,
-    /// For the servers.
+    /// The login at the servers.
     pub login: Login,
     /// The number of the database; 0 on a cluster.
     pub database: u8,
 }
 
-/// How the servers hang together.
+/// How the servers form one deployment.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Topology {
     /// One server, or a name that leads to the present primary.
@@ -66,9 +66,9 @@ pub enum Topology {
     Cluster,
     /// The primary that sentinels name.
     Sentinel {
-        /// The name that the sentinels know the servers by.
+        /// The name under which the sentinels know the servers.
         master: String,
-        /// For the sentinels themselves.
+        /// The login at the sentinels.
         login: Login,
     },
 }
@@ -94,7 +94,7 @@ pub struct Tls {
 pub struct Login {
     /// `None` for the default user.
     pub username: Option<String>,
-    /// `None` where none is asked for.
+    /// The password; `None` if none is asked for.
     pub password: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What is wrong with a `REDIS_URL`. The text follows "REDIS_URL " and never quotes a possible secret.
+/// The fault of a `REDIS_URL`. The text follows "REDIS_URL ", and never quotes a possible secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EndpointError(String);
@@ -114,7 +114,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// It is not of the form that the module's documentation shows.
+    /// The URL does not have the form that the module's documentation shows.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
         let (scheme, rest) = url.split_once("://").ok_or_else(unknown_scheme)?;
         let (is_encrypted, kind) = match scheme {

@@ -45,7 +45,7 @@ const LEASES_HOLD: Duration = Duration::from_secs(1);
 /// has lost its leases has them again by then.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What this process knows of the buckets' formats. Clones share it.
+/// The buckets' formats as far as this process knows them. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Formats(Arc<Known>);
 
@@ -58,7 +58,7 @@ struct Known {
     is_tended: AtomicBool,
 }
 
-/// Whether nodes live that do not know the newest format.
+/// Whether nodes that do not know the newest format are live.
 #[derive(Clone, Copy, Debug, Default)]
 struct OldNodes {
     told: Option<(Instant, bool)>,
@@ -85,7 +85,7 @@ impl Formats {
         }
     }
 
-    /// Takes what the leases say.
+    /// Learns the number of old nodes from the leases.
     pub(super) fn learn_old_nodes(&self, count: u64) {
         let now = clock::instant();
         let mut old_nodes = self.0.old_nodes.lock();
@@ -121,8 +121,8 @@ fn age(instant: Instant) -> Duration {
     clock::instant().saturating_duration_since(instant)
 }
 
-/// A line about the buckets' formats: an error if this program does not know one, else how many have an older one. `None`
-/// if all have the newest, or there are no buckets yet.
+/// A line about the buckets' formats: an error if this program does not know one of them, or else how many have an
+/// older one. `None` if all have the newest, or if there are no buckets yet.
 ///
 /// # Errors
 ///
@@ -182,7 +182,7 @@ pub(super) fn is_not_open(error: &RedisError, format: u8) -> bool {
 }
 
 impl Runner {
-    /// The key of a bucket's fence, by the format as far as it is known.
+    /// The key of a bucket's fence for the bucket's format, as far as that is known.
     pub(super) fn fence_key(&self, bucket: Bucket) -> (String, u8) {
         match self.formats.of(bucket) {
             Some(1) => (self.keys.old_fence(bucket), 1),
@@ -208,7 +208,7 @@ impl Runner {
         Ok(text(2)? == "1")
     }
 
-    /// Fails while nodes of 0.1 may use the bucket, because they could not read what is about to be written.
+    /// Fails while nodes of 0.1 may use the bucket, because they could not read the data that is about to be written.
     pub(super) async fn require_newest(&self, bucket: Bucket) -> Result<(), StoreError> {
         if self.formats.of(bucket).is_none() {
             let opened = self.open_bucket(bucket, false).await;
@@ -220,7 +220,8 @@ impl Runner {
         Err(StoreError("Redis: a node of slotcast 0.1 is live, and cannot read this format".into()))
     }
 
-    /// If nobody can say, nodes of 0.1 may live. Then a new bucket gets the old format, and moves later.
+    /// Whether nodes of 0.1 may be live. If nobody can say, they may be. Then a new bucket gets the old format, and
+    /// moves later.
     async fn old_nodes_live(&self) -> bool {
         if let Some((told, lives)) = self.formats.old_nodes().told
             && age(told) < LEASES_HOLD

@@ -13,7 +13,7 @@ use super::scripts;
 use crate::domain::{Bucket, Day, SpaceKey};
 use crate::store::StoreError;
 
-/// How long a node may fill indexes after its last portion of keys.
+/// How long a node may still fill indexes after its last portion of keys.
 const TURN: Duration = Duration::from_secs(30);
 
 /// Progress is logged after this many portions of a server's keys, each of about a thousand.

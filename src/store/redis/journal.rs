@@ -1,4 +1,4 @@
-//! The journal: the scripts' arguments for writing it, and how it is read.
+//! The journal: the scripts' arguments to write it, and how it is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,8 +13,8 @@ use crate::domain::{Bucket, JournalAct, Origin, UserId};
 use crate::store::journal::{StoredEntry, generation_at};
 use crate::store::{NumberedEntry, StoreError};
 
-/// The key with the people of entries that are written now. Its month is by this machine's clock. If that is a month off,
-/// people are only kept in another key.
+/// The key with the people of entries that are written now. Its month is by this machine's clock. A wrong month does no
+/// harm: people are only kept in another key.
 pub(super) fn people_key(store: &RedisStore, bucket: Bucket) -> String {
     store.keys.people(bucket, generation_at(clock::wall()))
 }

@@ -30,8 +30,8 @@
 //! | `everyone` | `{"event", "data"}`: a notification to all |
 //! | `disconnect` | `{"user", "before"}`: close the user's sockets connected before that instant, in ms; bears the head's version |
 //!
-//! Under one epoch the versions of a topic are consecutive, and none names two contents. A message may be heard twice, or
-//! not at all by who was not connected: the log of the same topic tells.
+//! Under one epoch the versions of a topic are consecutive, and none names two contents. A message may be heard twice.
+//! A process that was not connected does not hear it, and finds it in the log of the same topic.
 //!
 //! # Keys: for this store alone
 //!
@@ -100,7 +100,7 @@ pub fn channel(prefix: &str, topic: Topic) -> String {
     of_topic(prefix, "t", topic)
 }
 
-/// The topic of a channel; `None` if the name is no channel's under the [`channel_prefix`].
+/// The topic of a channel; `None` if the name is not the name of a channel under the [`channel_prefix`].
 pub fn topic_of_channel(prefix: &str, channel: &str) -> Option<Topic> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{b")?;
     let (bucket, rest) = rest.split_once("}:t")?;
@@ -154,7 +154,7 @@ pub(super) fn space_key(site: &str, space: &str) -> Option<SpaceKey> {
     Some(SpaceKey { site: SiteId::new(parse_id(site)?)?, space: SpaceId::new(parse_id(space)?)? })
 }
 
-/// Names keys under a prefix.
+/// Makes the names of keys under a prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Arc<str>,
@@ -162,8 +162,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The names in a database. `None` if the prefix has a brace, which would replace the hash tags, or if it ends like a
-    /// database's channels.
+    /// The names in a database. `None` if the prefix has a brace, which would replace the hash tags, or if it ends like
+    /// the channels of a database.
     pub(super) fn new(prefix: &str, database: u8) -> Option<Self> {
         let names_database = prefix.rsplit_once('@').is_some_and(|(_, number)| number.parse::<u8>().is_ok());
         let channel_prefix = channel_prefix(prefix, database).into();
@@ -303,7 +303,7 @@ impl Keys {
         format!("{prefix}:{{{buckets}}}:day:*")
     }
 
-    /// A new key each time, for trying commands.
+    /// A new key each time, on which commands are tried.
     pub(super) fn check(&self, bucket: Bucket, kind: &str) -> String {
         self.of_bucket(bucket, &format!("check:{:016x}:{kind}", fastrand::u64(..)))
     }

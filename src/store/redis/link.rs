@@ -1,7 +1,7 @@
 //! One connection for subscriptions, until it is lost; [`super::subscriptions`] replaces it.
 //!
-//! The library's own reconnection is off. With it, a command that waits on the old connection would be answered on the new
-//! one, and so confirm a subscription that does not exist.
+//! The library's own reconnection is off. With it, a command that waits on the old connection would be answered on the
+//! new connection, and so would confirm a subscription that does not exist.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) const CAPACITY: usize = 16_384;
 /// How many channels one command names.
 const CHANNELS_A_COMMAND: usize = 500;
 
-/// A connection for subscriptions. Dropping it closes it.
+/// A connection for subscriptions. Dropping it closes the connection.
 pub(super) struct Link {
     client: Client,
     running: JoinHandle<Result<(), fred::error::Error>>,
@@ -168,7 +168,7 @@ pub(super) fn config_of(
     tls: Option<TlsConfig>,
 ) -> Config {
     let server = match address {
-        // The certificate is for the name.
+        // The certificate names the host, not its address.
         Some(address) => Server::new_with_tls(address.ip().to_string(), address.port(), Some(node.host.clone())),
         None => Server::new(node.host.clone(), node.port),
     };
@@ -187,7 +187,7 @@ pub(super) fn config_of(
 ///
 /// # Errors
 ///
-/// They cannot be used.
+/// The certificates cannot be used.
 pub(super) fn tls_of(endpoint: &Endpoint) -> Result<Option<TlsConfig>, StoreError> {
     if endpoint.tls.is_none() {
         return Ok(None);

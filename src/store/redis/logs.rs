@@ -1,4 +1,4 @@
-//! Follows a bucket's topic across epochs, and ends an epoch under which the store went back.
+//! Follows a bucket's topic across epochs, and ends an epoch in which the store went back.
 
 use serde_json::value::RawValue;
 

@@ -75,8 +75,8 @@ pub(super) async fn mark_received(store: &RedisStore, user: &UserId, sequence: u
     store.runner.repeatable(&call, Budget::of_a_call()).await.map(drop)
 }
 
-/// Every connect asks this, and most users have no waiting messages. A plain command finds that out at a tenth of a
-/// script's cost for Redis.
+/// Every connect reads the user's messages, and most users have none waiting. A plain command finds that out at a tenth
+/// of a script's cost for Redis.
 pub(super) async fn messages_of(
     store: &RedisStore,
     user: &UserId,

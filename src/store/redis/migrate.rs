@@ -1,5 +1,5 @@
-//! Moves everything to the newest format at once, for `slotcast migrate`. Nodes do not need this: they move the buckets
-//! once all of them know the format, and each record when it is next written.
+//! Moves all data to the newest format at once, for `slotcast migrate`. Nodes do not need this. They move the buckets
+//! once all of them know the format, and rewrite each record at its next change.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// A node lives that does not know the format: it is named. Or Redis fails.
+    /// A node that does not know the format is live, and the error names it. Or Redis fails.
     pub async fn migrate(&self, mut progress: impl FnMut(u64)) -> Result<Migration, StoreError> {
         self.refuse_beside_old_nodes().await?;
         let mut migration = Migration { format: NEWEST.into(), ..Migration::default() };
@@ -64,7 +64,7 @@ impl RedisStore {
                 break;
             }
         }
-        // The indexes come last, so that their entries are of the records as they are now.
+        // The indexes come last, so that their entries match the rewritten records.
         self.runner.fill_bucket(bucket).await
     }
 

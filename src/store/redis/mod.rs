@@ -1,21 +1,21 @@
 //! The store of any number of nodes: all state is in Redis, and each write is one Lua script there.
 //!
-//! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: what runs in Redis.
-//! - [`endpoint`]: what `REDIS_URL` says. [`connect`]: the connection that commands take.
-//! - `subscriptions`: how a node hears what the store announces, over a `link`. `checks`: what is wrong with the Redis that
-//!   a node is about to stand on; `watch`: the same while it runs.
-//! - [`formats`]: the formats of what is stored and published. `call`: running a script once, whatever happens to its
-//!   reply. `repair`: what a script left half done. `reply`, `record`: reading what comes back.
-//! - `indexes`: filling the indexes that 0.1 did not keep.
-//! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `privacy`, `nodes`: the methods of [`SlotStore`], which states the
-//!   guarantees. `taken`: what users are told from whom an act took slots.
+//! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: the scripts that run in Redis.
+//! - [`endpoint`]: the parts of `REDIS_URL`. [`connect`]: the connection for commands.
+//! - `subscriptions`: how a node hears the store's announcements, over a `link`. `checks`: finds the faults of a Redis
+//! before a node uses it; `watch`: the same while the node runs.
+//! - [`formats`]: the formats of stored and published data. `call`: runs a script once, whatever happens to its reply.
+//! `repair`: repairs what a script left half done. `reply`, `record`: read replies and records.
+//! - `indexes`: fills the indexes that 0.1 did not keep.
+//! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `privacy`, `nodes`: the methods of
+//! [`SlotStore`], which states the guarantees. `taken`: the notifications to users who lose slots.
 //!
-//! The rule itself ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is; the
-//! conformance suite and a comparison with the embedded store on random acts hold the two together.
+//! The rule ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is. The
+//! conformance suite, and a comparison with the embedded store on random acts, keep the two equal.
 //!
-//! **Invariant:** no (epoch, version) names two contents. Each bucket keeps its epoch with the server's `master_replid`;
-//! every script that tells or takes a version compares it, and where the server's history is not provably the same, the
-//! epoch changes.
+//! **Invariant:** no (epoch, version) names two contents. Each bucket keeps its epoch together with the server's
+//! `master_replid`. Every script that tells or takes a version compares the `master_replid`. If the server's history is
+//! not provably the same, the epoch changes.
 
 mod acts;
 mod bookings;
@@ -86,7 +86,7 @@ pub struct RedisStore {
     last_report: LastReport,
 }
 
-/// Options that differ between servers, and in tests.
+/// Options that depend on the server or the test.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
     /// Whether scripts compare `INFO replication` with what they know.
@@ -104,15 +104,15 @@ pub enum Fence {
     /// Always. Scripts fail if INFO is refused, unless the store's health says that INFO was refused at the node's start
     /// and still is.
     Up,
-    /// Never: an epoch changes only if it is missing. For a node that found INFO refused, and says so.
+    /// Never: an epoch changes only if it is missing. This is for a node that found INFO refused, and says so.
     Down,
-    /// If scripts may use INFO. For commands that run once and check nothing beforehand. If INFO is refused although nodes
-    /// have used it, scripts fail and say so.
+    /// Scripts compare if they may use INFO. This is for commands that run once and check nothing beforehand. If INFO
+    /// is refused although nodes have used it, scripts fail and say so.
     WhereAllowed,
 }
 
 impl Fence {
-    /// What scripts get.
+    /// The argument that scripts get.
     const fn arg(self) -> &'static str {
         match self {
             Fence::Up => "1",
@@ -145,7 +145,7 @@ impl RedisStore {
         Ok(Self { health, runner, keys, journal: options.journal, last_report: LastReport::default() })
     }
 
-    /// What this store cannot do now.
+    /// The present faults of this store.
     pub fn health(&self) -> Arc<StoreHealth> {
         self.health.clone()
     }
@@ -161,7 +161,7 @@ impl RedisStore {
         self.runner.positions.clone()
     }
 
-    /// What this process knows of the buckets' formats. It is updated as the process learns more.
+    /// The buckets' formats as far as this process knows them. They are updated as the process learns more.
     pub fn formats(&self) -> Formats {
         self.runner.formats.clone()
     }
@@ -326,7 +326,7 @@ impl SlotStore for RedisStore {
         nodes::take_lease(self, self.keys.sweeper(), holder, lease).await
     }
 
-    /// Runs a script that may write, so that it fails if acts would.
+    /// Runs a script that may write, so that the ping fails if acts would fail.
     async fn ping(&self) -> Result<StoreTime, StoreError> {
         self.now().await
     }

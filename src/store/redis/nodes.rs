@@ -12,7 +12,7 @@ use super::{RedisStore, formats};
 use crate::domain::StoreTime;
 use crate::store::{NodeReport, StoreError};
 
-/// What a room's field begins with.
+/// The beginning of the name of a room's field.
 const ROOM: &str = "room:";
 
 /// The field with the length of the lease, in ms.
@@ -48,7 +48,8 @@ pub(super) async fn report_node(store: &RedisStore, report: NodeReport, lease: D
     let budget = Budget::of_a_call();
     let id = report.id.clone();
     let fields = fields_of(report, lease);
-    // The report is taken out: if this fails, the stored report is unknown, and the next call writes all of it.
+    // The report is taken out, because if this call fails, the stored report is unknown, and the next call writes all
+    // of it.
     let mut written = store.last_report.take(&id);
     loop {
         let stamp = fastrand::u64(1..);
@@ -112,7 +113,7 @@ fn fields_of(report: NodeReport, lease: Duration) -> BTreeMap<String, String> {
     fields
 }
 
-/// The report in a node's fields; `None` if some are missing, as after the end of a lease.
+/// The report in a node's fields; `None` if some are missing, for example after the end of a lease.
 fn report_of(mut fields: BTreeMap<String, String>) -> Option<NodeReport> {
     Some(NodeReport {
         id: fields.remove("id")?,
@@ -157,7 +158,7 @@ fn lease_may_end(fields: &BTreeMap<String, String>, now: StoreTime, ends: StoreT
     now.until(ends) <= Duration::from_millis(lasts)
 }
 
-/// Takes or renews a lease, which is a key of its own.
+/// Takes or renews a lease. Each lease is a key of its own.
 pub(super) async fn take_lease(
     store: &RedisStore,
     key: String,

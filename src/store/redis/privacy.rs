@@ -22,7 +22,7 @@ use crate::store::{Erasure, ErasureStep, KeptCall, KeptOfUser, StoreError, Topic
 /// The largest `SLOTCAST_JOURNAL_DAYS`. People may be left from a time when it was larger than now.
 const MOST_JOURNAL_DAYS: i64 = 3_650;
 
-/// The longest pause before a log is tried again whose entries are too young to be trimmed.
+/// The longest pause before another look at a log whose entries are too young to be trimmed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The user's calls in all buckets, and the sequences of the notifications.
@@ -191,8 +191,8 @@ async fn topics_of(store: &RedisStore, bucket: Bucket, user: &UserId) -> Result<
     Ok(own.into_iter().chain(spaces.into_iter().map(Topic::Space)).collect())
 }
 
-/// Trims a log, after waiting until no caller looks there for an act. Entries of the user's later acts stay. Otherwise an
-/// active user would be waited for without end.
+/// Trims a log, after waiting until no caller looks there for an act. Entries of the user's later acts stay, because
+/// waiting for an active user would never end.
 async fn erase_log(store: &RedisStore, topic: Topic, user: &UserId) -> Result<(), StoreError> {
     let mut up_to = String::new();
     loop {

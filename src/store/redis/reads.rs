@@ -1,4 +1,4 @@
-//! What is read.
+//! The reads.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +42,8 @@ pub(super) async fn read_day(store: &RedisStore, space: SpaceKey, day: Day) -> R
     Ok(DayState { at, revision: reply.number_at(3)?, now, records })
 }
 
-/// A day's records by slot number, as of the position in the reply. Many large records are read in portions, each with the
-/// time of a call of its own. Then the changes since are read, until one portion has them all.
+/// A day's records by slot number, at the position in the reply. Many large records are read in portions, each with the
+/// time of a call of its own. Then the changes since the first portion are read, until one portion has them all.
 async fn read_day_texts(
     store: &RedisStore,
     space: SpaceKey,
@@ -216,8 +216,8 @@ pub(super) async fn holds_of(store: &RedisStore, user: &UserId) -> Result<Vec<He
     Ok(holds)
 }
 
-/// The holds of one bucket that were live at the instant of the read. By any other instant, a hold that was extended in
-/// between would be missing: its old end has passed, and its new end was not read.
+/// The holds of one bucket that were live at the instant of the read. For any other instant, a hold that was extended
+/// in between would be missing: its old end has passed, and its new end was not read.
 fn live_holds(reply: &Reply, user: &UserId) -> Result<Vec<HeldSlot>, StoreError> {
     let now = reply.time_at(0)?;
     let mut holds = Vec::new();

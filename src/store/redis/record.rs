@@ -40,7 +40,7 @@ struct Parts {
     data: String,
 }
 
-/// Reads a record as of `now`; `None` if the text is no record.
+/// Reads a record at the instant `now`; `None` if the text is not a record.
 pub(super) fn parse_record(text: &str, now: StoreTime) -> Option<SlotRecord> {
     let parts = if text.starts_with('{') { serde_json::from_str(text).ok()? } else { parse_lines(text)? };
     let mut record = record_of(&parts)?;

@@ -63,7 +63,7 @@ impl Runner {
         call
     }
 
-    /// Checks before a script writes whether a missing right is there again: a refusal at this point leaves nothing half
+    /// Checks, before a script writes, whether a missing right is back. A refusal at this point leaves nothing half
     /// done.
     pub(super) async fn refuse_without_rights(&self, bucket: Bucket) -> Result<(), StoreError> {
         if !self.health.has(StoreFault::RightsMissing) {

@@ -1,4 +1,5 @@
-//! The Lua scripts, one file each. A script's text is its first line, the text that it shares with others, and its own.
+//! The Lua scripts, one file each. The text of a script is its first line, the shared files that it needs, and its own
+//! file.
 //!
 //! The first line, `#!lua`, makes Redis check that all keys and channels of a script are in one slot, even on a single
 //! server, and refuse the whole script if it could not write: read-only, without replicas, or out of memory. A script that
@@ -16,11 +17,11 @@ const CALLS: &str = include_str!("lua/calls.lua");
 const JOURNAL: &str = include_str!("lua/journal.lua");
 const ACT: &str = include_str!("lua/act.lua");
 
-/// What a script has that changes a space. Redis makes every function of a script anew each time it runs, so that a script has
-/// no more of these than it calls.
+/// The shared files of a script that changes a space. Redis makes every function of a script anew each time the script
+/// runs, so a script has no more functions than it calls.
 const CHANGING: [&str; 6] = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL];
 
-/// What the acts on slots have.
+/// The shared files of the acts on slots.
 const ACTING: [&str; 8] = [COMMON, TOPIC, RECORDS, CHANGES, INDEXES, JOURNAL, CALLS, ACT];
 
 /// The first line of scripts that only read, except that they may begin an epoch.
@@ -31,7 +32,7 @@ const READ_ONLY: &str = "#!lua flags=no-writes\n";
 
 /// A script, with the hash by which the server knows it.
 pub(super) struct Script {
-    /// Its file, in errors.
+    /// The name of its file, for errors.
     pub(super) name: &'static str,
     pub(super) text: String,
     pub(super) sha: String,
@@ -62,7 +63,7 @@ macro_rules! scripts {
         $($(#[$attribute])* pub(super) static $constant: LazyLock<Script> =
             LazyLock::new(|| Script::new($name, $shared, include_str!(concat!("lua/", $name, ".lua"))));)*
 
-        /// All of them.
+        /// All scripts.
         #[cfg(test)]
         fn all() -> Vec<&'static Script> {
             vec![$(&*$constant),*]
@@ -133,7 +134,7 @@ mod tests {
         }
     }
 
-    /// What a file has for others: its functions and values that are no function's own.
+    /// The names that a file gives to others: its functions, and its values outside of functions.
     fn names_of(text: &str) -> Vec<&str> {
         let mut names = Vec::new();
         for line in text.lines() {
@@ -146,7 +147,7 @@ mod tests {
         names
     }
 
-    /// The names that a text uses, without those of fields and of what is set, and without what its comments say.
+    /// The names that a text uses. The names of fields, the names that it sets, and its comments are left out.
     fn words_of(text: &str) -> std::collections::HashSet<&str> {
         let is_of_a_name = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '.';
         let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
@@ -159,10 +160,10 @@ mod tests {
             .collect()
     }
 
-    /// Redis would tell only when the line runs that has the name.
+    /// Redis would report an unknown name only when the line with the name runs.
     #[test]
     fn every_script_has_what_it_names() {
-        // Without `act.lua`: other scripts use its names, such as `act`, for values of their own.
+        // `act.lua` is left out, because other scripts use its names, such as `act`, for values of their own.
         let [shared @ .., _] = ACTING;
         for script in all().into_iter().filter(|script| script.name != "check") {
             let (has, uses) = (names_of(&script.text), words_of(&script.text));

@@ -15,7 +15,7 @@ use crate::domain::event::to_json;
 use crate::domain::{Day, JournalAct, SlotNumber, SlotTime};
 use crate::store::{ApplyError, SpaceChange, StoreError, Topic};
 
-/// Makes a change, once the script has been told all days that it must check.
+/// Makes a change. The script answers with the days that it must check until the call names all of them.
 pub(super) async fn put_space(store: &RedisStore, change: &SpaceChange) -> Result<Position, ApplyError> {
     let budget = Budget::of_a_call();
     let bucket = change.space.bucket();
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::domain::Schedule;
 
-    /// What the script makes of the runs.
+    /// Reads the runs as the script does.
     fn read_runs(text: &str) -> Vec<(i64, i64, i64, String)> {
         let mut slots = Vec::new();
         for run in text.split_whitespace() {

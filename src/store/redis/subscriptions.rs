@@ -1,5 +1,5 @@
-//! How a node hears the store's announcements: one subscription for each watched topic, on one connection to the primary.
-//! On a cluster any node will do, because all nodes hear what is published on one.
+//! How a node hears the store's announcements: one subscription for each watched topic, on one connection to the
+//! primary. On a cluster any node will do, because all nodes hear every published message.
 //!
 //! One task owns the connection and follows the [`Hub`]: it subscribes to topics that are watched there, and unsubscribes
 //! from others, in the order in which that changes. It pings the connection. If the connection ends, is silent, or no
@@ -33,7 +33,7 @@ use crate::store::{ForeignMessage, StoreError, Subscriptions, Topic};
 /// How long a new watch waits for its subscription.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the connection is pinged. It counts as lost after as long a silence again.
+/// How often the connection is pinged. After that long without an answer, it counts as lost.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How long it may take to find a node and connect to it.
@@ -61,7 +61,7 @@ pub struct RedisSubscriptions {
     foreign: Mutex<Option<mpsc::Receiver<ForeignMessage>>>,
 }
 
-/// What is asked of the task.
+/// A request to the task.
 enum Wish {
     /// Asks for a topic's subscription, and for an answer once it is there. The hub watches the topic already.
     Subscribe(Topic, oneshot::Sender<()>),
@@ -144,7 +144,7 @@ struct Task {
     wishes: mpsc::UnboundedReceiver<Wish>,
     unwatched: mpsc::UnboundedReceiver<Topic>,
     link_number: Arc<AtomicU64>,
-    /// Whose subscription is not confirmed yet.
+    /// The callers whose subscriptions are not confirmed yet.
     waiting: Vec<(Topic, oneshot::Sender<()>)>,
     /// The topics that the present connection is subscribed to.
     subscribed: HashSet<Topic>,
@@ -153,7 +153,7 @@ struct Task {
 /// Why a connection is given up.
 enum End {
     Lost(String),
-    /// Nobody is there to hear.
+    /// Nobody listens any more.
     Unneeded,
 }
 
@@ -405,7 +405,7 @@ impl Names {
     }
 }
 
-/// Which node to connect to.
+/// Finds the node to connect to.
 pub(super) struct Nodes {
     pub(super) connector: Arc<Connector>,
     pub(super) tls: Option<TlsConfig>,
@@ -414,12 +414,12 @@ pub(super) struct Nodes {
     /// The cluster's primaries, as last told.
     known: Vec<Node>,
     last: Option<(Node, Option<SocketAddr>)>,
-    /// How many times one was picked. Each time another address is used, because one of them may be silent.
+    /// How many times a node was picked. Each time another of its addresses is used, because one of them may be silent.
     picked: usize,
 }
 
 impl Nodes {
-    /// Those that commands take.
+    /// The nodes to which commands go.
     pub(super) fn of(commands: &Commands, tls: Option<TlsConfig>) -> Self {
         Self { tls, connector: commands.connector(), aim: commands.aim(), known: Vec::new(), last: None, picked: 0 }
     }

@@ -33,7 +33,7 @@ pub(super) async fn sweep(store: &RedisStore, bucket: Bucket, limit: usize) -> R
         }
     }
     if !unreadable.is_empty() {
-        // They would be found first by each sweep.
+        // Otherwise each sweep would find these entries first.
         tracing::error!(key, count = unreadable.len(), "removed entries of the index of ends that cannot be read");
         let mut remove = redis::cmd("ZREM");
         remove.arg(&key).arg(unreadable);

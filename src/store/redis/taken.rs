@@ -33,8 +33,8 @@ struct Notice {
     payload: String,
 }
 
-/// Sends the notifications that an act has left, in a task of its own: the act is done, whether its users can be told now
-/// or not. `left` has two texts for each, as in the script's answer.
+/// Sends the notifications that an act has left, in a task of its own, because the act is done whether its users can be
+/// told now or not. `left` has two texts for each notification, as in the script's answer.
 pub(super) fn send_soon(runner: &Arc<Runner>, bucket: Bucket, left: Vec<&str>) {
     if left.is_empty() {
         return;
@@ -103,8 +103,8 @@ pub(super) async fn forget(runner: &Runner, bucket: Bucket, user: &UserId) -> Re
     runner.command("hdel", &forget, Budget::of_a_call()).await.map(drop)
 }
 
-/// Whether the act was done that a notice tells of. A script that failed in its middle may have left only the notice. Then
-/// the space is marked until it is repaired, and the repair removes the notice. So the notice is read once more after the
+/// Whether the act of a notice was done. A script that failed in its middle may have left only the notice. Then the
+/// space is marked until it is repaired, and the repair removes the notice. So the notice is read once more after the
 /// mark is gone.
 async fn stands(runner: &Runner, bucket: Bucket, notice: &Notice) -> Result<bool, StoreError> {
     let Some(space) = notice.space() else { return Ok(true) };
@@ -123,7 +123,7 @@ async fn send(runner: &Runner, bucket: Bucket, notice: &Notice) -> Result<(), St
     let key = runner.keys.taken(bucket);
     match notice.publication() {
         Some(publication) => messages::publish(runner, publication).await?,
-        // It would be found first by each walk.
+        // Otherwise each walk would find this entry first.
         None => tracing::error!(key, "removed a notification of a taken slot that cannot be read"),
     }
     let mut forget = redis::cmd("HDEL");

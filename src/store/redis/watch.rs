@@ -16,14 +16,14 @@ use super::keys::bucket_tag;
 use crate::domain::Bucket;
 use crate::store::health::{StoreFault, StoreHealth};
 
-/// How often it checks. One check of a server is about forty commands in one script, some 100 us of the server's time, and
-/// two subscriptions that end at once.
+/// How often it checks. One check of a server is about forty commands in one script, which take some 100 us of the
+/// server's time, and two subscriptions that end at once.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// The shortest pause between two checks, so that refused calls one after another do not make it check without pause.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What it knows of the servers.
+/// Checks the servers, and remembers the results.
 pub struct Watch {
     commands: Commands,
     prefix: String,
@@ -32,8 +32,8 @@ pub struct Watch {
     known: BTreeMap<String, Rights>,
     /// Why channels cannot be subscribed to on a server, by its address.
     deaf: BTreeMap<String, Option<String>>,
-    /// One connection to each server for subscriptions, with the number of the connection for commands at that time: a name
-    /// may come to mean another server.
+    /// One connection to each server for subscriptions. The number beside it is that of the connection for commands at
+    /// that time, because a name may come to mean another server.
     listening: BTreeMap<String, (u64, MultiplexedConnection)>,
 }
 
@@ -66,8 +66,8 @@ impl Watch {
         }
     }
 
-    /// Checks once, and tells the result. For a server that does not answer, the last result stays: the ping tells that the
-    /// server is away.
+    /// Checks once, and tells the result. If a server does not answer, its last result stays, and the ping tells that
+    /// the server is away.
     pub async fn look(&mut self) {
         let before = self.health.present();
         let (servers, mut is_complete) = self.servers().await;
@@ -106,7 +106,7 @@ impl Watch {
         (answers.into_iter().flatten().collect(), is_complete)
     }
 
-    /// Why channels cannot be subscribed to; `None` when they can.
+    /// Why channels cannot be subscribed to; `None` if they can.
     async fn look_at_subscribing(&mut self, name: &str, server: &Server) -> RedisResult<Option<String>> {
         let mut connection = match self.listening.get(name) {
             Some((number, connection)) if *number == server.number => connection.clone(),
@@ -117,7 +117,7 @@ impl Watch {
         Ok(reason)
     }
 
-    /// Tells what it knows after a look that began when the faults `before` were there.
+    /// Tells the results of a look that began when the faults `before` were there.
     fn tell(&self, is_complete: bool, before: &BTreeSet<StoreFault>) {
         let refuses_info = self.known.values().find_map(|rights| rights.info.as_ref());
         if is_complete && refuses_info.is_none() && !self.known.is_empty() {
@@ -142,7 +142,8 @@ impl Watch {
     }
 }
 
-/// Tells which primary of a Cluster is away. A check of all servers would take too long, because it waits for each of them.
+/// Tells which primary of a Cluster is away. A check of all servers would take too long, because it waits for each
+/// server.
 async fn tell_of_servers(commands: Commands, health: Arc<StoreHealth>) {
     let Some(mut away) = commands.away() else { return };
     loop {

@@ -1,4 +1,4 @@
-//! Which server to connect to, as the sentinels, the name or the cluster says.
+//! The server to connect to, as the sentinels, the name or the cluster say.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::store::redis::endpoint::Node;
 /// The server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store::redis) enum Aim {
-    /// Nobody has said it.
+    /// Nobody has said which server it is.
     Unknown {
         /// Why it is unknown; `None` until the first question is answered.
         failure: Option<Arc<str>>,
     },
     /// Another server is about to become the primary. It would not have what the present one accepted now.
     Replacing,
-    /// This one.
+    /// The server to connect to is this one.
     At(Target),
 }
 

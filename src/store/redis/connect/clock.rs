@@ -1,5 +1,5 @@
-//! A server's clock, as far as its replies have told it. Each connection has one of its own, because another connection may
-//! lead to another server with another clock.
+//! A server's clock, as far as the server's replies have told it. Each connection has its own, because another
+//! connection may lead to another server with another clock.
 
 use std::time::{Duration, Instant};
 

@@ -22,7 +22,7 @@ use crate::store::redis::endpoint::Node;
 /// How often the servers are asked for their slots while all is well. A redirection tells of a move at once.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often they are asked while a server cannot be reached, or a slot has no owner.
+/// How often the servers are asked while one of them cannot be reached, or while a slot has no owner.
 const ASK_OFTEN: Duration = Duration::from_millis(100);
 
 /// How long an unwell cluster is asked often. Most failovers take less.
@@ -49,7 +49,7 @@ pub(super) struct Cluster {
     doubts: Arc<Notify>,
 }
 
-/// Where commands go.
+/// The owners of the slots, to which commands go.
 #[derive(Clone, Default)]
 struct Map {
     /// By slot: the place in `lines`.
@@ -59,7 +59,7 @@ struct Map {
     failure: Option<Arc<str>>,
 }
 
-/// What is asked of the task.
+/// A request to the task.
 enum Wish {
     /// A slot was found at another server.
     Moved(u16, Node),
@@ -89,7 +89,8 @@ impl Cluster {
         Self { connector, map, wishes, away, doubts }
     }
 
-    /// What has been out of reach for a while, in words; `None` while every slot has a reachable owner.
+    /// Which part of the cluster has been out of reach for a while, in words; `None` while every slot has a reachable
+    /// owner.
     #[cfg(feature = "server")]
     pub(super) fn away(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.away.clone()
@@ -106,7 +107,7 @@ impl Cluster {
     async fn wait_for_server(&self, slot: Option<u16>, deadline: Instant) -> RedisResult<Server> {
         let map = self.wait_for_map(deadline).await?;
         let line = map.line(slot).cloned();
-        // Without a connection the task must find out why.
+        // There is no connection, so the task must find out why.
         self.doubts.notify_one();
         match line {
             Some(line) => line.server(deadline).await,
@@ -192,7 +193,7 @@ impl Judge for Others {
         verdict.await.unwrap_or(false)
     }
 
-    /// A replica redirects to the owner of the slot, so it is as good to talk to.
+    /// A replica redirects to the owner of the slot, so commands may go to a replica as well.
     fn names_primaries(&self) -> bool {
         false
     }
@@ -206,7 +207,7 @@ struct Task {
     doubts: Arc<Notify>,
     away: watch::Sender<Option<Arc<str>>>,
     unwell: Unwell,
-    /// Each with the sender that tells the keeper its address, which never changes.
+    /// The connections. The sender beside each tells its keeper the server's address, which never changes.
     lines: HashMap<Node, (Line, watch::Sender<Aim>)>,
     /// The replicas as last told. They are asked if no primary answers.
     replicas: Vec<Node>,
@@ -249,7 +250,7 @@ impl Task {
         }
     }
 
-    /// The answers of all connected primaries; without any, the answer of any known server.
+    /// The answers of all connected primaries. If there are none, the answer of any known server.
     async fn ask_all(&self) -> Vec<(Node, View)> {
         let servers = self.lines.values().filter_map(|(line, _)| line.connected());
         let views: Vec<(Node, View)> = join_all(servers.map(ask_server)).await.into_iter().flatten().collect();
@@ -283,7 +284,7 @@ impl Task {
         tokio::time::timeout(ANSWER_TIME, asking).await.map_err(timeout)?
     }
 
-    /// Takes over the owners of slots that the servers tell.
+    /// Adopts the owners of slots that the servers tell.
     fn take(&mut self, views: Vec<(Node, View)>) {
         if views.iter().all(|(_, view)| view.ranges.is_empty()) {
             return;
@@ -295,7 +296,7 @@ impl Task {
         self.publish(by_slot);
     }
 
-    /// One slot has moved, whatever the others know of it.
+    /// Notes that one slot has moved, whatever the other servers know of it.
     fn move_slot(&mut self, slot: u16, node: Node) {
         let mut by_slot: Vec<Option<Node>> = {
             let map = self.map.borrow();
@@ -346,7 +347,7 @@ impl Task {
         self.lines.entry(node.clone()).or_insert_with(make).0.clone()
     }
 
-    /// Logs what cannot be reached, and answers the pause before the servers are asked again.
+    /// Logs which servers cannot be reached. Answers the pause before the servers are asked again.
     fn pause(&mut self) -> Duration {
         let missing = self.missing();
         let unwell_for = self.unwell.look(missing.is_none(), Instant::now());
@@ -363,7 +364,7 @@ impl Task {
         }
     }
 
-    /// What cannot be reached now, in words.
+    /// Which servers cannot be reached now, in words.
     fn missing(&self) -> Option<Arc<str>> {
         let map = self.map.borrow();
         if let Some(failure) = &map.failure {
@@ -396,7 +397,8 @@ async fn ask_server(server: Server) -> Option<(Node, View)> {
     Some((server.node.as_ref().clone(), View::read(&answer, &server.node)))
 }
 
-/// Whether more of the other servers call the node a primary than do not. A single server is believed itself.
+/// Whether more of the other servers call the node a primary than do not. If there is only one server, its own word
+/// counts.
 fn is_primary_by_others(views: &[(Node, View)], node: &Node) -> bool {
     let says_so = |view: &View| view.ranges.iter().any(|(_, _, owner)| owner == node);
     let others: Vec<bool> = views.iter().filter(|(by, _)| by != node).map(|(_, view)| says_so(view)).collect();

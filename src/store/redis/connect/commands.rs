@@ -1,4 +1,4 @@
-//! What commands are sent through.
+//! Sends commands to Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::store::redis::endpoint::{Endpoint, Node, Topology};
 /// How many times a command follows a slot that moves.
 const REDIRECTS: u32 = 8;
 
-/// The pause before the first redirection is followed, in which the nodes of a cluster hear of the move. It grows with
-/// each.
+/// The pause before the first redirection is followed. Meanwhile the nodes of a cluster hear of the move. The pause
+/// grows with each redirection.
 const REDIRECT_WAIT: Duration = Duration::from_millis(5);
 
 /// The connection to Redis for commands. Clones share it. It is kept up in the background until the last clone is dropped.
@@ -53,12 +53,12 @@ pub(in crate::store::redis) struct Route {
 }
 
 impl Route {
-    /// To the server of a key.
+    /// A route to the server of a key.
     pub(in crate::store::redis) fn to_key(key: &str) -> Self {
         Self { slot: Some(slot_of_key(key.as_bytes())), asked: None, followed: 0 }
     }
 
-    /// To any server.
+    /// A route to any server.
     fn to_any() -> Self {
         Self { slot: None, asked: None, followed: 0 }
     }
@@ -105,8 +105,8 @@ impl Commands {
         self.aim.clone()
     }
 
-    /// What of a cluster has been out of reach for a while, as it changes. `None` for a single server, whose absence each
-    /// command reports.
+    /// Which part of a cluster has been out of reach for a while, as it changes. `None` for a single server, whose
+    /// absence each command reports.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) fn away(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
         match &self.way {
@@ -137,7 +137,7 @@ impl Commands {
     ///
     /// # Errors
     ///
-    /// There is none, or no answer in time.
+    /// There is no server, or no answer in time.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) async fn open_another(&self) -> RedisResult<redis::aio::MultiplexedConnection> {
         let server = self.server(&Route::to_any()).await?;
@@ -148,7 +148,7 @@ impl Commands {
     ///
     /// # Errors
     ///
-    /// There is none in time.
+    /// There is no connection in time.
     #[cfg(feature = "server")]
     pub(in crate::store::redis) async fn open_to(&self, node: &Node) -> RedisResult<redis::aio::MultiplexedConnection> {
         self.connector.connect_once(node).await
@@ -190,11 +190,11 @@ impl Commands {
         }
     }
 
-    /// Sends a command, and gives its answer.
+    /// Sends a command, and answers its reply.
     ///
     /// # Errors
     ///
-    /// It was refused, or there was no answer in time.
+    /// The command was refused, or there was no answer in time.
     pub(in crate::store::redis) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let mut route = Route::of(command);
         loop {

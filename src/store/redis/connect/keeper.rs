@@ -26,10 +26,10 @@ const LAST_RETRY: Duration = Duration::from_millis(500);
 /// How often a server is asked for its role, if another server could replace it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Others who know whether a server is the primary.
+/// Other servers that know whether a server is the primary.
 #[async_trait]
 pub(super) trait Judge: Send + Sync {
-    /// Whether enough of them say so now.
+    /// Whether enough of them say now that the node is the primary.
     async fn is_primary(&self, node: &Node) -> bool;
 
     /// Whether a server that calls itself a replica must not be used.
@@ -240,7 +240,7 @@ async fn look(server: &Server) -> RedisResult<bool> {
     Ok(!info.contains("role:slave"))
 }
 
-/// Where INFO is refused.
+/// Whether the server's role is that of a primary. This is for servers that refuse INFO.
 async fn has_role_of_a_primary(server: &Server) -> RedisResult<bool> {
     match server.send(&redis::cmd("ROLE")).await {
         Err(error) if is_refusal(&error) => Ok(true),

@@ -23,7 +23,7 @@ pub(super) struct Line {
 /// The server to which commands can be sent now.
 pub(super) enum State {
     Connecting {
-        /// Why the last attempt failed; `None` until one has.
+        /// Why the last attempt failed; `None` until an attempt has failed.
         failure: Option<Arc<str>>,
     },
     /// Another server is about to replace this one.
@@ -68,7 +68,8 @@ impl Line {
         if let Some(server) = self.connected() {
             return Ok(server);
         }
-        // Boxed, like everything rare here, because a command's future is moved several times on its way.
+        // The future is boxed, like that of every rare case here, because a command's future is moved several times on
+        // its way.
         Box::pin(self.wait_for_server(deadline)).await
     }
 
@@ -107,11 +108,11 @@ impl Server {
         Self { number: 0, node: node.into(), address: None, connection, facts, reports, is_asking: false }
     }
 
-    /// Sends a command, and gives its answer.
+    /// Sends a command, and answers its reply.
     ///
     /// # Errors
     ///
-    /// It was refused, or there was no answer in time.
+    /// The command was refused, or there was no answer in time.
     pub(in crate::store::redis) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
         if self.is_asking {
@@ -143,7 +144,7 @@ impl Server {
         answer
     }
 
-    /// What its clock shows.
+    /// The clock of the server.
     pub(in crate::store::redis) fn clock(&self) -> &ServerClock {
         &self.facts.clock
     }

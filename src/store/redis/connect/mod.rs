@@ -1,20 +1,20 @@
-//! The connection to Redis that commands take.
+//! The connection to Redis for commands.
 //!
-//! [`Commands`] is made again by itself whenever it is lost, follows the sentinels' primary, the cluster's slots and the
-//! address that a host name leads to. It waits for a connection, and for an answer, no longer than [`ANSWER_TIMEOUT`].
+//! [`Commands`] replaces a lost connection by itself. It follows the sentinels' primary, the cluster's slots and the
+//! address of a host name. It waits for a connection, and for an answer, no longer than [`ANSWER_TIMEOUT`].
 //!
 //! - `commands`: sending. `line`: one connection that is kept up, and the server behind it. `keeper`: keeping it up.
 //!   `connector`: making it.
-//! - `aim`: which server is the one to talk to, as `names` or `sentinels` say. `cluster`, `slots`: one connection to each
-//!   primary of a cluster, and which of them has what.
-//! - `clock`: what a server's clock shows.
+//! - `aim`: the server to talk to, as `names` or `sentinels` say. `cluster`, `slots`: one connection to each primary of
+//! a cluster, and the slots that each has.
+//! - `clock`: a server's clock.
 //!
 //! **Invariant:** a node asks who is primary, and does not assume it. While the primary is being replaced nothing is sent.
 //! A server that has lost a replica refuses acts (`lua/common.lua`) until others have confirmed that it is the primary.
 //!
-//! **Invariant:** no command is sent twice. By [`was_not_sent`] the store knows that it was not sent at all; after any
-//! other error the store decides what is safe to repeat. (A command that another node of a cluster is responsible for was
-//! refused, not done: sending it there is not sending it twice.)
+//! **Invariant:** no command is sent twice. [`was_not_sent`] tells the store that a command was not sent at all. After
+//! any other error the store decides what is safe to repeat. (In a cluster, a node may refuse a command because another
+//! node has its slot. The command was not done then, so sending it to the other node is not sending it twice.)
 
 mod aim;
 mod clock;

@@ -1,5 +1,5 @@
-//! Looks a host name up again and again: when a failover moves the name to another server, no node may stay connected to
-//! the old one.
+//! Looks a host name up again and again. If a failover moves the name to another server, no node may stay connected to
+//! the old server.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use crate::store::redis::endpoint::Node;
 /// How often a name is looked up.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
 
-/// How long one look may take.
+/// How long one lookup may take.
 const LOOK_UP_TIME: Duration = Duration::from_millis(1_500);
 
 /// How many lookups in a row must miss an address before its connection is given up. Some names give only a part of their
@@ -64,7 +64,7 @@ fn replace(old: &mut Aim, new: Aim) -> bool {
 ///
 /// # Errors
 ///
-/// It leads nowhere, or the answer takes too long.
+/// The name leads nowhere, or the answer takes too long.
 pub(super) async fn look_up(node: &Node) -> io::Result<Vec<SocketAddr>> {
     let looking = tokio::net::lookup_host((node.host.as_str(), node.port));
     let found = tokio::time::timeout(LOOK_UP_TIME, looking).await.map_err(|_| io::ErrorKind::TimedOut)??;
@@ -104,7 +104,7 @@ mod tests {
         // Connections go to the new address first, and the old one is not given up yet.
         assert_eq!(known.learn(&[new]), [new, old]);
         assert_eq!(known.learn(&[new]), [new]);
-        // A name that gives one of its addresses at a time.
+        // The name now gives one of its addresses at a time.
         assert_eq!(known.learn(&[old]), [old, new]);
         assert_eq!(known.learn(&[new]), [new, old]);
         assert_eq!(known.learn(&[old]), [old, new]);

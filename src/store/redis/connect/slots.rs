@@ -62,8 +62,8 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The owner of each slot by the answers of several servers. If they differ, as during a failover, the others' word
-/// outweighs a server's word about itself: it may have been away.
+/// The owner of each slot by the answers of several servers. If they differ, for example during a failover, the other
+/// servers' word outweighs a server's word about itself, because that server may have been away.
 pub(super) fn owners(views: &[(Node, View)]) -> Vec<Option<Node>> {
     let mut nodes: Vec<&Node> = Vec::new();
     let mut index: HashMap<&Node, usize> = HashMap::new();
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_a_cluster() {
-        // The answers of CLUSTER KEYSLOT.
+        // These are the answers of CLUSTER KEYSLOT.
         for (key, slot) in [("foo", 12_182), ("{foo}bar", 12_182), ("a{}b", 13_694), ("123456789", 12_739), ("", 0)] {
             assert_eq!(slot_of_key(key.as_bytes()), slot, "{key}");
         }

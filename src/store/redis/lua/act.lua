@@ -1,4 +1,4 @@
--- What the five acts on slots share. `scripts.rs` puts it before each of them, after the other shared files.
+-- The shared part of the five acts on slots. `scripts.rs` puts it before each of them, after the other shared files.
 --
 -- KEYS[1]   the bucket's fence
 -- KEYS[2]   the space's head
@@ -54,7 +54,7 @@ for i = 20, #ARGV, 4 do
     { number = ARGV[i], start = tonumber(ARGV[i + 1]), finish = ARGV[i + 2], label = ARGV[i + 3] }
 end
 
--- A refusal that names the slots for which `stands_in_the_way` is true; nil without such a slot.
+-- A refusal that names the slots for which `stands_in_the_way` is true; nil if there is none.
 local function refuse_where(code, stands_in_the_way)
   local conflicts = {}
   for _, slot in ipairs(slots) do
@@ -63,7 +63,7 @@ local function refuse_where(code, stands_in_the_way)
   if #conflicts > 0 then return { code = code, conflicts = conflicts } end
 end
 
--- Whether `actor` ('' is anyone) is this user.
+-- Whether `actor` is this user. An `actor` of '' is anyone.
 local function is_actor(actor, user)
   return actor == '' or actor == user
 end
@@ -104,8 +104,8 @@ local function remember_day()
   if last == number then redis.call('EXPIREAT', KEYS[5], ARGV[13]) end
 end
 
--- Adds the new holds to the indexes, and answers which old entries must go. This precedes the records: an entry without its
--- hold is removed when it is due, but a hold without its entry would never be announced as ended.
+-- Adds the new holds to the indexes, and answers which old entries must go. This comes before the records are written:
+-- an entry without its hold is removed when it is due, but a hold without its entry would never be announced as ended.
 local function index_holds(records)
   for i, slot in ipairs(slots) do
     if slot.record and slot.record.state == 'h' then
@@ -126,7 +126,7 @@ local function trim_bookings()
   end
 end
 
--- The same for the index of bookings, which buckets of format 1 do not have.
+-- Does the same for the index of bookings, which buckets of format 1 do not have.
 local function index_bookings(records)
   if format < 2 then return end
   local has_new = false
@@ -147,8 +147,8 @@ local function leaves_record(record)
   return record.state ~= 'a' or (record.data or '') ~= ''
 end
 
--- Writes the slots' new states over the old ones, all by one command, so that there is never a half of it. An act leaves a
--- record for each of its slots, or for none.
+-- Writes all new states over the old ones by one command, so that a part of them is never written alone. An act leaves
+-- a record for each of its slots, or for none.
 local function store(records)
   local pairs_to_set, to_remove = {}, {}
   for i, slot in ipairs(slots) do
@@ -195,7 +195,7 @@ local function name_and_actor()
   return string.match(ARGV[19], '^([^\n]*)\n%d+\n%d+\n%d+\n([^\n]*)\n')
 end
 
--- The key of the notifications that are to be sent; nil of an act that takes from nobody.
+-- The key of the notifications that are to be sent; nil for an act that takes from nobody.
 local function key_of_notices()
   return KEYS[ARGV[14] == '' and 14 or 16]
 end
@@ -263,8 +263,8 @@ local function notices_of(taken, epoch, version)
   return notices
 end
 
--- Stores the notifications that are to be sent. This precedes the taking, so that nobody loses a slot untold. If the act
--- was not done, `repair.lua` removes them.
+-- Stores the notifications that are to be sent. This comes before the slots are taken, so that nobody loses a slot
+-- untold. If the act was not done, `repair.lua` removes the notifications.
 local function leave_notices(taken, epoch, version)
   if not taken[1] or format < 2 then return {} end
   local key, notices = key_of_notices(), notices_of(taken, epoch, version)
@@ -387,7 +387,8 @@ local function act(decide)
     if of_epoch then return add_all(done(of_epoch, version, answer), notices_left(of_epoch, version)) end
     if unknown then return { 'unknown', now_text } end
   end
-  -- This precedes the check of the revision: a given answer is repeated even if the schedule has changed since.
+  -- This comes before the check of the revision, because a given answer is repeated even if the schedule has changed
+  -- since.
   local recalled = recall_answer()
   if recalled then return recalled end
   local head = redis.call('HMGET', KEYS[2], 'v', 'r', 'half', 'again')
@@ -400,7 +401,7 @@ local function act(decide)
   if decision.code then
     return { 'refused', now_text, decision.code, unpack(decision.conflicts) }
   end
-  -- A repeat's answer is not stored under its key: the next repeat gets the same answer anyway.
+  -- A repeat's answer is not stored under its key, because the next repeat gets the same answer anyway.
   if not decision.becomes then return repeated(decision.epoch or epoch, decision.version, decision.answer) end
   local last, version, answer, notices
   last, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)

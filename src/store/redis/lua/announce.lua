@@ -1,5 +1,5 @@
 #!lua
--- Announces a message that is not kept. It takes no version, and bears the topic's head.
+-- Announces a message that is not kept. The message takes no version, and has the version of the topic's head.
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's head

@@ -22,7 +22,7 @@ local function remember_call(key, kind, digest, value)
   redis.call('HSET', key, kind .. 'n', text(number), place, digest,
     kind .. digest, text(number) .. '\n' .. now_text .. '\n' .. value)
   if oldest then
-    -- A call that came again since has a later number, and stays.
+    -- A call that came again since then has a later number, and stays.
     local of = string.match(redis.call('HGET', key, kind .. oldest) or '', '^%d+')
     if of and tonumber(of) <= number - CALLS_KEPT then redis.call('HDEL', key, kind .. oldest) end
   end

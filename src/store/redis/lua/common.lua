@@ -36,29 +36,30 @@ local function replication_id(known)
   elseif ARGV[2] == '?' then
     info = redis.pcall('INFO', 'replication')
   end
-  -- If INFO is refused, `info` is no text but a table with an error.
+  -- If INFO is refused, `info` is a table with an error, and not a text.
   local is_fenced = type(info) == 'string'
   if ARGV[2] == '?' and not is_fenced and (known or '') ~= '' then
-    -- Without the comparison, versions would continue after a failover, while nodes that compare begin an epoch.
+    -- This script could not compare. After a failover it would continue the versions, while nodes that compare begin an
+    -- epoch.
     error({ err = 'NOPERM this user may not use INFO in scripts, by which the nodes tell whether writes were lost. '
       .. 'Allow it: ACL SETUSER <user> +info' })
   end
-  -- A replica that is gone may have become the primary. Then everything that this server accepts now would be lost, so the
-  -- caller must first ask which server is the primary.
+  -- If a replica is gone, it may have become the primary. Then everything that this server accepts now would be lost,
+  -- so the caller must first find out which server is the primary.
   if replicas and tonumber(string.match(info, 'connected_slaves:(%d+)')) < tonumber(replicas) then
     error({ err = 'ALONE this server has lost a replica, which may be the primary by now' })
   end
   return is_fenced and string.match(info, 'master_replid:(%w+)') or '', is_fenced
 end
 
--- A new epoch. It is made of the caller's random digits and the instant, so a script that runs twice makes two.
+-- Makes a new epoch of the caller's random digits and the instant, so that a script that runs twice makes two epochs.
 local function new_epoch(replid)
   return string.sub(redis.sha1hex(ARGV[1] .. ':' .. time[1] .. '.' .. time[2] .. ':' .. replid), 1, 32)
 end
 
--- The epoch of the bucket whose fence is `key`. A new one begins unless the server's history is provably the one of the
--- fence. If the fence is missing, this script has done nothing yet and fails with FENCE: the caller runs `open_bucket.lua`,
--- which makes the fence, and repeats the call. An unknown format fails with FORMAT.
+-- The epoch of the bucket whose fence is `key`. A new epoch begins unless the server's history is provably the one of
+-- the fence. If the fence is missing, the script fails with FENCE, and has done nothing yet. Then the caller runs
+-- `open_bucket.lua`, which makes the fence, and repeats the call. An unknown format fails with FORMAT.
 local function fence(key)
   local known = redis.call('HMGET', key, 'epoch', 'replid', 'format')
   format = tonumber(known[3] or '1')

@@ -33,7 +33,7 @@ for i = 3, #KEYS do
   }
 end
 
--- The index comes first and the old member last: if the server refuses something in between, the next run finds the old
+-- The index comes first and the old member last. If the server refuses something in between, the next run finds the old
 -- member and does the rest.
 for _, booking in ipairs(bookings) do
   local record = booking.record

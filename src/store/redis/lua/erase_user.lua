@@ -23,8 +23,8 @@ if #redis.call('ZRANGEBYLEX', KEYS[3], ARGV[8], ARGV[9], 'LIMIT', 0, 1) > 0 then
 local references = {}
 for i = 4, last_people do references[i] = redis.call('HGET', KEYS[i], 'u' .. user) end
 
--- The meaning of the reference comes first: if the server refuses something in between, the next run finds the reference
--- and does the rest.
+-- The meaning of the reference comes first. If the server refuses something in between, the next run finds the
+-- reference and does the rest.
 for i = 4, last_people do
   local reference = references[i]
   if reference then

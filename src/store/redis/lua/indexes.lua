@@ -24,9 +24,9 @@ local function remember_place(key, place)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. day_number(now - 32 * 86400000))
 end
 
--- The removals that a script has still to make: key to members. `forget_all` makes them at the end of the writing, because
--- the last member takes the key with it. In a Cluster, while a slot moves to another server, a missing key is looked for
--- there, so every later command on the key would fail, with half of the writing done.
+-- The removals that a script still has to make, from key to members. `forget_all` makes them at the end of the writing,
+-- because a key goes with its last member. While a slot of a Cluster moves, the server looks for a missing key at the
+-- slot's new server. So every later command on the key would fail, with half of the writing done.
 local forgotten = {}
 
 local function forget(key, member)
@@ -38,7 +38,7 @@ local function is_forgotten(key, member)
   return forgotten[key] ~= nil and forgotten[key][member] ~= nil
 end
 
--- A member that was added again, such as an extended hold, stays.
+-- A member that was added again stays, for example that of an extended hold.
 local function remember(key, member)
   if forgotten[key] then forgotten[key][member] = nil end
 end

@@ -20,7 +20,7 @@ local function note_entry(entry)
   journal.entries[#journal.entries + 1] = entry
 end
 
--- In place of a list that is not there.
+-- Stands for a list that is missing.
 local NONE = {}
 
 -- Adds a user's field to `fields`, once.
@@ -48,7 +48,7 @@ local function look_up_people()
     if not reference then
       count = text(tonumber(count) + 1)
       reference, new = count, add_all(new or { 'n', '' }, { fields[i], count, 'r' .. count, user })
-      -- The count comes first, so that no reference is used twice where not all of it is written.
+      -- The count comes first, so that no reference is used twice if only a part is written.
       new[2] = count
     end
     journal.references[user] = reference
@@ -71,7 +71,7 @@ local function entry_text(entry, epoch)
     request = journal.request
     if journal.actor ~= '' then actor, role = references[journal.actor], journal.role end
   end
-  -- One expression: Lua makes no text of its parts.
+  -- This is one expression, because Lua then makes no texts of its parts.
   return now_text .. '\n' .. entry.act .. '\n' .. epoch .. '\n' .. place.site .. '\n' .. place.space .. '\n'
     .. (place.day or '') .. '\n' .. table.concat(entry.slots, ',') .. '\n' .. (entry.status or '') .. '\n'
     .. text(entry.version) .. '\n' .. journal.generation .. '\n' .. actor .. '\n' .. role .. '\n'

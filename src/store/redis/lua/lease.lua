@@ -8,8 +8,8 @@
 -- Reply: an array of texts: '' when it is granted, or how long another has it still, in ms; and now in ms.
 
 local holder, length, ends = string.match(redis.call('GET', KEYS[1]) or '', '^([^\n]*)\n?(%d*)\n(%d+)$')
--- An end that is further ahead than the lease lasts was set before the clock went back. Then the lease is nobody's. A node
--- of 0.1 does not write how long its lease lasts.
+-- An end that is further ahead than the lease lasts was set before the clock went back. Then nobody has the lease. A
+-- node of 0.1 does not write how long its lease lasts.
 local is_of_this_clock = holder and tonumber(ends) - now <= (tonumber(length) or tonumber(ARGV[5]))
 if is_of_this_clock and holder ~= ARGV[4] then return { text(math.max(tonumber(ends) - now, 0)), text(now) } end
 redis.call('SET', KEYS[1], ARGV[4] .. '\n' .. ARGV[5] .. '\n' .. text(now + tonumber(ARGV[5])), 'PX', ARGV[5])

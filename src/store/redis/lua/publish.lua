@@ -34,8 +34,8 @@ version = version + 1
 begin(KEYS[2], version, '-')
 append(KEYS[3], ARGV[7], epoch, version, ARGV[9], ARGV[10], nil, ARGV[4], '')
 keep(KEYS[3])
--- A refusal is no error here: the message is kept and published by now, and only a node that is very far behind would read
--- this log.
+-- A refusal does no harm here. The message was already kept and published, and only a node that is very far behind
+-- would read this log.
 redis.pcall('XADD', KEYS[4], 'MAXLEN', '=', LOG_LENGTH, text(version) .. '-0',
   'e', epoch, 'k', ARGV[9], 'p', ARGV[10], 't', text(now))
 keep(KEYS[4])

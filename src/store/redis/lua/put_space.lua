@@ -132,7 +132,7 @@ for _, day in ipairs(days) do
 end
 if #in_use > 2 then return in_use end
 
--- Nothing is refused from here on. Everything that will be written and announced is put together first.
+-- Nothing is refused from here on. First everything that will be written and announced is put together.
 local version, bucket_version, before = nil, nil, nil
 version, epoch = standing(head[1], KEYS[3], KEYS[1], epoch, known_position)
 before = version

@@ -1,4 +1,4 @@
--- The records of slots, and the state that they say now. It stands after `common.lua`.
+-- The records of slots, and the present state that follows from them. It stands after `common.lua`.
 
 -- Year, month and day of an instant in ms, UTC.
 local function date_of(millis)
@@ -60,8 +60,8 @@ end
 -- Reads a record. An unreadable record has the state 'unreadable': its slot is shown as blocked, and only staff can change
 -- it, by writing a new record.
 --
--- From any instant a hold lasts at most as long as when its end was set. If the server's clock has gone back since, `ends`
--- is earlier than `index_ends`, which the indexes have.
+-- A hold lasts at most as long from any instant as it did when its end was set. If the server's clock has gone back
+-- since, `ends` is earlier than `index_ends`, the end in the indexes.
 local function parse_record(value)
   local r = string.byte(value) == 123 and parse_object(value) or parse_lines(value)
   if not is_readable(r) then return { state = 'unreadable' } end

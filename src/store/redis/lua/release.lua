@@ -10,7 +10,7 @@
 
 local actor, token, booked_by = ARGV[15], ARGV[16], ARGV[18]
 local is_staff, cancel_before = string.match(ARGV[17], '^([01]):(%d*)$')
--- A token names a hold. It releases no booking.
+-- A token names a hold, so with a token no booking is released.
 cancel_before = actor ~= '' and token == '' and tonumber(cancel_before) or nil
 
 return act(function()

@@ -36,7 +36,7 @@ local function lift(head, log)
   if last > version_of(head) then redis.call('HSET', head, 'v', text(last)) end
 end
 
--- The days of the mark: place and key of each.
+-- The days of the mark, with the place and the key of each.
 local days = {}
 for arg = 9, #ARGV, 2 do
   local i = #days + 1
@@ -69,8 +69,8 @@ end
 local plan = parse_mark(ARGV[4])
 local logged = last_of_log(KEYS[3])
 
--- Does something at the instant of the failed script, so that records are read and events are made as that script would
--- have done.
+-- Calls a function at the instant of the failed script, so that records are read and events are made as that script
+-- would have done.
 local function as_of_then(work)
   local present = now
   now = plan.now
@@ -121,11 +121,11 @@ local function find_done()
 end
 
 local done = find_done()
--- This comes before any write. If a part of the repair happens twice or not at all, clients must not take it for what they
--- have seen.
+-- This comes before any write. If a part of the repair happens twice or not at all, clients must not take it for
+-- something that they have seen.
 if done < version_of(KEYS[2]) then epoch = renew_epoch(KEYS[1]) end
 
--- Makes an index have exactly these members of one day. `is_of_day` tells which members are the day's.
+-- Gives an index exactly these members of one day. `is_of_day` tells which members belong to the day.
 local function set_members(key, wanted, is_of_day)
   local missing = {}
   for member, score in pairs(wanted) do missing[member] = score end
@@ -282,7 +282,7 @@ end
 lift(KEYS[2], KEYS[3])
 lift(KEYS[4], KEYS[5])
 keep(KEYS[3])
--- This comes last, so that the bucket is told nothing twice.
+-- This comes last, so that the bucket is not told anything twice.
 if plan and done > plan.before then announce_freed_days() end
 finish(KEYS[2])
 return { 'done' }

@@ -28,8 +28,8 @@ for i = 9, first_removed - 1, 2 do
 end
 redis.call('HSET', KEYS[2], 'stamp', ARGV[7])
 for i = first_removed, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
--- Removes fields of the report that this one replaces. The key is not deleted first: while its slot moves to another
--- server, a missing key is looked for there, and the following commands would fail.
+-- Removes the fields of the replaced report. The key is not deleted first: while its slot moves to another server, a
+-- missing key is looked for there, and the following commands would fail.
 for i = 1, #known, 2 do
   if not is_set[known[i]] then redis.call('HDEL', KEYS[2], known[i]) end
 end

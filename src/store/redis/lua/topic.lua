@@ -5,8 +5,8 @@
 -- have been trimmed already, and nobody can tell whether the act was done.
 local YOUNG_MILLIS = 5000
 
--- How many slots were ever freed in a bucket, by its head. A node whose log does not reach back far enough learns by this
--- how many it missed.
+-- How many slots were ever freed in a bucket, by its head. A node whose log does not reach back far enough learns from
+-- this how many it missed.
 local function freed_of(head)
   return tonumber(redis.call('HGET', head, 'f') or '0')
 end
@@ -25,11 +25,11 @@ local function renew_epoch(key)
   return epoch
 end
 
--- Where a topic stands before its next change: version and epoch. `version` is from its head. If the head is missing
--- although the topic has a log (somebody deleted it, or restored a part of a backup), versions continue above the log under
--- a new epoch: otherwise the log would refuse them after the state was written. A new epoch also begins if the caller has
--- seen a later version of the epoch (`known`: epoch and version with a colon between, or ''): an older copy has replaced
--- the data.
+-- The position of a topic before its next change: version and epoch. `version` is from its head. The head may be
+-- missing although the topic has a log, because somebody deleted it or restored a part of a backup. Then versions
+-- continue above the log under a new epoch, or else the log would refuse them after the state was written. A new epoch
+-- also begins if the caller has seen a later version of the epoch (`known`: epoch and version with a colon between, or
+-- ''), because then an older copy has replaced the data.
 local function standing(version, log, fence_key, epoch, known)
   local last = tonumber(version or last_of_log(log))
   local known_epoch, known_version = string.match(known or '', '^(.*):(%d+)$')
@@ -64,8 +64,8 @@ local function publish(channel, epoch, version, kind, payload, owned)
   if before then redis.call('PUBLISH', before .. after, '1\n' .. head .. payload) end
 end
 
--- Appends a version to a log and publishes it, with what nodes are told of the slot's owner, or nil. An act's last entry
--- bears the act's id and answer.
+-- Appends a version to a log and publishes it. `owned` is what nodes are told of the slot's owner, or nil. An act's
+-- last entry has the act's id and answer.
 local function append(log, channel, epoch, version, kind, payload, owned, act, answer)
   local fields = { 'e', epoch, 'k', kind, 'p', payload, 't', now_text }
   local function add(name, value)
@@ -85,8 +85,8 @@ local function keep(log)
   redis.call('PEXPIRE', log, KEEP_MILLIS)
 end
 
--- Tells the freed slots of a day in the bucket: takes the version, counts them, and announces them. This is the last effect
--- of a script that may be refused, so that the bucket never lacks what it has counted.
+-- Tells the bucket the freed slots of a day: takes the version, counts the slots, and announces them. This is the last
+-- effect of a script that may be refused, so that the bucket never lacks slots that it has counted.
 local function announce_freed(head, log, channel, epoch, version, payload, count)
   redis.call('HSET', head, 'v', text(version), 'f', text(freed_of(head) + count))
   append(log, channel, epoch, version, 'freed', payload)
@@ -112,7 +112,7 @@ local function find_act(log, act)
   return nil, nil, nil, seen >= LOG_LENGTH and tonumber(oldest) > now - YOUNG_MILLIS
 end
 
--- A copy of an act comes to nothing after this many ms: its deadline is at most 900 ms after it was sent.
+-- A copy of an act does nothing after this many ms, because its deadline is at most 900 ms after it was sent.
 local COPY_MILLIS = 1000
 
 -- Whether a later copy of an act came before this one. Two copies over two connections may come in either order. The answer
@@ -126,12 +126,13 @@ local function is_outrun(head, act, copy, noted)
   for id, number, at in string.gmatch(noted or '', '(%S+) (%d+) (%d+)') do
     local is_this = id == act
     is_late = is_late or is_this and tonumber(number) > copy
-    -- An instant in the future is from before the server's clock went back.
+    -- An instant in the future was noted before the server's clock went back.
     local can_come = math.abs(now - tonumber(at)) < COPY_MILLIS
     if can_come and (is_late or not is_this) then lines[#lines + 1] = id .. ' ' .. number .. ' ' .. at end
   end
   if copy > 0 and not is_late then lines[#lines + 1] = act .. ' ' .. text(copy) .. ' ' .. now_text end
-  -- The field stays when it is empty, because the key goes with its last field. `indexes.lua` says why no key goes so early.
+  -- The field stays when it is empty, because the key would go with its last field. `indexes.lua` says why no key may
+  -- go so early.
   local after = table.concat(lines, '\n')
   if after ~= noted then redis.call('HSET', head, 'again', after) end
   return is_late

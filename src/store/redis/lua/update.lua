@@ -33,7 +33,7 @@ return act(function()
   return refusal or {
     becomes = function(slot)
       local was = slot.record
-      -- An existing booking keeps its user unless another is named, and keeps the answer to a repeated `book`.
+      -- An existing booking keeps its user unless another user is named. It also keeps the answer to a repeated `book`.
       local stays = to == 'booked' and was and was.state == 'b' and (user == '' or user == was.user)
       return {
         state = STATES[to], user = stays and was.user or user, data = data,

@@ -113,7 +113,7 @@ impl Shared {
         let id: String = redis::cmd("SENTINEL").arg("MYID").query_async(&mut connection).await?;
         let _ = sentinel.set(id.clone());
         for channel in EVENTS {
-            // If it cannot be subscribed to, it is only asked at intervals.
+            // If subscribing fails, the sentinel is only asked at intervals.
             if let Err(error) = connection.subscribe(channel).await {
                 tracing::warn!(sentinel = %node, %error, "cannot subscribe to the events of a sentinel");
                 break;

@@ -1,4 +1,4 @@
-//! What the sentinels say about the primary. It is heard before a connection breaks.
+//! The sentinels' word about the primary, which is heard before a connection breaks.
 //!
 //! A connection to each sentinel hears its events and asks it for the facts, right after an event and at intervals. A
 //! sentinel that replaces a primary says so a moment before it promotes the replica. From then on nothing is sent, so that

@@ -14,28 +14,28 @@ pub(super) const FRESH: Duration = Duration::from_secs(3);
 /// The states of a failover in which a replica may be promoted already, and is not named yet.
 const REPLACING: &[&str] = &["select_slave", "send_slaveof_noone", "wait_promotion"];
 
-/// What was heard of all sentinels.
+/// The reports of all sentinels.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// By the sentinel's own id, because a sentinel may be known under several addresses.
+    /// The reports by the sentinels' own ids, because a sentinel may be known under several addresses.
     pub(super) reports: BTreeMap<String, Report>,
-    /// Those who have a task.
+    /// The sentinels that a task listens to.
     pub(super) followed: HashSet<Node>,
 }
 
-/// What one sentinel said.
+/// The report of one sentinel.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) at: Instant,
     pub(super) primary: Option<Node>,
-    /// Of the configuration that it has.
+    /// The epoch of the sentinel's configuration.
     pub(super) epoch: u64,
     pub(super) is_replacing: bool,
     /// How many other sentinels it knows.
     pub(super) others: usize,
 }
 
-/// What the reports come to.
+/// The conclusion from the reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sum {
     /// The server that most reports of the newest configuration name.
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_newest_configuration_names_the_primary() {
         assert_eq!(sum(&[(1, 0, false), (1, 0, false), (1, 0, false)]), (Some(1), false, 3));
-        // The sentinel that did the failover says it first.
+        // The sentinel that did the failover is the first to say it.
         assert_eq!(sum(&[(1, 0, false), (2, 1, false), (1, 0, false)]), (Some(2), false, 1));
         // A sentinel that was away does not know it yet.
         assert_eq!(sum(&[(2, 1, false), (2, 1, false), (1, 0, false)]), (Some(2), false, 2));
