@@ -177,7 +177,7 @@ async fn staff_set_several_slots_at_once_and_book_them_for_a_user() {
     assert_eq!((&data["slots"], &data["status"], &data["version"]), (&json!([1, 3]), &json!("booked"), &json!(2)));
     let own = app.get_as("/api/bookings", &anna).await.data();
     assert_eq!(numbers(&own["bookings"], "slotId"), [1, 3]);
-    // All or none: with these the day would have more data than a day may have.
+    // With both objects the day would have more data than it may, so neither slot gets one.
     let large = json!({"note": "x".repeat(16_000)});
     let all: Vec<u64> = (1..=9).collect();
     let spec = json!({"opens": "00:00", "closes": "24:00", "slotMinutes": 30});

@@ -92,7 +92,7 @@ fn open_error(folder: &Path) -> OpenError {
     }
 }
 
-// One fsync for many.
+// These tests are about many acts that share one fsync.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acts_that_wait_together_share_a_commit() {
@@ -124,7 +124,7 @@ async fn what_writes_nothing_is_not_committed() {
     assert_eq!(store.commit_count(), before + 1);
 }
 
-// Whether a file continues the one that this node left.
+// These tests are about whether a file continues the file that this node left.
 
 #[tokio::test]
 async fn a_restart_keeps_the_epoch_and_a_copy_takes_its_own() {
@@ -172,7 +172,7 @@ async fn a_backup_restored_in_place_takes_a_new_epoch() {
     assert_eq!(lost.epoch, kept.epoch);
     drop(store);
 
-    // A file that is written over keeps its inode and its birth. Only the mark tells.
+    // A file that is written over keeps its inode and its time of birth. Only the mark shows the change.
     fs::copy(backup.path(), file_in(folder.path())).unwrap();
     let restored = open(folder.path());
     let again = act(&restored).await.at;
@@ -206,7 +206,7 @@ async fn a_file_without_its_mark_takes_a_new_epoch() {
     assert_ne!(head(&open(folder.path())).await.epoch, kept.epoch);
 }
 
-// Unusable files, which are left alone.
+// These tests are about unusable files, which stay unchanged.
 
 /// Checks that a file is refused, and has the same bytes afterwards.
 fn assert_refused_untouched(folder: &Path, what: &str) -> OpenError {
@@ -215,7 +215,7 @@ fn assert_refused_untouched(folder: &Path, what: &str) -> OpenError {
     assert!(fs::read(file_in(folder)).unwrap() == before, "{what}: the file was changed");
     let text = error.to_string();
     assert!(text.contains(FILE_NAME), "{what}: {text}");
-    // Nothing is left behind beside it either.
+    // Nothing is left beside the file, either.
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let others: Vec<String> = names.filter(|name| name != FILE_NAME && name != MARK_NAME).collect();
     assert!(others.is_empty(), "{what}: {others:?}");
@@ -270,7 +270,8 @@ async fn a_data_file_cut_short_is_refused_and_untouched() {
     }
 }
 
-/// Flips bytes all over the file. A file that passes must be whole: then no part in use was damaged.
+/// Flips bytes all over the file. If the file is accepted, it must be whole: then the damage was outside of the parts
+/// in use.
 #[tokio::test]
 async fn a_damaged_data_file_is_refused_and_untouched() {
     let whole = data_file(true).await;
@@ -379,12 +380,13 @@ fn of_many_that_make_the_file_at_once_one_gets_it() {
     }
 }
 
-// The process ends at any moment.
+// These tests are about a process that ends at any moment.
 
 /// Where the child of [`every_acknowledged_act_survives_a_kill`] keeps its store.
 const CHILD_FOLDER: &str = "SLOTCAST_TEST_CHILD_FOLDER";
 
-/// This is no test: it is the process that gets killed. It acts as fast as it can, and prints each acknowledged version.
+/// This is not a test. It is the process that gets killed. It acts as fast as it can, and prints each acknowledged
+/// version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_acts_until_it_is_killed() {
     let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
@@ -422,7 +424,7 @@ async fn every_acknowledged_act_survives_a_kill() {
         let mut child = Some(child);
         while let Some(Ok(line)) = lines.next() {
             let Some((_, line)) = line.split_once("acknowledged ") else { continue };
-            // The moment is counted from the first act. It differs in each round.
+            // Each round kills the process at another moment, counted from the first act.
             if let Some(mut child) = child.take() {
                 killer = Some(std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_micros(3_000 + round * 17_377 % 61_000));
@@ -461,7 +463,7 @@ async fn every_acknowledged_act_survives_a_kill() {
     assert_eq!(epochs.len(), 1, "the epoch changed: {epochs:?}");
 }
 
-// How fast it is; by hand: cargo test --release --test it -- --ignored --nocapture acts_a_second
+// This measures the speed. Run it by hand: cargo test --release --test it -- --ignored --nocapture acts_a_second
 
 #[ignore = "a measurement, which says nothing on a busy machine"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

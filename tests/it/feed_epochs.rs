@@ -1,5 +1,5 @@
-//! What nodes tell across the end of an epoch, beyond the end of a log, and after the store has gone back: each freed slot
-//! and each message to everyone once, and to viewers the true board.
+//! What nodes tell across the end of an epoch, beyond the end of a log, and after the store has gone back. Each freed
+//! slot and each message to everyone is told once, and viewers are shown the true board.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Audience for Told {
                 *self.slots.lock().entry(format!("{space:?} {} {slot:?}", slots.date)).or_default() += 1;
             }
         }
-        // Counted last, so that a reader who sees the count sees the slots, too.
+        // The count changes last, so that a reader who sees it sees the slots, too.
         self.freed.fetch_add(freed.count, Ordering::SeqCst);
     }
 
@@ -140,7 +140,7 @@ impl Node {
         self.join_since(space, None).await
     }
 
-    /// A viewer that comes back with its position.
+    /// A viewer that comes back with its position, if it has one.
     async fn join_since(&self, space: SpaceKey, since: Option<Position>) -> Arc<Viewer> {
         let viewer = Arc::new(Viewer {
             id: NEXT_MEMBER.fetch_add(1, Ordering::Relaxed),
@@ -234,7 +234,7 @@ impl Viewer {
         until(&format!("slot {slot} is {status}"), shown).await;
     }
 
-    /// Its position, by what it heard last.
+    /// The viewer's position after the last event that it heard.
     fn position(&self) -> Position {
         let heard = self.heard.lock();
         let (_, payload) = heard.last().unwrap();
@@ -257,7 +257,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, held).await.is_ok(), "never: {what}");
 }
 
-/// The answer, once the store gives one.
+/// Asks until the store answers without a failure.
 async fn eventually<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -273,7 +273,7 @@ fn space_of(number: u64) -> SpaceKey {
     SpaceKey { site: SiteId::new(1).unwrap(), space: SpaceId::new(number).unwrap() }
 }
 
-/// Spaces of the bucket that messages to everyone are in.
+/// Spaces of the bucket that messages to everyone belong to.
 fn spaces_of_everyone(count: usize) -> Vec<SpaceKey> {
     (1..).map(space_of).filter(|space| space.bucket() == Bucket::EVERYONE).take(count).collect()
 }
@@ -303,7 +303,8 @@ async fn a_restart_of_redis_loses_no_freed_slot_and_no_broadcast() {
         hearing.hold(*space, 9).await;
     }
     tokio::time::sleep(HOLD).await;
-    // One node tells them live, the other one only after the epoch has ended. So it is with later ones.
+    // One node tells the slots live, and the other node only after the epoch has ended. Later slots are told in the
+    // same way.
     deaf.hear(false);
     hearing.broadcast("before").await;
     let mut freed = hearing.sweep(&spaces[..4]).await;
@@ -346,7 +347,7 @@ async fn two_epochs_may_end_while_a_node_hears_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_lost_and_does_again_is_told_again() {
-    // Saved to disk only on request.
+    // The server saves to disk only when it is told to.
     let redis = RedisServer::start_with(&["--appendonly", "no"]);
     let (hearing, deaf) = (Node::start(&redis).await, Node::start(&redis).await);
     let spaces = spaces_of_everyone(2);
@@ -382,7 +383,7 @@ async fn a_node_that_is_behind_the_log_of_a_bucket_tells_how_much_was_freed_and_
         hearing.hold(spaces[0], 9).await;
         tokio::time::sleep(HOLD).await;
         deaf.hear(false);
-        // No comparison of heads comes in between: nobody asks the store until it has everything.
+        // The heads are not compared in between, so nobody asks the store until the viewer has everything.
         let silent = redis.url();
         assert_eq!(hearing.sweep(&spaces).await, 9);
         hearing.broadcast("first").await;
@@ -549,7 +550,7 @@ async fn an_empty_database_or_one_of_another_epoch_is_noticed_too() {
         let node = Node::start(&redis).await;
         let space = space_of(79);
         if way == "another" {
-            // The same versions under another epoch.
+            // The new epoch gets the same versions.
             for slot in 1..=4 {
                 node.change(space, slot, "booked", 0).await;
             }

@@ -1,5 +1,5 @@
-//! What earlier versions have written (`tests/fixtures/formats`), and what nobody has: each is read, costs no more than its
-//! slot, and is moved to the newest format.
+//! Data that earlier versions have written (`tests/fixtures/formats`), and data that no version has written. All of it
+//! is read, costs no more than its slot, and is moved to the newest format.
 
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,8 @@ async fn check_all_of_0_1(store: &dyn SlotStore) {
     assert_eq!(read.schedule.unwrap().name.as_deref(), Some("Sala \"blu\""));
     assert_eq!(read.taken.iter().map(|(_, n, _)| n.get()).collect::<Vec<_>>(), [1, 4, 5]);
 
-    // The repeat of a booking, an ended hold that the next one finds, a sweep of the others, staff's acts on old records.
+    // These acts are a repeat of a booking, an act that finds an ended hold, a sweep of the other ended holds, and
+    // staff's acts on old records.
     let book = SlotActKind::Book { actor: Actor::User(user("7")), token: None };
     assert_eq!(store.apply(act(store, &[1], book).await).await.unwrap().at.version, 3);
     assert_eq!(refusal_of(store, &[1], hold("bob")).await, Code::SlotUnavailable);
@@ -126,7 +127,7 @@ async fn check_all_of_0_1(store: &dyn SlotStore) {
 async fn what_0_1_left_in_redis_is_read_and_acted_on() {
     let server = redis_of_0_1();
     check_all_of_0_1(&server.store()).await;
-    // Without a lease, nothing was moved.
+    // This process has no lease, so nothing was moved.
     assert_eq!(server.cli(&["EXISTS", &format!("slotcast:{{b{}}}:fence", space().bucket().get())]), "0");
 }
 

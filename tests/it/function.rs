@@ -6,8 +6,8 @@
 //! assert_eq!(answer.outcome, "response");
 //! ```
 //!
-//! The function's runtime reads its environment, which a test cannot change for itself: so the test's own binary is
-//! started once more, to run [`serve_as_the_function`] alone.
+//! The function's runtime reads its environment, which a test cannot change for itself. So the test starts its own
+//! binary once more, which runs only [`serve_as_the_function`].
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -44,15 +44,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Enough time for an invocation on a busy machine.
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// Too little for what is asked.
+/// Too little time for the requested sweep.
 const SHORT: Duration = Duration::from_secs(6);
 
-/// As EventBridge sends it.
+/// An event in the form of EventBridge.
 const EVENTBRIDGE: &str = r#"{"version": "0", "id": "89d1a02d-5ec7-412e-82f5-13505f849b41", "detail-type": "Scheduled Event",
     "source": "aws.events", "account": "123456789012", "time": "2026-11-23T12:00:00Z", "region": "eu-south-1",
     "resources": ["arn:aws:events:eu-south-1:123456789012:rule/sweep"], "detail": {}}"#;
 
-/// As a function URL sends it.
+/// An event in the form of a function URL.
 const FUNCTION_URL: &str = r#"{"version": "2.0", "routeKey": "$default", "rawPath": "/", "rawQueryString": "",
     "headers": {"content-length": "0", "host": "abc.lambda-url.eu-south-1.on.aws", "x-forwarded-for": "192.0.2.7"},
     "requestContext": {"accountId": "anonymous", "apiId": "abc", "domainName": "abc.lambda-url.eu-south-1.on.aws",
@@ -60,7 +60,7 @@ const FUNCTION_URL: &str = r#"{"version": "2.0", "routeKey": "$default", "rawPat
       "userAgent": "curl"}, "requestId": "e1506fd5", "routeKey": "$default", "stage": "$default",
       "time": "23/Nov/2026:12:00:00 +0000", "timeEpoch": 1795435200000}, "isBase64Encoded": false}"#;
 
-/// As a REST API of API Gateway sends it.
+/// An event in the form of a REST API of API Gateway.
 const REST_API: &str = r#"{"resource": "/sweep", "path": "/sweep", "httpMethod": "POST", "headers": {"Host": "example.org"},
     "multiValueHeaders": {"Host": ["example.org"]}, "queryStringParameters": null, "pathParameters": null,
     "multiValueQueryStringParameters": null, "stageVariables": null,
@@ -68,7 +68,7 @@ const REST_API: &str = r#"{"resource": "/sweep", "path": "/sweep", "httpMethod":
       "accountId": "123456789012", "protocol": "HTTP/1.1", "stage": "prod", "requestId": "c6af9ac6", "apiId": "abc",
       "requestTimeEpoch": 1795435200000, "identity": {"sourceIp": "192.0.2.7"}}, "body": null, "isBase64Encoded": false}"#;
 
-/// As an application load balancer sends it.
+/// An event in the form of an application load balancer.
 const LOAD_BALANCER: &str = r#"{"requestContext": {"elb": {"targetGroupArn":
       "arn:aws:elasticloadbalancing:eu-south-1:123456789012:targetgroup/sweep/abc"}}, "httpMethod": "POST",
     "path": "/sweep", "queryStringParameters": {}, "headers": {"host": "example.org"}, "body": "",
@@ -200,7 +200,7 @@ async fn a_failed_start_is_told_to_the_platform() {
     assert_eq!((answer.outcome.as_str(), answer.json()), ("init/error", expected));
 }
 
-/// Not a test: what [`Function::start`] starts.
+/// This is not a test. [`Function::start`] starts it.
 #[tokio::test]
 #[ignore = "the other tests start it, as the function"]
 async fn serve_as_the_function() {
@@ -283,7 +283,7 @@ struct Answer {
     /// `response`, `error` or `init/error`.
     outcome: String,
     text: String,
-    /// Until the invocation's deadline.
+    /// The time until the invocation's deadline.
     time_left: Duration,
 }
 
@@ -387,7 +387,8 @@ impl RuntimeApi {
         let mut state = api.state.lock().await;
         let Some(event) = state.0.recv().await else { return Err(StatusCode::GONE) };
         state.1 += 1;
-        // Counted from when the function takes it, as on the platform. The function's start does not count.
+        // The time counts from when the function takes the event, as on the platform, so the function's start does not
+        // count.
         let deadline_ms = clock::wall().as_millis() + i64::try_from(event.time.as_millis()).unwrap();
         state.2 = deadline_ms;
         let headers = [

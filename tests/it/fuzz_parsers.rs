@@ -1,7 +1,8 @@
 //! Feeds every parser that meets the network with the kept corpus, with mutations of it, and with noise.
 //!
-//! `FUZZ_SECONDS` is how long in all (default 3). A failure prints the input, shrunk: put it into the target's folder in
-//! `tests/corpus/`, where it is tried first from then on. `fuzz/` searches the same targets by coverage.
+//! `FUZZ_SECONDS` is how long all targets take together (default 3). A failure prints the smallest input that it found.
+//! Put that into the target's folder in `tests/corpus/`, where it is tried first from then on. `fuzz/` searches the
+//! same targets by coverage.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -85,7 +86,7 @@ enum Mutation {
     Splice(Index, Index, usize),
 }
 
-/// Usually a byte of which the grammars are made.
+/// A byte, usually one that the grammars use.
 fn any_byte() -> impl Strategy<Value = u8> {
     prop_oneof![3 => select(b"0123456789".as_slice()), 1 => select(b"-+:.,\"{}[]eE ".as_slice()), 1 => any::<u8>()]
 }

@@ -1,4 +1,4 @@
-//! `GET /api/journal`: who may read what, filters, places, and waiting.
+//! `GET /api/journal`: who may read which entries, filters, cursors, and waiting.
 
 use std::time::Duration;
 
@@ -215,7 +215,7 @@ async fn as_many_calls_wait_as_may_and_a_drain_ends_them() {
     let path = format!("/api/journal?wait=30&after={place}");
     let waiting = futures_util::future::join_all((0..256).map(|_| app.get_as(&path, &staff)));
     let others = async {
-        // A caller that comes when all others have begun to wait: it takes no place before them.
+        // A caller comes when all others have begun to wait, so it takes none of their places.
         let all_wait = async {
             while app.app.metrics.journal_waiting.get() < 256 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -224,7 +224,7 @@ async fn as_many_calls_wait_as_may_and_a_drain_ends_them() {
         tokio::time::timeout(Duration::from_secs(20), all_wait).await.expect("all others wait");
         let refused = app.get_as(&format!("/api/journal?wait=1&after={place}"), &staff).await;
         assert_eq!(refused.refusal(), (429, "rate_limited".into()));
-        // Without waiting it is answered.
+        // A call that does not wait is answered.
         assert_eq!(app.get_as("/api/journal", &staff).await.status, 200);
         app.app.health.start_draining();
         slotcast::clock::instant()

@@ -1,4 +1,5 @@
-//! Redis refuses a command in the middle of a script: the journal tells of what was done, and of nothing else.
+//! Redis refuses a command in the middle of a script. The journal has an entry for each change that was made, and for
+//! no other.
 
 use std::time::Duration;
 
@@ -157,7 +158,7 @@ async fn the_journal_tells_of_schedules_that_were_changed_and_of_no_others() {
         let state = scene.observer.read_space(space()).await.unwrap();
         other.revision = Some(slotcast::domain::Position { version: state.revision, epoch: state.at.epoch });
         if scene.limited().apply(other).await.is_err() {
-            // Under the epoch that the repair has begun.
+            // The change comes under the epoch that the repair has begun.
             let state = scene.observer.read_space(space()).await.unwrap();
             let at = slotcast::domain::Position { version: state.revision, epoch: state.at.epoch };
             let other = SlotAct { revision: Some(at), ..act(&[7], set(StaffStatus::Blocked)) };

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::TestApp;
 
-/// How long to wait for what should take milliseconds.
+/// How long a test waits for something that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

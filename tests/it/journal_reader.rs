@@ -1,4 +1,4 @@
-//! Reading the journal: a reader may repeat, and never skips, whatever the store has lost.
+//! Reading the journal. A reader may repeat entries and never skips one, whatever the store has lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,7 +137,7 @@ async fn a_place_before_what_is_kept_is_gone_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_read_looks_at_ten_thousand_entries_at_most() {
     let (store, _folder) = on_a_file(JournalBounds { days: 90, max: 100_000 });
-    // In portions: acts that wait for a busy machine for more than a second are refused.
+    // The acts come in portions, because the store refuses an act that waits for more than a second on a busy machine.
     for _ in 0..670 {
         futures_util::future::try_join_all((0..15).map(|_| store.apply(act(1)))).await.unwrap();
     }
@@ -147,7 +147,7 @@ async fn one_read_looks_at_ten_thousand_entries_at_most() {
     assert_eq!((rest.entries.len(), rest.more), (50, false));
 }
 
-/// A Redis whose journal goes back to what it was, under a new epoch, as after a failover that has lost writes.
+/// A Redis whose journal goes back to an earlier state under a new epoch, like after a failover that has lost writes.
 struct Lossy {
     server: RedisServer,
     store: RedisStore,
@@ -206,7 +206,7 @@ async fn what_comes_after_a_loss_is_read_once() {
         let expected: Vec<u64> = (11..=10 + after_loss as u64).collect();
         assert_eq!(versions(&rest.entries), expected, "{after_loss} after the loss");
         assert!(lossy.read(Some(&rest.next)).await.entries.is_empty());
-        // A reader that had not seen the lost entries.
+        // This reader had not seen the lost entries.
         let all = lossy.read(None).await.entries.len();
         assert_eq!(all, 5 + after_loss);
     }

@@ -1,4 +1,4 @@
-//! The journal in both stores: one entry an act, by the act's own write, with consecutive numbers.
+//! The journal in both stores: one entry for each act, written by the act's own write, with consecutive numbers.
 
 use std::sync::Arc;
 
@@ -216,8 +216,7 @@ async fn each_act_leaves_one_entry(scene: Scene) {
     }
     assert_eq!(entries.len(), expected.len());
 
-    // Schedules, too.
-    // In a space of the same bucket, where nothing is taken.
+    // A change of a schedule has an entry, too. This space is in the same bucket, and has no taken slots.
     let other = (2..).map(space).find(|other| other.bucket() == space(1).bucket()).unwrap();
     let register = SpaceChange::new(other, Some(ScheduleSpec::default()), None).unwrap();
     let at = scene.store.put_space(SpaceChange { origin: staff(), ..register }).await.unwrap();
@@ -299,7 +298,7 @@ async fn nothing_is_kept_for_no_days(scene: Scene) {
 }
 
 async fn what_all_readers_have_read_goes(scene: Scene) {
-    // More than one step removes. Many at once, because each commit of a file is a sync.
+    // This is more than one step removes. The acts come many at once, because each commit of a file is a sync.
     for _ in 0..12 {
         futures_util::future::join_all((0..100).map(|_| scene.apply(&[1], set(StaffStatus::Blocked), None))).await;
     }
@@ -362,7 +361,7 @@ async fn redis_trims_what_is_too_old_but_for_the_last_entry() {
     assert_eq!(scene.entries_from(5).await.len(), 2);
 }
 
-/// What an entry costs Redis, and that its people are found in one hash a month.
+/// Checks what an entry costs Redis, and that the people of a month are in one hash.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_named_once_a_month() {
     let scene = redis(JournalBounds::default());

@@ -1,4 +1,4 @@
-//! The layers of the code map, held by reading the sources.
+//! The layers of the code map. The tests read the sources.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,7 +31,7 @@ const LAYERS: [&str; 23] = [
     "fuzzing",
 ];
 
-/// The longest file, in lines.
+/// The most lines that a file may have.
 const FILE_LINES: usize = 500;
 
 /// A line with this beginning divides a file into sections. Each section belongs into a file of its own.

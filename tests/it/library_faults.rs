@@ -1,6 +1,6 @@
-//! Faults of the Socket.IO library that this product works around: socketioxide 0.18.9, engineioxide 0.17.9. Each test shows
-//! one. It fails when a newer version of the library no longer has the fault: then the work-around that it names can go, and
-//! the line in `src/README.md` with it.
+//! Faults of the Socket.IO library (socketioxide 0.18.9, engineioxide 0.17.9) that this product works around. Each test
+//! shows one fault, and fails when a newer version of the library no longer has it. Then the work-around that the test
+//! names can go, and so can the fault's line in `src/README.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,7 +102,7 @@ async fn a_websocket_is_answered_whatever_is_asked_for() {
     }
 }
 
-/// Worked around by `realtime::gate`, which answers with the first one.
+/// Worked around by `realtime::gate`, which answers with the first subprotocol.
 #[tokio::test]
 async fn a_subprotocol_is_not_answered() {
     let request = Request::get(WEBSOCKET)
@@ -112,7 +112,7 @@ async fn a_subprotocol_is_not_answered() {
     assert!(!response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL));
 }
 
-/// Worked around by `realtime::request`, which refuses what has two readings.
+/// Worked around by `realtime::request`, which refuses a query that has two readings.
 #[tokio::test]
 async fn the_query_is_not_decoded() {
     let routes = with_root();
@@ -196,7 +196,7 @@ async fn a_socket_that_leaves_takes_the_next_one_of_its_connection_with_it() {
         });
     });
     let sid = connect(&routes).await;
-    // The second one takes the socket out at once; the first one's handler goes on.
+    // The second message removes the socket at once, and the first message's handler goes on.
     assert_eq!(post(&routes, &sid, "41").await, StatusCode::OK);
     assert_eq!(post(&routes, &sid, "41").await, StatusCode::OK);
     assert_eq!(post(&routes, &sid, "40").await, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what it says, and that it says the truth.
+//! The OpenAPI document: its content, and that the content is true.
 
 use axum::body::Body;
 
@@ -53,8 +53,8 @@ fn every_call_but_the_public_ones_wants_a_token() {
     assert_eq!(open, expected);
 }
 
-/// Every call that may be asked for, by what the document says: its method, its path with numbers in it, and the names of its
-/// parameters. The probes are left out.
+/// Every call in the document: its method, its path with numbers in it, and the names of its parameters. The probes are
+/// left out.
 fn calls_of_the_document() -> Vec<(String, String, Vec<String>)> {
     let document = serde_json::to_value(slotcast::http::openapi()).unwrap();
     let mut calls = Vec::new();

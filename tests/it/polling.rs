@@ -1,5 +1,5 @@
-//! A whole node in this process, and clients that speak Engine.IO by HTTP polling, packet by packet: what a socket is sent
-//! and in which order, where a library on the other side would hide it.
+//! A whole node in this process, and clients that speak Engine.IO by HTTP polling, packet by packet. The tests see what
+//! a socket is sent, and in which order, which a client library would hide.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -96,7 +96,7 @@ impl Client {
         assert_eq!(sent.status(), 200);
     }
 
-    /// The next packet that is no ping.
+    /// The next packet that is not a ping.
     async fn packet(&mut self) -> String {
         loop {
             while let Some(packet) = self.packets.pop_front() {
@@ -320,7 +320,7 @@ async fn a_node_that_leaves_refuses_new_sockets_and_ends_in_time() {
     let polling = tokio::spawn(async move { client.http.get(&client.url).send().await.map(|poll| poll.status()) });
     tokio::time::sleep(Duration::from_millis(50)).await;
     node.shutdown.cancel();
-    // Its drain time, and what a busy machine needs besides.
+    // This is the node's drain time, and what a busy machine needs besides.
     let ended = tokio::time::timeout(Duration::from_secs(20), node.running).await;
     ended.expect("in time").unwrap().unwrap();
     let poll = polling.await.unwrap();

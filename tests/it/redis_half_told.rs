@@ -20,7 +20,7 @@ use slotcast::store::{ApplyError, Message, MessageKind, SlotStore, SpaceChange, 
 use crate::support::redis::{RedisServer, store_at};
 use crate::support::repeat_of;
 
-/// What scripts that write use after their first effect.
+/// The commands that writing scripts use after their first effect.
 const RIGHTS: [&str; 9] = ["hset", "hdel", "zadd", "zrem", "expireat", "xadd", "pexpire", "publish", "xrevrange"];
 
 /// How long a test waits for messages.

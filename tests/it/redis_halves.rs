@@ -15,7 +15,7 @@ use slotcast::store::{ApplyError, LogRead, MessageKind, Publication, SlotStore, 
 
 use crate::support::redis::{RedisServer, store_at};
 
-/// What scripts that write use after their first effect.
+/// The commands that writing scripts use after their first effect.
 const RIGHTS: [&str; 9] = ["hset", "hdel", "zadd", "zrem", "expireat", "xadd", "pexpire", "publish", "set"];
 
 const DAY: &str = "2090-05-05";

@@ -1,8 +1,8 @@
-//! A subscription that loses, repeats and swaps messages, and what members are shown all the same.
+//! A subscription that loses, repeats and swaps messages. Members are shown the right boards all the same.
 
 use super::*;
 
-/// Loses, repeats and swaps what is announced, and brings messages of an epoch that never was.
+/// Loses, repeats and swaps announced messages, and brings messages of an epoch that never existed.
 pub(super) struct Unreliable {
     pub(super) inner: Arc<dyn Subscriptions>,
     pub(super) hub: Hub,
@@ -11,7 +11,7 @@ pub(super) struct Unreliable {
 
 #[derive(Clone, Copy)]
 pub(super) enum Fault {
-    /// Of everything, by a seed.
+    /// All of these faults, chosen by a seed.
     Chaos(u64),
     /// Nothing arrives.
     Silence,

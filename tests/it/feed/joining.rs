@@ -72,7 +72,7 @@ async fn what_cannot_be_replayed_is_a_snapshot() {
         let version = head.version;
         assert_eq!(member.names(), [format!("joined_space {version}"), format!("slots_status_update {version}")]);
     }
-    // The longest possible replay.
+    // This is the longest possible replay.
     let member = Recorder::new();
     assert!(node.join(&member, since(&Position { version: head.version - 1_024, ..head })).await.recovered);
     assert_eq!(member.heard().len(), 1_025);
@@ -103,7 +103,7 @@ async fn joining_again_and_syncing_keep_one_membership_and_the_day() {
     member.reaches(1).await;
     let synced = node.feed.sync(space(), member.id(), since(&start)).await.unwrap();
     assert!(synced.recovered);
-    // Without a day, the one that the member last asked for counts.
+    // The member names no day, so the day that it last asked for counts.
     let other = Position { epoch: "another".into(), version: 0 };
     assert!(!node.feed.sync(space(), member.id(), since(&other)).await.unwrap().recovered);
     let expected = [
@@ -152,7 +152,7 @@ async fn a_change_of_the_schedule_is_a_snapshot_before_any_later_change() {
         assert_eq!((after[0].0, &after[0].1["slotsStatus"][0]["orario"]), ("slots_status_update", &json!("12:00")));
     }
     assert_eq!(without.heard()[1].1["date"], json!(node.app.day_ahead(0)), "who asked for no day gets today");
-    // No replay leads across this change, which is no `slot_update`.
+    // The replay cannot include this change, which is not a `slot_update`.
     let late = Recorder::new();
     let joined = node.join(&late, Interest { day: Some(node.tomorrow()), since: Some(start) }).await;
     assert!(!joined.recovered);
@@ -270,7 +270,7 @@ async fn joining_leaving_and_syncing_at_once_lose_nothing() {
     assert_eq!(node.members(), 0);
 }
 
-/// As [`Recorder::check`], for a member that was away at times: each `joined_space` begins anew, and never goes back.
+/// Like [`Recorder::check`], for a member that was away at times. Each `joined_space` begins anew, and never goes back.
 fn check_visits(member: &Recorder) {
     assert!(!member.heard_after_leaving.load(Ordering::SeqCst));
     let mut at = 0;
