@@ -38,7 +38,7 @@ pub struct ShowBoardRequest {
 /// A notification that is on its way.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NotifiedAnswer {
-    /// To whom.
+    /// The user who gets it.
     #[serde(rename = "id_utente")]
     #[schema(value_type = Value)]
     pub user: UserId,
@@ -49,7 +49,7 @@ pub struct NotifiedAnswer {
 /// A user whose sockets are being closed.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct DisconnectedAnswer {
-    /// Whose.
+    /// The user whose sockets are closed.
     #[serde(rename = "id_utente")]
     #[schema(value_type = Value)]
     pub user: UserId,

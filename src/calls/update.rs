@@ -38,7 +38,7 @@ pub struct UpdateRequest {
     /// An object that stays with the slot until its next change, 16 KiB of JSON at most.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
-    /// With `booked`: for whom, a number or text. Whoever else had the slot loses it. Without it a booking keeps its user.
+    /// With `booked`: the user of the booking, a number or text. Another user who had the slot loses it. Without it a booking keeps its user.
     #[serde(rename = "id_utente")]
     #[schema(value_type = Option<Value>)]
     pub user: Option<UserId>,
@@ -67,7 +67,7 @@ pub struct UpdatesRequest {
     /// An object that stays with each slot until its next change, 16 KiB of JSON at most.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
-    /// With `booked`: for whom, a number or text.
+    /// With `booked`: the user of the booking, a number or text.
     #[serde(rename = "id_utente")]
     #[schema(value_type = Option<Value>)]
     pub user: Option<UserId>,

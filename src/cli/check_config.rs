@@ -19,7 +19,7 @@ pub struct CheckConfigArgs {
     /// Write one JSON object: {good, settings: [{name, value, source}], findings: [{severity, text}]}
     #[arg(long)]
     pub json: bool,
-    /// The command that is to run with these settings: one that only sweeps needs no secret
+    /// The command that will run with these settings: one that only sweeps needs no secret
     #[arg(long = "for", value_enum, default_value_t)]
     pub purpose: Purpose,
 }

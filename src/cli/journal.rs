@@ -24,25 +24,25 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Which entries.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct JournalArgs {
-    /// Go on, and print each new entry, until SIGTERM or SIGINT
+    /// Print each new entry, too, until SIGTERM or SIGINT
     #[arg(long)]
     pub follow: bool,
-    /// Of this site
+    /// Only entries of this site
     #[arg(long, value_parser = parse_site)]
     pub site: Option<SiteId>,
-    /// Of spaces with this id
+    /// Only entries of spaces with this id
     #[arg(long, value_parser = parse_space)]
     pub space: Option<SpaceId>,
-    /// Of who has or had the slots, or from whom they were taken
+    /// Only entries of this user, who has or had the slots, or lost them to staff
     #[arg(long, value_parser = parse_user)]
     pub user: Option<UserId>,
-    /// Of these acts, a comma between, such as book,cancel
+    /// Only entries of these acts, separated by commas, such as book,cancel
     #[arg(long, value_parser = parse_act_list)]
     pub act: Option<ActList>,
-    /// Done on this day (UTC) or later, or at this instant (RFC 3339) or later
+    /// Only entries from this day (UTC) on, or from this instant (RFC 3339) on
     #[arg(long, value_parser = parse_from)]
     pub from: Option<StoreTime>,
-    /// Done on this day (UTC) or earlier, or before this instant (RFC 3339)
+    /// Only entries up to the end of this day (UTC), or before this instant (RFC 3339)
     #[arg(long, value_parser = parse_to)]
     pub to: Option<StoreTime>,
 }

@@ -27,17 +27,17 @@ pub struct Cli {
 pub enum Command {
     /// Run a node (the default).
     Serve,
-    /// Free what has ended, once or again and again, and print each report as a line of JSON.
+    /// Free ended holds, once or at intervals, and print each report as a line of JSON.
     Sweep(sweep::SweepArgs),
-    /// Move what is stored to the format of this version, all at once, and print a report as a line of JSON.
+    /// Move all stored data to the format of this version at once, and print a report as a line of JSON.
     Migrate,
     /// Print the journal: who did what to which slots, one line of JSON for each entry.
     Journal(journal::JournalArgs),
     /// Print a token signed with JWT_SECRET.
     Token(token::TokenArgs),
-    /// Ask the node of this machine how it is: exit 0 when it answers 200.
+    /// Ask the node on this machine for its health: exit 0 if it answers 200.
     Healthcheck(healthcheck::HealthcheckArgs),
-    /// Show the settings in force, where each comes from, and what is wrong: exit 64 when `serve` would refuse.
+    /// Show the settings in force, where each comes from, and what is wrong: exit 64 if `serve` would refuse them.
     CheckConfig(check_config::CheckConfigArgs),
     /// Print the OpenAPI document.
     #[command(name = "openapi")]

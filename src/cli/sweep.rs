@@ -21,7 +21,7 @@ const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// How often to sweep.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct SweepArgs {
-    /// Sweep again and again, this long after each beginning, such as 30s or 1m, until SIGTERM or SIGINT
+    /// Sweep at this interval, such as 30s or 1m, until SIGTERM or SIGINT
     #[arg(long, value_parser = parse_interval)]
     pub every: Option<Duration>,
 }

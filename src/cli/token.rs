@@ -23,10 +23,10 @@ pub struct TokenArgs {
     /// A staff role (`ruolo`): responsabile, gestore, amministratore, admin or servizio
     #[arg(long, value_parser = parse_role)]
     pub role: Option<Role>,
-    /// The only sites that it may enter (`sedi`), comma separated; without, all
+    /// The only sites that the user may enter (`sedi`), comma separated; without it, all sites
     #[arg(long, value_delimiter = ',', value_parser = parse_site)]
     pub sites: Option<Vec<SiteId>>,
-    /// How long it holds, such as 30s, 15m, 1h or 7d
+    /// How long the token is valid, such as 30s, 15m, 1h or 7d
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     pub ttl: Duration,
 }

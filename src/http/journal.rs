@@ -22,28 +22,28 @@ use crate::journal::filter::{Filter, parse_acts, parse_bound};
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct JournalQuery {
-    /// Of this site; else of all sites of the token.
+    /// Only entries of this site. Without it, entries of all sites of the token.
     #[serde(rename = "sedeId")]
     #[param(rename = "sedeId", value_type = Option<u64>)]
     site: Option<String>,
-    /// Of spaces with this id.
+    /// Only entries of spaces with this id.
     #[serde(rename = "spazioId")]
     #[param(rename = "spazioId", value_type = Option<u64>)]
     space: Option<String>,
-    /// Of who has or had the slots, or from whom they were taken.
+    /// Only entries of this user, who has or had the slots, or lost them to staff.
     #[serde(rename = "id_utente")]
     #[param(rename = "id_utente")]
     user: Option<String>,
-    /// Of these acts, a comma between: `hold`, `book`, `release`, `extend`, `expire`, `update`, `cancel`, `space`.
+    /// Only entries of these acts, separated by commas: `hold`, `book`, `release`, `extend`, `expire`, `update`, `cancel`, `space`.
     #[param(example = "book,cancel")]
     act: Option<String>,
-    /// Done on this day (UTC) or later, or at this instant (RFC 3339) or later.
+    /// Only entries from this day (UTC) on, or from this instant (RFC 3339) on.
     #[param(example = "2026-11-30")]
     from: Option<String>,
-    /// Done on this day (UTC) or earlier, or before this instant (RFC 3339).
+    /// Only entries up to the end of this day (UTC), or before this instant (RFC 3339).
     #[param(example = "2026-11-30")]
     to: Option<String>,
-    /// `next` of an earlier call: what comes after it.
+    /// `next` of an earlier call. The answer begins after it.
     after: Option<String>,
     /// How many entries at most.
     #[param(minimum = 1, maximum = 500, default = 100)]

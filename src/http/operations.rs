@@ -85,7 +85,7 @@ pub async fn read_openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
 }
 
-/// How a node is.
+/// The health of a node.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProbeBody {
     /// `ok` or `unavailable`.
@@ -94,7 +94,7 @@ pub struct ProbeBody {
     /// What stands in the way: `store_unreachable`, `store_never_reached`, `feed_behind`, `store_rights_missing`,
     /// `store_cannot_subscribe`, `store_refuses_writes`, `store_server_away`, `data_file_gone`, `keys_unavailable`, `draining`.
     obstacles: Vec<&'static str>,
-    /// Why, in words for the operator, where the store said so.
+    /// The reasons, in words for the operator, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
     /// What is less than it could be, of `/readyz` where there is any: `store_unfenced`, the store cannot tell when it

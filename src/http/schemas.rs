@@ -49,7 +49,7 @@ pub struct BoardSlot {
     /// While it is occupied: the hold's end.
     #[schema(format = DateTime)]
     held_until: Option<String>,
-    /// While it is occupied: the same.
+    /// While it is occupied: the hold's end again, under another name.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
     /// While it is occupied: whole minutes until its end, rounded up.
@@ -71,7 +71,7 @@ pub struct BoardSlot {
     #[serde(rename = "cancelUntil")]
     #[schema(format = DateTime)]
     cancel_until: Option<String>,
-    /// Only for staff: who holds or booked it; a number where the id is one, else text.
+    /// Only for staff: who holds or booked it; a number if the id is one, otherwise text.
     #[schema(value_type = Option<Value>)]
     id_utente: Option<String>,
 }
@@ -81,7 +81,7 @@ pub struct BoardSlot {
 pub struct JournalPage {
     /// In order within a space.
     entries: Vec<JournalEntry>,
-    /// For `after`, also where there is no entry.
+    /// The cursor for `after`, even if there is no entry.
     next: String,
     /// Whether this call stopped before the end.
     more: bool,
@@ -103,23 +103,23 @@ pub struct JournalEntry {
     /// Who did it; `null` where nobody did.
     #[schema(required)]
     actor: Option<JournalActor>,
-    /// Who has the slots afterwards, else who had them.
+    /// Who has the slots afterwards; for freed slots, who had them.
     #[schema(rename = "id_utente", value_type = Option<Value>, required)]
     id_utente: Option<String>,
     /// From whom staff's act took slots.
     taken: Option<Vec<JournalTaken>>,
     sede_id: u64,
     spazio_id: u64,
-    /// The local day; not of `space`.
+    /// The local day; missing for `space`.
     #[schema(format = Date)]
     date: Option<String>,
     /// Ascending.
     slots: Vec<u16>,
-    /// What the slots became; not of `space`.
+    /// The new status of the slots; missing for `space`.
     #[schema(pattern = "^(available|occupied|booked|blocked)$")]
     status: Option<String>,
     epoch: String,
-    /// Of the act's last event.
+    /// The version of the act's last event.
     version: u64,
     /// The request's id.
     request_id: Option<String>,
@@ -128,7 +128,7 @@ pub struct JournalEntry {
 /// Who did something.
 #[derive(ToSchema)]
 pub struct JournalActor {
-    /// A number where the id is one, else text; `null` where it is not known any more.
+    /// A number if the id is one, otherwise text; `null` if it is no longer known.
     #[schema(value_type = Option<Value>, required)]
     id: Option<String>,
     /// The staff role of the token.
@@ -139,7 +139,7 @@ pub struct JournalActor {
 /// Slots that were taken from somebody.
 #[derive(ToSchema)]
 pub struct JournalTaken {
-    /// A number where the id is one, else text; `null` where it is not known any more.
+    /// A number if the id is one, otherwise text; `null` if it is no longer known.
     #[schema(rename = "id_utente", value_type = Option<Value>, required)]
     id_utente: Option<String>,
     slots: Vec<u16>,
@@ -149,7 +149,7 @@ pub struct JournalTaken {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct UserData {
-    /// Whose: a number where the id is one, else text.
+    /// The user's id: a number if it is one, otherwise text.
     #[schema(rename = "id_utente", value_type = Value)]
     id_utente: String,
     /// Live holds, one entry a token; in the first portion.

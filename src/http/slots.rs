@@ -20,7 +20,7 @@ use crate::calls::update::{UpdateRequest, UpdatesRequest};
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct BoardQuery {
-    /// May be left out where exactly one registered space has that id.
+    /// May be left out if exactly one registered space has this id.
     #[param(value_type = Option<u64>, minimum = 1)]
     sede_id: Option<String>,
 }

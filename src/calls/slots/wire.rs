@@ -80,13 +80,13 @@ impl SlotRequest {
     }
 }
 
-/// What an act came to.
+/// The result of an act.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SlotsAnswer {
     /// The slots that were named.
     #[serde(flatten)]
     pub slots: SlotIds,
-    /// What they are now.
+    /// The new status of the slots.
     #[schema(example = "occupied")]
     pub status: &'static str,
     /// The hold, after hold and extend.

@@ -47,5 +47,3 @@ async fn entry(app: &TestApp, number: usize, token: &str) -> Value {
 fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
-
-// --- Boards

@@ -551,7 +551,7 @@ export interface components {
             endsAt: string;
             /**
              * Format: date-time
-             * @description While it is occupied: the same.
+             * @description While it is occupied: the hold's end again, under another name.
              */
             expires_at?: string | null;
             /**
@@ -573,7 +573,7 @@ export interface components {
             holdToken?: string | null;
             /** Format: int32 */
             id_slot: number;
-            /** @description Only for staff: who holds or booked it; a number where the id is one, else text. */
+            /** @description Only for staff: who holds or booked it; a number if the id is one, otherwise text. */
             id_utente?: number | string;
             /** @description `true` on the caller's own slots; only these have the four members that follow. */
             mine?: boolean | null;
@@ -665,7 +665,7 @@ export interface components {
             endsAt: string;
             /**
              * Format: date-time
-             * @description While it is occupied: the same.
+             * @description While it is occupied: the hold's end again, under another name.
              */
             expires_at?: string | null;
             /**
@@ -687,7 +687,7 @@ export interface components {
             holdToken?: string | null;
             /** Format: int32 */
             id_slot: number;
-            /** @description Only for staff: who holds or booked it; a number where the id is one, else text. */
+            /** @description Only for staff: who holds or booked it; a number if the id is one, otherwise text. */
             id_utente?: number | string;
             /** @description `true` on the caller's own slots; only these have the four members that follow. */
             mine?: boolean | null;
@@ -723,7 +723,7 @@ export interface components {
         };
         /** @description A user whose sockets are being closed. */
         DisconnectedAnswer: {
-            /** @description Whose. */
+            /** @description The user whose sockets are closed. */
             id_utente: number | string;
         };
         /** @description What was released before the user was erased, by this call. */
@@ -758,7 +758,7 @@ export interface components {
         };
         /** @description Who did something. */
         JournalActor: {
-            /** @description A number where the id is one, else text; `null` where it is not known any more. */
+            /** @description A number if the id is one, otherwise text; `null` if it is no longer known. */
             id: unknown;
             /** @description The staff role of the token. */
             role: string | null;
@@ -778,13 +778,13 @@ export interface components {
             at: string;
             /**
              * Format: date
-             * @description The local day; not of `space`.
+             * @description The local day; missing for `space`.
              */
             date?: string | null;
             epoch: string;
             /** @description The same each time that it is read: `{epoch}-{sedeId}-{spazioId}-{version}`. */
             id: string;
-            /** @description Who has the slots afterwards, else who had them. */
+            /** @description Who has the slots afterwards; for freed slots, who had them. */
             id_utente: number | string | null;
             /** @description The request's id. */
             requestId?: string | null;
@@ -794,13 +794,13 @@ export interface components {
             slots: number[];
             /** Format: int64 */
             spazioId: number;
-            /** @description What the slots became; not of `space`. */
+            /** @description The new status of the slots; missing for `space`. */
             status?: string | null;
             /** @description From whom staff's act took slots. */
             taken?: components["schemas"]["JournalTaken"][] | null;
             /**
              * Format: int64
-             * @description Of the act's last event.
+             * @description The version of the act's last event.
              */
             version: number;
         };
@@ -810,12 +810,12 @@ export interface components {
             entries: components["schemas"]["JournalEntry"][];
             /** @description Whether this call stopped before the end. */
             more: boolean;
-            /** @description For `after`, also where there is no entry. */
+            /** @description The cursor for `after`, even if there is no entry. */
             next: string;
         };
         /** @description Slots that were taken from somebody. */
         JournalTaken: {
-            /** @description A number where the id is one, else text; `null` where it is not known any more. */
+            /** @description A number if the id is one, otherwise text; `null` if it is no longer known. */
             id_utente: number | string;
             slots: number[];
         };
@@ -917,7 +917,7 @@ export interface components {
         NotifiedAnswer: {
             /** @description The event's name. */
             event: string;
-            /** @description To whom. */
+            /** @description The user who gets it. */
             id_utente: number | string;
         };
         /** @description One booked slot of the caller. */
@@ -1000,7 +1000,7 @@ export interface components {
              */
             spazioId: number;
         };
-        /** @description How a node is. */
+        /** @description The health of a node. */
         ProbeBody: {
             /**
              * @description What is less than it could be, of `/readyz` where there is any: `store_unfenced`, the store cannot tell when it
@@ -1012,7 +1012,7 @@ export interface components {
              *     `store_cannot_subscribe`, `store_refuses_writes`, `store_server_away`, `data_file_gone`, `keys_unavailable`, `draining`.
              */
             obstacles: string[];
-            /** @description Why, in words for the operator, where the store said so. */
+            /** @description The reasons, in words for the operator, if there are any. */
             reasons?: string[];
             /**
              * @description `ok` or `unavailable`.
@@ -1049,7 +1049,7 @@ export interface components {
             /** @description The space's site. */
             sedeId: number | string;
         };
-        /** @description What an act came to. */
+        /** @description The result of an act. */
         SlotsAnswer: {
             /** @description The space's epoch. */
             epoch: string;
@@ -1073,7 +1073,7 @@ export interface components {
             /** @description Ascending. */
             slots?: number[];
             /**
-             * @description What they are now.
+             * @description The new status of the slots.
              * @example occupied
              */
             status: string;
@@ -1349,7 +1349,7 @@ export interface components {
             date: string;
             /** @description The space; `spazioId` is taken too. */
             idSpazio: number | string;
-            /** @description With `booked`: for whom, a number or text. Whoever else had the slot loses it. Without it a booking keeps its user. */
+            /** @description With `booked`: the user of the booking, a number or text. Another user who had the slot loses it. Without it a booking keeps its user. */
             id_utente?: number | string;
             /** @description The space's site. */
             sedeId: number | string;
@@ -1369,7 +1369,7 @@ export interface components {
             date: string;
             /** @description The space; `spazioId` is taken too. */
             idSpazio: number | string;
-            /** @description With `booked`: for whom, a number or text. */
+            /** @description With `booked`: the user of the booking, a number or text. */
             id_utente?: number | string;
             /** @description The space's site. */
             sedeId: number | string;
@@ -1386,7 +1386,7 @@ export interface components {
             calls: components["schemas"]["KeptCallBody"][];
             /** @description Live holds, one entry a token; in the first portion. */
             holds: components["schemas"]["OwnHold"][];
-            /** @description Whose: a number where the id is one, else text. */
+            /** @description The user's id: a number if it is one, otherwise text. */
             id_utente: number | string;
             /** @description Entries of the journal that name the user, in order within a space; other people's ids are `null`. */
             journal: components["schemas"]["JournalEntry"][];
@@ -1483,28 +1483,28 @@ export interface operations {
     read_journal: {
         parameters: {
             query?: {
-                /** @description Of this site; else of all sites of the token. */
+                /** @description Only entries of this site. Without it, entries of all sites of the token. */
                 sedeId?: number | string;
-                /** @description Of spaces with this id. */
+                /** @description Only entries of spaces with this id. */
                 spazioId?: number | string;
-                /** @description Of who has or had the slots, or from whom they were taken. */
+                /** @description Only entries of this user, who has or had the slots, or lost them to staff. */
                 id_utente?: number | string;
                 /**
-                 * @description Of these acts, a comma between: `hold`, `book`, `release`, `extend`, `expire`, `update`, `cancel`, `space`.
+                 * @description Only entries of these acts, separated by commas: `hold`, `book`, `release`, `extend`, `expire`, `update`, `cancel`, `space`.
                  * @example book,cancel
                  */
                 act?: string;
                 /**
-                 * @description Done on this day (UTC) or later, or at this instant (RFC 3339) or later.
+                 * @description Only entries from this day (UTC) on, or from this instant (RFC 3339) on.
                  * @example 2026-11-30
                  */
                 from?: string;
                 /**
-                 * @description Done on this day (UTC) or earlier, or before this instant (RFC 3339).
+                 * @description Only entries up to the end of this day (UTC), or before this instant (RFC 3339).
                  * @example 2026-11-30
                  */
                 to?: string;
-                /** @description `next` of an earlier call: what comes after it. */
+                /** @description `next` of an earlier call. The answer begins after it. */
                 after?: string;
                 /** @description How many entries at most. */
                 limit?: number;
@@ -1688,7 +1688,7 @@ export interface operations {
     read_board: {
         parameters: {
             query?: {
-                /** @description May be left out where exactly one registered space has that id. */
+                /** @description May be left out if exactly one registered space has this id. */
                 sedeId?: number | string;
             };
             header?: never;
