@@ -15,10 +15,10 @@
 -- KEYS[13]  the bucket's spaces by day
 -- KEYS[14]  the caller's calls in the bucket; left out without an Idempotency-Key, as the next
 -- KEYS[15]  where a bucket of format 1 keeps the answer for the Idempotency-Key
--- KEYS[16]  what users are still to be told from whom acts took slots; KEYS[14] without an Idempotency-Key. Left out where the
---           act takes from nobody
+-- KEYS[16]  the notifications that are still to be sent to users who lost slots; KEYS[14] without an
+--           Idempotency-Key. Left out if the act takes slots from nobody
 -- ARGV[4]   the act's id
--- ARGV[5]   the deadline: a script that starts later, in ms of the store's clock, refuses
+-- ARGV[5]   the deadline in ms of the store's clock: a script that starts later refuses
 -- ARGV[6]   how many copies of the act were sent before and may have been done, or still come
 -- ARGV[7]   the revision of the schedule that the slots came from: epoch and version, a colon between; '' when it never changed.
 --           Then a line end, and how far the caller has seen the space: epoch and version as before, or ''
@@ -30,12 +30,12 @@
 -- ARGV[13]  when the day's slots are forgotten, in s since 1970
 -- ARGV[14]  the digest of the Idempotency-Key, that of the call, and the call as format 1 has it, a line each; '' without one
 -- ARGV[15] to ARGV[18]  as the act says
--- ARGV[19]  what the journal tells of the act, lines as of `open_journal`
+-- ARGV[19]  what the journal says of the act, as lines that `open_journal` reads
 -- ARGV[20] and on, four a slot, ascending: its number, its start in ms, its end in ms, its local start as HH:MM
 --
 -- Reply: an array of texts.
 --   'done', now in ms, epoch, version, token or '', the earliest end in ms or ''; then two for each user from whom it took
---           slots, field and value of what the user is still to be told ...
+--           slots, the field and the value of the notification that is still to be sent ...
 --   'repeat' and as above: it was done before, and nothing was written
 --   'refused', now, code, the numbers of the slots in the way ...
 --   'stale', now: the schedule has another revision, or the same number under another epoch

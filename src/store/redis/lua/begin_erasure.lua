@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the id that takes the place of the user's
--- ARGV[4]  the id to remember, where none is remembered
+-- ARGV[4]  the id to remember if none is remembered
 --
 -- Reply: an array of one text: the id that is remembered.
 

@@ -1,7 +1,7 @@
 #!lua
 -- Books held slots. `act.lua` names KEYS and the reply.
 --
--- ARGV[15]  whose hold, '' for anyone's
+-- ARGV[15]  the user who must have the hold, '' for anyone
 -- ARGV[16]  the hold's token, '' when none was sent
 
 local actor, token = ARGV[15], ARGV[16]

@@ -5,7 +5,7 @@
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the topic's log
 -- ARGV[4]  the user
--- ARGV[5]  what the payload of a notification to the user begins with
+-- ARGV[5]  the beginning of the payload of a notification to the user
 --
 -- ARGV[6]  the version up to which entries count, '' for all
 --

@@ -11,15 +11,15 @@
 -- KEYS[7]  the people of the journal's present generation
 -- KEYS[8] and on, three a day of a space: the space's head, the space's log, the day's slots
 -- ARGV[4]  the bucket's channel
--- ARGV[5]  what the journal tells of it, lines as of `open_journal`
+-- ARGV[5]  what the journal says of it, as lines that `open_journal` reads
 -- ARGV[6] and on, for each day of a space in the order of its KEYS: the space's channel, the site, the space, the day
---          as YYYY-MM-DD, how many slots follow, how far the caller has seen the space (as of `standing`), and then for
+--          as YYYY-MM-DD, how many slots follow, how far the caller has seen the space (as `standing` takes it), and then for
 --          each slot, ascending by number: its member of the index
 --
 -- A hold whose end lies further ahead than when it was set, because the server's clock has gone back, ends sooner: that is a
 -- change and an event of its space, and frees nothing.
 --
--- Reply: 'half', now, the number of a day of a space from 0 on, and a mark, as of `act.lua`, when that space is half done; or
+-- Reply: 'half', now, the number of a day of a space from 0 on, and a mark as in `act.lua`, when that space is half done; or
 -- an array of texts: now in ms, the end in ms of the hold that ends first now or '', how late the oldest was freed in
 -- ms, then for each day of a space how many of its slots were freed ...
 

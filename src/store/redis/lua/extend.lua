@@ -1,7 +1,7 @@
 #!lua
 -- Moves the end of holds. `act.lua` names KEYS and the reply.
 --
--- ARGV[15]  whose hold
+-- ARGV[15]  the user who must have the hold
 -- ARGV[16]  the hold's token, '' when none was sent
 -- ARGV[17]  how long from now, in ms; it never ends after a slot's start
 -- ARGV[18]  the longest that a hold may last from its beginning, in ms

@@ -3,11 +3,11 @@
 -- a reader is not where the caller believes: after a failover readers may be further back.
 --
 -- KEYS[1]  the bucket's journal
--- KEYS[2]  where the readers of the bucket's journal are
+-- KEYS[2]  the places of the readers of the bucket's journal
 -- ARGV[4]  the number of the entry that stays
--- ARGV[5...]  pairs: a reader, and what is written of it as the caller knows it
+-- ARGV[5...]  pairs: a reader, and its stored place as the caller knows it
 --
--- Reply: an array of one text: '1' when what is before the entry is gone, else '0'.
+-- Reply: an array of one text: '1' when the entries before it are gone, else '0'.
 
 for i = 5, #ARGV, 2 do
   if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return { '0' } end

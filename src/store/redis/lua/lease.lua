@@ -2,10 +2,10 @@
 -- Takes or renews the right to walk all buckets.
 --
 -- KEYS[1]  the lease's holder, how long it lasts in ms, and its end, a line each
--- ARGV[4]  who wants it
--- ARGV[5]  for how long, in ms
+-- ARGV[4]  the one that wants it
+-- ARGV[5]  for how long the lease lasts, in ms
 --
--- Reply: an array of texts: '' when it is granted, or how long another has it still, in ms; and now in ms.
+-- Reply: an array of texts: '' when the lease is granted, or for how many ms another still has it; and now in ms.
 
 local holder, length, ends = string.match(redis.call('GET', KEYS[1]) or '', '^([^\n]*)\n?(%d*)\n(%d+)$')
 -- An end that is further ahead than the lease lasts was set before the clock went back. Then nobody has the lease. A

@@ -1,10 +1,10 @@
 #!lua
 -- Writes the place of a reader in a bucket's journal, unless another node has written it since.
 --
--- KEYS[1]  where the readers of the bucket's journal are
+-- KEYS[1]  the places of the readers of the bucket's journal
 -- ARGV[4]  the reader
--- ARGV[5]  what is written of it, as the caller knows it; '' for nothing
--- ARGV[6]  what is to be written
+-- ARGV[5]  the stored place as the caller knows it; '' for none
+-- ARGV[6]  the place to write
 --
 -- Reply: an array of one text: '1' when it is written, else '0'.
 

@@ -11,12 +11,12 @@
 -- ARGV[6]  how many copies of it were sent before and may have been done, or still come
 -- ARGV[7]  the bucket's channel
 -- ARGV[8]  how many messages are kept
--- ARGV[9]  how far the caller has seen the bucket (as of `standing`)
+-- ARGV[9]  how far the caller has seen the bucket (as `standing` takes it)
 -- ARGV[10] the message as JSON, up to its sequence
 -- ARGV[11] the rest of it
 --
 -- Reply: an array of texts: 'done', now in ms, epoch, version; or 'late' or 'unknown' and now, or 'half', now and a mark,
--- as of `act.lua`.
+-- as in `act.lua`.
 
 local copy = tonumber(ARGV[6])
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end

@@ -10,12 +10,12 @@
 -- ARGV[5]  the deadline, in ms of the store's clock
 -- ARGV[6]  how many copies of it were sent before and may have been done, or still come
 -- ARGV[7]  the bucket's channel
--- ARGV[8]  how far the caller has seen the bucket (as of `standing`)
+-- ARGV[8]  how far the caller has seen the bucket (as `standing` takes it)
 -- ARGV[9]  the message's kind
 -- ARGV[10] its payload as JSON
 --
 -- Reply: an array of texts: 'done', now in ms, epoch, version; or 'late' or 'unknown' and now, or 'half', now and a mark,
--- as of `act.lua`.
+-- as in `act.lua`.
 
 local copy = tonumber(ARGV[6])
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end

@@ -23,11 +23,11 @@
 -- ARGV[8]  the bucket's channel
 -- ARGV[9]  the site
 -- ARGV[10] the space
--- ARGV[11] the revision of the schedule that the caller read, and how far the caller has seen the space, as of `act.lua`
+-- ARGV[11] the revision of the schedule that the caller read, and how far the caller has seen the space, as in `act.lua`
 -- ARGV[12] the schedule as JSON, '' to remove the space
 -- ARGV[13] the space's member of the registered spaces
 -- ARGV[14] how many ended holds one script frees at most
--- ARGV[15] what the journal tells of it, lines as of `open_journal`
+-- ARGV[15] what the journal says of it, as lines that `open_journal` reads
 -- ARGV[16] and on, two a day that the caller knows of: the day as YYYYMMDD, and its slots from now on. These are runs of
 --          slots, a blank between two; a run is its first number, how many there are, the first one's start in ms, from one
 --          start to the next in ms, the length of each in ms, and the first one's label in minutes of the day, a colon
@@ -38,7 +38,7 @@
 --   'in_use', now, then for each slot that would move or go its day as YYYYMMDD and its number ...
 --   'days', now, the days that have to be named ...
 --   'sweep', now: more holds of the space have ended than one script frees
---   'stale', 'half', 'late' or 'unknown' as of `act.lua`
+--   'stale', 'half', 'late' or 'unknown' as in `act.lua`
 
 local copy = tonumber(ARGV[6])
 if now > tonumber(ARGV[5]) then return { 'late', text(now) } end

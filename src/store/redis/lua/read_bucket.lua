@@ -5,10 +5,10 @@
 -- KEYS[1]  the bucket's fence
 -- KEYS[2]  the bucket's head
 -- KEYS[3]  the bucket's log
--- KEYS[4]  the log of messages to everyone; left out where the bucket has none
+-- KEYS[4]  the log of messages to everyone; left out if the bucket has none
 -- ARGV[4]  a portion, in bytes: the reply ends with the payload that makes it so many
--- ARGV[5]  entries of epochs that are not named were told if they were written up to this instant, in ms; '' when all were
--- ARGV[6]  the version up to which the node was told all that was still to be had
+-- ARGV[5]  entries of epochs that are not named count as told if they were written up to this instant, in ms; '' if all do
+-- ARGV[6]  the version up to which the node was told everything that was still kept
 -- ARGV[7] and on, two an epoch: the epoch, and the last version that the node was told under it
 --
 -- Reply: an array of texts: now in ms, epoch, version of the head, how many slots were ever freed in the bucket, epoch and

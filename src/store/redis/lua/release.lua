@@ -2,11 +2,11 @@
 -- Frees slots that are held, or booked: booked ones for staff, or for the user who booked them while there is time to
 -- cancel. `act.lua` names KEYS and the reply.
 --
--- ARGV[15]  whose hold, '' for anyone's
+-- ARGV[15]  the user who must have the hold, '' for anyone
 -- ARGV[16]  the hold's token, '' when none was sent
 -- ARGV[17]  '1' when staff's own right to release booked slots counts, else '0'; a colon; and until how long before the start
 --           who booked a slot may release it, in ms, '' for never
--- ARGV[18]  whose booked slots as staff, '' for anyone's
+-- ARGV[18]  for staff: the user whose booked slots may be released, '' for anyone's
 
 local actor, token, booked_by = ARGV[15], ARGV[16], ARGV[18]
 local is_staff, cancel_before = string.match(ARGV[17], '^([01]):(%d*)$')

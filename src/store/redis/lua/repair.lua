@@ -16,9 +16,9 @@
 -- KEYS[10] the space's days; with it and the following only for a space
 -- KEYS[11] the bucket's bookings by their user
 -- KEYS[12] the bucket's spaces by day
--- KEYS[13] what users are still to be told from whom acts took slots
+-- KEYS[13] the notifications that are still to be sent to users who lost slots
 -- KEYS[14] and on: the slots of the days that the mark names, then the calls of its caller if it names them
--- ARGV[4]  the mark, as of `mark_of`
+-- ARGV[4]  the mark, as `mark_of` makes it
 -- ARGV[5]  the topic's channel
 -- ARGV[6]  the bucket's channel
 -- ARGV[7]  the site

@@ -3,7 +3,7 @@
 --
 -- ARGV[15]  'available', 'booked' or 'blocked'
 -- ARGV[16]  staff's object as JSON, '' without one; stored and shown digit for digit
--- ARGV[17]  with 'booked': for whom, '' to leave a booking to its user
+-- ARGV[17]  with 'booked': the user of the booking, '' to leave a booking to its user
 
 local to, data, user = ARGV[15], ARGV[16], ARGV[17]
 local STATES = { available = 'a', booked = 'b', blocked = 'c' }
