@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn production_refuses_what_development_only_says() {
-        let refused = Some("Redis is not fit for this: it forgets".to_owned());
+        let refused = Some("Redis cannot serve slotcast: it forgets".to_owned());
         assert_eq!(refusal(Severity::Error, false, Environment::Production), refused);
         assert_eq!(refusal(Severity::Error, false, Environment::Development), None);
         assert_eq!(refusal(Severity::Error, true, Environment::Development), refused);

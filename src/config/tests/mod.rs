@@ -191,7 +191,7 @@ fn the_secret_before_goes_beside_the_present_one() {
     assert_eq!(warnings, Vec::<String>::new());
     assert!(!format!("{settings:?}").contains(BEFORE));
     let alone = message(&[("JWT_SECRET_PREVIOUS", BEFORE)], Needs::SERVE);
-    assert!(alone.starts_with("JWT_SECRET_PREVIOUS goes beside JWT_SECRET"), "{alone}");
+    assert!(alone.starts_with("JWT_SECRET_PREVIOUS needs JWT_SECRET beside it"), "{alone}");
     let same = load(&[("JWT_SECRET", SECRET), ("JWT_SECRET_PREVIOUS", SECRET)], Needs::SERVE).unwrap();
     assert_eq!(same.warnings, ["JWT_SECRET_PREVIOUS is the same as JWT_SECRET: it has no effect"]);
     let weak = [

@@ -98,7 +98,7 @@ fn a_name_that_is_nearly_ours_is_found_and_others_names_are_not() {
 fn a_wrong_configuration_still_tells_its_warnings() {
     let pairs = [("SLOTCAST_ENV", "production"), ("JWT_SECRET", SECRET), ("REDIS_URI", "redis://host")];
     let error = load(&pairs, Needs::SERVE).unwrap_err().to_string();
-    assert!(error.contains("SLOTCAST_STORE must be embedded"), "{error}");
+    assert!(error.contains("SLOTCAST_STORE must be `embedded`"), "{error}");
     assert!(error.contains("\nwarning: REDIS_URI (environment) is not a setting; did you mean REDIS_URL?"), "{error}");
 }
 

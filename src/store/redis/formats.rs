@@ -167,8 +167,8 @@ pub(super) fn refusal(found: &str) -> String {
         ("older", "run `slotcast migrate` of the version between")
     };
     format!(
-        "the data in Redis has format {found}, which is {word} than the formats that this version of slotcast knows \
-         ({OLDEST} to {NEWEST}): {advice}"
+        "the data in Redis has format {found}, which is {word} than this version of slotcast knows ({OLDEST} to {NEWEST}): \
+         {advice}"
     )
 }
 
