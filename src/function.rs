@@ -1,7 +1,7 @@
 //! The scheduled function on AWS Lambda: each invocation is one sweep. `bin/sweeper_lambda.rs` starts it.
 //!
 //! - A scheduler's event (any event that is not HTTP) is answered with the bare report. A sweep that fails is a failed
-//! invocation, because only then do the platform's retries, dead letters and alarms see it.
+//!   invocation, because only then do the platform's retries, dead letters and alarms see it.
 //! - An HTTP event (a function URL, API Gateway, a load balancer) is answered with 200 and the report, or 503.
 //!
 //! **Invariant:** no token is checked here. The function's URL is protected by the platform.

@@ -2,8 +2,8 @@
 //!
 //! - [`follower`]: keeps one topic in step with the store, whatever the subscription loses, repeats or reorders.
 //! - [`space`]: one task for each watched space. It has the members, their snapshots and replays, and sends every event
-//! to them. `days` has the days that they look at, `boards` the known state of these days, `own` what only the user of
-//! a slot is told, and `payload` the payloads that the feed makes.
+//!   to them. `days` has the days that they look at, `boards` the known state of these days, `own` what only the user of
+//!   a slot is told, and `payload` the payloads that the feed makes.
 //! - [`buckets`]: the topics that every node follows: freed slots, messages to users and everyone, commands.
 //!   `bucket_memory` lets a node follow a bucket through epochs and past the end of a log.
 //! - [`heads`]: compares what was received with what the store has, so that a lost last message is found.

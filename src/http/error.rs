@@ -1,7 +1,7 @@
 //! The form of refusals, and which error goes where.
 //!
 //! - A caller's mistake, or a state that stands in the way, is a [`Refusal`] where it is found. Handlers pass it on
-//! with `?`, and it becomes `{success: false, error, code, detail, conflicts?}` with the status of its code.
+//!   with `?`, and it becomes `{success: false, error, code, detail, conflicts?}` with the status of its code.
 //! - A failing store is logged where it is turned into `unavailable` ([`crate::calls`]); a 5xx body says nothing of the
 //!   cause.
 //! - A rejection by axum itself never reaches a client: the extractors of [`super::extract`] turn it into a refusal, the

@@ -1,11 +1,11 @@
 //! The HTTP calls of the wire contract. All routes are on this page; handlers parse, call [`crate::calls`] and answer.
 //!
 //! - [`slots`], [`spaces`], [`users`], [`privacy`], [`journal`], [`operations`]: the handlers, by the beginning of the
-//! path.
+//!   path.
 //! - [`page`]: the live board, for a browser; `page_facts`: what the node tells its own page.
 //! - [`extract`]: the arguments of handlers, which decide who may call and what is malformed.
 //! - [`error`]: the form of refusals. [`answer`]: the form of successes; `outgoing`: long ones, counted until they are
-//! read.
+//!   read.
 //! - [`body`]: request bodies of bounded size, whose senders can read the answer.
 //! - `anonymous`: how often an address may call without a token.
 //! - `parameters`: refuses a query with a parameter that the call does not have.

@@ -1,14 +1,14 @@
 //! Sockets: who is connected, what they may do, what they ask, and what they are told.
 //!
 //! - [`gate`]: in front of the Socket.IO library: drain, sessions that must end, request heads, back-pressure.
-//! `request`: reads once what a request asks for.
+//!   `request`: reads once what a request asks for.
 //! - [`connect`]: token, session, `connection_confirmed`, the end.
 //! - [`session`]: one socket; [`sessions`]: all sockets of this node.
 //! - [`inbox`]: the events of one socket, in order, in a bounded queue that `worker` empties; `outbox`: the bounded
-//! queue to the socket.
+//!   queue to the socket.
 //! - [`events`]: the effect of each event. `emitter`: the events that other programs send.
 //! - [`engine_ids`]: how a polling client names its session, and so the session's node. [`owners`]: the addresses of
-//! the nodes. `engine_sessions`: the library's sessions, and how many clients have shown no token yet.
+//!   the nodes. `engine_sessions`: the library's sessions, and how many clients have shown no token yet.
 //! - `guests`: sockets without a token, if the configuration allows them.
 //! - [`notifications`]: messages to one user, kept until the user has them; `cursor`: the place of one socket in them.
 //! - [`expiry`]: warns before tokens end, and disconnects after.

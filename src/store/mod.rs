@@ -70,10 +70,10 @@ pub const DAYS_KEPT: i32 = 30;
 ///   announces, or it does nothing. When it returns `Ok`, the change is as durable as the store can make it.
 /// - The clock is the store's own; no method takes a time from the caller.
 /// - Versions of a topic under one epoch are consecutive, and no (epoch, version) ever names two contents. If that
-/// cannot be promised any more (a restored copy, a failover), the epoch changes.
+///   cannot be promised any more (a restored copy, a failover), the epoch changes.
 /// - Reads see only what is committed, state and version together.
 /// - Each writing method writes its entry in the journal of the space's bucket in the same step, if [`JournalBounds`]
-/// say so. Entries have consecutive numbers, in the order in which they were written.
+///   say so. Entries have consecutive numbers, in the order in which they were written.
 #[async_trait]
 pub trait SlotStore: Send + Sync + 'static {
     /// Acts on slots by the rule of [`crate::domain::rule`].

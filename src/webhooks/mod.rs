@@ -4,9 +4,9 @@
 //! - [`signing`]: the signature of a message. [`delivery`]: one request, and the meaning of its answer.
 //! - [`place`]: the place of an endpoint in a bucket's journal; `start`: the place at which it begins.
 //! - [`attempt`]: one entry, read and sent. [`queue`]: the order of the spaces. [`patience`]: when an entry is tried
-//! again.
+//!   again.
 //! - `sender`: does all of this for one endpoint, on the one node that has the right to send. `forgetting`: removes
-//! entries that all endpoints have, if no journal is kept besides.
+//!   entries that all endpoints have, if no journal is kept besides.
 //!
 //! **Invariant:** an entry is sent again until the endpoint has it; later entries of its space wait. A place is written
 //! after its entries are settled, and only over the place that the writer knows. So a node that dies, two nodes at

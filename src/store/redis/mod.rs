@@ -3,12 +3,12 @@
 //! - [`keys`]: every key, channel and payload. `scripts`, and `lua/`: the scripts that run in Redis.
 //! - [`endpoint`]: the parts of `REDIS_URL`. [`connect`]: the connection for commands.
 //! - `subscriptions`: how a node hears the store's announcements, over a `link`. `checks`: finds the faults of a Redis
-//! before a node uses it; `watch`: the same while the node runs.
+//!   before a node uses it; `watch`: the same while the node runs.
 //! - [`formats`]: the formats of stored and published data. `call`: runs a script once, whatever happens to its reply.
-//! `repair`: repairs what a script left half done. `reply`, `record`: read replies and records.
+//!   `repair`: repairs what a script left half done. `reply`, `record`: read replies and records.
 //! - `indexes`: fills the indexes that 0.1 did not keep.
 //! - `acts`, `spaces`, `bookings`, `reads`, `sweep`, `messages`, `journal`, `privacy`, `nodes`: the methods of
-//! [`SlotStore`], which states the guarantees. `taken`: the notifications to users who lose slots.
+//!   [`SlotStore`], which states the guarantees. `taken`: the notifications to users who lose slots.
 //!
 //! The rule ([`crate::domain::rule`]) is written a second time in Lua, because it must run where the state is. The
 //! conformance suite, and a comparison with the embedded store on random acts, keep the two equal.

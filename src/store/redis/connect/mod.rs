@@ -6,7 +6,7 @@
 //! - `commands`: sending. `line`: one connection that is kept up, and the server behind it. `keeper`: keeping it up.
 //!   `connector`: making it.
 //! - `aim`: the server to talk to, as `names` or `sentinels` say. `cluster`, `slots`: one connection to each primary of
-//! a cluster, and the slots that each has.
+//!   a cluster, and the slots that each has.
 //! - `clock`: a server's clock.
 //!
 //! **Invariant:** a node asks who is primary, and does not assume it. While the primary is being replaced nothing is sent.
