@@ -155,7 +155,11 @@ class History {
     const marks = await this.#whenActsWork();
     this.workAt = Date.now();
     const behind = () => this.viewers.filter(({ follower }) => !this.spaces.every((space) => isPast(follower, space, marks)));
-    await eventually(() => behind().length === 0, 'viewers', RECOVERY_MS).catch(() => {
+    const areEqual = async () => {
+      if (behind().length > 0) await this.#followRepairs(marks).catch(() => {});
+      return behind().length === 0;
+    };
+    await eventually(areEqual, 'viewers', RECOVERY_MS).catch(() => {
       this.#problem('viewers-behind', behind().map(({ name }) => name).join(', '));
     });
     this.equalAt = Date.now();
@@ -184,6 +188,19 @@ class History {
       this.#problem('acts-do-not-work', `home ${home}, ${space.room}: ${last?.text ?? 'no answer'}`);
     }));
     return marks;
+  }
+
+  /**
+   * Moves the marks that are in an epoch which the store has ended to the store's last position. A node may repair a bucket
+   * after another node answered a probe there: no viewer then reaches a position in the epoch of that probe.
+   */
+  async #followRepairs(marks) {
+    for (const space of this.spaces) {
+      const mark = marks.get(space.room);
+      if (mark === undefined || this.viewers.every(({ follower }) => follower.of(space).position?.epoch === mark.epoch)) continue;
+      const last = (await this.#readLog(space)).at(-1);
+      if (last && last.epoch !== mark.epoch) marks.set(space.room, { epoch: last.epoch, version: last.version });
+    }
   }
 
   /** An act that changes something each time, on a day that nobody watches. */
