@@ -67,7 +67,8 @@ export function pageOf(results, faults) {
     const runs = results.filter(({ name }) => name === fault.name);
     return runs.length === 0 ? [] : [rowOf(fault, runs)];
   });
-  const servers = [...new Set(results.map(({ server }) => nameOf(server)))];
+  const servers = [...new Set(results.map(({ server }) => nameOf(server)))].sort();
+  const acts = results.reduce((sum, run) => sum + (run.acts ?? 0), 0);
   const table = [`| ${head.join(' | ')} |`, `|${head.map(() => '---').join('|')}|`, ...rows].join('\n');
-  return `${INTRODUCTION}\nMeasured on ${servers.join(', ')}, with nodes of the development build:\n\n${table}\n${CONCLUSION}`;
+  return `${INTRODUCTION}\nMeasured on ${servers.join(', ')}: ${results.length} runs with ${acts} acts.\n\n${table}\n${CONCLUSION}`;
 }
