@@ -182,10 +182,11 @@ export class Space {
     this.dispatch({ kind: 'described', description });
   }
 
-  /** A first picture, beside the socket. */
+  /** A first picture, beside the socket. A board that the previous user asked for marks that user's slots, and is dropped. */
   async #show(date: DayDate): Promise<void> {
+    const user = this.#user;
     const board = await this.#wire.board(this.id, date).catch(() => null);
-    if (board) this.dispatch({ kind: 'board', board });
+    if (board && user === this.#user) this.dispatch({ kind: 'board', board });
   }
 
   #showOwners(): void {

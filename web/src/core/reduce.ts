@@ -13,6 +13,7 @@ import type {
   WireAnswer,
   WireBoard,
   WireDescription,
+  WireEntry,
   WireJoined,
   WireSnapshot,
   WireUpdate,
@@ -143,7 +144,7 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
   const day = state.days.get(update.data.date);
   if (day === undefined || !day.inSync) return next;
   const entries = new Map(day.entries);
-  entries.set(update.data.id_slot, updatedEntry(day.entries.get(update.data.id_slot), update.data));
+  entries.set(update.data.id_slot, updatedEntry(day.entries.get(update.data.id_slot), update.data, at));
   const shown = shownDay(day, entries, next);
   return withEnded(withDay(next, shown), day, shown, Date.parse(update.timestamp));
 }
@@ -187,8 +188,10 @@ function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): S
   };
   const known = next.days.get(snapshot.date);
   if (known === undefined) return next;
-  const entries = new Map(snapshot.slotsStatus.map((entry) => [entry.id_slot, entryOf(entry)]));
-  return withDay(next, shownDay({ ...known, inSync: true }, withOwners(entries, known.entries), next));
+  // A day that is in sync here is known as of this very position.
+  const isUnchanged = (_: Entry, before: Entry) => known.inSync || samePosition(before.at, position);
+  const entries = withOwners(entriesOf(snapshot.slotsStatus, position), known.entries, isUnchanged);
+  return withDay(next, shownDay({ ...known, inSync: true }, entries, next));
 }
 
 /** Whether it is unknown if the epoch of a snapshot is over: it was left, or another one was heard of since. */
@@ -221,18 +224,33 @@ function isReached(ahead: Position | null, at: Position): boolean {
 function takeBoard(state: SpaceState, board: WireBoard): SpaceState {
   const day = state.days.get(board.date);
   if (day === undefined) return state;
-  const told = new Map(board.slots.map((entry) => [entry.id_slot, entryOf(entry)]));
+  const told = entriesOf(board.slots, { epoch: board.epoch, version: board.version });
   const next = changed(state, { timeZone: board.timeZone ?? state.timeZone });
-  return withDay(next, shownDay(day, day.isKnown ? withOwners(day.entries, told) : told, next));
+  const isFromBefore = ({ at }: Entry, { at: asked }: Entry) => at.epoch === asked.epoch && at.version <= asked.version;
+  return withDay(next, shownDay(day, day.isKnown ? withOwners(day.entries, told, isFromBefore) : told, next));
 }
 
-/** The entries with the owners that others of the same state have, where they do not tell them. */
-function withOwners(entries: ReadonlyMap<number, Entry>, others: ReadonlyMap<number, Entry>): ReadonlyMap<number, Entry> {
+function entriesOf(entries: readonly WireEntry[], at: Position): Map<number, Entry> {
+  return new Map(entries.map((entry) => [entry.id_slot, entryOf(entry, at)]));
+}
+
+/**
+ * The entries with the owners that others tell, where both are of the same taking of a slot. A slot may have been freed
+ * and taken by another user while nothing was heard, and looks the same: so the two have to show that it was not.
+ *
+ * A server that tells when slots start also tells which are this user's. Only one of 0.1 leaves that to others.
+ */
+function withOwners(
+  entries: ReadonlyMap<number, Entry>,
+  others: ReadonlyMap<number, Entry>,
+  isUnchanged: (entry: Entry, other: Entry) => boolean,
+): ReadonlyMap<number, Entry> {
   let owned = entries;
   for (const [number, entry] of entries) {
     const other = others.get(number);
-    if (other === undefined || other.status !== entry.status || other.heldUntil !== entry.heldUntil) continue;
-    const [mine, user] = [entry.mine || other.mine, entry.user ?? other.user];
+    if (other?.status !== entry.status || other.heldUntil !== entry.heldUntil || !isUnchanged(entry, other)) continue;
+    const mine = entry.mine ?? (entry.startsAt === null ? other.mine : null);
+    const user = entry.user ?? other.user;
     if (mine !== entry.mine || user !== entry.user) owned = new Map(owned).set(number, { ...entry, mine, user });
   }
   return owned;

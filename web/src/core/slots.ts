@@ -1,21 +1,24 @@
 /** From what the server told of a slot to what it is now. */
 
-import { PROTOCOL_KEYS, type Status, type WireEntry } from './protocol.js';
+import { PROTOCOL_KEYS, type Position, type Status, type WireEntry } from './protocol.js';
 import type { Entry, Slot } from './state.js';
 
 /** How long before its end an own hold is said to be ending, in ms. */
 export const ENDING_MS = 60_000;
 
-/** Reads an entry of a board or a snapshot. */
-export function entryOf(wire: WireEntry): Entry {
+const UNPLACED: Position = { epoch: '', version: 0 };
+
+/** Reads an entry of a board or a snapshot of that position. */
+export function entryOf(wire: WireEntry, at = UNPLACED): Entry {
   const mine = wire.mine === true;
   return {
+    at,
     number: wire.id_slot,
     orario: wire.orario,
     startsAt: instant(wire.startsAt),
     endsAt: instant(wire.endsAt),
     status: wire.status,
-    mine,
+    mine: wire.mine === undefined ? null : mine,
     heldUntil: instant(wire.held_until),
     holdToken: mine && typeof wire.holdToken === 'string' ? wire.holdToken : null,
     heldAt: mine ? instant(wire.heldAt) : null,
@@ -27,8 +30,8 @@ export function entryOf(wire: WireEntry): Entry {
 }
 
 /** What an update makes of an entry: everything is replaced but the times, which an update does not tell. */
-export function updatedEntry(before: Entry | undefined, wire: WireEntry): Entry {
-  const after = entryOf(wire);
+export function updatedEntry(before: Entry | undefined, wire: WireEntry, at: Position): Entry {
+  const after = entryOf(wire, at);
   return {
     ...after,
     orario: before?.orario ?? after.orario,
@@ -42,7 +45,7 @@ export function slotAt(entry: Entry, now: number): Slot {
   const status = statusAt(entry, now);
   const isHeld = status === 'occupied';
   const isTaken = isHeld || status === 'booked';
-  const mine = isTaken && entry.mine;
+  const mine = isTaken && entry.mine === true;
   return {
     number: entry.number,
     orario: entry.orario,

@@ -71,12 +71,15 @@ export interface DayState {
 
 /** A slot as the server told it. */
 export interface Entry {
+  /** Where the space stood when it was told. */
+  readonly at: Position;
   readonly number: number;
   readonly orario: string;
   readonly startsAt: number | null;
   readonly endsAt: number | null;
   readonly status: Status;
-  readonly mine: boolean;
+  /** `null` where it was not told: a server of 0.2 tells it of this user's slots only. */
+  readonly mine: boolean | null;
   readonly heldUntil: number | null;
   readonly holdToken: string | null;
   readonly heldAt: number | null;

@@ -9,6 +9,8 @@ const DATE = '2027-03-01';
 const NOW = Date.parse('2027-02-01T00:00:00Z');
 const UNTIL = '2027-02-01T00:10:00.000Z';
 const place = { sedeId: 1, spazioId: 1 };
+/** Where the space stands when a test begins. */
+const AT = { epoch: 'e', version: 4 };
 
 const entry = (number: number, more: Partial<WireEntry> = {}): WireEntry => {
   return { id_slot: number, orario: `0${8 + number}:00`.slice(-5), status: 'available', ...more };
@@ -20,12 +22,11 @@ function after(events: readonly Event[], state: SpaceState = initialState(place,
 
 /** Joined at version 4, with a day of three slots. */
 function joined(entries: readonly WireEntry[]): SpaceState {
-  const at = { epoch: 'e', version: 4 };
   return after([
     { kind: 'connected' },
     { kind: 'watched', date: DATE },
-    { kind: 'joined', joined: { ...at, ...place, recovered: false, timestamp: '' } },
-    { kind: 'snapshot', snapshot: { ...at, ...place, date: DATE, timestamp: '', slotsStatus: entries }, now: NOW },
+    { kind: 'joined', joined: { ...AT, ...place, recovered: false, timestamp: '' } },
+    { kind: 'snapshot', snapshot: { ...AT, ...place, date: DATE, timestamp: '', slotsStatus: entries }, now: NOW },
   ]);
 }
 
@@ -33,6 +34,15 @@ const update = (version: number, wire: WireEntry, timestamp = ''): Event => ({
   kind: 'update',
   update: { epoch: 'e', version, slotId: wire.id_slot, status: wire.status, timestamp, data: { ...wire, ...place, date: DATE } },
   now: NOW,
+});
+const snapshot = (version: number, entries: readonly WireEntry[]): Event => ({
+  kind: 'snapshot',
+  snapshot: { epoch: 'e', version, ...place, date: DATE, timestamp: '', slotsStatus: entries },
+  now: NOW,
+});
+const boardOf = (version: number, slots: readonly WireEntry[], epoch = 'e'): Event => ({
+  kind: 'board',
+  board: { idSpazio: 1, sedeId: 1, date: DATE, epoch, version, slots },
 });
 const slotOf = (state: SpaceState, number: number) => state.days.get(DATE)?.slots.find((slot) => slot.number === number);
 
@@ -71,14 +81,69 @@ describe('the end of an own hold', () => {
 });
 
 describe('for staff, whom the events do not tell whose the slots are', () => {
+  const taken = entry(1, { status: 'occupied', held_until: UNTIL });
+  const told = { ...taken, mine: true, id_utente: 7 };
+
   test('a board over HTTP says whose the slots are that are as it says', () => {
     const other = '2027-02-01T00:20:00.000Z';
-    const state = joined([entry(1, { status: 'occupied', held_until: UNTIL }), entry(2, { status: 'occupied', held_until: other })]);
-    const slots = [1, 2].map((number) => entry(number, { status: 'occupied', held_until: UNTIL, mine: true, id_utente: 7 }));
-    const board = { idSpazio: 1, sedeId: 1, date: DATE, epoch: 'e', version: 4, slots };
-    const shown = after([{ kind: 'board', board }], state);
+    const state = joined([taken, entry(2, { status: 'occupied', held_until: other })]);
+    const shown = after([boardOf(4, [told, { ...told, id_slot: 2 }])], state);
     expect(slotOf(shown, 1)).toMatchObject({ mine: true, user: '7' });
     expect(slotOf(shown, 2)).toMatchObject({ mine: false, user: null });
+  });
+
+  test('a board from before the slot was taken, or of another epoch, says nothing of who has it', () => {
+    const booked = entry(1, { status: 'booked' });
+    const taken = after([update(5, entry(1)), update(6, booked)], joined([booked]));
+    for (const late of [boardOf(4, [{ ...booked, id_utente: 7 }]), boardOf(9, [{ ...booked, id_utente: 7 }], 'f')]) {
+      expect(slotOf(after([late], taken), 1)?.user).toBeNull();
+    }
+    expect(slotOf(after([boardOf(6, [{ ...booked, id_utente: 8 }])], taken), 1)?.user).toBe('8');
+  });
+
+  test('what a board said lasts while nothing changes, and not beyond what was missed', () => {
+    const booked = entry(1, { status: 'booked' });
+    const known = after([boardOf(4, [{ ...booked, id_utente: 7 }])], joined([booked, entry(2)]));
+    expect(slotOf(after([snapshot(4, [booked, entry(2)])], known), 1)?.user).toBe('7');
+    expect(slotOf(after([update(5, entry(2, { status: 'blocked' })), snapshot(5, [booked])], known), 1)?.user).toBe('7');
+    expect(slotOf(after([snapshot(6, [booked])], known), 1)?.user).toBeNull();
+    expect(slotOf(after([update(6, entry(2)), snapshot(6, [booked])], known), 1)?.user).toBeNull();
+  });
+});
+
+describe('whose a slot is', () => {
+  const startsAt = `${DATE}T08:00:00Z`;
+  const booked = entry(1, { status: 'booked', startsAt });
+
+  test.each(['booked', 'occupied'] as const)('is what a snapshot says after another took it unheard (%s)', (status) => {
+    const taken = entry(1, { status, ...(status === 'occupied' && { held_until: UNTIL }) });
+    for (const times of [{}, { startsAt }]) {
+      const own = after([update(5, { ...taken, mine: true })], joined([entry(1, times), entry(2, times)]));
+      expect(slotOf(own, 1)?.mine).toBe(true);
+      const behind = after([update(7, entry(2, { status: 'blocked' }))], own);
+      const shown = after([snapshot(7, [{ ...taken, ...times }, entry(2, { status: 'blocked', ...times })])], behind);
+      expect(shown.days.get(DATE)?.inSync).toBe(true);
+      expect(slotOf(shown, 1)).toMatchObject({ status, mine: false });
+      expect(slotOf(after([snapshot(7, [{ ...taken, ...times, mine: true }])], behind), 1)?.mine).toBe(true);
+    }
+  });
+
+  test('is what a snapshot says of the same position, too: a user may be erased without a change of the space', () => {
+    const own = joined([{ ...booked, mine: true }]);
+    expect(slotOf(after([snapshot(4, [booked])], own), 1)?.mine).toBe(false);
+    expect(slotOf(after([snapshot(4, [entry(1, { status: 'booked', mine: false })])], own), 1)?.mine).toBe(false);
+  });
+
+  test('is not what a late board says', () => {
+    const lost = after([update(5, entry(1)), update(6, entry(1, { status: 'booked' }))], joined([{ ...booked, mine: true }]));
+    for (const version of [4, 6]) expect(slotOf(after([boardOf(version, [{ ...booked, mine: true }])], lost), 1)?.mine).toBe(false);
+  });
+
+  test('is what a board of 0.1 said, whose snapshots do not tell it, for as long as nothing was missed', () => {
+    const [own, told] = [entry(1, { status: 'booked', mine: true }), entry(1, { status: 'booked' })];
+    const pictured = after([{ kind: 'watched', date: DATE }, boardOf(4, [own])]);
+    expect(slotOf(after([snapshot(4, [told])], pictured), 1)?.mine).toBe(true);
+    expect(slotOf(after([snapshot(5, [told])], pictured), 1)?.mine).toBe(false);
   });
 });
 
