@@ -17,6 +17,7 @@ const REPLACED = {
   'engine.io-client/build/esm/transports/webtransport.js': 'export class WT {}',
   'engine.io-client/build/esm/transports/websocket.js': readFileSync('bundle/websocket.js', 'utf8'),
   'engine.io-client/build/esm/contrib/parseuri.js': readFileSync('bundle/parseuri.js', 'utf8'),
+  'engine.io-client/build/esm/contrib/parseqs.js': readFileSync('bundle/parseqs.js', 'utf8'),
   'engine.io-client/build/esm/transports/polling-xhr.js': readFileSync('bundle/polling.js', 'utf8'),
   'engine.io-parser/build/esm/contrib/base64-arraybuffer.js': 'export const encode = () => "", decode = () => new ArrayBuffer(0);',
   'socket.io-parser/build/esm/index.js': readFileSync('bundle/parser.js', 'utf8'),
@@ -75,7 +76,8 @@ for (const [name, text] of Object.entries(files)) {
   const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
   html = html.replace(`/${name}`, `/${name.replace('.', `.${hash}.`)}`);
 }
-writeFileSync(`${node}/index.html`, html);
+// A line break with its indent is one space to a reader.
+writeFileSync(`${node}/index.html`, html.replace(/\s*\n\s*/g, ' '));
 
 execFileSync('npx', ['tsc', '-p', 'tsconfig.types.json'], { stdio: 'inherit' });
 

@@ -256,6 +256,38 @@ describe('the board for everybody', { skip }, () => {
     }
   });
 
+  test('a span of time stays in one line in cards and notices, however narrow the board is', async () => {
+    for (const [locale, words] of [['it-IT', '10:00–12:00'], ['en-GB', '10:00 to 12:00']]) {
+      const user = freshUser();
+      const page = await open({ spazio: 11, user, locale, viewport: { width: 320, height: 844 }, hasTouch: true });
+      await hold(page, 2, 3);
+      for (let width = 320; width <= 460; width += 10) {
+        await page.setViewportSize({ width, height: 844 });
+        const spans = await page.evaluate(() => {
+          const found = [];
+          const root = document.querySelector('slotcast-board').shadowRoot;
+          const texts = document.createTreeWalker(root.querySelector('.dock'), NodeFilter.SHOW_TEXT);
+          while (texts.nextNode()) {
+            const text = texts.currentNode;
+            if (!text.parentElement.closest('.card, .notice')) continue;
+            for (const { index, 0: span } of text.data.matchAll(/\d\d:\d\d(?:–| to )\d\d:\d\d/g)) {
+              const range = document.createRange();
+              range.setStart(text, index);
+              range.setEnd(text, index + span.length);
+              found.push({ span, lines: new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size });
+            }
+          }
+          return found;
+        });
+        assert.ok(spans.some(({ span }) => span === words), JSON.stringify(spans));
+        assert.ok(spans.every(({ lines }) => lines === 1), `at ${width} px: ${JSON.stringify(spans)}`);
+      }
+      await act(page, 'release', 2);
+      await slotIs(page, 3, 'available');
+      await page.context().close();
+    }
+  });
+
   test('a finger drags the ends of the choice, and scrolls with the rows', async () => {
     const page = await open({ spazio: 8, user: freshUser(), viewport: { width: 390, height: 844 }, hasTouch: true });
     await choose(page, 3);
@@ -288,7 +320,10 @@ describe('the board for everybody', { skip }, () => {
       const told = await page.evaluate(() => {
         const root = document.querySelector('slotcast-board').shadowRoot;
         const labels = [...root.querySelectorAll('[aria-label]')].map((one) => one.getAttribute('aria-label'));
-        const shown = [...root.querySelectorAll('*')].filter((one) => one.children.length === 0).map((one) => one.textContent);
+        const shown = [];
+        for (const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT); texts.nextNode(); ) {
+          if (texts.currentNode.parentElement?.localName !== 'style') shown.push(texts.currentNode.data);
+        }
         const around = document.body.innerText.replaceAll('English', '').replaceAll('Italiano', '');
         return [...labels, ...shown, around].join('\n').replaceAll('manutenzione', '').replaceAll('Sala riunioni', '');
       });

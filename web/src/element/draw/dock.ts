@@ -37,6 +37,13 @@ export function button(
   `;
 }
 
+const SPAN = /(\d+:\d+(?: \(.*?\))?[^\d.,:;]{1,4}\d+:\d+(?: \(.*?\))?)/;
+
+/** A text whose spans of time each stay in one line: a browser would break them after the dash. */
+export function unbroken(text: string): (string | TemplateResult)[] {
+  return text.split(SPAN).map((part, index) => (index % 2 ? html`<span class="span">${part}</span>` : part));
+}
+
 /** All of it. */
 export function dock(model: Model, press: Press): TemplateResult {
   return html`
@@ -61,7 +68,7 @@ function card(model: Model, { key, slots }: OwnGroup, press: Press): TemplateRes
   return html`
     <section class="card" part="card" data-card=${key} data-slots=${slots.map(({ number }) => number).join(' ')} aria-label=${texts.actsOnHold(span)}>
       <p class="hold-text">
-        <strong>${first.isEnding ? texts.ending(span, countdown(left)) : texts.heldByYou(span, countdown(left))}</strong>
+        <strong>${unbroken(first.isEnding ? texts.ending(span, countdown(left)) : texts.heldByYou(span, countdown(left)))}</strong>
       </p>
       <progress aria-hidden="true" max=${whole} .value=${Math.max(0, Math.min(left, whole))} ?data-ending=${first.isEnding}></progress>
       <div class="acts">
@@ -98,7 +105,7 @@ function endNotice(model: Model, { slots, at }: Ended): Notice {
 function draw({ key, text, action }: Notice, press: Press): TemplateResult {
   return html`
     <p class="notice" part="notice" data-notice=${key.split(' ')[0] ?? ''}>
-      <span>${text}</span>
+      <span>${unbroken(text)}</span>
       ${action ? button(press, `notice ${key}`, action.name, action.run) : nothing}
     </p>
   `;

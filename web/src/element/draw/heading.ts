@@ -8,7 +8,7 @@ import { sayRefusal } from '../../texts/index.js';
 import type { Model } from '../model.js';
 import { bookingsOf, mayCancel, type OwnGroup } from '../own.js';
 import { dayName } from '../times.js';
-import { button, type Press } from './dock.js';
+import { button, unbroken, type Press } from './dock.js';
 
 /** The day, with the ones before and after it. `go` shows another day, so many days on. */
 export function heading(model: Model, name: string | undefined, press: Press, go: (days: number) => void): TemplateResult {
@@ -73,7 +73,7 @@ function booking(model: Model, { key, slots }: OwnGroup, press: Press): Template
   const label = `${texts.cancel}: ${span}`;
   return html`
     <li data-card=${key}>
-      <span><strong>${span}</strong> · ${isCancellable ? texts.cancelUntil(times.clock(until)) : texts.notCancellable}</span>
+      <span><strong>${unbroken(span)}</strong> · ${isCancellable ? texts.cancelUntil(times.clock(until)) : texts.notCancellable}</span>
       ${isCancellable ? button(press, `cancel ${key}`, texts.cancel, () => void model.act('release', slots), { isOff, label }) : nothing}
     </li>
   `;

@@ -56,6 +56,10 @@ export const dock = css`
     padding: 0 min(0.9rem, 2.5vw);
   }
 
+  .span {
+    white-space: nowrap;
+  }
+
   .hold-text {
     text-wrap: balance;
   }
