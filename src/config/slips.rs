@@ -63,21 +63,76 @@ const PLACEHOLDERS: &[&str] = &[
     "setme",
     "opensslrand",
     "qwertyuiop",
+    "examplesecret",
+    "samplesecret",
+    "dummysecret",
+    "secrethere",
+    "keyhere",
+    "testsecret",
+    "devsecret",
+    "defaultsecret",
+    "verysecret",
+    "topsecret",
+    "notasecret",
+    "notsosecret",
+    "thisisasecret",
+    "thisisnot",
+    "donotuse",
+    "dontuse",
+    "notforproduction",
+    "forproduction",
+    "inproduction",
+    "onlyfordevelopment",
+    "developmentonly",
+    "tobereplaced",
+    "tobechanged",
+    "tobedefined",
+    "tobefilled",
+    "fillmein",
+    "fillthisin",
+    "generatewith",
+    "generateme",
+    "atleast32",
+    "32bytes",
+    "32random",
+    "32characters",
+    "dacambiare",
+    "dasostituire",
+    "sostituiscimi",
     "cambiami",
     "cambiaquesto",
     "iltuosegreto",
     "segretodacambiare",
 ];
 
+/// What placeholders say in a word of their own, in lower case. Inside a longer word a random secret may have as few letters.
+const PLACEHOLDER_WORDS: &[&str] =
+    &["todo", "fixme", "tbd", "xxx", "example", "esempio", "sample", "dummy", "insecure", "undefined", "foobar"];
+
 fn is_placeholder(secret: &str) -> bool {
+    let is_placeholder = |word: &str| PLACEHOLDER_WORDS.contains(&word.to_ascii_lowercase().as_str());
+    if secret.split(|char: char| !char.is_ascii_alphanumeric()).any(is_placeholder) {
+        return true;
+    }
     let plain: String = secret.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     PLACEHOLDERS.iter().any(|placeholder| plain.contains(placeholder))
 }
 
-/// Whether the text has a part that a shell or a template should have replaced: `${NAME}`, `$(command)`, `{{name}}` or
-/// `<name>`.
+/// Whether a shell or a template should have replaced the text: `${NAME}`, `$(command)`, `{{name}}`, `<name>`, `__NAME__`.
 fn is_template(secret: &str) -> bool {
-    let pairs = [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%(", ")s"), ("#{", "}#")];
+    let pairs = [
+        ("${", "}"),
+        ("$(", ")"),
+        ("{", "}"),
+        ("<", ">"),
+        ("[", "]"),
+        ("%", "%"),
+        ("%(", ")s"),
+        ("#{", "}#"),
+        ("__", "__"),
+        ("@@", "@@"),
+        ("***", "***"),
+    ];
     pairs.iter().any(|(start, end)| secret.starts_with(start) && secret.ends_with(end))
 }
 
@@ -134,6 +189,24 @@ mod tests {
             "your-256-bit-secret-0123456789-abc",
             "a-string-secret-at-least-256-bits-long",
             "replace this with 32 random bytes ok",
+            "TODO: generate one before we go live",
+            "FIXME-before-the-first-real-deployment",
+            "todo_todo_fill_this_in_before_golive",
+            "changeme-0123456789-abcdef-changeme!",
+            "replace-me-0123456789-abcdef-xyz-qrs",
+            "example-of-a-key-of-thirty-two-bytes!",
+            "an example key, thirty-two bytes long",
+            "questo e' un esempio di chiave lunga!",
+            "This-Is-A-Secret-For-Development-Only",
+            "do-not-use-this-one-in-production-1234",
+            "put the real secret here, 32 or longer",
+            "must be at least 32 characters long!!!",
+            "set it to at least 32 random bytes, such as openssl rand -base64 48",
+            "<secret>",
+            "[put a long random text in this place]",
+            "__JWT_KEY_OF_THE_PRODUCTION_CLUSTER__",
+            "%JWT_KEY_OF_THE_PRODUCTION_CLUSTER_1%",
+            "{jwt_key_of_the_production_cluster_12}",
             "${JWT_SECRET_OF_THE_PRODUCTION_NODES}",
             "$(openssl rand -base64 48) ",
             "{{ .Values.slotcast.jwt.secret.value }}",
@@ -147,6 +220,8 @@ mod tests {
             "the end-to-end tests share this one secret",
             "a1b2c3d4e5f60718293a4b5c6d7e8f9012345678deadbeef",
             "83920174650918273645546372819009",
+            "kTodoXw3mexampleQz8dummyLp0fixmeVb7n",
+            "wharf-mantis-change-replace-here-quilt",
             "q7J3m+0oYkq1cVh0bq2n1v9w5hXrA8lZ/4dTg6sUeEo=",
         ] {
             assert_eq!(why_guessable(good), None, "{good}");
