@@ -1,9 +1,24 @@
 //! Every refusal. One type serves HTTP bodies, Socket.IO acknowledgements and `space_error`.
 
+use std::borrow::Cow;
+
 use super::SlotNumber;
 
-/// The longest name of a field that people are shown, in bytes.
+/// The longest field name that people are shown, in bytes.
 const LONGEST_FIELD: usize = 64;
+
+/// How many bytes of a long text a refusal repeats: of the beginning, and of the end, which says what was expected.
+const ECHOED: (usize, usize) = (160, 96);
+
+/// A text with the caller's words in it, short enough to be sent back: a long one loses its middle.
+pub fn echo(text: &str) -> Cow<'_, str> {
+    let (first, last) = ECHOED;
+    if text.len() <= first + last {
+        return text.into();
+    }
+    let (beginning, end) = (text.floor_char_boundary(first), text.ceil_char_boundary(text.len() - last));
+    format!("{}...{}", &text[..beginning], &text[end..]).into()
+}
 
 /// The stable code of a refusal, for programs. Its text is [`Code::as_str`], its HTTP status [`Code::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -203,7 +218,7 @@ pub struct Refusal {
     pub detail: String,
     /// The slots that stood in the way, ascending; empty if none did.
     pub conflicts: Vec<SlotNumber>,
-    /// Only in the journal's `gone`: the place from which a call reads everything that is kept.
+    /// Only for the journal's `gone`: the cursor from which a call reads everything that is kept.
     pub next: Option<String>,
 }
 
@@ -216,7 +231,7 @@ impl Refusal {
 
     /// A refusal that tells developers more than its code does. People are shown the field that `detail` names.
     pub fn because(code: Code, detail: impl std::fmt::Display) -> Self {
-        let detail = detail.to_string();
+        let detail = echo(&detail.to_string()).into_owned();
         let message = match field_of(&detail) {
             Some(field) => format!("{}: {field}", code.text()),
             None => code.text().into(),
@@ -242,7 +257,7 @@ impl From<Code> for Refusal {
     }
 }
 
-/// The field that a text names: before its first colon, or in its first backticks.
+/// The name of the field in a text: before the first colon, or in the first backticks.
 fn field_of(detail: &str) -> Option<&str> {
     let is_field = |text: &&str| {
         let fits = |letter: char| letter.is_ascii_alphanumeric() || "_-.[]".contains(letter);
@@ -269,6 +284,22 @@ mod tests {
         ] {
             assert_eq!(Refusal::because(Code::Malformed, detail).message, message);
         }
+    }
+
+    #[test]
+    fn a_refusal_repeats_only_the_ends_of_a_long_text() {
+        for sent in ["€".repeat(20_000), format!("a{}", "€".repeat(20_000)), format!("{}a", "é".repeat(30_000))] {
+            let detail = format!("status: unknown variant `{sent}`, expected `available`");
+            let refusal = Refusal::because(Code::Malformed, detail);
+            assert_eq!(refusal.message, "Richiesta non valida: status");
+            let told = refusal.detail;
+            assert!(
+                told.starts_with("status: unknown variant `") && told.ends_with("`, expected `available`"),
+                "{told}"
+            );
+            assert!(told.contains("...") && told.len() <= 260, "{told}");
+        }
+        assert_eq!(echo(&"x".repeat(256)), "x".repeat(256));
     }
 
     #[test]

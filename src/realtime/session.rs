@@ -18,6 +18,7 @@ use super::outbox::{Outbox, REPLAY_BYTES, Sent};
 use crate::app::App;
 use crate::auth::Claims;
 use crate::domain::event::to_raw_json;
+use crate::domain::refusal::echo;
 use crate::domain::{Refusal, ServerEvent, SpaceKey, StoreTime, UserId};
 use crate::feed::{Member, MemberId};
 use crate::net::connection::{ConnectionHandle, Connections};
@@ -43,7 +44,8 @@ pub struct Session {
     /// Limits the missed events that it is sent. Several long replays at once would find no room in its queue. A socket
     /// that is closed for that reason comes back and asks for the same replays.
     replays: DefaultDirectRateLimiter,
-    /// The store's time at which it connected, as this node knew it. It may be a little too early, and never too late.
+    /// The store's time at which it connected, as far as this node knew it. It may be a little too early, but never too
+    /// late.
     connected_at: StoreTime,
     has_ended: AtomicBool,
     watches_stats: AtomicBool,
@@ -80,12 +82,12 @@ impl Session {
         }
     }
 
-    /// Its name within this node, fit for logs.
+    /// Its name within this node, which logs may show.
     pub fn id(&self) -> MemberId {
         self.id
     }
 
-    /// The user that it belongs to; never changes.
+    /// Its user, who never changes.
     pub fn user(&self) -> &UserId {
         &self.user
     }
@@ -154,7 +156,7 @@ impl Session {
         is_queued
     }
 
-    /// Whether the client has much to read before its next event is done.
+    /// Whether the client must read before its next event is handled.
     pub(super) fn is_crowded(&self) -> bool {
         self.outbox.is_crowded()
     }
@@ -163,7 +165,7 @@ impl Session {
         self.note(self.outbox.send_event(event, payload))
     }
 
-    /// Answers an event that asked for it.
+    /// Acknowledges an event.
     pub(super) fn acknowledge(&self, id: i64, answer: &impl Serialize) {
         self.note(self.outbox.send_answer(id, answer));
     }
@@ -185,7 +187,7 @@ impl Session {
             detail: &'a str,
         }
         let Refusal { code, message, detail, .. } = refusal;
-        let error = SpaceError { event, code: code.as_str(), message, detail };
+        let error = SpaceError { event: &echo(event), code: code.as_str(), message, detail };
         self.emit(ServerEvent::SpaceError.as_str(), &to_raw_json(&error));
     }
 
@@ -197,8 +199,8 @@ impl Session {
         );
     }
 
-    /// Leaves the namespace, so that the client does not come back by itself. This is right only when the token has
-    /// ended or the user is to be disconnected.
+    /// Leaves the namespace, after which the client does not come back by itself. Do this only if the token has ended, or
+    /// the user is to be disconnected.
     pub fn disconnect(&self) {
         if !self.outbox.disconnect() && self.outbox.close() {
             self.note_too_slow();

@@ -237,6 +237,19 @@ describe('on the socket', () => {
     ]);
   });
 
+  test('a refusal repeats of long input only the beginning and the end', async () => {
+    const client = await slotcast.user(7);
+    const long = 'è'.repeat(20_000);
+    client.emit(long, {});
+    client.emit('join_space', space.event({ since: { epoch: 'x', version: long } }));
+    for (const error of await client.many('space_error', 2)) {
+      const { event, message, detail } = error;
+      for (const text of [event, message, detail]) assert.ok(text.length < 300, `${error.code}: ${text.slice(0, 400)}`);
+    }
+    const answer = await client.call('hold_slot', space.event({ date: 7, slots: [long] }));
+    assert.ok(JSON.stringify(answer).length < 600, JSON.stringify(answer).slice(0, 700));
+  });
+
   test('names of events that could trip a server are unknown_event', async () => {
     const client = await slotcast.user(7);
     for (const event of ['', 'JOIN_SPACE', 'join_space ', '__proto__', 'slot_update', '🦀', 'x'.repeat(10_000)]) {
