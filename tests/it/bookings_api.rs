@@ -263,6 +263,21 @@ async fn registered_spaces_are_listed_by_site_and_number() {
     assert_eq!(pairs(&app.get("/api/spaces?sedeId=1").await.data()).collect::<Vec<_>>(), [(1, 30)]);
 }
 
+/// What holds and extensions with `holdSeconds` of no space tell of the bound.
+async fn told_bounds(app: &TestApp, user: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    for wanted in [json!("x"), json!("60"), json!(1.5), json!(0), json!(-1), json!([]), json!(1_000_000_000)] {
+        let body = json!({"idSpazio": 3, "sedeId": 1, "date": app.tomorrow(), "holdSeconds": wanted});
+        for act in ["hold", "extend"] {
+            let answer = app.post(&format!("/api/slots/2/{act}"), user, body.clone()).await;
+            assert_eq!(answer.refusal(), refused(422, "bad_hold_seconds"), "{body}");
+            let error = answer.json()["error"].as_str().unwrap().to_owned();
+            told.push(error.strip_prefix("holdSeconds non valido: ").unwrap().to_owned());
+        }
+    }
+    told
+}
+
 #[tokio::test]
 async fn a_space_says_how_long_holds_last_there() {
     let app = TestApp::start();
@@ -287,10 +302,13 @@ async fn a_space_says_how_long_holds_last_there() {
     assert_eq!(app.get("/api/spaces").await.data()["spaces"][0]["holdMinutes"], 5);
     assert_eq!(seconds(1, None).await, Ok(5));
     assert_eq!(seconds(2, Some(301)).await, Err(refused(422, "bad_hold_seconds")));
+    assert_eq!(told_bounds(&app, &anna).await, ["1-300"; 14]);
     assert_eq!(put(json!(60)).await.data()["holdMinutes"], 60);
     assert_eq!(seconds(2, Some(3_600)).await, Ok(60));
+    assert_eq!(told_bounds(&app, &anna).await, ["1-3600"; 14]);
     assert_eq!(seconds(3, Some(3_601)).await, Err(refused(422, "bad_hold_seconds")));
     assert_eq!(put(Value::Null).await.data().get("holdMinutes"), None);
     assert_eq!(seconds(3, Some(901)).await, Err(refused(422, "bad_hold_seconds")));
+    assert_eq!(told_bounds(&app, &anna).await, ["1-900"; 14]);
     assert_eq!(seconds(3, None).await, Ok(15));
 }

@@ -55,26 +55,43 @@ fn fits_a_schedule(slot: SlotNumber) -> bool {
     slot.get() <= SlotNumber::MAX
 }
 
-/// Refuses `holdSeconds` that are too many for every space.
+/// Refuses `holdSeconds` that are too many for every space. The refusal tells no bound, because each space has its own.
 pub(crate) fn require_seconds(request: &SlotsRequest, config: &HoldConfig) -> Result<(), Refusal> {
-    millis_up_to(request, config.duration.max(config.max)).map(drop)
+    millis_up_to(request, config.duration.max(config.max)).map_err(|refusal| refusal.code.into()).map(drop)
+}
+
+/// The refusal of `holdSeconds` that no space takes, with the bound of this space. Where the space cannot be read, it tells
+/// the configured duration.
+async fn bad_seconds(app: &App, space: SpaceKey) -> Refusal {
+    let resolved = app.catalog.resolve(space).await;
+    let config = &app.config.holds;
+    refuse_seconds(resolved.map_or(config.duration, |resolved| longest_hold(config, &resolved.schedule)))
+}
+
+fn refuse_seconds(longest: Duration) -> Refusal {
+    Refusal::telling(Code::BadHoldSeconds, format_args!("1-{}", longest.as_secs()))
 }
 
 /// How long a hold lasts, in ms: `holdSeconds`, or else the duration of the space, or else the configured duration.
 /// `holdSeconds` must be a whole number up to that duration. Any other value is `bad_hold_seconds`, and is never clamped.
 pub(crate) fn hold_millis(request: &SlotsRequest, config: &HoldConfig, schedule: &Schedule) -> Result<i64, Refusal> {
+    millis_up_to(request, longest_hold(config, schedule))
+}
+
+/// The duration of the space, or else the configured duration.
+fn longest_hold(config: &HoldConfig, schedule: &Schedule) -> Duration {
     let of_space = schedule.spec().hold_minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
     // The configured bound may have been lowered since the space was registered.
-    millis_up_to(request, of_space.map_or(config.duration, |of_space| of_space.min(config.max)))
+    of_space.map_or(config.duration, |of_space| of_space.min(config.max))
 }
 
 fn millis_up_to(request: &SlotsRequest, longest: Duration) -> Result<i64, Refusal> {
-    let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX / 1_000);
+    let most = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX / 1_000);
     let seconds = match &request.hold_seconds {
-        None => Some(longest),
-        Some(value) => value.as_i64().filter(|seconds| (1..=longest).contains(seconds)),
+        None => Some(most),
+        Some(value) => value.as_i64().filter(|seconds| (1..=most).contains(seconds)),
     };
-    let seconds = seconds.ok_or_else(|| Refusal::telling(Code::BadHoldSeconds, format_args!("1-{longest}")))?;
+    let seconds = seconds.ok_or_else(|| refuse_seconds(longest))?;
     Ok(seconds.saturating_mul(1_000))
 }
 
@@ -150,7 +167,10 @@ where
     let running = act_log::begin(app, act.as_str(), caller);
     let result = async {
         let named = name_slots(request)?;
-        let kind = kind(named.space)?;
+        let kind = match kind(named.space) {
+            Err(refusal) if refusal.code == Code::BadHoldSeconds => return Err(bad_seconds(app, named.space).await),
+            kind => kind?,
+        };
         admit(app, caller, named.space)?;
         let idempotency = idempotency_of(act, caller, request, &named, idempotency_key);
         apply(app, caller, &named, idempotency, kind).await
