@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, Version, header};
 use serde_json::Value;
-use socketioxide::extract::SocketRef;
+use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -152,6 +152,25 @@ async fn an_event_with_an_attachment_closes_the_connection_where_none_are_taken(
     let sid = connect(&routes).await;
     assert_eq!(post(&routes, &sid, r#"451-7["x",{"_placeholder":true,"num":0}]"#).await, StatusCode::OK);
     assert!(is_over(&routes, &sid).await);
+}
+
+/// Not worked around: stock clients count from 0, and the digits are gone when the event is heard. The event is done, and is
+/// answered as one without an acknowledgement.
+#[tokio::test]
+async fn an_acknowledgement_id_above_the_largest_integer_is_taken_as_none() {
+    let (io, routes) = library();
+    io.ns("/", async |socket: SocketRef| {
+        socket.on("ask", async |socket: SocketRef, ack: AckSender| {
+            let _ = ack.send("answered");
+            let _ = socket.emit("heard", "");
+        });
+    });
+    let sid = connect(&routes).await;
+    assert_eq!(post(&routes, &sid, r#"429223372036854775807["ask"]"#).await, StatusCode::OK);
+    assert_eq!(poll_until(&routes, &sid, "4").await, r#"439223372036854775807["answered"]"#);
+    let sid = connect(&routes).await;
+    assert_eq!(post(&routes, &sid, r#"429223372036854775808["ask"]"#).await, StatusCode::OK);
+    assert_eq!(poll_until(&routes, &sid, "4").await, r#"42["heard",""]"#);
 }
 
 /// Worked around by `realtime::connect`, which registers handlers in the connect middleware.
