@@ -22,6 +22,7 @@ use crate::realtime::sessions::Sessions;
 use crate::store::health::StoreHealth;
 use crate::store::measured::Measured;
 use crate::store::{SlotStore, Subscriptions};
+use crate::sweeper::deadlines::Told;
 use crate::sweeper::timer;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, http, net, random, telemetry, webhooks};
@@ -146,6 +147,21 @@ impl Parts {
         let realtime =
             Realtime::start(app.clone(), feed.clone(), sessions, connections.clone(), owners, ids, background);
         foreign.into_iter().for_each(|messages| realtime.hear_emitters(messages, background));
+        let parts = Self { app, realtime, connections };
+        parts.start_background(feed, told, node_id, shutdown, background);
+        Ok(parts)
+    }
+
+    /// Starts the tasks that are not about sockets.
+    fn start_background(
+        &self,
+        feed: Feed,
+        told: Told,
+        node_id: String,
+        shutdown: &CancellationToken,
+        background: &mut JoinSet<()>,
+    ) {
+        let app = &self.app;
         let fetching = app.clone();
         // This task ends when its work is done, so it does not belong to the tasks that never end.
         tokio::spawn(async move { fetching.verifier.fetch_first_keys().await });
@@ -159,7 +175,6 @@ impl Parts {
         if let Some(interval) = app.config.holds.timer_interval {
             background.spawn(timer::run(app.sweeper_tools(), told, interval, node_id));
         }
-        Ok(Self { app, realtime, connections })
     }
 
     fn routes(&self) -> Router {
