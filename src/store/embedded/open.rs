@@ -334,13 +334,7 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
             Ok(Continued { epoch: epoch.into(), commits, was_moved: false })
         }
         Some(epoch) if proved => {
-            if !has_newest_format {
-                move_to_newest(&transaction)?;
-            }
-            index_bookings(&transaction)?;
-            let commits = commits + 1;
-            transaction.open_table(COMMITS)?.insert((), commits)?;
-            transaction.commit()?;
+            let commits = commit_newest(transaction, commits, has_newest_format)?;
             Ok(Continued { epoch: epoch.into(), commits, was_moved: !has_newest_format })
         }
         stored => {
@@ -353,16 +347,22 @@ fn continue_file(database: &Database, file: &Path, mark: Option<u64>) -> Result<
             }
             let epoch = random::hex()?;
             start_epoch(&transaction, &epoch, &identity)?;
-            if !has_newest_format {
-                move_to_newest(&transaction)?;
-            }
-            index_bookings(&transaction)?;
-            let commits = commits + 1;
-            transaction.open_table(COMMITS)?.insert((), commits)?;
-            transaction.commit()?;
+            let commits = commit_newest(transaction, commits, has_newest_format)?;
             Ok(Continued { epoch: epoch.into(), commits, was_moved: !has_newest_format })
         }
     }
+}
+
+/// Commits the file in the newest format, with all of its indexes. Answers the new number of commits.
+fn commit_newest(transaction: WriteTransaction, commits: u64, has_newest_format: bool) -> Result<u64, Failure> {
+    if !has_newest_format {
+        move_to_newest(&transaction)?;
+    }
+    index_bookings(&transaction)?;
+    let commits = commits + 1;
+    count_commit(&transaction, commits)?;
+    transaction.commit()?;
+    Ok(commits)
 }
 
 /// Moves the file to the newest format, which older programs refuse. The rows of format 1 are valid rows of format 2.
