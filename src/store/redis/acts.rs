@@ -5,7 +5,8 @@ use super::call::{Budget, Call};
 use super::journal;
 use super::record::{parse_time, parse_token};
 use super::reply::Reply;
-use super::{scripts, taken};
+use super::scripts::{self, Script};
+use super::taken;
 use crate::domain::act::{Idempotency, SlotActKind, SlotTime, StaffStatus};
 use crate::domain::event::to_json;
 use crate::domain::rule::HoldAnswer;
@@ -44,15 +45,32 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
     let (space, bucket) = (act.space, act.space.bucket());
     let (of_space, of_bucket) = (Topic::Space(space), Topic::Bucket(bucket));
     let keys = &store.keys;
-    let script = match act.kind {
-        SlotActKind::Hold { .. } => &scripts::HOLD,
-        SlotActKind::Book { .. } => &scripts::BOOK,
-        SlotActKind::Release { .. } => &scripts::RELEASE,
-        SlotActKind::Extend { .. } => &scripts::EXTEND,
-        SlotActKind::Update { .. } => &scripts::UPDATE,
-    };
     let revision = act.revision.as_ref().map_or_else(String::new, |at| format!("{}:{}", at.epoch, at.version));
-    let mut call = Call::writing(script, of_space)
+    let mut call = call_with_keys(store, act)
+        .arg(format_args!("{revision}\n{}", store.runner.positions.arg(of_space)))
+        .arg(keys.channel(of_space))
+        .arg(keys.channel(of_bucket))
+        .arg(space.site)
+        .arg(space.space)
+        .arg(act.day)
+        .arg(forgotten_at_seconds(act.day))
+        .arg(act.idempotency.as_ref().map_or_else(String::new, lines_of));
+    for arg in args_of_kind(&act.kind) {
+        call = call.arg(arg);
+    }
+    call = call.arg(journal::about(store, act.kind.journal_act(), act.origin.as_ref()));
+    for slot in &act.slots {
+        call = call.arg(slot.number).arg(slot.start.as_millis()).arg(slot.end.as_millis()).arg(label_of(slot)?);
+    }
+    Ok(call)
+}
+
+/// The act's script with its keys, in the order that `act.lua` names.
+fn call_with_keys(store: &RedisStore, act: &SlotAct) -> Call {
+    let (space, bucket) = (act.space, act.space.bucket());
+    let (of_space, of_bucket) = (Topic::Space(space), Topic::Bucket(bucket));
+    let keys = &store.keys;
+    let mut call = Call::writing(script_of(&act.kind), of_space)
         .key(keys.head(of_space))
         .key(keys.log(of_space))
         .key(keys.day(space, act.day))
@@ -75,23 +93,17 @@ fn call_of(store: &RedisStore, act: &SlotAct) -> Result<Call, StoreError> {
     if act.kind.may_take() {
         call = call.key(keys.taken(bucket));
     }
-    call = call
-        .arg(format_args!("{revision}\n{}", store.runner.positions.arg(of_space)))
-        .arg(keys.channel(of_space))
-        .arg(keys.channel(of_bucket))
-        .arg(space.site)
-        .arg(space.space)
-        .arg(act.day)
-        .arg(forgotten_at_seconds(act.day))
-        .arg(act.idempotency.as_ref().map_or_else(String::new, lines_of));
-    for arg in args_of_kind(&act.kind) {
-        call = call.arg(arg);
+    call
+}
+
+fn script_of(kind: &SlotActKind) -> &'static Script {
+    match kind {
+        SlotActKind::Hold { .. } => &scripts::HOLD,
+        SlotActKind::Book { .. } => &scripts::BOOK,
+        SlotActKind::Release { .. } => &scripts::RELEASE,
+        SlotActKind::Extend { .. } => &scripts::EXTEND,
+        SlotActKind::Update { .. } => &scripts::UPDATE,
     }
-    call = call.arg(journal::about(store, act.kind.journal_act(), act.origin.as_ref()));
-    for slot in &act.slots {
-        call = call.arg(slot.number).arg(slot.start.as_millis()).arg(slot.end.as_millis()).arg(label_of(slot)?);
-    }
-    Ok(call)
 }
 
 /// ARGV 14: the digests of the key and of the call, and the call itself.
