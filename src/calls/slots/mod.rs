@@ -211,8 +211,8 @@ pub(super) async fn apply(
     let origin = origin_of(caller);
     for _ in 0..ATTEMPTS {
         let resolved = app.catalog.resolve(named.space).await?;
-        let slots = resolve_slots(app, &resolved, named);
-        let (kind, slots) = match kind(&resolved.schedule).and_then(|kind| Ok((kind, slots?))) {
+        let judged = kind(&resolved.schedule).and_then(|kind| Ok((kind, resolve_slots(app, &resolved, named)?)));
+        let (kind, slots) = match judged {
             // A remembered schedule may be old, so only a schedule that was just read may refuse.
             Err(_) if !resolved.fresh => {
                 app.catalog.forget(named.space);
@@ -232,10 +232,7 @@ pub(super) async fn apply(
         note_latest_end(app, &act);
         match app.store.apply(act).await {
             Ok(outcome) => {
-                app.acknowledged.note(named.space, &outcome.at);
-                if let Some(hold) = &outcome.hold {
-                    app.deadlines.note(named.space.bucket(), hold.until);
-                }
+                note_done(app, named.space, &outcome);
                 return Ok(Applied { outcome, slots });
             }
             Err(ApplyError::Refused(refusal)) => return Err(refusal),
@@ -246,6 +243,14 @@ pub(super) async fn apply(
         }
     }
     Err(unsettled(named.space))
+}
+
+/// Notes how far this node has answered in the space, and when the act's hold ends.
+fn note_done(app: &App, space: SpaceKey, outcome: &ActOutcome) {
+    app.acknowledged.note(space, &outcome.at);
+    if let Some(hold) = &outcome.hold {
+        app.deadlines.note(space.bucket(), hold.until);
+    }
 }
 
 /// Tells the sweeper the latest end that the act's hold may have, in case the act's answer never comes. The act may
