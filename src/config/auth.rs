@@ -50,22 +50,23 @@ pub(super) fn read_auth(reader: &mut Reader, environment: Environment) -> Result
             Ok(secret.map(|secret| auth(KeySource::Secret(secret.clone()), is_random, Some(secret))))
         }
         algorithm => {
-            if secret.is_some() {
-                let name = reader.text("JWT_ALGORITHM");
-                let warning =
-                    format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it");
-                reader.warn(warning);
-            }
-            if reader.needs.keys == KeyNeed::Sign {
-                let otherwise = "must be HS256 for this command to sign: ask the issuer of the key set for a token";
-                reader.problem("JWT_ALGORITHM", otherwise);
-            }
-            let Some(url) = url else {
-                return Err(reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL"));
-            };
+            let url = require_key_set(reader, url, secret.is_some())?;
             Ok(Some(auth(KeySource::Jwks { algorithm, url }, false, secret)))
         }
     }
+}
+
+/// The URL of the key set for an algorithm with public keys, which needs one and cannot sign here.
+fn require_key_set(reader: &mut Reader, url: Option<String>, has_secret: bool) -> Result<String, Noted> {
+    if has_secret {
+        let name = reader.text("JWT_ALGORITHM");
+        reader.warn(format!("JWT_SECRET checks no tokens, because JWT_ALGORITHM is {name}: only nodes sign with it"));
+    }
+    if reader.needs.keys == KeyNeed::Sign {
+        let otherwise = "must be HS256 for this command to sign: ask the issuer of the key set for a token";
+        reader.problem("JWT_ALGORITHM", otherwise);
+    }
+    url.ok_or_else(|| reader.contradict(["JWT_ALGORITHM", "JWT_JWKS_URL"], "needs JWT_JWKS_URL"))
 }
 
 /// Judges the previous secret by the rules for the present one: tokens are accepted under both.
