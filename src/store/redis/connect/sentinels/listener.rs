@@ -23,15 +23,9 @@ const ASK_OFTEN: Duration = Duration::from_millis(100);
 /// The longest pause before a sentinel that cannot be reached is tried again.
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// The events that tell of a change, or of a coming change.
-const EVENTS: &[&str] = &[
+/// The events that tell of a change, besides [`WARNINGS`].
+const NEWS: &[&str] = &[
     "+switch-master",
-    "+try-failover",
-    "+elected-leader",
-    "+failover-state-select-slave",
-    "+selected-slave",
-    "+failover-state-send-slaveof-noone",
-    "+failover-state-wait-promotion",
     "+promoted-slave",
     "+failover-state-reconf-slaves",
     "+failover-end",
@@ -112,13 +106,7 @@ impl Shared {
         let mut connection = self.connector.connect_to_sentinel(node, on_push).await?;
         let id: String = redis::cmd("SENTINEL").arg("MYID").query_async(&mut connection).await?;
         let _ = sentinel.set(id.clone());
-        for channel in EVENTS {
-            // If subscribing fails, the sentinel is only asked at intervals.
-            if let Err(error) = connection.subscribe(channel).await {
-                tracing::warn!(sentinel = %node, %error, "cannot subscribe to the events of a sentinel");
-                break;
-            }
-        }
+        subscribe(&mut connection, node).await;
         let mut asked = self.asked.subscribe();
         let mut looked_around: Option<Instant> = None;
         let mut votes_since: Option<Instant> = None;
@@ -174,6 +162,16 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+/// Subscribes to a sentinel's events. If that fails, the sentinel is only asked at intervals.
+async fn subscribe(connection: &mut MultiplexedConnection, node: &Node) {
+    for channel in WARNINGS.iter().chain(NEWS) {
+        if let Err(error) = connection.subscribe(channel).await {
+            tracing::warn!(sentinel = %node, %error, "cannot subscribe to the events of a sentinel");
+            break;
+        }
     }
 }
 
