@@ -1305,11 +1305,11 @@ export interface components {
             /** @description Always `true`. */
             success: boolean;
         };
-        /** @description What a sweep did. */
+        /** @description The report of a sweep. */
         SweepReport: {
             /**
              * Format: int64
-             * @description Holds freed.
+             * @description How many holds were freed.
              */
             freed: number;
             /**
@@ -1319,7 +1319,7 @@ export interface components {
             oldestLateMs: number;
             /**
              * Format: int64
-             * @description Distinct spaces that they were in.
+             * @description How many spaces these holds were in.
              */
             spaces: number;
             /**
