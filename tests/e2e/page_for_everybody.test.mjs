@@ -288,6 +288,18 @@ describe('the board for everybody', { skip }, () => {
     }
   });
 
+  test('with colours of the system alone, the bar of a hold is seen', async () => {
+    const page = await open({ spazio: 11, user: freshUser(), forcedColors: 'active' });
+    await hold(page, 2);
+    const [bar, card] = await page.locator('.card progress').evaluate((progress) =>
+      [progress, progress.closest('.card')].map((element) => getComputedStyle(element).backgroundColor),
+    );
+    assert.notEqual(bar, card);
+    await act(page, 'release', 2);
+    await slotIs(page, 2, 'available');
+    await page.context().close();
+  });
+
   test('a finger drags the ends of the choice, and scrolls with the rows', async () => {
     const page = await open({ spazio: 8, user: freshUser(), viewport: { width: 390, height: 844 }, hasTouch: true });
     await choose(page, 3);

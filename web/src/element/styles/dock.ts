@@ -78,6 +78,8 @@ export const dock = css`
     border-radius: 3px;
     background: var(--_line);
     overflow: hidden;
+    /* With colours of the system alone, it would have that of what is behind it. */
+    forced-color-adjust: none;
   }
 
   progress::-webkit-progress-bar {
