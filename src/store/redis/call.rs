@@ -459,3 +459,15 @@ impl From<RedisError> for Failure {
 fn as_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scripts_remember_a_copy_for_longer_than_a_call_takes() {
+        let text = include_str!("lua/topic.lua");
+        let millis = text.split("\nlocal COPY_MILLIS = ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        assert!(Duration::from_millis(millis.parse().unwrap()) > CALL_TIME, "else a late copy does an act twice");
+    }
+}
