@@ -12,7 +12,7 @@ rmSync('dist', { recursive: true, force: true });
 const shared = { bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning', legalComments: 'none' };
 const minified = { ...shared, minify: true, charset: 'utf8', write: false };
 
-/** What no page of a node needs, by the end of the module's path: binary, a transport of its own, old browsers' ways. */
+/** Modules that no page of a node needs, by the end of their path: binary packets, other transports, code for old browsers. */
 const REPLACED = {
   'engine.io-client/build/esm/transports/webtransport.js': 'export class WT {}',
   'engine.io-client/build/esm/transports/websocket.js': readFileSync('bundle/websocket.js', 'utf8'),
@@ -23,7 +23,7 @@ const REPLACED = {
   'socket.io-parser/build/esm/index.js': readFileSync('bundle/parser.js', 'utf8'),
 };
 
-/** What a page need not load: that, and line breaks and indents of lit's templates and styles. */
+/** Leaves out these modules, and the line breaks and indents of lit's templates and styles. */
 const shorter = {
   name: 'shorter',
   setup({ onLoad }) {
@@ -64,7 +64,7 @@ mkdirSync(`${node}/socket.io`, { recursive: true });
 copyFileSync('dist/slotcast.js', `${node}/slotcast.js`);
 for (const name of ['socket.io.js', 'socket.io.min.js', 'socket.io.esm.min.js']) {
   const text = readFileSync(`node_modules/socket.io-client/dist/${name}`, 'utf8');
-  // The maps are not served.
+  // Source maps are not served.
   writeFileSync(`${node}/socket.io/${name}`, text.replace(/\n\/\/# sourceMappingURL=.*\s*$/, '\n'));
 }
 const css = await transform(readFileSync('page/page.css', 'utf8'), { loader: 'css', minify: true });
@@ -72,7 +72,7 @@ const files = { 'page.js': await bundled('src/page/main.ts'), 'page.css': css.co
 let html = readFileSync('page/index.html', 'utf8');
 for (const [name, text] of Object.entries(files)) {
   writeFileSync(`${node}/${name}`, text);
-  // The node serves each file under its hash, too, where it never changes.
+  // The node also serves each file under a name with its hash, and that file never changes.
   const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
   html = html.replace(`/${name}`, `/${name.replace('.', `.${hash}.`)}`);
 }
@@ -81,5 +81,5 @@ writeFileSync(`${node}/index.html`, html.replace(/\s*\n\s*/g, ' '));
 
 execFileSync('npx', ['tsc', '-p', 'tsconfig.types.json'], { stdio: 'inherit' });
 
-// Cargo watches this file while there is no page, and looks again.
+// Cargo watches this file while there is no page. A change of it makes Cargo look for the page again.
 utimesSync('absent/index.html', new Date(), new Date());

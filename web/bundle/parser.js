@@ -5,7 +5,7 @@ import { Emitter } from '@socket.io/component-emitter';
 export const protocol = 5;
 export const PacketType = { CONNECT: 0, DISCONNECT: 1, EVENT: 2, ACK: 3, CONNECT_ERROR: 4, BINARY_EVENT: 5, BINARY_ACK: 6 };
 
-/** A type, perhaps a namespace and a comma, perhaps the number that an answer names, perhaps JSON. */
+/** A packet is a type, then optionally a namespace with a comma, the number of an acknowledgement, and JSON. */
 const PACKET = /^([0-4])(?:(\/[^,]*),?)?(\d*)(.*)$/s;
 
 export class Encoder {
@@ -15,7 +15,7 @@ export class Encoder {
 }
 
 export class Decoder extends Emitter {
-  /** What is no packet throws: the manager then closes the connection and makes a new one. */
+  /** A text that is not a packet throws, so the manager closes the connection and makes a new one. */
   add(text) {
     const [, type, nsp = '/', id, json] = PACKET.exec(text);
     const data = json ? JSON.parse(json) : undefined;

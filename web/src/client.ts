@@ -12,10 +12,10 @@ import { Store } from './store.js';
 /** How long an answer may take before the call counts as unanswered. */
 const ANSWER_MS = 10_000;
 
-/** How long a token may take to come. After that it is asked for again. */
+/** How long the host may take to give a token, in ms. After that the client asks again. */
 const TOKEN_MS = 10_000;
 
-/** The first and the longest wait before a token that did not come is asked for again. */
+/** The first and the longest wait before the client asks again for a token that did not come, in ms. */
 const TOKEN_RETRY_FIRST_MS = 500;
 const TOKEN_RETRY_LONGEST_MS = 15_000;
 
@@ -23,18 +23,18 @@ const TOKEN_RETRY_LONGEST_MS = 15_000;
 export interface TokenReason {
   /** At the first connection, at a later one, before the present token ends, or after the server refused it. */
   readonly reason: 'connect' | 'reconnect' | 'expiring' | 'refused';
-  /** When the present token ends, in ms since 1970 UTC, where that is why. */
+  /** When the present token ends, in ms since 1970 UTC; only if that is the reason. */
   readonly expiresAt?: number;
 }
 
-/** A token, what gives one, or nothing for a guest. */
+/** A token, or a function that gives one; nothing for a guest. */
 export type TokenSource = string | null | undefined | ((why: TokenReason) => TokenAnswer | Promise<TokenAnswer>);
 
 type TokenAnswer = string | null | undefined;
 
 /** How to connect. */
 export interface ConnectOptions {
-  /** Where the node is; by itself where the page came from. */
+  /** The address of the node. The default is the origin of the page. */
   readonly url?: string;
   readonly token?: TokenSource;
   /** How long an answer may take before the call is repeated, in ms: 10,000. */
@@ -45,13 +45,13 @@ export interface ConnectOptions {
 export interface ClientState {
   /** `refused`: the server does not take the token; `closed`: by `close`, or by the server, which ended it for good. */
   readonly link: 'connecting' | 'online' | 'offline' | 'refused' | 'closed';
-  /** Why, in the server's or the socket's words. */
+  /** The reason for this state, in the server's or the socket's words. */
   readonly reason: string;
   /** `null` for a guest, `undefined` until the server has confirmed the connection. */
   readonly userId: string | null | undefined;
   /** When the token ends, in ms since 1970 UTC. */
   readonly expiresAt: number | null;
-  /** Whether the token says that it is staff's. This is for showing only: the server checks the token. */
+  /** Whether the token says that its user is staff. This decides only what is shown: the server checks the token. */
   readonly isStaff: boolean;
 }
 
@@ -79,7 +79,7 @@ export class Client {
   #present: Promise<TokenAnswer> | undefined;
   #wasConnected = false;
   #wasRefused = false;
-  /** Counts what asks for a token to connect with: the last one goes on, and the others stop. */
+  /** Counts the attempts to get a token for a connection. Only the last attempt goes on. */
   #asking = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unconfirmed: ReturnType<typeof setTimeout> | undefined;
@@ -131,7 +131,7 @@ export class Client {
     return this.#spaces.get(key) ?? this.#keep(new Space(id, this.#wire));
   }
 
-  /** Goes on with another token: in place where it is of the same user, else by connecting again. */
+  /** Goes on with another token: on the same connection if the user is the same, else on a new one. */
   async setToken(token: TokenSource): Promise<void> {
     this.#token = token;
     const value = await this.#askToken({ reason: 'reconnect' }).catch(() => undefined);
@@ -155,13 +155,13 @@ export class Client {
     throw new Refusal(error.code ?? 'malformed', error.message ?? 'Unreadable answer', error.conflicts);
   }
 
-  /** Calls a listener for an event of the server; returns what ends that. */
+  /** Calls a listener for an event of the server, until the returned function is called. */
   on(event: string, listener: (payload: never) => void): () => void {
     this.#socket.on(event, listener as (payload: unknown) => void);
     return () => this.#socket.off(event, listener as (payload: unknown) => void);
   }
 
-  /** Connects anew, at once: what was asked for and not answered is asked again. */
+  /** Connects anew at once. Requests without an answer are sent again. */
   reconnect(): void {
     if (this.#socket.connected) this.#socket.disconnect();
     this.#socket.connect();
@@ -191,13 +191,13 @@ export class Client {
     on('slots_status_update', (event: WireSnapshot) => this.#told(event, event)?.shown(event));
   }
 
-  /** A connection that is not confirmed is of no use: a new one is made. */
+  /** A connection that the server does not confirm is of no use, so the client makes a new one. */
   #expectConfirmation(): void {
     clearTimeout(this.#unconfirmed);
     this.#unconfirmed = setTimeout(() => this.#socket.io.engine.close(), this.#answerTimeout);
   }
 
-  /** Joins wait for this: only it says who the connection belongs to. */
+  /** Joins wait for this event, because only it tells which user the connection belongs to. */
   #confirmed(event: Confirmed): void {
     clearTimeout(this.#unconfirmed);
     this.#clock.forget();
@@ -233,7 +233,8 @@ export class Client {
       return;
     }
     this.#change({ link: 'refused', reason: error.message });
-    // Only once between two connections: a server that refuses every token would be asked for ever.
+    // A refused token is replaced once between two connections. Otherwise the client would ask a server that refuses every
+    // token for ever.
     if (this.#wasRefused || typeof this.#token !== 'function') return;
     this.#wasRefused = true;
     this.#socket.connect();
@@ -276,7 +277,7 @@ export class Client {
   async #tokenAtLast(why: () => TokenReason, isWanted: () => boolean): Promise<TokenAnswer> {
     for (let attempt = 0; isWanted(); attempt += 1) {
       try {
-        // A first board may have asked for it already.
+        // The request for the first board may have asked for the token already.
         const isFirst = attempt === 0 && why().reason === 'connect';
         return await ((isFirst && this.#present) || this.#askToken(why()));
       } catch (error) {
@@ -287,7 +288,7 @@ export class Client {
     return undefined;
   }
 
-  /** Rejects where the host does, or does not answer in time. */
+  /** Rejects if the host rejects, or if it does not answer in time. */
   #askToken(why: TokenReason): Promise<TokenAnswer> {
     const answer = this.#tokenFrom(why);
     if (why.reason === 'expiring') return answer;
@@ -328,7 +329,7 @@ export class Client {
     return space;
   }
 
-  /** A guest who may not connect learns the server's time here. */
+  /** A guest who may not connect learns the server's time from this answer. */
   async #board(space: SpaceId, date: DayDate): Promise<WireBoard> {
     const board = await this.calls.board(space, date);
     this.#clock.learn(board.timestamp);
@@ -356,7 +357,7 @@ export class Client {
     });
   }
 
-  /** Looks at the time when the next thing changes by it. */
+  /** Sets a timer for the next instant at which the time alone changes something. */
   #schedule(): void {
     clearTimeout(this.#timer);
     const instants = [...this.#spaces.values()].map((space) => space.nextClock()).filter((next) => next !== null);
@@ -386,7 +387,7 @@ function sleep(millis: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
-/** What the token says of its bearer. */
+/** The claims of the token about its user. */
 function isStaff(token: TokenAnswer): boolean {
   try {
     const payload = (token ?? '').split('.')[1]?.replaceAll('-', '+').replaceAll('_', '/') ?? '';

@@ -4,10 +4,10 @@ import type { DayDate, SpaceId, WireBoard } from './core/protocol.js';
 import type { components, paths } from './generated/api.js';
 import { Refusal } from './refusal.js';
 
-/** How long a call may take. */
+/** How long a call may take, in ms. */
 const CALL_MS = 15_000;
 
-/** What the server's document names: `Schema<'OwnHold'>`. */
+/** A type that the server's document names: `Schema<'OwnHold'>`. */
 export type Schema<Name extends keyof components['schemas']> = components['schemas'][Name];
 
 /** A registered space. */
@@ -16,18 +16,18 @@ export type SpaceListing = Readonly<Schema<'ListedSpace'>>;
 /** An own booking. Instants are RFC 3339. */
 export type Booking = Readonly<Schema<'OwnBooking'>>;
 
-/** What staff does to slots. */
+/** A change of slots by staff. */
 export interface SlotChange extends SpaceId {
   readonly date: DayDate;
   readonly slots: readonly number[];
   readonly status: 'available' | 'booked' | 'blocked';
   /** Kept with the slots, and shown to everybody. */
   readonly data?: Readonly<Record<string, unknown>>;
-  /** With `booked`: for whom. */
+  /** The user who gets the slots, with the status `booked`. */
   readonly user?: string | number;
 }
 
-/** How a call is made. */
+/** The options of a call. */
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
 /** The paths of the server's document that know a method. */
@@ -49,16 +49,19 @@ type Body<O> = O extends { requestBody: { content: { 'application/json': infer G
     ? { readonly body?: Given }
     : object;
 
-/** What a call takes: what its path and its query name, its body, and the key under which a repeat gets the first answer. */
+/**
+ * The input of a call: the parameters of its path and query, its body, and the key under which a repeat gets the first
+ * answer.
+ */
 export type Input<M extends Method, P extends Path<M>> = Parameters<Operation<M, P>, 'path'> &
   Parameters<Operation<M, P>, 'query'> &
   Body<Operation<M, P>> & { readonly idempotencyKey?: string };
 
-/** What a call gives: the `data` of its answer. */
+/** The `data` of a call's answer. */
 export type Output<M extends Method, P extends Path<M>> =
   Operation<M, P> extends { responses: { 200: { content: { 'application/json': { data: infer Given } } } } } ? Given : unknown;
 
-/** Left out where nothing of it is required. */
+/** May be left out if no field of it is required. */
 type Given<I> = object extends I ? [input?: I] : [input: I];
 
 /** The calls of one node. */
@@ -66,7 +69,7 @@ export class Calls {
   readonly #base: string;
   readonly #token: () => Promise<string | null | undefined>;
 
-  /** `base` is the node's address, empty for that of the page. */
+  /** `base` is the node's address. Empty means the origin of the page. */
   constructor(base: string, token: () => Promise<string | null | undefined>) {
     this.#base = base.replace(/\/+$/, '');
     this.#token = token;
@@ -99,11 +102,11 @@ export class Calls {
   /** The board of a day. */
   async board({ sedeId, spazioId: idSpazio }: SpaceId, date: DayDate): Promise<WireBoard> {
     const board = await this.call('GET', '/api/slots/{idSpazio}/{date}', { path: { idSpazio, date }, query: { sedeId } });
-    // The document has text where the contract lists what the text can be.
+    // The document says only that this is a text, and the contract lists its values.
     return board as unknown as WireBoard;
   }
 
-  /** What is known of a space. */
+  /** What the server tells of a space. */
   describe({ sedeId, spazioId: idSpazio }: SpaceId): Promise<Schema<'SpaceAnswer'>> {
     return this.call('GET', '/api/spaces/{sedeId}/{idSpazio}', { path: { sedeId, idSpazio } });
   }
@@ -116,7 +119,7 @@ export class Calls {
     });
   }
 
-  /** Own bookings, from today on or of some days. */
+  /** The own bookings from today on, or of the given days. */
   bookings(days: { from?: DayDate; to?: DayDate } = {}): Promise<Booking[]> {
     return allPages(async (after) => {
       const page = await this.call('GET', '/api/bookings', { query: { ...days, ...after } });
@@ -132,7 +135,7 @@ export class Calls {
   }
 }
 
-/** Reads page after page; each answer says what the next one comes after. */
+/** Reads page after page. Each answer tells where the next page begins. */
 async function allPages<T>(read: (after: { after?: string }) => Promise<[T[], string | null | undefined]>): Promise<T[]> {
   const all: T[] = [];
   let after: { after?: string } = {};

@@ -14,13 +14,13 @@ export interface SpaceId {
   readonly spazioId: number;
 }
 
-/** Where a space stands: every change takes the next version under an epoch. */
+/** The position of a space: every change takes the next version in an epoch. */
 export interface Position {
   readonly epoch: string;
   readonly version: number;
 }
 
-/** What only the user whose slot it is, or staff, is told of it. */
+/** The fields of a slot that only its user or staff are told. */
 export interface WireOwn {
   readonly mine?: boolean;
   readonly holdToken?: string;
@@ -94,7 +94,7 @@ export interface WireAnswer extends Position {
   readonly holdToken?: string;
 }
 
-/** The keys of the protocol in an entry or an update; every other key is staff's own data. */
+/** The protocol's own keys in an entry or an update. Every other key is staff's own data. */
 export const PROTOCOL_KEYS: ReadonlySet<string> = new Set([
   'id',
   'id_slot',

@@ -24,13 +24,13 @@ import type { Act, DayState, Ended, Entry, Pending, Slot, SpaceState } from './s
 /** How long an act may be unanswered before it is in doubt, in ms. */
 export const DOUBT_MS = 5_000;
 
-/** How long what an answer tells of may take to be heard, in ms. After that something was missed. */
+/** How long the event of an answered act may take to arrive, in ms. After that the client has missed something. */
 export const BEHIND_MS = 2_000;
 
-/** How long the end of an own hold is told, in ms. */
+/** How long the board tells that an own hold has ended, in ms. */
 export const ENDED_SHOWN_MS = 60_000;
 
-/** What can happen. `now` is the server's time in ms. */
+/** Everything that can happen to a space. `now` is the server's time in ms. */
 export type Event =
   | { readonly kind: 'connected' }
   | { readonly kind: 'disconnected'; readonly now: number }
@@ -56,7 +56,7 @@ export type Event =
   | { readonly kind: 'refused'; readonly code: string; readonly message: string }
   | { readonly kind: 'user_changed' };
 
-/** What the state is after an event. */
+/** The state after an event. */
 export function reduce(state: SpaceState, event: Event): SpaceState {
   switch (event.kind) {
     case 'connected':
@@ -104,7 +104,7 @@ export function daysToAsk(state: SpaceState): DayDate[] {
     .sort();
 }
 
-/** From where the server can go on, if everything that is watched is known as of there. */
+/** The position from which the server can go on; `null` unless every watched day is known at that position. */
 export function resumePosition(state: SpaceState): Position | null {
   const days = [...state.days.values()];
   return state.position !== null && days.length > 0 && days.every((day) => day.inSync) ? state.position : null;
@@ -114,9 +114,9 @@ export function resumePosition(state: SpaceState): Position | null {
 
 function takeJoined(state: SpaceState, joined: WireJoined): SpaceState {
   const next = changed(state, { isJoined: true, refusal: null });
-  // What was missed follows, and nothing else: everything known stays true.
+  // The missed events follow, and nothing else, so everything that is known stays true.
   if (joined.recovered) return changed(next, { ahead: null });
-  // A new connection: where this server stands is where to start, whatever was heard on another one.
+  // A new connection starts at the position of its server, whatever other connections brought.
   const position = { epoch: joined.epoch, version: joined.version };
   const isSame = state.position !== null && samePosition(state.position, position);
   const days = isSame ? next.days : mapDays(next.days, outOfSync);
@@ -128,7 +128,7 @@ function takeJoined(state: SpaceState, joined: WireJoined): SpaceState {
 
 function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceState {
   const { position } = state;
-  // Before the first snapshot there is nothing to apply it to, and the snapshot will contain it.
+  // Before the first snapshot there is no day to apply the update to. The snapshot will contain the update.
   if (position === null) return state;
   if (state.pastEpochs.includes(update.epoch)) return askAnew(state);
   if (update.epoch === position.epoch && update.version <= position.version) return state;
@@ -149,7 +149,10 @@ function takeUpdate(state: SpaceState, update: WireUpdate, now: number): SpaceSt
   return withEnded(withDay(next, shown), day, shown, Date.parse(update.timestamp));
 }
 
-/** An own hold is over at its end, whether the clock tells so first or the server does. Before that it was let go. */
+/**
+ * An own hold that is gone at its end or later has ended, whether the clock or the server tells it first. A hold that is
+ * gone earlier was released.
+ */
 function withEnded(state: SpaceState, before: DayState, after: DayState, at: number): SpaceState {
   const gone = endedOf(before, after.slots, state.ended).filter((number) => {
     const until = before.slots.find((slot) => slot.number === number)?.heldUntil ?? Infinity;
@@ -158,7 +161,7 @@ function withEnded(state: SpaceState, before: DayState, after: DayState, at: num
   return gone.length === 0 ? state : { ...state, ended: [...state.ended, { date: before.date, slots: gone, at }] };
 }
 
-/** Something was missed before this: no day is known to be true until the server shows it. */
+/** An event before this one was missed, so no day counts as true until the server shows it. */
 function noteAhead(state: SpaceState, heard: Position): SpaceState {
   const { ahead } = state;
   const isFurther = ahead === null || ahead.epoch !== heard.epoch || ahead.version < heard.version;
@@ -181,7 +184,7 @@ function takeSnapshot(state: SpaceState, snapshot: WireSnapshot, now: number): S
     position: isSame ? state.position : position,
     ahead: null,
     pastEpochs: isOtherEpoch ? pastWith(state) : state.pastEpochs,
-    // It stands at another version than the other days are known at.
+    // The snapshot is of another version than the other days.
     days: isSame ? state.days : mapDays(state.days, outOfSync),
     timeZone: snapshot.timeZone ?? state.timeZone,
     now,
@@ -206,7 +209,7 @@ function isOld({ position, ahead }: SpaceState, at: Position): boolean {
   return isBefore(position) || isBefore(ahead);
 }
 
-/** How many epochs that are over are remembered: one lasts for hours, and what is late is late by seconds. */
+/** How many past epochs are remembered. An epoch lasts for hours, and a late message is late by seconds. */
 const PAST_EPOCHS = 8;
 
 function pastWith({ position, pastEpochs }: SpaceState): readonly string[] {
@@ -262,7 +265,7 @@ function takeDescription(state: SpaceState, { name, timezone }: WireDescription)
 
 // Time
 
-/** Also before each event that tells the time: it changes one day, and time passes in all of them. */
+/** This also runs before each event that tells the time. The event changes one day, and time passes on all days. */
 function takeTime(state: SpaceState, now: number): SpaceState {
   if (now === state.now) return state;
   let days = state.days;
@@ -278,14 +281,15 @@ function takeTime(state: SpaceState, now: number): SpaceState {
   const allEnded = ended.length === 0 && kept.length === state.ended.length ? state.ended : [...kept, ...ended];
   const pending = doubtAfter(state.pending, now);
   if (days === state.days && pending === state.pending && allEnded === state.ended) {
-    // The time alone is no change that anybody draws: countdowns ask the client for it. But what was due has been looked at.
+    // The time alone changes no drawing, because countdowns ask the client for the time. Only an instant that was due needs
+    // a new state.
     const due = nextClock(state);
     return due !== null && due <= now ? { ...state, now } : state;
   }
   return { ...state, now, days, pending, ended: allEnded };
 }
 
-/** What was answered is in the space's events: what is not heard of them was missed, and the server is asked again. */
+/** Each answered act has an event. If the event has not arrived in time, it was missed, and the client asks the server again. */
 function noteBehind(state: SpaceState, now: number): SpaceState {
   const isLate = ({ at, answeredAt }: Pending) => at !== null && answeredAt !== null && now - answeredAt >= BEHIND_MS;
   const late = state.pending.find((one) => isLate(one) && one.at?.epoch === state.position?.epoch);
@@ -293,7 +297,10 @@ function noteBehind(state: SpaceState, now: number): SpaceState {
   return noteAhead(state, late.at);
 }
 
-/** The own holds that have ended between two pictures of a day. A clock that was corrected may pass an end twice: it is told once. */
+/**
+ * The own holds that have ended between two states of a day. A corrected clock may pass an end twice, so each end is told
+ * once.
+ */
 function endedOf(day: DayState, after: readonly Slot[], told: readonly Ended[]): number[] {
   const byNumber = new Map(after.map((slot) => [slot.number, slot]));
   const isTold = ({ number, heldUntil }: Slot) =>
@@ -326,7 +333,7 @@ function forgetPending(state: SpaceState, id: number): SpaceState {
   return pending.length === state.pending.length ? state : { ...state, pending };
 }
 
-/** An answered act is pending until its effect is shown; under another epoch nothing tells, and the snapshot shows all. */
+/** An answered act is pending until its effect is shown. After a change of epoch the snapshot shows every effect. */
 function settle(state: SpaceState): SpaceState {
   const { position } = state;
   if (position === null || state.pending.length === 0) return state;
@@ -341,7 +348,7 @@ function settle(state: SpaceState): SpaceState {
 
 // User
 
-/** What was somebody else's is not shown as one's own, not even until the next answer. */
+/** The slots of the previous user are forgotten at once, so that they never look like this user's own. */
 function forgetUser(state: SpaceState): SpaceState {
   const forget = (day: DayState): DayState => ({ ...day, inSync: false, isKnown: false, entries: new Map(), slots: [] });
   return {
@@ -365,7 +372,7 @@ function outOfSync(day: DayState): DayState {
   return day.inSync ? { ...day, inSync: false } : day;
 }
 
-/** The day with these entries, as they are now. */
+/** The day with these entries, at the present time. */
 function shownDay(day: DayState, entries: ReadonlyMap<number, Entry>, state: SpaceState): DayState {
   const slots = slotsAt({ ...day, entries }, state);
   const isSame = day.isKnown && day.entries === entries && day.slots === slots;
@@ -389,7 +396,7 @@ function withoutDay(state: SpaceState, date: DayDate): SpaceState {
   return { ...state, days, ended: state.ended.filter((one) => one.date !== date) };
 }
 
-/** The slots in order; those that did not change are the same objects as before, and so is the list where none did. */
+/** The slots in order. An unchanged slot is the same object as before, and so is the list if no slot changed. */
 function slotsAt({ entries, slots: before }: DayState, { now }: SpaceState): readonly Slot[] {
   const known = new Map(before.map((slot) => [slot.number, slot]));
   const slots = [...entries.values()].map((entry) => {
@@ -420,7 +427,7 @@ function changed(state: SpaceState, changes: Partial<SpaceState>): SpaceState {
   return names.every((name) => state[name] === changes[name]) ? state : { ...state, ...changes };
 }
 
-/** When the state changes without an event, by the server's clock; `null` when never. */
+/** The next instant of the server's clock at which the state changes without an event; `null` for never. */
 export function nextClock(state: SpaceState): number | null {
   const instants: number[] = [];
   for (const day of state.days.values()) {
@@ -431,7 +438,7 @@ export function nextClock(state: SpaceState): number | null {
   }
   for (const one of state.pending) {
     if (one.at === null && !one.isDoubtful) instants.push(one.since + DOUBT_MS);
-    // Looked at once: a day that is unknown by then is asked for anyway.
+    // This instant is looked at once. If the day is unknown by then, the client asks for it anyway.
     const isDue = one.answeredAt !== null && one.answeredAt + BEHIND_MS > state.now;
     if (isDue && one.answeredAt !== null) instants.push(one.answeredAt + BEHIND_MS);
   }

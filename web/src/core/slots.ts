@@ -1,4 +1,4 @@
-/** From what the server told of a slot to what it is now. */
+/** Makes the present state of a slot from what the server told of it. */
 
 import { PROTOCOL_KEYS, type Position, type Status, type WireEntry } from './protocol.js';
 import type { Entry, Slot } from './state.js';
@@ -29,7 +29,7 @@ export function entryOf(wire: WireEntry, at = UNPLACED): Entry {
   };
 }
 
-/** What an update makes of an entry: everything is replaced but the times, which an update does not tell. */
+/** The entry after an update, which replaces everything but the times. An update does not tell the times. */
 export function updatedEntry(before: Entry | undefined, wire: WireEntry, at: Position): Entry {
   const after = entryOf(wire, at);
   return {
@@ -40,7 +40,7 @@ export function updatedEntry(before: Entry | undefined, wire: WireEntry, at: Pos
   };
 }
 
-/** An entry at an instant: a hold that ended is free, and what has started and is free is past. */
+/** The slot of an entry at an instant. A slot whose hold has ended is free, and a free slot that has started is past. */
 export function slotAt(entry: Entry, now: number): Slot {
   const status = statusAt(entry, now);
   const isHeld = status === 'occupied';
@@ -64,7 +64,7 @@ export function slotAt(entry: Entry, now: number): Slot {
   };
 }
 
-/** When the slot is something else without an event, after `now`; `null` when never. */
+/** The next instant after `now` at which the slot changes without an event; `null` for never. */
 export function nextChangeAfter(entry: Entry, now: number): number | null {
   const instants: number[] = [];
   if (entry.status === 'occupied' && entry.heldUntil !== null) {

@@ -31,7 +31,7 @@ export interface Slot {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** What an act asked for. */
+/** The name of an act. */
 export type Act = 'hold' | 'book' | 'release' | 'extend';
 
 /** An act that was sent and whose effect is not seen yet. */
@@ -42,15 +42,15 @@ export interface Pending {
   readonly slots: readonly number[];
   /** When it was sent. */
   readonly since: number;
-  /** No answer came for so long that the connection may be gone. */
+  /** Whether the answer is so late that the connection may be gone. */
   readonly isDoubtful: boolean;
-  /** Where its effect stands, once it is answered. */
+  /** The position of its effect; `null` until the answer. */
   readonly at: Position | null;
   /** When it was answered. */
   readonly answeredAt: number | null;
 }
 
-/** An own hold whose time ran out, to be told where the person looks. */
+/** An own hold that has ended, which the board tells for a while. */
 export interface Ended {
   readonly date: DayDate;
   readonly slots: readonly number[];
@@ -65,7 +65,7 @@ export interface DayState {
   /** Whether anything was ever known of the day: what is shown while `inSync` is false may be old. */
   readonly isKnown: boolean;
   readonly slots: readonly Slot[];
-  /** Of `slots`, before the time was looked at. */
+  /** The entries that `slots` are made of, without the effects of time. */
   readonly entries: ReadonlyMap<number, Entry>;
 }
 
@@ -101,9 +101,9 @@ export interface SpaceState extends SpaceId {
   readonly isJoined: boolean;
   /** The last version that was applied; `null` before the first. */
   readonly position: Position | null;
-  /** The furthest that was heard of and could not be applied; `null` where all that was heard of is. */
+  /** The furthest position of an event that could not be applied; `null` if every event was applied. */
   readonly ahead: Position | null;
-  /** Epochs that seem to be over, the last ones: a message of one means that it is unknown which epoch is. */
+  /** The last epochs that seem to be over. A message of one of them means that the present epoch is unknown. */
   readonly pastEpochs: readonly string[];
   readonly timeZone: string | null;
   /** What the space is called; `null` where it has no name, and until the server has told it. */

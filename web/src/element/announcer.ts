@@ -1,4 +1,4 @@
-/** Tells politely what others changed, gathered: at most one sentence every five seconds. */
+/** Tells changes of other people to screen readers, politely and gathered: at most one sentence in five seconds. */
 
 import type { Slot } from '../core/state.js';
 import type { Texts } from '../texts/index.js';
@@ -17,7 +17,7 @@ export class Announcer {
     this.#tell = tell;
   }
 
-  /** Notes what is different between two pictures of one day, own slots aside. */
+  /** Notes the differences between two states of one day, without own slots. */
   note(before: readonly Slot[], after: readonly Slot[], texts: Texts): void {
     const known = new Map(before.map((slot) => [slot.number, slot]));
     for (const slot of after) {

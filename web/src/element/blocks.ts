@@ -36,13 +36,13 @@ export function placesOf(blocks: readonly (readonly Slot[])[]): ReadonlyMap<numb
 }
 
 function isOneBlock(a: Slot, b: Slot): boolean {
-  // What is free is room, a line a slot.
+  // Free slots form no block: each has a line of its own.
   if (a.status !== b.status || a.status === 'available' || a.status === 'past') return false;
   if (a.mine !== b.mine || a.holdToken !== b.holdToken || a.user !== b.user) return false;
   return a.heldUntil === b.heldUntil && noteOf(a) === noteOf(b);
 }
 
-/** What staff wrote for everybody to read. */
+/** The text that staff wrote for everybody. */
 export function noteOf(slot: Slot): string {
   return Object.values(slot.data)
     .filter((value) => typeof value === 'string')

@@ -23,7 +23,10 @@ import { styles } from './styles/index.js';
 
 export type { BoardEventDetail } from './model.js';
 
-/** So many rows are drawn in one frame: up to these after the first free slot, which is in view, then more until all are. */
+/**
+ * How many rows are drawn in one frame. The first frame draws up to this many rows after the first free slot, which is in
+ * view. Each next frame draws as many more.
+ */
 const ROWS_A_FRAME = 32;
 
 /** The element. Importing `index.ts` defines it. */
@@ -42,19 +45,19 @@ export class SlotcastBoard extends LitElement {
     texts: { attribute: false },
   };
 
-  /** Where the node is; by itself where the page came from. */
+  /** The address of the node. The default is the origin of the page. */
   declare url: string | undefined;
   declare sede: number | undefined;
   declare spazio: number | undefined;
   /** `YYYY-MM-DD` in the space's zone; today where it is not set. */
   declare date: DayDate | undefined;
-  /** A token, or what gives one; nothing for a guest. */
+  /** A token, or a function that gives one; nothing for a guest. */
   declare token: TokenSource;
   /** A client that the host made; the element then neither makes nor closes one. */
   declare client: Client | undefined;
-  /** Sentences in place of those of the language. */
+  /** Texts that replace those of the language. */
   declare texts: Partial<Texts> | undefined;
-  /** What the space is called; by itself what the server says. */
+  /** The name of the space. The default is the name that the server tells. */
   declare name: string | undefined;
 
   readonly #guard = new PressGuard();
@@ -64,9 +67,9 @@ export class SlotcastBoard extends LitElement {
   #ticking: ReturnType<typeof setInterval> | undefined;
   #isDragging = false;
   #isToScroll = false;
-  /** How many rows are drawn: a new day grows below what is in sight. */
+  /** How many rows are drawn now. A new day grows below the rows in sight. */
   #most = Infinity;
-  /** How far everything around the rows could be scrolled at the last press. */
+  /** How far each scrollable element around the rows could be scrolled at the last press. */
   #scrollable = new Map<Element, number>();
   #focusedBefore: Element | null = null;
 
@@ -107,7 +110,7 @@ export class SlotcastBoard extends LitElement {
     this.requestUpdate();
   }
 
-  /** Shows another day, so many days on. */
+  /** Shows the day that is `days` later. */
   go(days: number): void {
     const date = this.#model.place?.date ?? this.date;
     if (!date) return;
@@ -219,7 +222,7 @@ export class SlotcastBoard extends LitElement {
 
   /** Whether a press counts: not where something else stood a moment ago. */
   #admits(what: string, event: MouseEvent): boolean {
-    // A click by the keyboard has no place.
+    // A click by the keyboard has no place on the screen.
     if (event.detail === 0) return true;
     return this.#guard.admits({ what, x: event.clientX, y: event.clientY, at: Date.now() }, () => this.#boxes());
   }
@@ -234,7 +237,7 @@ export class SlotcastBoard extends LitElement {
     return boxes;
   }
 
-  /** A person who scrolls moves the rows knowingly. Where the room to scroll has another size, the rows moved by themselves. */
+  /** A person who scrolls moves the rows knowingly. If the scrollable length has changed, the rows moved by themselves. */
   #scrolled(scroller: Element): void {
     if (this.#scrollable.get(scroller) === rangeOf(scroller)) this.#guard.forget();
   }

@@ -6,13 +6,13 @@
 import type { DayDate, SpaceId } from '../core/protocol.js';
 import type { Slot } from '../core/state.js';
 
-/** An act names at most so many slots. */
+/** The most slots that one act may name. */
 export const MOST_SLOTS = 32;
 
 /** Which slots may be chosen: the free ones, and by staff all that are not past. */
 export type Rule = (slot: Slot) => boolean;
 
-/** For everybody but staff. */
+/** The slots that everybody but staff may choose. */
 export const isFree: Rule = ({ status }) => status === 'available';
 
 /** A chosen span. */
@@ -34,13 +34,13 @@ export interface Place extends SpaceId {
 
 /** What has become of a choice. */
 export interface Looked {
-  /** The slots of the span that may still be chosen. */
+  /** The slots of the span that the person may still choose. */
   readonly free: readonly Slot[];
-  /** Those that somebody else has taken since. */
+  /** The slots that somebody else has taken since the choice. */
   readonly lost: readonly Slot[];
 }
 
-/** Where a range had to stop, and at what. */
+/** Where a range had to stop, and at which slot. */
 export interface Ranged {
   readonly choice: Choice;
   readonly stoppedAt: Slot | null;
@@ -48,7 +48,7 @@ export interface Ranged {
   readonly isFull: boolean;
 }
 
-/** A tap on a free slot: the start and the end; the next one: the range between; the third begins anew. */
+/** The first tap on a free slot sets both ends, the second makes a range, and the third begins anew. */
 export function tap(choice: Choice | null, at: Place, slots: readonly Slot[], slot: Slot, rule = isFree): Ranged | null {
   const present = choiceAt(choice, at, at.date);
   if (present === null || present.isComplete) return begin(at, slot, rule);
@@ -86,20 +86,20 @@ export function extendTo(
   return { choice: { ...choice, from: first.startsAt, to: end.endsAt, isComplete }, stoppedAt, isFull };
 }
 
-/** The choice where it belongs to a space and day; nothing is chosen anywhere else. */
+/** The choice, if it belongs to this space and day; else an empty choice. */
 export function choiceAt(choice: Choice | null, { sedeId, spazioId }: SpaceId, date: DayDate): Choice | null {
   const isHere = choice?.sedeId === sedeId && choice.spazioId === spazioId && choice.date === date;
   return isHere ? choice : null;
 }
 
-/** What is free of a choice now, and what is not. */
+/** Which slots of a choice are still free, and which are not. */
 export function look(choice: Choice, slots: readonly Slot[], rule = isFree): Looked {
   const chosen = slots.filter((slot) => isIn(choice, slot));
-  // What has become one's own is not lost.
+  // A slot that has become the user's own is not lost.
   return { free: chosen.filter(rule), lost: chosen.filter((slot) => !rule(slot) && !slot.mine) };
 }
 
-/** The longest part of a choice that is still free, the earliest of equals; `null` where nothing is. */
+/** The longest part of a choice that is still free. Of two equal parts it is the earlier one. `null` if no slot is free. */
 export function restOf(choice: Choice, slots: readonly Slot[]): Choice | null {
   let best: Slot[] = [];
   let run: Slot[] = [];

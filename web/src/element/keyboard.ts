@@ -1,4 +1,4 @@
-/** The keys of the list of slots, and where they lead. */
+/** The keys of the list of slots, and the slots that they lead to. */
 
 import type { Slot } from '../core/state.js';
 import type { Model } from './model.js';
@@ -26,13 +26,13 @@ export function targetOf(key: string, slots: readonly Slot[], from: number, hour
   }
 }
 
-/** The first slot that starts in an hour, for typed digits; the next hour that there is. */
+/** The first slot that starts in the typed hour, or in the next hour with a slot. */
 export function slotOfHour(slots: readonly Slot[], hour: number, hourOf: (slot: Slot) => number): number | null {
   const index = slots.findIndex((slot) => hourOf(slot) >= hour);
   return index < 0 ? null : index;
 }
 
-/** The first slot of the next hour, or of this hour and then of the one before. */
+/** The first slot of the next hour. Backwards it is the first slot of this hour, and then of the hour before. */
 function fullHour(slots: readonly Slot[], from: number, step: 1 | -1, hourOf: (slot: Slot) => number): number {
   const isFirstOfHour = (index: number) => {
     const [slot, before] = [slots[index], slots[index - 1]];
@@ -43,7 +43,7 @@ function fullHour(slots: readonly Slot[], from: number, step: 1 | -1, hourOf: (s
   return Math.min(Math.max(index, 0), slots.length - 1);
 }
 
-/** How long a digit waits for the second one of an hour, in ms. */
+/** How long the first digit of an hour waits for the second one, in ms. */
 const DIGITS_MS = 800;
 
 /** The keys of the list of slots. */
@@ -77,7 +77,7 @@ export class Keyboard {
     else if (slot.mine) this.#open(slot);
   }
 
-  /** Acts: holds what is chosen, or goes to what can be done with an own slot. */
+  /** Holds the chosen slots, or moves the focus to the acts of an own slot. */
   #entered(slot: Slot): void {
     if (slot.mine) this.#open(slot);
     else if (this.#model.choice) void this.#model.hold();

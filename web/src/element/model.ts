@@ -14,7 +14,7 @@ import { Announcer } from './announcer.js';
 import { choiceAt, extendTo, isFree, isIn, look, restOf, tap, type Choice, type Looked, type Place, type Ranged } from './choice.js';
 import { Times, formatOf, neighbours } from './times.js';
 
-/** What the host of the element is told in `detail`. */
+/** The `detail` of the element's events. */
 export interface BoardEventDetail extends SpaceId {
   readonly date: DayDate;
   readonly slots: readonly number[];
@@ -22,14 +22,14 @@ export interface BoardEventDetail extends SpaceId {
   readonly code?: string;
 }
 
-/** Something to say beside the bar, with what can be done about it. */
+/** A notice beside the bar, with a button for what the person can do about it. */
 export interface Notice {
   readonly key: string;
   readonly text: string;
   readonly action?: { readonly name: string; readonly run: () => void };
 }
 
-/** What the element has been told by its host. */
+/** The settings that the host gave to the element. */
 export interface Settings {
   readonly url: string | undefined;
   readonly token: TokenSource;
@@ -40,7 +40,7 @@ export interface Settings {
   readonly texts: Partial<Texts> | undefined;
 }
 
-/** What the model asks of the element. */
+/** The calls that the model makes to the element. */
 export interface Host {
   changed(): void;
   emit(name: string, detail: BoardEventDetail): void;
@@ -54,7 +54,7 @@ const EVENT_NAMES: Readonly<Record<Act, string>> = { hold: 'held', book: 'booked
 /** How long a change is seen, in ms: as long as the animation `changed` takes. */
 const FADE_MS = 900;
 
-/** So many slots fade at a time: each of them is styled anew in every frame. */
+/** The most slots that fade at a time. Each fading slot is styled anew in every frame. */
 const MOST_FADES = 8;
 
 const NOTHING: Looked = { free: [], lost: [] };
@@ -74,7 +74,7 @@ export class Model {
   #seenEnded: SpaceState['ended'] = [];
   #times: { readonly texts: Texts; readonly zone: string | null; readonly value: Times } | undefined;
   #texts: { readonly key: unknown[]; readonly value: Texts } | undefined;
-  /** Slots that have become something else, each with the time at which its fade is over. */
+  /** The slots that have changed, each with the time at which its fade ends. */
   readonly changed = new Map<number, number>();
   /** The slot that the keyboard is at, by its place in the list. */
   focused = 0;
@@ -85,7 +85,7 @@ export class Model {
     this.#announcer = new Announcer((sentence) => host.say(sentence));
   }
 
-  // What is known
+  // State
 
   get texts(): Texts {
     const { language, texts } = this.#settings;
@@ -95,7 +95,7 @@ export class Model {
     return (this.#texts as { value: Texts }).value;
   }
 
-  /** The connection; made at the first question. */
+  /** The connection. It is made when it is first needed. */
   get client(): Client {
     const { client, url, token } = this.#settings;
     if (client) return client;
@@ -140,7 +140,7 @@ export class Model {
     return value;
   }
 
-  /** Acts that are not seen yet on the day that is shown. */
+  /** The acts of the shown day whose effect is not shown yet. */
   get pending(): readonly Pending[] {
     return (this.space?.pending ?? []).filter(({ date }) => date === this.#day?.date);
   }
@@ -151,7 +151,7 @@ export class Model {
 
   // Connection and day
 
-  /** Takes what the host has set; opens what is new of it. */
+  /** Takes the settings of the host, and opens the space and day if they are new. */
   set(settings: Settings): void {
     const before = this.#settings;
     this.#settings = settings;
@@ -176,7 +176,7 @@ export class Model {
     this.#noticeChange();
   }
 
-  /** Ends the following of the day. */
+  /** Stops following the day. */
   close(): void {
     for (const end of this.#ends) end();
     this.#ends = [];
@@ -185,14 +185,14 @@ export class Model {
     this.#day = undefined;
   }
 
-  /** Ends the connection, too, where it is the element's own. */
+  /** Also ends the connection, if the element made it. */
   end(): void {
     this.close();
     this.#own?.close();
     this.#own = undefined;
   }
 
-  /** What is new since the last picture is marked and told; it never moves anything. */
+  /** Marks and tells the changes since the last state. Nothing on the screen moves. */
   #noticeChange(): void {
     const slots = this.slots;
     const isFirst = this.#seen.length === 0 && slots.length > 0;
@@ -209,7 +209,7 @@ export class Model {
     if (isFirst) this.#host.opened();
   }
 
-  /** Marks what has changed, all of it or nothing: of many changes at once nobody follows each. */
+  /** Marks all changed slots, or none if they are many: nobody follows many changes at once. */
   #fade(slots: readonly Slot[]): void {
     const now = this.client.now();
     for (const [number, until] of this.changed) if (until <= now) this.changed.delete(number);
@@ -235,7 +235,10 @@ export class Model {
     this.#seenEnded = ended;
   }
 
-  /** Without a date the board shows today: once the space's zone is known, and after midnight there, but for what is under way. */
+  /**
+   * Without a date the board shows today, as soon as the space's zone is known. It moves on after midnight there, unless an
+   * act or a choice is under way.
+   */
   followToday(): void {
     const zone = this.space?.timeZone;
     if (this.#settings.date !== undefined || !zone || !this.#day) return;
@@ -245,7 +248,7 @@ export class Model {
 
   // Choosing
 
-  /** What is chosen here; nothing of any other space or day. */
+  /** The choice of this space and day. */
   get choice(): Choice | null {
     const place = this.place;
     return place ? choiceAt(this.#choice, place, place.date) : null;
@@ -256,7 +259,7 @@ export class Model {
     return choice ? look(choice, this.slots, (slot) => this.mayChoose(slot)) : NOTHING;
   }
 
-  /** Why a range stopped where it did; `null` where it did not. */
+  /** Why a range stopped early; `null` if it did not. */
   get stopped(): string | null {
     return this.choice ? this.#stopped : null;
   }
@@ -270,18 +273,18 @@ export class Model {
     if (place) this.#choose(tap(this.#choice, place, this.slots, slot, (one) => this.mayChoose(one)));
   }
 
-  /** The range from where the choice began, or from `start`, to a slot. */
+  /** Makes the range from `start`, or from where the choice began, to a slot. */
   extend(slot: Slot, start: Choice | null = this.choice): void {
     if (start) this.#choose(extendTo(start, this.slots, slot, true, (one) => this.mayChoose(one)));
   }
 
-  /** A choice of one slot, for a drag to begin at. */
+  /** Chooses one slot, at which a drag begins. */
   begun(slot: Slot): Choice | null {
     const place = this.place;
     return place ? (tap(null, place, this.slots, slot, (one) => this.mayChoose(one))?.choice ?? null) : null;
   }
 
-  /** The choice as it is held at one end, for the other to be moved. */
+  /** Holds the choice at one end, so that the other end can be moved. */
   heldAt(end: 'from' | 'to'): Choice | null {
     const choice = this.choice;
     const fixed = this.slots.filter((slot) => choice !== null && isIn(choice, slot)).at(end === 'from' ? 0 : -1);
@@ -329,7 +332,7 @@ export class Model {
 
   // Acting
 
-  /** Whether what is chosen can be held. */
+  /** Whether the chosen slots can be held. */
   get mayHold(): boolean {
     const { free, lost } = this.looked;
     const isAsked = this.pending.some(({ act }) => act === 'hold');
@@ -342,7 +345,7 @@ export class Model {
     if ((await this.act('hold', this.looked.free)) && this.#choice === choice) this.clear();
   }
 
-  /** Does an act; what came of it is told by an event, a refusal by a sentence with what to do next. */
+  /** Does an act. An event tells its result. After a refusal a notice says what to do next. */
   async act(act: Act, slots: readonly Slot[]): Promise<boolean> {
     const day = this.#day;
     if (!day) return false;
@@ -363,7 +366,7 @@ export class Model {
     );
   }
 
-  /** Changes what is chosen, as staff. */
+  /** Changes the chosen slots, as staff. */
   async change(status: SlotChange['status']): Promise<void> {
     const [place, slots] = [this.place, this.looked.free];
     if (!place || slots.length === 0) return;
@@ -405,7 +408,7 @@ export class Model {
   /** Asks the host to let the person sign in. */
   readonly signIn = (): void => this.#emit('signin', []);
 
-  /** Connects anew: what was asked for and not answered is asked again, which is safe. */
+  /** Connects anew. Requests without an answer are sent again, which is safe. */
   readonly reconnect = (): void => this.client.reconnect();
 
   refusalText(refusal: Refusal, slots: readonly Slot[]): string {
@@ -417,7 +420,7 @@ export class Model {
     return sayRefusal(this.texts, { conflicts: times.spans(inTheWay), rest: rest ? times.spans(rest) : '', code });
   }
 
-  /** What came of the last act, where there is something to say. */
+  /** The notice about the last act, if there is something to say. */
   get notice(): Notice | null {
     return this.#notice;
   }
@@ -428,7 +431,7 @@ export class Model {
   }
 }
 
-/** The day that it is in a zone. */
+/** The present day in a zone. */
 export function today(timeZone: string | null, now: number): DayDate {
   return formatOf('en-CA', { dateStyle: 'short', ...(timeZone && { timeZone }) }).format(now);
 }

@@ -1,11 +1,11 @@
-/** What of a day is this user's: holds and bookings, each of neighbouring slots. */
+/** The user's own holds and bookings of a day, each of neighbouring slots. */
 
 import type { Slot } from '../core/state.js';
 import { neighbours } from './times.js';
 
 /** An own hold or booking. */
 export interface OwnGroup {
-  /** The same for as long as it is the same hold. */
+  /** The same text for as long as it is the same hold. */
   readonly key: string;
   readonly slots: readonly Slot[];
 }
@@ -41,7 +41,7 @@ export function mayCancel({ cancelUntil }: Slot, now: number): boolean {
   return cancelUntil !== null && cancelUntil > now;
 }
 
-/** Whether an own hold may be made longer: its end may still move. */
+/** Whether the end of an own hold can still be moved. */
 export function mayExtend({ extendableUntil, heldUntil }: Slot): boolean {
   return extendableUntil === null || heldUntil === null || extendableUntil > heldUntil;
 }

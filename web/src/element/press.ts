@@ -1,12 +1,12 @@
 /** For a second after a press, what has come to stand at its place cannot be pressed; everything else answers at once. */
 
-/** How long, in ms. */
+/** How long a place is guarded after a press, in ms. */
 export const GUARD_MS = 1_000;
 
 /** How near counts as the same place, in CSS pixels: the size of a finger. */
 const NEAR_PX = 44;
 
-/** Where a control is. */
+/** The place of a control. */
 export interface Box {
   readonly left: number;
   readonly top: number;
@@ -16,7 +16,7 @@ export interface Box {
 
 /** A press of the pointer. */
 export interface Press {
-  /** Names the control with what it acts on: two buttons never have one name. */
+  /** Names the control and the slots that it acts on, so that two buttons never have the same name. */
   readonly what: string;
   readonly x: number;
   readonly y: number;
@@ -27,7 +27,7 @@ export interface Press {
 export class PressGuard {
   #last: (Press & { readonly boxes: ReadonlyMap<string, Box> }) | undefined;
 
-  /** Whether a press counts. `boxes` gives where each control is now; it is asked for a press that counts. */
+  /** Whether a press counts. `boxes` gives the place of each control; it is called only for a press that counts. */
   admits(press: Press, boxes: () => ReadonlyMap<string, Box>): boolean {
     const last = this.#last;
     const isRecent = last !== undefined && press.at - last.at < GUARD_MS;
@@ -36,7 +36,7 @@ export class PressGuard {
     return true;
   }
 
-  /** Who scrolls moves everything knowingly. */
+  /** A person who scrolls moves everything knowingly. */
   forget(): void {
     this.#last = undefined;
   }

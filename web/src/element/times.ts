@@ -1,4 +1,7 @@
-/** How instants are told: in the space's own zone, always as a span, and both hours of a long night apart. */
+/**
+ * Writes instants in the space's own zone, always as a span, and tells the two 02:00s of the night in which summer time
+ * ends apart.
+ */
 
 import type { Slot } from '../core/state.js';
 import type { Texts } from '../texts/index.js';
@@ -14,7 +17,7 @@ export class Times {
   readonly #starts: readonly (number | null)[];
   readonly #told = new Map<number, string>();
   readonly #ownTold = new Map<number, string>();
-  /** What slots are called with these times, for as long as they are the same objects. */
+  /** The names of slots with these times, for as long as the slots are the same objects. */
   readonly names = new WeakMap<Slot, string>();
 
   /** `slots` are those of the day: a start that comes twice among them is told with the zone's short name. */
@@ -31,7 +34,7 @@ export class Times {
     for (const { startsAt, orario } of slots) if (startsAt !== null && !this.#ambiguous.has(orario)) this.#told.set(startsAt, orario);
   }
 
-  /** Whether slots have the same times as those that this was made for. */
+  /** Whether these slots have the times that this object was made for. */
   isOf(slots: readonly Slot[]): boolean {
     return slots.length === this.#starts.length && slots.every(({ startsAt }, index) => startsAt === this.#starts[index]);
   }
@@ -64,14 +67,14 @@ export class Times {
     return this.#clock.format(instant);
   }
 
-  /** The same span on the viewer's own clock, where that shows another time; else `null`. */
+  /** The same span on the viewer's own clock; `null` if that clock shows the same time. */
   ownSpan(slot: Slot): string | null {
     if (this.#own === null || slot.startsAt === null || slot.endsAt === null) return null;
     const from = this.#ownAt(slot.startsAt, this.#own);
     return from === this.clock(slot.startsAt) ? null : this.#texts.span(from, this.#ownAt(slot.endsAt, this.#own));
   }
 
-  /** The zone's name where it differs from the viewer's at some slot of the day. */
+  /** The zone's name, if the viewer's clock differs from it at some slot of the day; else `null`. */
   foreignZone(slots: readonly Slot[]): string | null {
     return slots.some((slot) => this.ownSpan(slot) !== null) ? this.#zone : null;
   }
@@ -122,7 +125,7 @@ export function neighbours(slots: readonly Slot[]): Slot[][] {
 
 const FORMATS = new Map<string, Intl.DateTimeFormat>();
 
-/** Made once: a format costs more than a hundred uses of it. */
+/** Formats are made once, because making one costs more than using it 100 times. */
 export function formatOf(language: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   const key = language + JSON.stringify(options);
   const format = FORMATS.get(key) ?? new Intl.DateTimeFormat(language, options);

@@ -14,7 +14,7 @@ import { countdown, type Times } from '../times.js';
 /** More slots than these share the height of a day. */
 const MANY_SLOTS = 16;
 
-/** What the rows answer to. */
+/** The actions of the rows. */
 export interface ColumnActions {
   readonly clicked: (slot: Slot, event: MouseEvent) => void;
   readonly pointerDown: (slot: Slot, event: PointerEvent) => void;
@@ -22,14 +22,14 @@ export interface ColumnActions {
   readonly handleDown: (end: 'from' | 'to', event: PointerEvent) => void;
 }
 
-/** The column, its first rows drawn anew, so many; or what is to say in its place. */
+/** The column with its first `most` rows, or a sentence in its place. */
 export function column(model: Model, actions: ColumnActions, most: number): TemplateResult {
   const { slots, texts, day } = model;
   const isKnown = day?.state?.isKnown === true;
   if (slots.length === 0) return html`<p class="empty">${emptyText(model, isKnown)}</p>`;
   const places = placesOf(blocksOf(slots));
   const known = whatIsKnown(model);
-  // One listener for all rows: a day may have a hundred, and each would have three.
+  // One listener serves all rows. A day may have 100 rows, and each would need three listeners.
   const onSlot = <E extends Event>(act: (slot: Slot, event: E) => void) => (event: E) => {
     const row = (event.target as HTMLElement).closest<HTMLElement>('.slot');
     const slot = slots.find(({ number }) => String(number) === row?.dataset['slot']);
@@ -51,7 +51,7 @@ export function column(model: Model, actions: ColumnActions, most: number): Temp
         slots,
         ({ number }) => number,
         (slot, index) => {
-          // Nothing yet, or what stood there: it is out of sight.
+          // A row that is out of sight is drawn later, so it stays as it was.
           if (index >= most) return noChange;
           const view = viewOf(known, slot, places.get(slot.number) ?? 'only', index === model.focused);
           return guard([slot, texts, known.times, ...Object.values(view)], () => row(slot, view, known));
@@ -69,7 +69,7 @@ function emptyText({ texts, space, client }: Model, isKnown: boolean): string {
   return client.state.link === 'refused' ? texts.signInHint : texts.connecting;
 }
 
-/** Everything that a row shows and that is not the slot itself. */
+/** Everything that a row shows besides the slot. */
 interface RowView {
   readonly place: Place;
   readonly isFocused: boolean;
@@ -81,7 +81,7 @@ interface RowView {
   readonly left: string;
 }
 
-/** What all rows are drawn by: asked for once a drawing, since a day has many rows. */
+/** The values that all rows share. They are read once a drawing, because a day has many rows. */
 function whatIsKnown(model: Model) {
   const { texts, times, choice, changed } = model;
   const asked = new Set(model.pending.flatMap(({ slots }) => slots));
@@ -134,7 +134,7 @@ function row(slot: Slot, view: RowView, { texts, times }: Known): TemplateResult
   `;
 }
 
-/** For screen readers and tests: the local start first, then what is written in the row, then what is not. */
+/** The accessible name: the local start, then the text of the row, then the facts that the row shows without text. */
 function nameOf(slot: Slot, times: Times, texts: Texts): string {
   const own = times.ownSpan(slot);
   const end = times.end(slot);

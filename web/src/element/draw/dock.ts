@@ -1,4 +1,4 @@
-/** What stays below the column: the card of each own hold, what there is to say, and the bar of acts. */
+/** Everything below the column: the card of each own hold, the notices, and the bar of acts. */
 
 import { html, nothing, type TemplateResult } from 'lit';
 import { repeat } from 'lit/directives/repeat.js';
@@ -9,7 +9,7 @@ import type { Model, Notice } from '../model.js';
 import { holdsOf, mayExtend, type OwnGroup } from '../own.js';
 import { countdown, duration } from '../times.js';
 
-/** After how long an act that is not answered is said to be still asked for, in ms. */
+/** After how long without an answer the board says that it is still asking, in ms. */
 const STILL_ASKING_MS = 2_000;
 
 /** Makes a listener that counts a press only where the button stood before; `what` names it with what it acts on. */
@@ -55,7 +55,7 @@ export function dock(model: Model, press: Press): TemplateResult {
   `;
 }
 
-/** An own hold: how long it lasts, and what can be done. What destroys is at the other side. */
+/** The card of an own hold: its time left and its acts. The button that releases is on the other side. */
 function card(model: Model, { key, slots }: OwnGroup, press: Press): TemplateResult {
   const { texts } = model;
   const first = slots[0] as Slot;
@@ -111,7 +111,7 @@ function draw({ key, text, action }: Notice, press: Press): TemplateResult {
   `;
 }
 
-/** Always there, its room reserved: nothing moves when something is chosen. */
+/** The bar is always there, so nothing moves when a slot is chosen. */
 function bar(model: Model, press: Press): TemplateResult {
   const { texts, choice } = model;
   const isLost = choice !== null && model.looked.lost.length > 0;
@@ -153,7 +153,7 @@ function restOffer(model: Model, press: Press): TemplateResult {
   `;
 }
 
-/** Each end of the choice earlier and later. */
+/** Buttons that move each end of the choice earlier or later. */
 function steppers(model: Model, press: Press): TemplateResult {
   const { texts } = model;
   const isOff = model.choice === null;

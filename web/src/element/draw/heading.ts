@@ -10,7 +10,7 @@ import { bookingsOf, mayCancel, type OwnGroup } from '../own.js';
 import { dayName } from '../times.js';
 import { button, unbroken, type Press } from './dock.js';
 
-/** The day, with the ones before and after it. `go` shows another day, so many days on. */
+/** The day, with buttons for the days before and after it. `go` shows the day that is so many days later. */
 export function heading(model: Model, name: string | undefined, press: Press, go: (days: number) => void): TemplateResult {
   const { texts } = model;
   const zone = model.times.foreignZone(model.slots);
@@ -36,7 +36,7 @@ function title({ place, space, texts }: Model, name: string | undefined): string
 
 function connectionText({ texts, client, space, day, times }: Model): string {
   const { link } = client.state;
-  // What is shown is from before the no, and no event follows it.
+  // The slots that are shown are from before the refusal, and no event follows.
   if (link === 'online' && space?.refusal) return sayRefusal(texts, { conflicts: '', rest: '', code: space.refusal.code });
   if (link === 'online') return day?.state?.inSync ? texts.live : texts.catchingUp;
   if (link === 'refused') return texts.refusedLink;
@@ -45,7 +45,7 @@ function connectionText({ texts, client, space, day, times }: Model): string {
   return texts.connecting;
 }
 
-/** The own bookings of the day, with cancel where it is allowed, and why not where it is not. */
+/** The own bookings of the day. Each has *Cancel*, or the reason why it cannot be cancelled. */
 export function bookings(model: Model, press: Press): TemplateResult | typeof nothing {
   const own = bookingsOf(model.slots, model.client.now());
   if (own.length === 0) return nothing;
@@ -65,7 +65,7 @@ export function bookings(model: Model, press: Press): TemplateResult | typeof no
 
 function booking(model: Model, { key, slots }: OwnGroup, press: Press): TemplateResult {
   const { texts, times } = model;
-  // The first one's deadline comes first, and all are cancelled or none.
+  // The deadline of the first slot comes first, and the act cancels all slots or none.
   const until = Math.min(...slots.map(({ cancelUntil }) => cancelUntil ?? 0));
   const isCancellable = mayCancel(slots[0] as Slot, model.client.now());
   const isOff = slots.some((slot) => model.isAsked(slot));

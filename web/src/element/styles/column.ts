@@ -26,7 +26,7 @@ export const column = css`
     --_row: var(--slotcast-row, max(26px, 1.625rem));
   }
 
-  /* A wall: nobody taps, everybody reads, and the day fills the screen. */
+  /* A wall screen: nobody taps it, everybody reads it, and the day fills it. */
   @media (min-width: 110rem) and (min-height: 60rem) {
     .day {
       display: grid;

@@ -1,8 +1,8 @@
 import { css } from 'lit';
 
-/** What stays below: cards of holds, notices, the bar of acts. */
+/** Everything below the column: cards of holds, notices, the bar of acts. */
 export const dock = css`
-  /* Where the room is small, the column gives way first, then cards and notices: the bar stays. */
+  /* On a small screen the column shrinks first, then cards and notices. The bar stays. */
   .dock {
     flex: 0 1 auto;
     display: flex;
@@ -78,7 +78,7 @@ export const dock = css`
     border-radius: 3px;
     background: var(--_line);
     overflow: hidden;
-    /* With colours of the system alone, it would have that of what is behind it. */
+    /* In forced colours the bar would have the colour of its background. */
     forced-color-adjust: none;
   }
 
@@ -141,7 +141,7 @@ export const dock = css`
     min-height: 48px;
   }
 
-  /* Without gaps, so that both ends and the clearing are in one line at 320 px. */
+  /* No gaps, so that the buttons of both ends and the one that clears the choice fit in one line at 320 px. */
   .steps:not([data-staff]) {
     gap: 0;
   }

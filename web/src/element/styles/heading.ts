@@ -2,7 +2,7 @@ import { css } from 'lit';
 
 /** Above the column: the day, the connection. Below it: own bookings. */
 export const heading = css`
-  /* The arrows stand where they stand, however long the day's name is. */
+  /* The arrows keep their place, however long the day's name is. */
   .heading {
     display: grid;
     grid-template-columns: 44px minmax(0, 1fr) 44px;
@@ -38,7 +38,7 @@ export const heading = css`
     text-align: center;
   }
 
-  /* With the zone named, the longest of what there is to say takes two lines: their room is there from the start. */
+  /* With a named zone the longest sentence takes two lines, so the room of two lines is always there. */
   .connection:has(.zone) {
     min-height: 2.75rem;
   }

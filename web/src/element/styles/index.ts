@@ -7,5 +7,5 @@ import { heading } from './heading.js';
 import { preferences } from './preferences.js';
 import { slot } from './slot.js';
 
-/** In this order: what a person has asked of the system comes last. */
+/** The preferences of the person come last, so that they win. */
 export const styles = [base, heading, column, slot, dock, preferences];

@@ -1,6 +1,6 @@
 import { css } from 'lit';
 
-/** What a person has asked of the system: less motion, colours of their own. */
+/** The person's preferences in the system's settings: less motion, colours of their own. */
 export const preferences = css`
   @media (prefers-reduced-motion: reduce) {
     .slot .what {

@@ -10,7 +10,7 @@ export const slot = css`
     cursor: pointer;
   }
 
-  /* What is out of sight costs nothing, however many slots change. */
+  /* A row out of sight costs no drawing, however many slots change. */
   .slots[data-many] .slot {
     content-visibility: auto;
     contain-intrinsic-height: auto var(--_row);
@@ -74,7 +74,7 @@ export const slot = css`
     border-radius: 0;
   }
 
-  /* Within a block there is no line, or it would cut the mark at its side. */
+  /* A block has no lines inside, because a line would cut the mark at its side. */
   .slot:is([data-place='middle'], [data-place='last']) .what {
     border-top-width: 0;
   }
@@ -142,7 +142,7 @@ export const slot = css`
     animation: changed 900ms ease-out;
   }
 
-  /* Not a text: it changes each second, and the card has it in words. */
+  /* The countdown is no text for screen readers, because it changes each second and the card tells it in words. */
   .slot .left::before {
     content: attr(data-left);
   }
