@@ -46,7 +46,7 @@ fn read_up_to(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    // Issue 10, kind 13: an operator may name anything.
+    // An operator may name anything.
     #[cfg(unix)]
     #[test]
     fn what_has_no_end_and_what_says_nothing_are_errors_that_say_so() {

@@ -30,7 +30,7 @@ async function watch(space) {
   return { watcher, version };
 }
 
-/** What the watcher got, once a last change of another slot has passed everything before it. */
+/** The events that the watcher got. A last change of another slot shows that all of them have arrived. */
 async function updatesUntilNow(watcher, space, slot = 9) {
   const { data } = await slotcast.staffCaller().put(`/api/slots/${slot}`, space.body({ status: 'blocked' }));
   await watcher.first('slot_update', (update) => update.version === data.version);
@@ -509,7 +509,7 @@ test('500 users who hold the same slot at once: one gets it, and one update tell
   const space = freshSpace();
   const { watcher, version } = await watch(space);
   const callers = range(1, 500).map((index) => slotcast.userCaller(50_000 + index));
-  // A busy machine may not begin with some of them in time: these are asked for again.
+  // A busy machine may not begin with some of the calls in time. These calls are repeated.
   const answers = await Promise.all(callers.map((caller) => caller.settled.post('/api/slots/1/hold', space.body())));
   const count = (status) => answers.filter((answer) => answer.status === status).length;
   assert.deepEqual({ taken: count(200), refused: count(409) }, { taken: 1, refused: 499 });

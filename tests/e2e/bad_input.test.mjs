@@ -22,7 +22,7 @@ afterEach(async () => {
   assert.equal((await slotcast.board(space)).version, 0, 'nothing changed');
 });
 
-/** Values that are no id, slot number or anything else that counts. */
+/** Values that are neither an id nor a slot number nor any other number. */
 const NOT_IDS = [-1, 0, 1.5, 1e308, 2 ** 53, '', ' 1', '01', '+1', '1e3', 'uno', true, null, [], {}, [1]];
 
 /** Strings that are no day. */
@@ -210,7 +210,7 @@ describe('on the socket', () => {
     for (const holdSeconds of [0, 1e9, -1, 1.5, 'x']) {
       assert.equal(await code('hold_slot', { holdSeconds }), 'bad_hold_seconds', JSON.stringify(holdSeconds));
     }
-    // The site is not allowed by the token. The shape is checked first all the same.
+    // The token does not allow the site, but the shape is checked before that.
     const bound = await slotcast.user(7, { token: userToken(7, { sedi: [99] }) });
     for (const event of ['join_space', 'sync']) {
       const refused = async (more) => (await bound.call(event, space.event(more))).error?.code;

@@ -8,7 +8,7 @@ import { startRedisCluster } from './lib/redis_cluster.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-/** What a node answers at /readyz. */
+/** A node's answer at /readyz. */
 async function readyOf(url) {
   const answer = await fetch(`${url}/readyz`).catch(() => undefined);
   return answer && { ...(await answer.json()), status: answer.status };

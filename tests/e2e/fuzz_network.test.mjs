@@ -18,17 +18,17 @@ const INPUTS = Number(process.env.FUZZ_INPUTS ?? Infinity);
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? (INPUTS === Infinity ? 5 : 3_600));
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 32);
 
-/** How many inputs each connection is sent, and how many connections there are at once. */
+/** How many inputs go over each connection, and how many connections are open at once. */
 const OF_A_CONNECTION = 50;
 const LANES = 8;
 
-/** How much more than after the first fifth the node may have resident at the end, in MiB: allocators keep some. */
+/** How much the node's resident memory may grow after the first fifth of the inputs, in MiB. Allocators keep some. */
 const GROWTH_MIB = 64;
 
 const slotcast = await startSlotcast({ settings: { SLOTCAST_LOG: 'warn', SLOTCAST_USER_RATE: '0', SLOTCAST_EVENT_RATE: '0' } });
 after(() => slotcast.stop());
 
-/** A small generator that a seed repeats (mulberry32). */
+/** A small random generator (mulberry32). The same seed gives the same numbers. */
 function randomOf(seed) {
   let state = seed >>> 0;
   return () => {
@@ -116,7 +116,7 @@ function mutate(input, others) {
 /** The statuses that a node may answer, besides those that blame the caller. */
 const isRight = (status) => status < 500 || status === 503;
 
-/** Sends bytes over one connection until the node ends it, or the answers come no more; checks the answers' statuses. */
+/** Sends bytes over one connection until the node ends it or sends no more answers. Checks the statuses of the answers. */
 async function send(parts, what) {
   const socket = connect(slotcast.port, '127.0.0.1');
   let received = '';
@@ -147,7 +147,7 @@ const WAYS = {
   },
   polling: async () => {
     const began = await fetch(slotcast.url + POLLING);
-    // The node has the most strangers that it may have.
+    // The node has as many strangers as it may have.
     if (began.status === 503) return sleep(100);
     const { sid } = JSON.parse((await began.text()).slice(1));
     const body = () => range(0, below(4)).map(() => mutate(pick(PACKETS), PACKETS)).map(String).join('\x1e');
@@ -176,7 +176,7 @@ test('mutated inputs bring about no panic, no 5xx but 503, and no growth', { tim
     }
   };
   await Promise.all(range(1, LANES).map(lane));
-  // Strangers and clients that have left are gone ten seconds later.
+  // The node forgets strangers and clients that have left within ten seconds.
   const witness = await eventually(() => beginPolling(slotcast.url).catch(() => undefined), 'a session');
   assert.ok(witness);
   const last = residentMiB();

@@ -25,7 +25,7 @@ const UPGRADE = {
   'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
 };
 
-/** The answer to a raw request head: `{status, headers, body}`, with the body as far as it has come. */
+/** The answer to a raw request head: `{status, headers, body}`. The body is what has arrived so far. */
 async function ask(text) {
   const client = await RawClient.open(slotcast.port);
   client.write(text);
@@ -71,7 +71,7 @@ test('a poll that would rather speak another protocol is a poll', async () => {
   assert.match(body, /^0\{"sid":/);
 });
 
-// Attack 4: queries with two readings.
+// Attack 4: queries that two readers would read differently.
 test('a query that two readers would read differently is refused', async () => {
   const sid = await beginPolling(slotcast.url);
   for (const query of [

@@ -163,7 +163,8 @@ test('each act is told once, none is invented, while Redis and a node are killed
     const isAll = async () => isDeepStrictEqual((await other.staffCaller().settled.get(journal)).data.entries, follower.seen);
     await eventually(async () => follower.seen.at(-1)?.act === 'update' && (await isAll()), 'the same from the beginning');
     await follower.stop();
-    // A 503 that was repeated may have been done: then its answer was that of the first time, under one version.
+    // A call that was answered 503 and repeated may have been done the first time. Then the repeat got the answer of the
+    // first time, with its version.
     const acts = follower.seen.filter(({ act }) => act === 'hold' || act === 'book').map(({ id }) => id);
     assert.deepEqual(acts.sort(), answered.sort());
     const versions = follower.seen.map(({ version }) => version);

@@ -14,7 +14,7 @@ import { eventually, sleep } from './lib/waiting.mjs';
 
 const BAD_TOKEN = 'Token non valido';
 
-/** How to make a key and a signature for each algorithm. */
+/** How each algorithm makes a key and a signature. */
 const ALGORITHMS = {
   RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
   ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
@@ -168,7 +168,7 @@ test('a poll that waits while a client is turned away for want of keys bears no 
   const slotcast = await startSlotcast({ settings, probe: '/healthz' });
   const path = `${slotcast.url}/socket.io/?EIO=4&transport=polling`;
   const isNoise = (packets) => packets.split('\x1e').every((packet) => packet === '2' || packet === '6');
-  /** What ends the polls of a client that polls all the time: a status and a body. */
+  /** Polls until the node ends the session. Gives the status and the body of that last answer. */
   const lastOfPolls = async (sid) => {
     for (;;) {
       const answer = await fetch(`${path}&sid=${sid}`);

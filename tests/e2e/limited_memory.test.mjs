@@ -19,13 +19,13 @@ import { eventually, sleep } from './lib/waiting.mjs';
 const SECONDS = Number(process.env.SLOTCAST_ATTACK_SECONDS ?? 4);
 const MEMORY = 300 * 1024 * 1024;
 
-/** By how much the memory may be more than before: what the allocator keeps for a while, and what grew once. */
+/** How much more memory the node may have afterwards: the allocator keeps some, and some tables grow once. */
 const SLACK = 64 * 1024 * 1024;
 
 /** How many sessions without a token one connection may have, as docs/limits.md says. */
 const OF_A_CONNECTION = 256;
 
-/** How many handshakes a write has. */
+/** How many handshakes are sent in one write. */
 const PIPELINED = 50;
 
 const GAUGES = ['strangers', 'engine_sessions', 'connections', 'users', 'rooms', 'room_members', 'queue_depth'];
@@ -43,7 +43,7 @@ function residentBytes() {
   return Number(/VmRSS:\s+(\d+)/.exec(status)[1]) * 1024;
 }
 
-/** Does something again and again, whatever comes of it, until the attack is over. */
+/** Repeats a piece of work until the attack is over, also after failures. */
 async function untilOver(end, attack) {
   let rounds = 0;
   while (Date.now() < end) {
@@ -55,7 +55,10 @@ async function untilOver(end, attack) {
   return rounds;
 }
 
-/** Handshakes over one connection, until it ends or the time does, and on any machine more than one connection may begin. */
+/**
+ * Sends handshakes over one connection until the connection or the time ends. It sends more than one connection may begin,
+ * however slow the machine is.
+ */
 async function sendHandshakes(end, more = '') {
   const client = await RawClient.open(slotcast.port);
   for (let sent = 0; (Date.now() < end || sent <= OF_A_CONNECTION) && !client.hasEnded; sent += PIPELINED) {
@@ -84,7 +87,7 @@ async function askForNamespaces(packet) {
   client.close();
 }
 
-/** A websocket that connects and disconnects in a hurry, and closes its connection. */
+/** A websocket that connects, disconnects at once, and closes its connection. */
 async function hurry() {
   const client = await (await RawClient.open(slotcast.port)).upgrade();
   const packet = connectPacket();

@@ -1,4 +1,4 @@
-// What is too much: holds, acts, events, rooms, bodies, seconds.
+// The limits of holds, acts, events, rooms, bodies and seconds.
 
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
@@ -47,7 +47,7 @@ test('a user who acts too fast is rate_limited, and served again a moment later'
   const seconds = (performance.now() - began) / 1_000;
   const { not_held: allowed, rate_limited: limited, unavailable = 0, ...others } = tally(answers);
   const told = JSON.stringify({ allowed, limited, unavailable, others, seconds });
-  // What a busy machine does not do in time has been allowed, too.
+  // An act that a busy machine does not do in time was allowed, too.
   assert.ok(allowed + unavailable >= 40, told);
   assert.ok(allowed + unavailable <= 40 + 20 * seconds + 1, told);
   assert.equal(allowed + unavailable + limited, 400, told);

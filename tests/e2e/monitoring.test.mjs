@@ -32,7 +32,7 @@ after(async () => {
   await receiver.close();
 });
 
-/** Has everything happen that makes a series: some appear with their first count. */
+/** Causes every event that makes a series, because some series appear with their first count. */
 async function provokeEverything() {
   const space = freshSpace();
   const [node, other] = cluster.nodes;
@@ -105,7 +105,7 @@ test('every metric and label that an alert, a record or the dashboard names is e
     ...rules.map(({ alert, record, expr }) => [alert ?? record, expr]),
     ...panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr])),
   ];
-  // The next scrape shows what a node counted; the subscriptions are renewed by then.
+  // The next scrape shows the node's counts. By then the subscriptions are renewed.
   let missing;
   await eventually(async () => {
     const series = await scrape();

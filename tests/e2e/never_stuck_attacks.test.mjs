@@ -21,7 +21,7 @@ const { port } = slotcast;
 const websocket = async () => (await RawClient.open(port)).upgrade();
 const joined = async (space) => (await websocket()).join(freshNumber(), space);
 
-/** How long a client waits for the answer of each of its calls meanwhile, in ms. */
+/** How long the honest client waits for the answer to each of its calls, in ms. */
 async function callAllTheWhile(client, space, work) {
   const took = [];
   let goesOn = true;
@@ -86,7 +86,7 @@ test('one that sends events as fast as it can harms itself alone', { timeout: 12
   const busy = await callAllTheWhile(other, space, async () => {
     const [end, deadline] = [Date.now() + 4_000, Date.now() + 60_000];
     while (Date.now() < end || (!areTold() && Date.now() < deadline)) {
-      // As fast as the node takes them, and no faster: it stops reading.
+      // The client writes only as fast as the node reads, and the node stops reading.
       await Promise.all(floods.map(({ socket }) => socket.write(many) || new Promise((resolve) => setTimeout(resolve, 20))));
       await new Promise(setImmediate);
     }
@@ -144,7 +144,7 @@ test('thousands of rooms that are joined and left are all forgotten', { timeout:
   const { feed_topics, tasks } = await readCounts(own);
   t.diagnostic(`${feed_topics} topics and ${tasks} tasks after 2,000 rooms`);
   assert.ok(feed_topics > 0, 'they are kept for a little while');
-  // The clients stay, and everything that they left behind goes all the same.
+  // The clients stay connected, and the node still frees everything that they left behind.
   await eventually(async () => (await readCounts(own)).feed_topics === 0, 'no topics');
   for (const client of clients) client.close();
   await countsReturn(own, before, 60_000);

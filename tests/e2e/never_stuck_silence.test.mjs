@@ -11,7 +11,7 @@ import { startSlotcast } from './lib/slotcast.mjs';
 import { userToken } from './lib/tokens.mjs';
 import { eventually, within } from './lib/waiting.mjs';
 
-/** How many of each kind. */
+/** How many clients of each kind. */
 const EACH = Number(process.env.SLOTCAST_SILENT_CLIENTS ?? 3);
 
 /** The documented limits in seconds. */
@@ -23,7 +23,7 @@ const CONNECT = 10;
 const UPGRADE = 10;
 const STALL = 10;
 
-/** The time that a busy machine may need besides. */
+/** The additional time that a busy machine may need, in seconds. */
 const MARGIN_MS = 20_000;
 
 const slotcast = await startSlotcast();
@@ -40,7 +40,8 @@ async function polling() {
   const sid = await beginPolling(url);
   const path = `${POLLING}&sid=${sid}`;
   await fetch(url + path, { method: 'POST', body: `40{"token":"${userToken(freshNumber())}"}` });
-  // A poll is answered with what there is: a ping, the answer to the connect packet, and what follows may come one by one.
+  // A poll is answered with the packets that wait. The ping, the answer to the connect packet and the packets after it may
+  // come one by one.
   await eventually(async () => (await (await fetch(url + path)).text()).includes('connection_confirmed'), 'the confirmation');
   return { sid, path };
 }
@@ -136,7 +137,7 @@ const KINDS = {
       const client = await open();
       client.socket.pause();
       client.write(head('GET', '/api/openapi.json').repeat(500));
-      // A client that does not read sees no end either: it looks when the server must have hung up.
+      // A client that does not read does not see the end. It looks at the time by which the server must have hung up.
       setTimeout(() => client.socket.resume(), STALL * 1_000 + MARGIN_MS / 2);
       return client;
     },
@@ -158,7 +159,7 @@ test(
     let during;
     const areThere = async () => {
       during = await readCounts(slotcast);
-      // Some are ended at once, and whichever the slow begin of the others outlasted.
+      // Some clients are ended at once, and some while the others still begin slowly.
       const left = clients.filter(({ client }) => !client.hasEnded);
       return during.tcp_connections >= before.tcp_connections + left.length;
     };
@@ -172,7 +173,7 @@ test(
         const took = await within(client.ended, `the end of one that ${kind}`, deadline + MARGIN_MS);
         lasted[kind] = Math.max(lasted[kind] ?? 0, took);
         assert.ok(took < deadline, `one that ${kind} was there for ${took} ms`);
-        // Its own side it never closes.
+        // The client never closes its own side.
       }),
     );
     t.diagnostic(JSON.stringify(lasted));

@@ -17,15 +17,15 @@ import { eventually, within } from './lib/waiting.mjs';
 
 const CHANGES = Number(process.env.SLOTCAST_STALLED_CHANGES ?? 10_000);
 
-/** How many clients there are at once: enough that the cost of one stands out from the noise of the process's memory. */
+/** How many clients stall at once. With fewer, the cost of one would vanish in the noise of the process's memory. */
 const STALLED = 32;
 const PER_CLIENT_BYTES = 1024 * 1024;
 
-/** The documented limit, ten seconds in which a client takes nothing, and the time that a busy machine may need besides. */
+/** The documented limit of ten seconds in which a client takes nothing, with the additional time that a busy machine may need. */
 const CLOSED_WITHIN_MS = 15_000;
 const MARGIN_MS = 10_000;
 
-/** How many changes of a space the store keeps, and so holds in memory. */
+/** How many changes of a space the store keeps in memory. */
 const LOG_LENGTH = 1_024;
 
 /** How many changes of a space may be on their way before the load waits for the clients that read. */
@@ -39,7 +39,7 @@ after(() => slotcast.stop());
 const agent = new Agent({ keepAlive: true, maxSockets: 8 });
 after(() => agent.destroy());
 
-/** One call on a connection that is kept; gives the answer's data. */
+/** Makes one call on a connection that stays open, and gives the data of the answer. */
 async function call(method, path, token, body) {
   const text = await new Promise((resolve, reject) => {
     const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
@@ -67,7 +67,7 @@ async function wideSpace() {
   return space;
 }
 
-/** Waits until the readers are nearly where the space is: the load is as fast as they are, whatever the machine. */
+/** Waits until the readers have nearly all changes, so that the load is as fast as the readers on any machine. */
 async function letReadersFollow(readers, space, version) {
   const isNear = (reader) => reader.of(space).position.version + AHEAD >= version;
   await eventually(() => readers.every(isNear), 'readers that follow');
@@ -112,7 +112,7 @@ async function stall(space, count) {
   return stalled;
 }
 
-/** The highest that the node's memory was while `work` was done. */
+/** The node's highest memory during `work`. */
 async function peakDuring(work) {
   forgetPeak(slotcast);
   await work();
@@ -123,7 +123,7 @@ const megabytes = (bytes) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
 
 for (const [what, changes, work] of [
   [`${CHANGES} changes`, CHANGES, change],
-  // More than the kernel and a queue of any sensible size take.
+  // More bytes than the kernel and a queue of any sensible size take.
   ['500 changes of 16 KiB', 500, changeMuch],
 ]) {
   test(`clients that stop reading during ${what} cost little, are closed, and harm nobody`, { timeout: 900_000 }, async (t) => {
@@ -145,7 +145,7 @@ for (const [what, changes, work] of [
     const gone = eventually(
       async () => (await readMetrics(slotcast)).connections <= readers.length,
       'the end of those that stopped reading',
-      // From when the first of them can take no more, which a slow machine brings about later.
+      // The time counts from the moment at which the first client can take no more. A slow machine reaches it later.
       CLOSED_WITHIN_MS + 300_000,
     ).then(() => (goneAfter = Date.now() - stalledAt));
     const during = await peakDuring(() => work(space, changes, readers));
@@ -202,7 +202,7 @@ test('a client that takes nothing for ten seconds may act meanwhile, and is clos
 
   const [client] = await stall(space, 1);
   const stalledAt = Date.now();
-  // It answers pings that it does not read: it is not for want of a pong that it is closed.
+  // It sends pongs without reading the pings, so the server does not close it for a missing pong.
   const pongs = setInterval(() => client.write(frame('3')), 4_000);
   t.after(() => clearInterval(pongs));
   await changeMuch(space, full - HALF_A_QUEUE, [reader]);

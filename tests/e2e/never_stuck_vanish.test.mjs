@@ -44,7 +44,7 @@ test(`${CLIENTS} clients that leave without a FIN are gone in time, with their r
   await changeRooms(slotcast);
   await eventually(async () => (await readCounts(slotcast)).connections === 0, 'no sockets', GONE_WITHIN_MS + MARGIN_MS);
   t.diagnostic(`all gone ${Date.now() - cutAt} ms after the cut`);
-  // A request of a client that polled is there until the kernel gives up on its answer.
+  // The request of a client that polled lasts until the kernel gives up on the answer.
   await countsReturn(slotcast, before, 60_000);
 });
 
@@ -62,7 +62,7 @@ function startHerds(url) {
   return [...herds, herd('polling', websockets, polling)];
 }
 
-/** A few changes in half of the rooms: to these the kernel has something to send, to the others only pings. */
+/** A few changes in half of the rooms. To clients of these rooms the kernel has changes to send, to the others only pings. */
 async function changeRooms(slotcast) {
   const staff = slotcast.staffCaller();
   for (const status of ['blocked', 'available', 'blocked']) {

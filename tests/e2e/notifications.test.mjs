@@ -16,10 +16,10 @@ import { eventually, within } from './lib/waiting.mjs';
 /** How many notifications of a user are kept. */
 const KEPT = 100;
 
-/** The largest data that a notification may have, without what surrounds the text. */
+/** The longest text that a notification may have, in bytes: the limit without the JSON around the text. */
 const LARGEST = 16 * 1024 - 20;
 
-/** How long a megabyte for each of several clients may take on a busy machine. */
+/** How long a busy machine may take to send one megabyte to each of several clients, in ms. */
 const DEADLINE_MS = Number(process.env.SLOTCAST_NOTIFICATIONS_MS ?? 120_000);
 
 const redis = await startRedis();
@@ -87,7 +87,7 @@ class Scene {
     }
   }
 
-  /** Starts a node where the one was that has ended. */
+  /** Starts a node at the address of the node that has ended. */
   async startAgain() {
     const { dataDir, port } = this.node;
     this.node = await startSlotcast({ settings: this.settings, dataDir, port });
@@ -100,7 +100,7 @@ class Scene {
   }
 }
 
-/** All that the notifications on one store must survive. */
+/** Every disturbance that notifications on one store must survive. */
 function describeStore(name, settings) {
   const scenario = (title, play) =>
     test(title, { timeout: 4 * DEADLINE_MS }, async (t) => {
@@ -166,7 +166,7 @@ function describeStore(name, settings) {
       await scene.notify(20, 12_000);
       await scene.assertAllArrive();
       for (const user of scene.users) {
-        // Its receipt is written behind the delivery.
+        // The node writes after the delivery that the notification was received.
         await eventually(async () => {
           const next = new Client(scene.node.url, { token: userToken(user.id), transports: user.transports });
           await next.connected();
@@ -181,7 +181,7 @@ function describeStore(name, settings) {
   });
 }
 
-// They mostly wait.
+// These tests mostly wait, so they run at the same time.
 describe('notifications', { concurrency: 2 }, () => {
   for (const [name, settings] of Object.entries(STORES)) describeStore(name, settings);
 });

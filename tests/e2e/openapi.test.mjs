@@ -17,7 +17,7 @@ import { staffToken, userToken } from './lib/tokens.mjs';
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const run = promisify(execFile);
 
-// Inside of this folder, where the packages are found.
+// The files are inside this folder, so that Node.js finds the packages.
 mkdirSync(join(HERE, 'node_modules/.cache'), { recursive: true });
 const folder = mkdtempSync(join(HERE, 'node_modules/.cache/openapi-'));
 const document = join(folder, 'openapi.json');
@@ -29,7 +29,7 @@ after(async () => {
   await node.stop();
 });
 
-/** A working day, so that no closure takes its slots. */
+/** A working day without closures, so that it has all slots. */
 const date = [1, 2, 3].map((offset) => day(offset)).find((text) => new Date(`${text}T12:00:00Z`).getUTCDay() !== 0 && text.slice(5) !== '12-25');
 
 const operations = () => {

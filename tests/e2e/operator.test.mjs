@@ -28,7 +28,6 @@ const check = async (settings, ...options) => {
   return { code, said: stdout + stderr, stdout };
 };
 
-// Item 12.
 test('production has no default of CORS_ORIGIN, and says so', async () => {
   const settings = { ...production(), CORS_ORIGIN: undefined };
   const { code, said } = await check(settings);
@@ -48,7 +47,6 @@ test('production has no default of CORS_ORIGIN, and says so', async () => {
   }
 });
 
-// Item 12.
 test("development lets Vite's pages call", async () => {
   const node = await startSlotcast();
   try {
@@ -60,7 +58,6 @@ test("development lets Vite's pages call", async () => {
   }
 });
 
-// Item 12 and the cases.
 test('origins have any scheme and are matched exactly, and patterns are refused', async () => {
   const settings = { CORS_ORIGIN: 'capacitor://localhost,tauri://localhost' };
   const node = await startSlotcast({ settings });
@@ -84,7 +81,6 @@ test('origins have any scheme and are matched exactly, and patterns are refused'
   assert.match(pattern.said, /CORS_ORIGIN must name each origin in full: "[^"]*" is a pattern/);
 });
 
-// Item 12.
 test('misspelt names near ours are found', async () => {
   const { code, said } = await check({ CORS_ORIGINS: 'x', REDIS_URI: 'x', JWT_SECRETS: 'x' });
   assert.equal(code, 0, said);
@@ -95,13 +91,12 @@ test('misspelt names near ours are found', async () => {
   ]) {
     assert.match(said, new RegExp(`warning: ${slip} \\(environment\\) is not a setting; did you mean ${meant}\\?`));
   }
-  // The warning that explains the error is told with it.
+  // The output has the warning that explains the error.
   const failed = await check({ ...production(), SLOTCAST_STORE: undefined, REDIS_URI: 'redis://h' });
   assert.equal(failed.code, 64);
   assert.match(failed.said, /did you mean REDIS_URL/);
 });
 
-// Item 13.
 test('check-config finds what serve would refuse', async () => {
   const file = join(temporaryFolder(), 'file');
   writeFileSync(file, '');
@@ -123,7 +118,6 @@ test('check-config finds what serve would refuse', async () => {
   }
 });
 
-// Item 13.
 test('check-config warns, --strict takes warnings for errors, and --json is for programs', async () => {
   const strict = await check(production(), '--strict');
   assert.equal(strict.code, 0, strict.said);
@@ -153,7 +147,6 @@ test('check-config warns, --strict takes warnings for errors, and --json is for 
   assert.deepEqual([wrong.good, wrong.findings[0].severity], [false, 'error']);
 });
 
-// The cases: REDIS_URL.
 test('a REDIS_URL that cannot be dialled is refused by name before anything starts', async () => {
   for (const [url, said] of [
     ['redis://h:6379?family=0', /the parameter family/],
@@ -171,7 +164,6 @@ test('a REDIS_URL that cannot be dialled is refused by name before anything star
   }
 });
 
-// The cases: JWT_SECRET.
 test('a secret with a newline at its end is warned of in the log', async () => {
   const node = await startSlotcast({ settings: { JWT_SECRET: `${SECRET}\n` } });
   try {
@@ -181,7 +173,6 @@ test('a secret with a newline at its end is warned of in the log', async () => {
   }
 });
 
-// Item 14.
 test('a fatal error at start is JSON where the log is JSON', async () => {
   const file = join(temporaryFolder(), 'file');
   writeFileSync(file, '');
@@ -202,7 +193,6 @@ test('a fatal error at start is JSON where the log is JSON', async () => {
   assert.match(plain.stderr, /^slotcast: the configuration is wrong/);
 });
 
-// Item 14.
 test('SIGHUP drains as SIGTERM does', async () => {
   const node = await startSlotcast();
   const client = await node.user(7);
@@ -212,7 +202,7 @@ test('SIGHUP drains as SIGTERM does', async () => {
   assert.match(node.log(), /leaving/);
 });
 
-// Item 14: under nohup, a terminal that goes away ends nothing.
+// Under nohup the end of the terminal must not end the node.
 test('a SIGHUP that is ignored from the start stays ignored', async () => {
   const settings = { ...process.env, JWT_SECRET: SECRET, PORT: '0', SLOTCAST_ADMIN_ADDR: '127.0.0.1:0' };
   const words = ['-c', 'trap "" HUP && exec "$0" serve', BINARY];
@@ -224,13 +214,12 @@ test('a SIGHUP that is ignored from the start stays ignored', async () => {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk));
   await eventually(() => said.includes('listening'), 'a node that listens');
   child.kill('SIGHUP');
-  // Signals are handled in order: had the first one ended it, the log would name that.
+  // Signals are handled in order. If the first signal had ended the node, the log would name it.
   child.kill('SIGTERM');
   assert.deepEqual(await ended, { code: 0, signal: null }, said);
   assert.match(said, /signal="SIGTERM"/);
 });
 
-// Item 14.
 test('the version and build_info tell the commit, and /metrics what the process takes', async () => {
   const { stdout } = await runCommand(['--version']);
   const [, version, commit] = stdout.match(/^slotcast (\S+) \(([0-9a-f]{7,}\+?|unknown)\)\n$/) ?? [];
@@ -247,7 +236,6 @@ test('the version and build_info tell the commit, and /metrics what the process 
   }
 });
 
-// Item 11.
 test('no level of the log shows a token', async () => {
   const node = await startSlotcast({ settings: { SLOTCAST_LOG: 'trace' } });
   const [user, staff] = [userToken(7), staffToken()];
@@ -274,7 +262,6 @@ test('no level of the log shows a token', async () => {
   }
 });
 
-// Item 11.
 test('users are logged as numbers or as a digest that is the same on every node, or as the operator says', async () => {
   const mail = 'anna@example.org';
   const seen = async (settings) => {
@@ -307,7 +294,6 @@ test('users are logged as numbers or as a digest that is the same on every node,
   assert.notEqual((await seen({ JWT_SECRET: undefined, SLOTCAST_LOG_USERS: 'x' }).catch(() => ({ ids: [] }))).ids[1], digest);
 });
 
-// The cases: schedules and the change of the clock.
 test('a day that is an hour shorter has its slots, the last one shorter, and none after closing', async () => {
   const node = await startSlotcast({ settings: { SLOTCAST_MAX_DAYS: '3650' } });
   const board = async (schedule, date) => {

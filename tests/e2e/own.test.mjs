@@ -1,5 +1,5 @@
-// What is told only to the user who has a slot: `mine` on each event, whichever device and node made it so; and that nobody
-// else's payload differs by a byte.
+// Only the user who has a slot is told `mine`. It is on each event, whichever device and node made the hold. Nobody else's
+// payload differs by a byte.
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -17,17 +17,17 @@ after(() => Promise.all([cluster.stop(), alone.stop()]));
 
 const stores = { redis: cluster.nodes, embedded: [alone, alone] };
 
-/** The frames of an event as they came, text and all. */
+/** The frames of an event as they arrived, with their text. */
 const framesOf = (client, event) => client.frames.filter((frame) => frame.includes(`["${event}",`));
 
-/** Without what only the owner is told. */
+/** Removes the fields that only the owner is told. */
 function without(entry) {
   return Object.fromEntries(Object.entries(entry).filter(([key]) => !OWN.includes(key)));
 }
 
 const ownOf = (entry) => Object.fromEntries(Object.entries(entry).filter(([key]) => OWN.includes(key)));
 
-/** An update or a snapshot without what only the owner is told. */
+/** An update or a snapshot without the fields that only the owner is told. */
 function asForAll(payload) {
   if (payload.type === 'slot_update') return { ...payload, data: without(payload.data) };
   return { ...payload, slotsStatus: payload.slotsStatus.map(without) };
@@ -82,14 +82,14 @@ for (const [name, [first, second]] of Object.entries(stores)) {
       const user = freshNumber();
       const [phone, passer, stranger] = await Promise.all([first.user(user), first.user(freshNumber()), first.user(freshNumber())]);
       const { epoch } = await passer.join(space, { date: space.date });
-      // Nested like an entry, so that only the place tells which is one.
+      // Staff's data looks like an entry, so only its place tells that it is none.
       const trap = { note: { id_slot: 3, orario: '10:00' } };
       await first.staffCaller().settled.putOnce('/api/slots/2', space.body({ status: 'blocked', data: trap }));
       const hold = (number, who) => second.userCaller(who).settled.post(`/api/slots/${number}/hold`, space.body());
       const { data: held } = await hold(3, user);
       const { data: last } = await hold(4, freshNumber());
 
-      // What the other node has answered, this one may hear later.
+      // This node may hear of the hold later than the other node answered it.
       await reaches(passer, last.version);
       await phone.join(space, { date: space.date });
       await stranger.join(space, { date: space.date });

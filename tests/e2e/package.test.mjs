@@ -18,7 +18,7 @@ import { sleep } from './lib/waiting.mjs';
 const run = promisify(execFile);
 const REPOSITORY = resolve(fileURLToPath(import.meta.url), '../../..');
 
-/** Packages the binary that is there, whatever glibc it was linked to. */
+/** Packages the present binary, whatever glibc it was linked to. */
 async function makePackage(settings = { LAMBDA_GLIBC: '99' }) {
   const folder = temporaryFolder();
   const environment = { ...process.env, ...settings };
@@ -65,7 +65,7 @@ test('it sweeps, and logs what the lateness alarm is read from', async (t) => {
   try {
     const answer = await started.sweep();
     assert.equal(answer.outcome, 'response', answer.text);
-    // A sweep that failed before may have freed holds that are in no report.
+    // An earlier sweep that failed may have freed holds that are in no report.
     const isRight = answer.failed > 0 ? answer.json.freed <= 2 : answer.json.freed === 2 && answer.json.spaces === 1;
     assert.ok(isRight, answer.text);
     assert.equal((await slotcast.entry(space, 1)).status, 'available');

@@ -38,7 +38,7 @@ describe('the live board', { skip }, () => {
   const openPage = (space, token, options) =>
     openAt(browser, slotcast.url, { sede: 1, spazio: space, giorno: DATE, token }, options);
 
-  /** As `openPage`, connected and with the day's slots. */
+  /** Like `openPage`, but waits until the page is connected and shows the slots of the day. */
   async function openBoard(space, token, options) {
     const page = await openPage(space, token, options);
     await isLive(page);
@@ -46,7 +46,7 @@ describe('the live board', { skip }, () => {
     return page;
   }
 
-  /** What a user holds in a space, by the store's word: `[[3, 4]]`. */
+  /** The slots that a user holds in a space, as the store has them: `[[3, 4]]`. */
   async function heldSlots(user, space) {
     const { data } = await slotcast.userCaller(user).get('/api/holds');
     return data.holds.filter((one) => one.spazioId === space).map((one) => one.slots);
@@ -177,7 +177,7 @@ describe('the live board', { skip }, () => {
     assert.deepEqual([...new Set(await page.evaluate(() => window.links))], ['online']);
   });
 
-  // 16. A second tap of the same finger must not undo what the first one did.
+  // A second tap of the same finger must not undo what the first one did.
   for (const width of [320, 390, 768, 1_240]) {
     test(`two quick presses at ${width} px hold, and never release`, async () => {
       const space = freshNumber();
@@ -191,7 +191,7 @@ describe('the live board', { skip }, () => {
         await sleep(pause);
         await page.mouse.click(x + w / 2, y + h / 2);
         await slotIsOwn(page, slot);
-        // All that was asked for is answered: a second act would have shown.
+        // Every request is answered by now, so a second act would show.
         await page.waitForSelector(`.card[data-slots="${slot}"] [data-press^="release "][aria-disabled=false]`);
         await sleep(300);
         assert.deepEqual(await heldSlots(user, space), [[slot]], `${pause} ms`);
@@ -207,7 +207,7 @@ describe('the live board', { skip }, () => {
     const page = await openBoard(space, userToken(user));
     await hold(page, 4);
     const { x, y, width, height } = await page.locator('[data-press^="book "]').boundingBox();
-    // Longer ago than a press is guarded.
+    // The last press is longer ago than the guard of presses lasts.
     await sleep(1_100);
     for (const pause of [0, 150, 300]) {
       await sleep(pause);
@@ -217,7 +217,7 @@ describe('the live board', { skip }, () => {
     assert.deepEqual(await chosen(page), []);
   });
 
-  // 17. What was chosen belongs to where it was chosen.
+  // A choice belongs to the space and day where it was made.
   test('what was chosen stays with its space and day when a link leads elsewhere in the same tab', async () => {
     const [space, other, user] = [freshNumber(), freshNumber(), freshUser()];
     const page = await openBoard(space, userToken(user));
@@ -240,7 +240,7 @@ describe('the live board', { skip }, () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  // 18. A choice that lost a slot says so, and is not sent.
+  // A choice that lost a slot says so, and is not sent.
   test('a choice that lost a slot says so, and the rest is held only when asked for again', async () => {
     const [space, user] = [freshNumber(), freshUser()];
     const page = await openBoard(space, userToken(user), { viewport: { width: 390, height: 844 } });
@@ -257,7 +257,7 @@ describe('the live board', { skip }, () => {
     assert.deepEqual(await heldSlots(user, space), [[2]]);
   });
 
-  // 19. Storage is never required.
+  // Storage is never required.
   const storages = {
     'blocked storage': () => {
       for (const name of ['localStorage', 'sessionStorage']) {
@@ -283,7 +283,7 @@ describe('the live board', { skip }, () => {
     });
   }
 
-  // 20. The user changes only when the person says so.
+  // The user changes only when the person says so.
   test('a link with another user’s token changes the user only when the person says so', async () => {
     const space = freshNumber();
     const page = await openBoard(space, userToken(7));
@@ -292,7 +292,7 @@ describe('the live board', { skip }, () => {
     await page.waitForSelector('#switch-dialog[open]');
     await page.click('#switch-cancel');
     assert.equal(await page.textContent('#who'), 'utente 7');
-    // As a link from elsewhere: the page is loaded anew, in the tab of user 7.
+    // A link from another site loads the page anew in the tab of user 7.
     await page.goto('about:blank');
     await page.goto(`${slotcast.url}/${link}`);
     await page.waitForSelector('#switch-dialog[open]');
@@ -306,13 +306,13 @@ describe('the live board', { skip }, () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  // 21. Nothing of the user before.
+  // Nothing of the previous user may be shown.
   test('after a change of user nothing of the one before is shown', async () => {
     const [space, first, second] = [freshNumber(), freshUser(), freshUser()];
     const page = await openBoard(space, userToken(first));
     await hold(page, 1);
     await page.waitForSelector('#holds li');
-    // The answer about the holds of the second user does not come.
+    // The node's answer about the second user's holds is held back.
     await page.route('**/api/holds', () => {});
     await page.click('#change-token');
     await page.fill('#token', userToken(second));

@@ -1,4 +1,4 @@
-// The page where not everything is as usual: without websockets, and for guests. Skipped where there is no Chromium.
+// The page under unusual conditions: without websockets, and for guests. Skipped if there is no Chromium.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -35,7 +35,7 @@ describe('the page in unusual conditions', { skip }, () => {
 
   const withoutWebsockets = {
     'there are no websockets': () => delete window.WebSocket,
-    // As Safari 15 does where `'self'` of the policy does not cover `wss:`.
+    // Safari 15 does this, because there `'self'` of the policy does not cover `wss:`.
     'the policy forbids websockets': () => {
       window.WebSocket = class {
         constructor() {
@@ -96,7 +96,7 @@ describe('the page in unusual conditions', { skip }, () => {
   });
 
   test('without a day in the address the field shows that of the space, not that of the viewer', async () => {
-    // At least one of them is on another day than Rome, whenever this runs.
+    // Whenever this runs, at least one of these zones has another date than Rome.
     for (const timezoneId of ['Pacific/Kiritimati', 'Pacific/Pago_Pago']) {
       const page = await openAt(browser, slotcast.url, { sede: 1, spazio: 1, token: userToken(97) }, { timezoneId });
       await isLive(page);
@@ -123,7 +123,7 @@ describe('the page in unusual conditions', { skip }, () => {
     await page.fill('#token', userToken(93));
     await page.click('#token-form button[type=submit]');
     await page.waitForSelector('#who:text-is("utente 93")');
-    // What the guest saw as somebody's is the user's own.
+    // The slot that the guest saw as taken is the signed-in user's own.
     await slotIsOwn(page, 4, 'occupied');
     await choose(page, 6);
     await page.click('[data-press=hold][aria-disabled=false]');

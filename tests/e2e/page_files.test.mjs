@@ -1,4 +1,5 @@
-// The files that a node serves for browsers: compressed, kept as long as they hold, and for pages of other origins.
+// The files that a node serves for browsers: compressed, cached for as long as they are valid, and open to pages of other
+// origins.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -17,7 +18,7 @@ after(() => slotcast?.stop());
 
 const get = (path, headers) => fetch(slotcast.url + path, { headers });
 
-/** The first digits of what a file holds, as its lasting name has them. */
+/** The first digits of a file's hash, as in the name under which it never changes. */
 const hashOf = (text) => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
 test('the page names files that never change, and each is there', async () => {

@@ -1,4 +1,4 @@
-// The page in Firefox, as Debian has it. Skipped, and said so, where there is none.
+// The page in Debian's Firefox. Skipped, with a message, if there is none.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -20,7 +20,7 @@ describe('the page in Firefox', { skip }, () => {
 
   before(async () => {
     slotcast = await startSlotcast();
-    // The channel says that this is Mozilla's own build, which is driven by WebDriver BiDi.
+    // The channel tells Playwright that this is Mozilla's own build, so it uses WebDriver BiDi.
     browser = await firefox.launch({ channel: 'moz-firefox', executablePath: FIREFOX });
   });
 

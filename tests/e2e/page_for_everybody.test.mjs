@@ -46,7 +46,7 @@ describe('the board for everybody', { skip }, () => {
     return page;
   }
 
-  /** A day as it is in life: a booking, a hold of somebody else, and one that is closed. */
+  /** A day as in real life: a booking, a hold of another user, and a closed slot. */
   async function fill(spazio) {
     const body = { idSpazio: spazio, sedeId: 1, date: DATE };
     const other = slotcast.userCaller(freshUser());
@@ -66,13 +66,13 @@ describe('the board for everybody', { skip }, () => {
     const focused = () => page.evaluate(() => document.activeElement?.shadowRoot?.activeElement?.getAttribute('role'));
     await page.locator('#today').focus();
     while ((await focused()) !== 'option') await press('Tab');
-    // The two digits of an hour belong together only where they come within a moment: neither waits for the other to be done.
+    // The two digits of an hour count together only if they come within a moment, so the test types them at once.
     await Promise.all(['1', '4'].map(press));
     for (const key of [' ', 'Shift+PageDown', 'Shift+PageDown']) await press(key);
     await page.waitForSelector('#chosen:text-is("14:00–16:00, 2 ore")');
     await press('Enter');
     await slotIsOwn(page, 64, 'occupied');
-    // The focus stays where the person is.
+    // The focus stays on the control that had it.
     assert.equal(await focused(), 'option');
     await press('Enter');
     await press('Enter');
@@ -125,7 +125,7 @@ describe('the board for everybody', { skip }, () => {
   test('what others change is told politely, gathered', async () => {
     const page = await open({ spazio: 4, user: freshUser() });
     const body = { idSpazio: 4, sedeId: 1, date: DATE };
-    // In one act, so that the two changes come together on any machine.
+    // One act makes both changes, so they arrive together on any machine.
     const held = await slotcast.userCaller(freshUser()).post('/api/slots/hold', { ...body, slots: [1, 2] });
     assert.equal(held.status, 200, held.text);
     await page.waitForSelector('#live[aria-live=polite]:has-text("2 slot presi")', { state: 'attached' });
@@ -173,7 +173,7 @@ describe('the board for everybody', { skip }, () => {
     };
     for (const [name, make] of Object.entries(states)) {
       const page = await make();
-      // A fade is not a state.
+      // The pictures show states, so fades must be over.
       await page.emulateMedia({ reducedMotion: 'reduce' });
       if (name !== 'offline') await page.addScriptTag({ path: axe });
       const { violations } = await page.evaluate(() => window.axe.run());
@@ -214,7 +214,7 @@ describe('the board for everybody', { skip }, () => {
         return { isAbove: bottom <= date.top, isWhole: width >= Math.floor(whole) };
       });
     for (const [name, width, isAbove] of [['Sala 1', 390, false], [longName, 390, true], [longName, 320, true], [longName, 1240, false]]) {
-      // Alone in a list of its own: the widest name is that which counts.
+      // The node has only this space, because the widest name in the list decides the width.
       const alone = await startSlotcast();
       try {
         assert.equal((await alone.caller(staffToken()).put('/api/spaces/1/1', { name, ...schedule })).status, 200);
@@ -238,7 +238,7 @@ describe('the board for everybody', { skip }, () => {
       for (const slots of [[1], [3]]) assert.equal((await slotcast.userCaller(user).post('/api/slots/hold', { ...body, slots })).status, 200);
       for (const slot of [1, 3]) await page.waitForSelector(`.card[data-slots="${slot}"]`);
       await choose(page, 7);
-      // Too much is held: a refusal stands there, too.
+      // The user holds as much as allowed, so a refusal is shown, too.
       await page.click('[data-press=hold]');
       await page.waitForSelector('[data-notice=refusal]');
       await page.click('[data-press=clear]');
@@ -373,7 +373,7 @@ describe('the board for everybody', { skip }, () => {
     const many = await open({ sede: 2, spazio: 3, user: freshUser() });
     await choose(many, 44, 47);
     await photograph(many, '96-slots');
-    // Nobody signs in at a wall: a guest follows what happens.
+    // Nobody signs in at a wall screen, so a guest watches.
     const wall = await open({ spazio: 11, viewport: { width: 2_560, height: 1_440 } });
     await isLive(wall);
     await photograph(wall, 'wall');

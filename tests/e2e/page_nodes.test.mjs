@@ -55,7 +55,7 @@ describe('the page over two nodes', { skip }, () => {
     await isLive(page);
     await page.evaluate(() => (window.stays = true));
     await hold(page, 2);
-    // Whichever it is: one after the other, and the first is back before the second goes.
+    // The page may use either node. So both are killed, one after the other, and the first is back before the second is killed.
     await nodes[0].kill();
     await hold(page, 4);
     nodes.push(await startSlotcast({ settings: { REDIS_URL: redis.url } }));

@@ -7,10 +7,13 @@ import { brotliCompressSync, constants } from 'node:zlib';
 import { isLive, launch, newPage, skip } from './lib/board_page.mjs';
 import { startSlotcast } from './lib/slotcast.mjs';
 
-/** Of all files together, compressed, in bytes. */
+/** The most that all files together may weigh, compressed, in bytes. */
 const MOST = 40_000;
 
-/** What a released node sends of a file: brotli at its best. One for development has no brotli, since it starts at once. */
+/**
+ * A released node compresses files with brotli at its best level. A node for development has no brotli, so that it starts
+ * quickly.
+ */
 const compressed = (body) =>
   brotliCompressSync(body, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 } }).length;
 
@@ -33,7 +36,7 @@ describe('what the page weighs', { skip }, () => {
     const answers = [];
     page.on('response', (response) => answers.push(response));
     await page.goto(slotcast.url);
-    // One of the example users, so that nothing is left to be loaded.
+    // The page opens as an example user, so that it loads everything.
     await page.click('#examples button');
     await isLive(page);
     await page.waitForSelector('[data-slot="9"]');
@@ -44,7 +47,7 @@ describe('what the page weighs', { skip }, () => {
       if (isFile && !pathname.startsWith('/socket.io/')) files.set(pathname, compressed(await answer.body()));
     }
     const told = [...files].map(([name, size]) => `${name} ${size}`).join(', ');
-    // The page, its looks and its program.
+    // The page, its styles and its program.
     assert.equal(files.size, 3, told);
     const all = [...files.values()].reduce((sum, size) => sum + size);
     assert.ok(all <= MOST, `${all} bytes: ${told}`);

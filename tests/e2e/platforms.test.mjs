@@ -36,17 +36,17 @@ const flyValkey = readFly('fly.valkey.toml');
 
 const serviceOf = (type) => render.services.find((service) => service.type === type);
 
-/** The options of a Redis from the words that start it, without where it is. */
+/** The options of a Redis from the words that start it, without its address and folder. */
 function optionsOf(words) {
   const options = {};
   for (let index = 1; index < words.length; index += 2) options[words[index].replace(/^--/, '')] = words[index + 1];
   return options;
 }
 
-/** The Redis of each platform, as near as it can be had here. */
+/** The Redis of each platform, as similar as possible. */
 const stores = {
   compose: () => {
-    // The helper's own commands have no password; that of the file is checked below.
+    // The test library sends no password, so this Redis has none. The password of the file is checked below.
     const { requirepass: _, ...options } = optionsOf(compose.services.valkey.command);
     return startRedis({ options });
   },
@@ -79,7 +79,7 @@ async function startFlyValkey() {
   };
 }
 
-/** Each process of each platform: its words, its environment on a store, and what the platform asks of it. */
+/** Each process of each platform: its words, its environment with a store, and the platform's health check and signals. */
 const platforms = {
   compose: {
     signal: compose.services['node-1'].stop_signal,
@@ -117,7 +117,7 @@ function flyProcess(group, url) {
   return { words: splitWords(fly.processes[group]), environment };
 }
 
-/** Starts the nodes of a platform, each healthy as the platform finds it. `more` overrides settings. */
+/** Starts the nodes of a platform, and waits until each passes the platform's health check. `more` overrides settings. */
 async function startNodes(platform, url, more = {}) {
   const start = async (of) => {
     const { words, environment } = of(url);
@@ -128,7 +128,7 @@ async function startNodes(platform, url, more = {}) {
   return Promise.all(platform.nodes.map(start));
 }
 
-/** A space that is registered: in production others do not exist. */
+/** Registers a space, because in production only registered spaces exist. */
 async function registeredSpace(node) {
   const space = freshSpace();
   const schedule = { name: 'Sala', opens: '09:00', closes: '18:00', slotMinutes: 60 };
@@ -144,7 +144,7 @@ for (const [name, platform] of Object.entries(platforms)) {
     const processes = [...platform.nodes, ...(platform.sweep ? [platform.sweep] : [])];
     for (const of of processes) {
       const { words, environment } = of(store.url);
-      // A process that only sweeps needs no keys.
+      // A process that only sweeps checks no tokens, so it needs no keys.
       const purpose = words.includes('sweep') ? ['--for', 'sweep'] : [];
       const { code, stdout } = await run([words[0], 'check-config', ...purpose], environment);
       assert.equal(code, 0, stdout);
@@ -169,7 +169,7 @@ for (const [name, platform] of Object.entries(platforms)) {
       assert.match(metrics, /^slotcast_build_info/m);
     }
 
-    // By each transport, without sticky sessions: nodes must know the addresses of the others.
+    // Clients of each transport connect without sticky sessions, so nodes must know each other's addresses.
     const clients = [];
     for (const transports of Object.values(TRANSPORTS)) {
       for (const _ of nodes) clients.push(await connectClient(proxy.url, freshNumber(), { transports }));
@@ -190,7 +190,7 @@ for (const [name, platform] of Object.entries(platforms)) {
     const gone = await run([first.words[0], 'healthcheck'], first.environment);
     assert.equal(gone.code, 1);
     assert.match(gone.stderr, /no node answers/);
-    // Nobody is stranded: all come back on the nodes that stay.
+    // All clients come back on the nodes that stay.
     await eventually(() => clients.every(({ socket }) => socket.connected), 'all clients connected again');
     const booked = await callerOf(others[0].url, staffToken()).settled.put('/api/slots/5', space.body({ status: 'booked' }));
     assert.equal(booked.status, 200, booked.text);
@@ -415,7 +415,6 @@ test('the image: what runs in it is what the platforms name, without rights and 
   assert.equal(base, '13', 'the one that is maintained');
 });
 
-// Issue 10, item 15.
 test('the image tells what it was built from, wherever it is built', () => {
   const dockerfile = readFileSync(join(INFRA, 'Dockerfile'), 'utf8');
   const manifest = readFileSync(join(INFRA, '../Cargo.toml'), 'utf8');
@@ -428,7 +427,6 @@ test('the image tells what it was built from, wherever it is built', () => {
   assert.equal(readFileSync(join(INFRA, 'render.yaml'), 'utf8').match(/autoDeployTrigger/g).length, 2, 'node and cron alike');
 });
 
-// Issue 10, item 15.
 test('releases: the list of checksums does not list itself, and the image has both processors and three tags', () => {
   const workflow = parseYaml(readFileSync(join(INFRA, '../.github/workflows/release.yml'), 'utf8'));
   const { run: sums } = workflow.jobs.publish.steps.find((step) => step.run?.includes('sha256sum'));

@@ -36,7 +36,7 @@ after(() => Promise.all([onRedis.stop(), alone.stop(), onServers.stop()]));
 const staffOf = (node) => node.caller(staffToken('gestore', { exp }));
 const userOf = (node, user) => node.caller(userToken(user, { exp }));
 
-/** All portions of what is kept of a user. */
+/** All portions of a user's export. */
 async function exportOf(node, user) {
   const path = `/api/users/${encodeURIComponent(user)}/data`;
   const whole = Object.fromEntries(LISTS.map((name) => [name, []]));
@@ -117,7 +117,7 @@ describe('an erased user', { concurrency: false }, () => {
         for (const node of new Set([first, second])) assert.ok(!node.log().includes(user), 'no line has the id');
         assert.deepEqual(await exportOf(second, user), Object.fromEntries(LISTS.map((list) => [list, []])));
 
-        // One id stands for the user everywhere.
+        // The erased user has the same new id everywhere.
         const standIns = new Set();
         for (const space of past[name]) {
           const ofDay = await staffOf(second).settled.get(`/api/bookings?sedeId=1&date=${space.date}`);
@@ -148,7 +148,7 @@ test('on a Cluster, a node that is killed in the middle leaves what another one 
     const erasing = async () => (await Promise.all(primaries.map((one) => one.ask('KEYS', '*:erasing:*')))).flat().length > 0;
     let isOver = false;
     const asked = staffOf(first).delete(`/api/users/${user}/data?force=true`).catch(() => undefined).finally(() => (isOver = true));
-    // One that is over before it was seen is none of those in the middle.
+    // An erasure that ends before the test sees it cannot be interrupted, and does not count.
     await eventually(async () => (await erasing()) || isOver, 'an erasure that has begun');
     await onServers.killNode(first);
     await asked;
@@ -181,7 +181,7 @@ test('on a Cluster, who acts while two calls erase loses nothing, and is found n
     while (!stopped) {
       for (const name of ['hold', 'release']) {
         const answer = await userOf(second, user).post(`/api/slots/${name}`, space.body({ slots: [1 + (acts % 9)] }));
-        // What was held may have been released by the calls.
+        // The calls may have released the holds.
         assert.ok([200, 404, 503].includes(answer.status), answer.text);
         acts += 1;
       }
@@ -195,7 +195,7 @@ test('on a Cluster, who acts while two calls erase loses nothing, and is found n
   assert.equal((await erase(first, user, '?force=true')).status, 200);
   assert.deepEqual(await placesInRedis(servers.servers, user), []);
   assert.ok((await first.board(space)).slots.every(({ status }) => status === 'available'));
-  // The connection goes on, and sees what happens.
+  // The connection stays open, and gets the next events.
   await act(first, freshNumber(), 'hold', space.body({ slots: [9] }));
   const { version } = await first.board(space);
   await eventually(() => watching.all('slot_update').some((update) => update.version === version), 'the last event');

@@ -45,7 +45,7 @@ async function held(slotcast, space, slot = 1) {
   assert.equal(answer.status, 200, answer.text);
 }
 
-/** What each right that is taken away is called where it is missed. */
+/** Each right that is taken away, and the name by which `/readyz` calls it. */
 const RIGHTS = [
   ...['publish', 'xadd', 'zadd', 'expireat', 'pexpire', 'zrange', 'hset', 'info'].map((name) => [[`-${name}`], name]),
   [['resetchannels'], 'publish'],
@@ -65,7 +65,7 @@ describe('on a Redis that refuses its user', async () => {
   for (const [rules, name] of RIGHTS) {
     test(`${rules} while running: not ready until it is given back`, async () => {
       await allow(redis, ...rules);
-      // With nobody acting it is noticed within seconds, by an act at once.
+      // An act notices the missing right at once. Without acts the node notices it within seconds.
       if (!['publish', 'info'].includes(name)) await hold(slotcast, freshSpace());
       await notReady(slotcast.url, 'store_rights_missing', new RegExp(name, 'i'));
       await allow(redis);
@@ -127,7 +127,7 @@ test('INFO that was refused at start and is given later raises the fence without
   await allow(redis);
   await eventually(async () => !('notes' in (await readyOf(slotcast.url))), 'a fence');
   await held(slotcast, space, 2);
-  // What a failover does to a server's history: a fenced node notices.
+  // Changes the server's replication history as a failover does, which a fenced node notices.
   const { epoch } = await slotcast.board(space);
   await redis.command('REPLICAOF', '127.0.0.1', await freePort());
   await redis.command('REPLICAOF', 'NO', 'ONE');
@@ -233,7 +233,8 @@ describe('on a data file', () => {
       lose(join(slotcast.dataDir, file));
       const lost = await hold(slotcast, space, 2);
       if (name === 'is replaced by another') {
-        // That one is opened, and what it has goes on under another epoch. The sweep may have seen it before the act.
+        // The node opens the other file and goes on with its data under another epoch. The sweep may notice the file before
+        // the act does.
         if (lost.status === 200) assert.notEqual(lost.data.epoch, before.data.epoch);
         else assert.equal(lost.status, 503, lost.text);
         await slotcast.ready();
@@ -286,7 +287,7 @@ describe('on a data file', () => {
     };
     const staff = slotcast.staffCaller();
     let writing = 0;
-    // What the file has room for itself is used up first.
+    // The free pages of the file are used up first.
     const refused = async () => {
       fill();
       writing += 1;

@@ -29,7 +29,7 @@ const lines = (of = node) => of.log().split('\n').slice(0, -1).filter((line) => 
 /** Whether a line is of the request with this id. */
 const isOf = (id) => (line) => line['request.id'] === id || line.span?.['request.id'] === id;
 
-/** The lines of acts that bear a request's id, when there is one. */
+/** The lines of acts with a request's id, as soon as there is one. */
 async function actsOf(id, of = node) {
   const isAct = (line) => line.message === 'act' && line['request.id'] === id;
   return eventually(() => {

@@ -25,17 +25,17 @@ const PATIENCE_MS = 60_000 + CLIENTS * 20;
 const DRAIN_SECONDS = 20;
 const GRACE_SECONDS = 3;
 
-/** The node's own: the closing of each socket stretches the closing of all, up to a share of the time that is left. */
+/** The node's own stretch: it spreads the closing of its sockets over a share of the time that is left. */
 const CLOSING_PER_SOCKET_MS = 20;
 const CLOSING_SHARE = 0.6;
 
-/** Clients and nodes share this machine: a call that takes long is slow here, not refused. */
+/** Clients and nodes share this machine, so a call may be slow without being refused. */
 const CALL_PATIENCE_MS = 30_000;
 
-/** The time that a busy machine may need besides. */
+/** The additional time that a busy machine may need, in ms. */
 const MARGIN_MS = 5_000;
 
-/** A process of clients, as calls and answers. */
+/** A process that runs clients. It is driven by messages with answers. */
 class Herd {
   constructor(url, first, count, spaces) {
     const module = fileURLToPath(new URL('./lib/rolling_clients.mjs', import.meta.url));
@@ -52,7 +52,7 @@ class Herd {
   }
 }
 
-/** The sum of what all clients told. */
+/** The sum of the figures of all clients. */
 async function askAll(herds, question = {}) {
   const answers = await Promise.all(herds.map((herd) => herd.ask(question)));
   const total = (name) => answers.reduce((sum, answer) => sum + answer[name], 0);
@@ -83,7 +83,7 @@ function fullest(times, stretch) {
   return Math.max(...times.map(within)) / times.length;
 }
 
-/** How long it took from early to late, without the first and the last of twenty. */
+/** How long it took from the first to the last client, without the first and the last twentieth. */
 function spanOf(times) {
   const sorted = times.toSorted((one, other) => one - other);
   return sorted[Math.floor(sorted.length * 0.95)] - sorted[Math.floor(sorted.length * 0.05)];
@@ -102,7 +102,7 @@ test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients m
   const balancer = await startBalancer(() => cluster.nodes);
   let load;
   let herds = [];
-  // The load first: it repeats what nodes that are gone refuse.
+  // The load ends first, because it repeats the calls that ended nodes refused.
   t.after(async () => {
     await load?.stop();
     for (const herd of herds) herd.process.kill('SIGKILL');
@@ -128,7 +128,7 @@ test(`three nodes are replaced one by one under load: ${CLIENTS} stock clients m
   assertAcknowledgedIsThere(records, await boardsOf(cluster, spaces));
 });
 
-/** Asks a node to end, looks at how it leaves, and starts a new one where it was. */
+/** Asks a node to end, checks how it leaves, and starts a new node on the same port. */
 async function replaceNode(t, cluster, balancer, old) {
   const open = balancer.websockets.filter(({ port, closedAt }) => port === old.port && closedAt === undefined);
   balancer.withdrawn.delete(old.port);
@@ -161,7 +161,7 @@ async function replaceNode(t, cluster, balancer, old) {
   assert.ok(spanOf(opened) >= closingTime / 2, `they come back within ${spanOf(opened)} ms`);
 }
 
-/** No call was refused for the replacement but with a 503, and each of those was done by a repeat. */
+/** The replacement refused calls only with 503, and a repeat did each of these calls. */
 function assertHealed(t, records) {
   const statuses = {};
   for (const { status } of records) statuses[status] = (statuses[status] ?? 0) + 1;

@@ -52,7 +52,7 @@ for (const [name, transports] of Object.entries(TRANSPORTS)) {
       const space = freshSpace();
       const spec = { opens: '00:00', closes: '24:00', slotMinutes: 30 };
       assert.equal((await staff.put(space.path, spec)).status, 200);
-      // Together nearly all that a day may have.
+      // Together this is nearly as much data as a day may have.
       const data = { note: 'x'.repeat(5_400) };
       for (const slot of range(1, 48)) {
         const { status, text } = await staff.put(`/api/slots/${slot}`, space.body({ status: 'blocked', data }));

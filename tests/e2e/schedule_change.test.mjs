@@ -14,10 +14,10 @@ import { eventually, sleep } from './lib/waiting.mjs';
 /** How many changes are made of a busy space. */
 const CHANGES = 20;
 
-/** How many callers act meanwhile, each as soon as it was answered. */
+/** How many callers act at the same time. Each acts again as soon as it is answered. */
 const CALLERS = 8;
 
-/** Nothing frees a hold but a call, so that a test decides when. */
+/** Only calls free holds, so that the test decides when. */
 const SETTINGS = { SLOTCAST_USER_RATE: '0', SLOT_TIMER_INTERVAL: '0' };
 
 const STORES = {
@@ -38,7 +38,7 @@ const STORES = {
   },
 };
 
-/** The answer to a call that is made once; made again only where the node says that the store did not answer it in time. */
+/** The answer to a call. The call is repeated only if the node says that the store did not answer in time. */
 async function firstAnswer(slotcast, call) {
   return eventually(async () => {
     const { length } = slotcast.log();
@@ -48,7 +48,7 @@ async function firstAnswer(slotcast, call) {
   }, 'an answer');
 }
 
-/** Holds and releases slots of its own again and again, until `isOver`. Counts what was done. */
+/** Holds and releases slots of its own until `isOver`, and counts the acts. */
 async function act(slotcast, space, index, isOver, counts) {
   const user = slotcast.userCaller(100 + index);
   const body = space.body({ slots: [1 + (index % 6)] });
@@ -118,7 +118,7 @@ for (const [name, start] of Object.entries(STORES)) {
         const swept = await slotcast.staffCaller().settled.post('/api/sweep');
         assert.equal(swept.status, 200, swept.text);
         await freed.first('slots_freed');
-        // A last event, by which all before it have come.
+        // When this last event arrives, all earlier events have arrived.
         const last = await slotcast.userCaller(7).settled.post('/api/slots/hold', space.body({ slots: [1] }));
         const updates = await client.many('slot_update', 3);
         const told = updates.map(({ slotId, status, data, version }) => [slotId, status, data.orario, version]);

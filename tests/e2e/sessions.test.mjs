@@ -13,7 +13,7 @@ after(() => slotcast.stop());
 
 const staff = slotcast.staffCaller();
 
-// Each is mostly a wait, so they wait together.
+// These tests mostly wait, so they run at the same time.
 describe('the end of a token', { concurrency: true }, () => {
   test('a token that ends soon is warned of at once, and its socket ends ten seconds after it', async () => {
     const exp = secondsNow() + 3;

@@ -15,7 +15,7 @@ import { sweepByCommand } from './lib/stalls.mjs';
 import { staffToken } from './lib/tokens.mjs';
 import { eventually } from './lib/waiting.mjs';
 
-// Their walks come too late for any test: what arrives was sent for the act itself.
+// The nodes walk all buckets too late for any test. So a notification that arrives was sent for the act itself.
 const settings = { SLOT_TIMER_INTERVAL: '600000' };
 const redis = await startCluster({ nodes: 2, settings });
 const shards = await startCluster({ nodes: 2, settings, store: await startRedisCluster() });
@@ -24,7 +24,7 @@ after(() => Promise.all([redis.stop(), shards.stop(), alone.stop()]));
 
 const stores = { redis: redis.nodes, 'a Cluster': shards.nodes, 'the embedded store': [alone, alone] };
 
-/** What a user is told who lost these slots by an act that answered `at`. */
+/** The notification to a user who lost these slots by the act at a position. */
 function notice(space, { epoch, version }, slots, status) {
   const id = `${epoch}-${space.site}-${space.number}-${version}`;
   return { id, spazioId: space.number, sedeId: space.site, date: space.date, slots, status, epoch, version };
@@ -36,7 +36,7 @@ async function done(asked) {
   return answer.data;
 }
 
-/** Has staff set slots. A repeat of what was not answered is answered as the first time. */
+/** Has staff set slots. A repeat of an unanswered call gets the first answer. */
 const put = (node, path, body) => done(node.staffCaller().settled.putOnce(path, body));
 
 async function hold(node, user, space, slots) {
@@ -48,7 +48,7 @@ async function book(node, user, space, slots) {
   await done(node.userCaller(user).settled.post('/api/slots/book', space.body({ slots })));
 }
 
-/** What a client was told, without what came twice. */
+/** The notifications of a client, each once. */
 const distinct = (client) => [...new Map(client.all('slot_taken').map((told) => [told.id, told])).values()];
 
 /** Waits for one more loss of the user, which comes after whatever the user was told for nothing, and gives all. */
@@ -154,10 +154,10 @@ for (const [name, [first, second]] of Object.entries(stores)) {
  * lost; then kills that node.
  */
 async function blockAndDie(node, proxy, witness, space) {
-  // Redis knows the script then, so that it is not asked for in a second word.
+  // Redis knows the script by then, so the node sends it by its hash alone.
   await put(witness, '/api/slots/9', space.body({ status: 'blocked' }));
   proxy.look = (chunk, near) => {
-    // The act's own script, with what staff says.
+    // Only the script of the act has the status that staff sets.
     if (!chunk.includes('\r\nblocked\r\n')) return;
     setImmediate(() => {
       for (const socket of proxy.sockets) socket.lost = true;
@@ -193,7 +193,7 @@ test('an act whose answer is lost: the node itself tells, without a walk', async
       for (const socket of proxy.sockets) socket.lost = true;
     });
   };
-  // Answered or not, it is done once.
+  // Whether the act was answered or not, it is done once.
   const answer = await node.staffCaller().put('/api/slots/1', space.body({ status: 'blocked' }));
   assert.ok([200, 503].includes(answer.status), answer.text);
   const at = await node.board(space);

@@ -13,7 +13,7 @@ after(() => slotcast.stop());
 
 const staff = slotcast.staffCaller();
 
-/** JSON that no parser into floats or sorted maps gives back as it was. */
+/** JSON that a parser with floats or sorted maps would change. */
 const DIGITS = '{"z":1.0,"a":1e2,"big":123456789012345678901234567890,"tiny":1E-7,"neg":-0.0,"s":"è 🦀 \\u00e8","n":null,"deep":{"y":[1.50,{"x":2.0}],"b":true}}';
 
 /** The members of DIGITS as they must appear in any answer. */
@@ -197,7 +197,6 @@ test('what is for staff is refused to users and strangers', async () => {
   }
 });
 
-// Issue 10, item 10.
 test('staff with sedi are staff there only, in every call', async () => {
   const own = freshSpace({ site: 5 });
   for (const role of ['responsabile', 'gestore', 'amministratore', 'admin', 'servizio']) {
@@ -224,7 +223,6 @@ test('staff with sedi are staff there only, in every call', async () => {
   }
 });
 
-// Issue 10, item 10.
 test('a token whose sedi restrict nothing by a slip is refused', async () => {
   const exp = Math.floor(Date.now() / 1000) + 3600;
   for (const claims of [
@@ -242,7 +240,6 @@ test('a token whose sedi restrict nothing by a slip is refused', async () => {
   }
 });
 
-// Issue 10, item 10.
 test('a socket whose token has sedi hears of slots freed there only', async () => {
   const [here, there] = [freshSpace({ site: 5 }), freshSpace({ site: 6 })];
   const bound = slotcast.connect({ token: userToken(71, { sedi: [5] }) });
@@ -255,7 +252,7 @@ test('a socket whose token has sedi hears of slots freed there only', async () =
   }
   const numbers = (client) => client.all('slots_freed').flatMap(({ spaces }) => spaces.map(({ spazioId }) => spazioId));
   await eventually(() => [here, there].every(({ number }) => numbers(free).includes(number)), 'both are heard of');
-  // What is sent to everyone afterwards comes after.
+  // A broadcast that is sent afterwards arrives afterwards.
   assert.equal((await slotcast.staffCaller().post('/api/broadcast', { event: 'fine', data: {} })).status, 200);
   await Promise.all([bound.first('fine'), elsewhere.first('fine')]);
   assert.deepEqual(numbers(bound), [here.number]);

@@ -59,7 +59,7 @@ test('watching twice does not send twice', async () => {
   await twice.call('watch_stats', {});
   for (const client of [once, twice]) client.forget();
   await once.many('stats', 5);
-  // Four periods at least: watched twice, they would be eight.
+  // At least four periods pass. With two watches there would be eight messages.
   const { length } = twice.all('stats');
   assert.ok(length < 8, `${length} messages, where who watches once gets five`);
 });

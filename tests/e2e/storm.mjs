@@ -17,7 +17,7 @@ const CLIENTS_A_PROCESS = 2_500;
 const SPACES = 20;
 const PATIENCE_MS = 120_000 + CLIENTS * 20;
 
-/** A process of clients, as calls and answers. */
+/** A process that runs clients. It is driven by messages with answers. */
 class Herd {
   constructor(url, first, count) {
     this.process = fork(fileURLToPath(new URL('./lib/storm_clients.mjs', import.meta.url)), [

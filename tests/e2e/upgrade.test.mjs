@@ -1,4 +1,4 @@
-// From polling to a websocket, step by step, where a library on the client's side would hide what happens between.
+// The upgrade from polling to a websocket, step by step. A client library would hide the steps.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ after(() => slotcast.stop());
 
 const SEPARATOR = '\x1e';
 
-/** A client that polls, and is upgraded when it is told to. */
+/** A client that polls, and upgrades when it is told to. */
 class Upgrader {
   static async connect() {
     const client = new Upgrader();
@@ -35,7 +35,7 @@ class Upgrader {
     assert.equal(status, 200);
   }
 
-  /** One poll; how many bytes it brought. */
+  /** Polls once, and gives how many bytes came. */
   async poll() {
     const answer = await fetch(this.path);
     assert.equal(answer.status, 200);
@@ -53,7 +53,7 @@ class Upgrader {
     }
   }
 
-  /** Asks for the websocket, and probes it. */
+  /** Opens the websocket, and probes it. */
   async probe() {
     this.websocket = new WebSocket(this.websocketPath);
     await once(this.websocket, 'open');
@@ -62,7 +62,7 @@ class Upgrader {
     assert.equal(String(answer), '3probe');
   }
 
-  /** Goes over to the websocket, and waits there until an event that matches has come. */
+  /** Upgrades to the websocket, and waits there until an event that matches has come. */
   async upgrade(matches) {
     const found = new Promise((resolve, reject) => {
       this.websocket.on('message', (packet) => {
@@ -90,7 +90,7 @@ const event = (name, payload) => `42${JSON.stringify([name, payload])}`;
 test('a client that sends much while it is upgraded is upgraded, and gets all answers', async () => {
   const client = await Upgrader.connect();
   await client.probe();
-  // Their answers are more than may be left unread over a websocket, and they are more than may wait to be done.
+  // There are more joins than may wait, and their answers are longer than a websocket may leave unread.
   const spaces = range(1, 200).map(() => freshNumber());
   await client.post(spaces.map((spazioId) => event('join_space', { spazioId, sedeId: 1 })));
   await client.upgrade(([, { spazioId }]) => spazioId === spaces.at(-1));
@@ -106,7 +106,7 @@ test('a client with more to read than one poll brings loses none of it to its up
   await witness.join(space);
   await client.post([event('join_space', { spazioId: space.number, sedeId: space.site })]);
   await client.pollUntil(([name]) => name === 'joined_space');
-  // Each is a quarter of what one poll brings.
+  // Each event is a quarter of what one poll brings.
   const change = async () => {
     const answer = await staff.put('/api/slots/1', space.body({ status: 'blocked', data: { text: 'x'.repeat(16_000) } }));
     assert.equal(answer.status, 200, answer.text);
@@ -115,11 +115,11 @@ test('a client with more to read than one poll brings loses none of it to its up
   const versions = [];
   for (const _ of range(1, 10)) versions.push(await change());
   const heard = ([name, { version }]) => name === 'slot_update' && version === versions.at(-1);
-  // All of it waits for the client, who joined last, once another one has heard it.
+  // The client joined last. So when another client has heard the last event, all events wait for this client.
   await witness.first('slot_update', ({ version }) => version === versions.at(-1));
   while ((await client.poll()) < 40_000);
   const probing = client.probe();
-  // Where the upgrade began now, these polls would bring nothing.
+  // If the upgrade had begun already, these polls would bring nothing.
   await Promise.race([probing, sleep(500)]);
   await client.pollUntil(heard);
   await probing;

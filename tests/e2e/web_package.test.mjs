@@ -31,7 +31,7 @@ function samples(language, url) {
   return blocks.map(([, text]) => text.replaceAll('http://127.0.0.1:3000', url).replaceAll('2027-03-01', DATE));
 }
 
-/** A project in which the tarball is installed, with what it depends on. */
+/** A project in which the tarball is installed with its dependencies. */
 function installPacked() {
   const project = temporaryFolder();
   const tarball = run('npm', ['pack', '--silent', '--pack-destination', project], WEB).trim().split('\n').at(-1);
@@ -140,7 +140,7 @@ describe('the package for browsers', () => {
     const policy = told
       .replace('wss://slots.example.org', slotcast.url.replace('http', 'ws'))
       .replaceAll('https://slots.example.org', slotcast.url)
-      // The sample's own line is inline, which is the page's business.
+      // The sample has an inline script, which the host page's policy must allow.
       .replace('script-src', "script-src 'unsafe-inline'");
     const given = `<script>const fetchToken = async () => ${JSON.stringify(userToken(72))}</script>`;
     site.pages['/three-lines.html'] = {

@@ -20,7 +20,7 @@ const OTHER_SECRET = `whsec_${Buffer.from('another secret that is long enough').
 
 const ALL_TYPES = 'slot.held,slot.booked,slot.released,slot.cancelled,slot.extended,slot.expired,slot.updated,space.changed';
 
-/** Does something that must succeed; gives the id of its entry. */
+/** Does an act that must succeed, and gives the id of its entry. */
 async function act(space, promise) {
   const { status, data, text } = await promise;
   assert.equal(status, 200, text);
@@ -52,7 +52,7 @@ test('each kind of act is told once, as the journal has it', async () => {
   assert.deepEqual(told, entries.sort((one, other) => one.version - other.version));
   receiver.check();
   const delivered = () => readMetric(node, 'slotcast_webhook_deliveries_total{endpoint="environment",outcome="delivered"}');
-  // The node counts what it was answered, a moment after the receiver has answered.
+  // The node counts an answer a moment after the receiver sent it.
   await eventually(async () => (await delivered()) >= 9, 'nine deliveries');
   await eventually(async () => (await readMetric(node, 'slotcast_webhook_waiting{endpoint="environment"}')) === 0, 'nothing waits');
   assert.equal(await delivered(), 9);
@@ -151,7 +151,7 @@ test('receivers that hang, dribble, reset, redirect, talk without end or have no
     },
     refuses: { serve: hundredMegabytes(500), outcome: 'refused' },
     accepts: { serve: hundredMegabytes(200), outcome: 'delivered' },
-    // Where a machine's resolver does not answer, it takes longer than a try may.
+    // If the machine's resolver does not answer, looking up the name takes longer than a try may take.
     nameless: { url: 'https://slotcast-receiver.invalid/', outcome: 'unreachable', orElse: 'timeout' },
     good: { url: target.url, outcome: 'delivered' },
   };

@@ -15,14 +15,14 @@ const house = createClient<paths>({ baseUrl, headers: as(staff) });
 
 const done: string[] = [];
 
-/** Takes the data of an answer; a refusal is an error. */
+/** Gives the data of an answer. A refusal throws. */
 function take<T>(operation: string, answer: { data?: T; error?: unknown; response: Response }): T {
   if (answer.data === undefined) throw new Error(`${operation}: ${answer.response.status} ${JSON.stringify(answer.error)}`);
   done.push(operation);
   return answer.data;
 }
 
-// A number, or its digits: both are ids.
+// An id may be a number or its digits.
 const site = '1';
 const space = 77;
 const path = { sedeId: site, idSpazio: space };

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import BINARY, sign_token
 
-# What is kept for another user would reach the clients of other tests.
+# A user of its own, because a kept message would reach the clients of other tests.
 SPACE, SITE, USER = 78, 1, 7801
 
 

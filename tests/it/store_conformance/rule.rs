@@ -506,7 +506,6 @@ pub async fn too_many_holds_are_counted_over_all_days(factory: impl StoreFactory
     bench.store.apply(hold("2090-01-04", 1, "five", 1, MINUTE)).await.unwrap();
 }
 
-/// Issue 10, item 9.
 pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let hold = |date: &str, slots: &[u64], name: &str, in_space: u64| {
@@ -534,7 +533,6 @@ pub async fn held_slots_are_counted_over_all_holds(factory: impl StoreFactory) {
     bench.store.apply(hold("2090-01-03", &[1], "four", 1)).await.unwrap();
 }
 
-/// Issue 10, item 8.
 pub async fn the_data_of_a_day_is_bounded(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     // Each slot's data has up to 16 KiB, so 16 of them fill the day.
@@ -565,7 +563,6 @@ pub async fn the_data_of_a_day_is_bounded(factory: impl StoreFactory) {
     bench.apply(space(1), &[3, 19], with(16 * 1024)).await.unwrap();
 }
 
-/// Issue 10, item 7.
 pub async fn a_repeat_that_changes_nothing_is_not_kept(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let under = |key: &str, call: &str, kind| SlotAct {
@@ -587,7 +584,6 @@ pub async fn a_repeat_that_changes_nothing_is_not_kept(factory: impl StoreFactor
     assert_eq!(refusal(other), (Code::IdempotencyMismatch, vec![]));
 }
 
-/// Issue 10, item 7.
 pub async fn the_last_calls_of_a_caller_are_kept(factory: impl StoreFactory) {
     let bench = bench(&factory).await;
     let put = |caller: &str, key: usize, call: &str| SlotAct {
