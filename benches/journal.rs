@@ -15,7 +15,7 @@ use slotcast::store::embedded::EmbeddedStore;
 use slotcast::store::redis::{RedisOptions, RedisStore};
 use slotcast::store::{JournalBounds, SlotStore};
 
-/// How much is measured.
+/// The sizes of the measurement.
 struct Size {
     /// How often it is measured with and without, by turns: short turns, so that what else the machine does slows both.
     turns: u64,
@@ -27,7 +27,7 @@ struct Size {
 
 const WHOLE: Size = Size { turns: 41, rounds: 100, acts_of_a_caller: 800 };
 
-/// For trying: `--quick`.
+/// The sizes with `--quick`, for trying.
 const QUICK: Size = Size { turns: 5, rounds: 20, acts_of_a_caller: 200 };
 
 /// How many users act.
@@ -103,12 +103,12 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// The only key that ends so.
+    /// No other key ends with this text.
     fn key(&self, end: &str) -> String {
         self.cli(&["KEYS", &format!("*:{end}")]).trim().to_owned()
     }
 
-    /// What a command answers with a number.
+    /// The number that a command answers.
     fn number(&self, command: &[&str]) -> f64 {
         self.cli(command).trim().parse().unwrap()
     }
@@ -118,7 +118,7 @@ impl Server {
         self.number(&["MEMORY", "USAGE", key, "SAMPLES", "0"])
     }
 
-    /// What the server's process has used, in microseconds.
+    /// The CPU time of the server's process, in microseconds.
     fn cpu(&self) -> f64 {
         let path = format!("/proc/{}/schedstat", self.process.id());
         let text = std::fs::read_to_string(path).unwrap();

@@ -23,7 +23,7 @@ pub enum Stage {
     Confirming,
     /// `join_space` is sent.
     Joining,
-    /// Where it shall be.
+    /// The client is connected or joined, as requested.
     Settled,
 }
 
@@ -42,7 +42,7 @@ pub struct Script {
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
-    /// Its place in the handshakes.
+    /// The client's stage in the handshakes.
     pub stage: Stage,
     /// When it began to connect.
     pub began: Instant,
@@ -51,9 +51,9 @@ pub struct Client {
     rest: Vec<u8>,
 }
 
-/// An event that others want to know of.
+/// An event of a client.
 pub enum Heard<'a> {
-    /// It is settled now.
+    /// The client has reached the last stage.
     Settled,
     /// A `slot_update`, as text.
     Update(&'a [u8]),

@@ -30,9 +30,9 @@ pub enum Command {
 /// Connects clients in addition to those that there are.
 #[derive(Debug, Deserialize)]
 pub struct Open {
-    /// How many.
+    /// How many clients.
     pub count: usize,
-    /// Where to, in turn.
+    /// The addresses to connect to, in turn.
     pub targets: Vec<SocketAddr>,
     /// How many clients may be connecting at a time.
     pub parallel: usize,
@@ -57,14 +57,14 @@ pub struct Open {
 /// Sends requests over connections that stay open.
 #[derive(Debug, Deserialize)]
 pub struct Publish {
-    /// Where to, in turn.
+    /// The addresses to connect to, in turn.
     pub targets: Vec<SocketAddr>,
     /// How many connections.
     pub connections: usize,
     /// How many requests are sent each second; 0 sends each connection's next one right after an answer.
     #[serde(default)]
     pub rate: u64,
-    /// For how long, in ms.
+    /// How long to send, in ms.
     #[serde(default)]
     pub for_ms: u64,
     /// Requests by connection: connection `i` goes round in list `i`, taken in turn.
@@ -89,14 +89,14 @@ pub struct Request {
     pub method: String,
     /// Its path.
     pub path: String,
-    /// Its body, JSON.
+    /// The request's body, as JSON.
     pub body: String,
 }
 
 /// How clients come back: as `socket.io-client` does, whose defaults are 1,000 ms, 5,000 ms and 0.5.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ComeBack {
-    /// Where to, in turn.
+    /// The addresses to connect to, in turn.
     pub targets: Vec<SocketAddr>,
     /// The pause before the first attempt in ms. It doubles before each further one.
     pub delay_ms: u64,

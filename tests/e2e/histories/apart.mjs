@@ -1,4 +1,4 @@
-// Runs a history in a process of its own, so that what a failed one leaves behind ends with its process.
+// Runs a history in a process of its own, so that everything that a failed history leaves behind ends with the process.
 
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -51,7 +51,7 @@ export async function runApart(name, seed, { server = undefined, record = undefi
   }
 }
 
-/** A result in a line, its violations below, and how to run it again. */
+/** A result in one line, with its violations and the command that repeats it below. */
 export function told({ name, seed, server, counts, explained, acts, unknown, lost, workMs, equalMs }) {
   const found = Object.entries(counts).map(([what, count]) => `${count} ${what}`);
   const figures = `${acts} acts, ${unknown} unknown, ${lost} lost; acts work after ${workMs} ms, viewers are equal after ${equalMs} ms`;

@@ -62,7 +62,7 @@ const BREAKS = {
       const held = last(record.records, (one) => isDone('hold')(one) && one.holdSeconds === 600 && isFirst(one));
       const log = record.logs[held.room];
       const events = held.slots.map((_, index) => log[held.data.version - held.slots.length + index]);
-      // The same hold again by another user, right after the first.
+      // The same hold again by another user, at the next version.
       const copies = structuredClone(events);
       const shift = copies.length;
       for (const later of log.slice(held.data.version)) later.version += shift;
@@ -238,7 +238,7 @@ const BREAKS = {
     found: ['change-of-no-act'],
     break: (record) => {
       const { room: name, data } = last(record.records, isDone('hold'));
-      // There is also no repeat that could have been the act.
+      // No repeat could have been the act either.
       record.records = record.records.filter((one) => !(one.ok && one.room === name && one.data.version === data.version));
     },
   },
@@ -282,7 +282,7 @@ async function byHand({ homes: [node], spaces: [space], load }, acts) {
   });
 }
 
-/** Records that look wrong and are right. */
+/** Records that look wrong but are right. */
 const RIGHT = {
   'a key acts anew when the act of another call, which it only repeated, is over': async (act) => {
     const first = await act('hold');
@@ -291,7 +291,7 @@ const RIGHT = {
     await act('release');
     const anew = await act('hold', 'a-key');
     assert.equal(anew.version, first.version + 2);
-    // From here on its own answer is stored.
+    // From here on the key's own answer is stored.
     await act('release');
     assert.deepEqual(await act('hold', 'a-key'), anew);
   },

@@ -13,7 +13,7 @@ const BOARD_MS = 2_000;
 /** A node that refuses every act for this many ms must say that it is not ready. */
 const REFUSING_MS = 3_000;
 
-/** Fewer refusals in a row than this may each have a reason of their own. */
+/** Fewer refusals in a row than this prove nothing, because each may have a reason of its own. */
 const REFUSALS = 6;
 
 /** How many changes before and after a violation are shown. */
@@ -236,7 +236,7 @@ function checkFreed(found, ends) {
     for (const event of ends.get(space.room)) {
       const key = `${space.site}/${space.number}/${event.slotId}`;
       due.set(key, (due.get(key) ?? 0) + 1);
-      // If the store lost its past, earlier ends are reported as far as anybody knows of them.
+      // If the store lost its past, an earlier end is reported only if a node still knows of it.
       if (Date.parse(event.timestamp) > record.workAt) always.set(key, (always.get(key) ?? 0) + 1);
     }
   }
@@ -328,7 +328,7 @@ function checkReadiness(found) {
       if (new Set(row.map(({ room }) => room)).size === 1) continue;
       const meanwhile = readiness.filter((one) => one.node === node && one.at >= first.sentAt && one.at <= last.receivedAt + 1_000);
       if (meanwhile.some(({ status }) => status !== 200)) continue;
-      // On a busy machine the node may have been asked before it could know, or not at all.
+      // On a busy machine the test may have asked the node before the node could know, or not at all.
       const isLate = ({ at }) => at >= first.receivedAt + REFUSING_MS && at <= last.receivedAt;
       if (!meanwhile.some(isLate)) continue;
       found.add('ready-while-refusing', `${node} answered every act with 503 for ${last.receivedAt - first.sentAt} ms, and /readyz with 200`);
@@ -351,7 +351,7 @@ function refusalsOf(answered) {
 const brief = ({ act, slots, user, key, again, holdToken, data, code, status, sentAt }) =>
   JSON.stringify({ act, slots, user, status, code, version: data?.version, key: key !== undefined, again, token: holdToken !== undefined, at: new Date(sentAt).toISOString().slice(11, 23) });
 
-/** A violation as a few lines: what it is, and, unless `isBrief`, what happened around it. */
+/** A violation as a few lines: its text and, unless `isBrief`, the changes around it. */
 export function explain(record, { name, text, room, version }, isBrief = false) {
   const lines = [`${name}: ${text.length > 400 ? `${text.slice(0, 400)} ...` : text}`];
   if (isBrief || room === undefined || version === undefined || record.logs[room] === undefined) return lines.join('\n');

@@ -1,4 +1,4 @@
-// Each fault once, with few operations: what must hold, holds.
+// Runs each fault once with few operations, and checks every promise.
 //
 // SLOTCAST_HISTORY_SEEDS says with how many seeds each (1).
 
@@ -11,7 +11,7 @@ import { FAULTS } from './faults/index.mjs';
 
 const SEEDS = range(1, Number(process.env.SLOTCAST_HISTORY_SEEDS ?? 1)).map(String);
 
-// They mostly wait.
+// The histories mostly wait, so three run at the same time.
 describe('histories', { concurrency: 3 }, () => {
   for (const fault of FAULTS) {
     for (const seed of SEEDS) {

@@ -139,7 +139,7 @@ class History {
 
   async #fail() {
     const { fault, world } = this;
-    // Once a store has lost its past, only somebody who asked earlier knows it.
+    // The logs are read before the fault, because a store that loses its past can no longer tell it.
     this.before = { at: Date.now(), logs: await this.#readLogs(), readAt: Date.now() };
     this.injectAt = Date.now();
     this.note(`inject ${fault.name}`);
@@ -167,7 +167,7 @@ class History {
     this.note(`acts ${this.workAt - this.healAt} ms, viewers ${this.equalAt - this.healAt} ms`);
   }
 
-  /** The highest position that a probe was answered, by room. */
+  /** The highest position in the answers to probes, by room. */
   async #whenActsWork() {
     const marks = new Map();
     const end = Date.now() + RECOVERY_MS;
@@ -245,12 +245,12 @@ class History {
       readiness: this.readiness,
       problems: this.problems,
     };
-    // Records refer to each other, and the copies must refer to copies.
+    // Records refer to each other, so the references of copies must be to copies.
     const copies = new Map(load.records.map((one, index) => [one, this.record.records[index]]));
     for (const one of this.record.records) if (one.first) one.first = copies.get(one.first);
   }
 
-  /** The boards, once all nodes and viewers agree and no hold ends soon; after the deadline, as they are. */
+  /** The boards when all nodes and viewers agree and no hold ends soon. After the deadline, the boards as they are. */
   async #boardsAtRest() {
     let boards = {};
     const areAtRest = async () => {

@@ -8,7 +8,7 @@ import { eventually, sleep } from '../lib/waiting.mjs';
 /** How long a call that waits may take, in ms. */
 const CALL_MS = 5_000;
 
-/** How long after a call that failed the next one comes, in ms. */
+/** The pause after a failed call, in ms. */
 const PAUSE_MS = 100;
 
 /** The names of each act in the journal. */
@@ -52,7 +52,7 @@ export class JournalReader {
     return answer.data;
   }
 
-  /** Reads on to the end; then everything from the beginning: `{ids, entries, problems}`. */
+  /** Reads on to the end, and then everything from the beginning: `{ids, entries, problems}`. */
   async finish() {
     this.stopped = true;
     await this.following;

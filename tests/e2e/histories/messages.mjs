@@ -46,12 +46,12 @@ export class Messages {
     return this;
   }
 
-  /** Counts the broadcasts that the clients of others hear, too. */
+  /** Also counts the broadcasts that the viewers' clients hear. */
   listen(named) {
     this.streams.at(-1).listeners = [...this.streams.at(-1).listeners, ...named];
   }
 
-  /** Sends one after the other, so that the order of the answers is the order of sending. */
+  /** Sends one message after the other, so that the order of the answers is the order of sending. */
   async #keepSending(stream) {
     while (!this.stopped) {
       await this.#send(stream);

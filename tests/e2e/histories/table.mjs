@@ -1,4 +1,4 @@
-// What was measured, as a page of Markdown.
+// Writes the measurements as a page of Markdown.
 
 import { execFileSync } from 'node:child_process';
 
@@ -37,14 +37,14 @@ const CONCLUSION = `
   freed slots that the store had when it lost its data, and that nobody had received, are lost with it.
 `;
 
-/** How long something took: the middle and the longest of some runs, in ms. */
+/** The middle and the longest of some times in ms, as a text in seconds. */
 function spread(all) {
   const sorted = [...all].sort((left, right) => left - right);
   const seconds = (milliseconds) => (milliseconds / 1_000).toFixed(1);
   return `${seconds(sorted[Math.floor(sorted.length / 2)])} (${seconds(sorted.at(-1))})`;
 }
 
-/** A row for each fault that was run: what was seen in all its runs. */
+/** The row of a fault, with the figures of all its runs. */
 function rowOf({ name, on, loses }, runs) {
   const whole = runs.filter(({ workMs }) => workMs !== undefined);
   const [acts, lost] = ['acts', 'lost'].map((what) => whole.reduce((sum, run) => sum + run[what], 0));

@@ -21,7 +21,7 @@ class Balancer {
   constructor(nodes) {
     this.nodes = nodes;
     this.ready = new Set();
-    /** When a node was found not to be ready, by port. */
+    /** The time at which a node was found not to be ready, by port. */
     this.withdrawn = new Map();
     this.known = new WeakSet();
     /** Websockets of clients: `{port, openedAt, closedAt}`. */

@@ -41,7 +41,7 @@ export class Load {
     this.pause = pause;
     /** How many of the holds last for a second or two only, from 0 to 1. */
     this.shortHolds = shortHolds;
-    /** Whether a 503 is repeated until it is settled. */
+    /** Whether a call that was answered 503 is repeated until its outcome is known. */
     this.settle = settle;
     this.patience = patience;
     this.seed = seed;
@@ -74,7 +74,7 @@ export class Load {
     return this.records;
   }
 
-  /** Acts without end, until `stop`. */
+  /** Acts until `stop` is called. */
   start() {
     this.running = this.run(Number.POSITIVE_INFINITY);
     // Reported by `stop`.
@@ -107,7 +107,7 @@ export class Load {
     await this.#perform(user, wanted, undefined, { key, again: true });
   }
 
-  /** Mostly what may succeed, sometimes what cannot. */
+  /** Mostly chooses an act that may succeed, and sometimes one that cannot. */
   #choose(user) {
     const { dice } = user;
     const chance = (probability) => dice.chance(probability);

@@ -94,7 +94,7 @@ class History {
     const starts = this.records
       .filter((record) => record.ok && !record.first && !record.lenient)
       .map(({ sent, sentAt, low, data, slots }) => ({ sent, sentAt, low, before: data.version - slots.length }))
-      // An answer that is a repeat names an old version, and bounds nothing.
+      // The answer to a repeat names an old version, so it bounds nothing.
       .filter(({ before, low }) => before >= low);
     for (const record of this.records) {
       const isLater = ({ sent, sentAt }) => (record.unknown ? sentAt > record.receivedAt + UNKNOWN_MS : sent > record.received);
@@ -128,7 +128,7 @@ class History {
     }
   }
 
-  /** The state after a version, taking the one before it where nothing is known yet. */
+  /** The state after a version. If nothing is known of it yet, the state after the version before. */
   #stateAt(version) {
     return this.states[Math.min(version, this.states.length - 1)];
   }
@@ -139,7 +139,7 @@ class History {
     this.states[version] = state;
   }
 
-  /** An act whose answer was lost, and that may have written this event. */
+  /** Finds an act whose answer was lost and that may have written this event. */
   #unknownWriter(version) {
     const event = this.events[version - 1];
     if (this.#isExpiry(event, version)) return undefined;
@@ -152,7 +152,8 @@ class History {
       const same = covered.every(({ slotId, status }, index) => slotId === record.slots[index] && status === record.becomes);
       return same && covered.length === record.slots.length && !decide(this.#stateAt(version - 1), record, instant(event));
     };
-    // Of several, the one that explains the most, and of these the one that can explain the least of what follows.
+    // Of several such acts it takes the one that explains the most slots, and of these the one that can explain the fewest
+    // later events.
     const better = (left, right) => right.slots.length - left.slots.length || left.high - right.high;
     const [found] = this.records.filter(couldHave).sort(better);
     if (found) found.written = true;
@@ -207,7 +208,7 @@ class History {
       // Extended holds keep a token, also when nobody was told that they were extended: all of them that of the first.
       const token = act === 'extend' ? before[slots[0]].token : record.data?.holdToken;
       if (next.status === 'occupied') Object.assign(next, { token, until: Date.parse(event?.data.held_until), lasts: lengthOf(event) });
-      // Staff that sets booked what is booked leaves it to who booked it.
+      // If staff sets a booked slot to booked, the slot stays with the user who booked it.
       const stays = act === 'update' && next.status === 'booked' && old.status === 'booked';
       if (act === 'update') next.user = stays ? old.user : undefined;
       if (next.status === 'booked') next.bookedVersion = stays ? old.bookedVersion : next.version;
@@ -244,7 +245,7 @@ class History {
 /** The store's time of an event. */
 const instant = (event) => Date.parse(event.timestamp);
 
-/** How long the hold of an event lasts from then, in ms. */
+/** How long the hold of an event lasts from the event on, in ms. */
 const lengthOf = (event) => Date.parse(event.data.held_until) - instant(event);
 
 const isFirstOf = (other, record) =>

@@ -18,7 +18,7 @@ export function makeClock() {
   return {
     environment: { LD_PRELOAD: library, SLOTCAST_CLOCK_FILE: file },
     move: (seconds) => {
-      // In place: the process has the file mapped.
+      // The file is changed in place, because the process has mapped it.
       const open = openSync(file, 'r+');
       writeSync(open, bytesOf(seconds), 0, 8, 0);
       closeSync(open);

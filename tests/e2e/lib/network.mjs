@@ -48,7 +48,7 @@ class Network {
     return child;
   }
 
-  /** From now on nothing passes in either direction. */
+  /** Cuts the link: from now on nothing passes in either direction. */
   cut() {
     ip('-n', this.namespace, 'link', 'set', this.farEnd, 'down');
   }
@@ -61,7 +61,7 @@ class Network {
       try {
         ip(...words);
       } catch {
-        // It was not made, or is gone.
+        // The network was not made, or is gone.
       }
     }
   }

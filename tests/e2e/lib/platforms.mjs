@@ -87,7 +87,7 @@ export class PlatformProcess {
     this.environment = environment;
     this.words = words;
     this.output = { stdout: '', stderr: '' };
-    // A folder of its own: no slotcast.toml is there, as in the image.
+    // The process has a folder of its own without a slotcast.toml, as in the image.
     this.child = spawn(programHere(program), args, { cwd: temporaryFolder(), env: environment });
     const forget = killAtExit(this.child);
     for (const name of ['stdout', 'stderr']) {
@@ -121,7 +121,7 @@ export class PlatformProcess {
   async healthy(path) {
     await eventually(async () => {
       const isWell = await fetch(this.url + path, { signal: AbortSignal.timeout(PROBE_MS) }).then(({ ok }) => ok, () => false);
-      // The process could not listen there, so another one answers.
+      // The process could not listen on the port, so another process answers.
       if (this.exit) throw new Error(`it ended with ${JSON.stringify(this.exit)}: ${this.output.stderr.slice(-2000)}`);
       return isWell;
     }, `${path} of ${this.words.join(' ')}`);

@@ -14,16 +14,16 @@ const SLICE = 200;
 
 const SLICES = (END - FIRST) / SLICE;
 
-/** What is left of this process's slice. */
+/** The ports of this process's slice that are not given out yet. */
 let left = [];
 
 /** Which slice is looked at next; files that are tested at the same time begin at different ones. */
 let slice = process.pid % SLICES;
 
-/** One search at a time. */
+/** Searches run one at a time. */
 let last = Promise.resolve();
 
-/** A port that nobody has now, and that was given to nobody else in this process, nor to another process of tests. */
+/** A free port that was given neither to another caller in this process nor to another process of tests. */
 export function freePort() {
   const found = last.then(find);
   last = found.catch(() => {});

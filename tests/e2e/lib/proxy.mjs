@@ -25,7 +25,7 @@ class TcpProxy {
     this.turn = 0;
     /** The bytes that were dropped on connections that a test has marked `lost`. */
     this.dropped = 0;
-    /** By how many ms everything comes later, each way. */
+    /** How many ms each byte is delayed, in each direction. */
     this.delay = 0;
     this.sockets = new Set();
     this.server = createServer((near) => this.#accept(near));
@@ -33,7 +33,7 @@ class TcpProxy {
 
   #accept(near) {
     this.#keep(near);
-    // What comes before the other side is there waits in the socket.
+    // Bytes that come before the other side is connected wait in the socket.
     near.pause();
     this.#tryNext(near, this.ports().length);
   }
@@ -61,7 +61,7 @@ class TcpProxy {
         this.look?.(chunk, near, far);
         this.#later(() => to.write(chunk));
       });
-      // An end comes as late as the bytes before it.
+      // An end is delayed like the bytes before it.
       from.once('close', () => !from.lost && this.#later(() => to.destroy()));
     };
     pass(near, far);
@@ -130,7 +130,7 @@ class HttpProxy {
     asked.on('response', (answer) => {
       this.#note(request, answer);
       response.writeHead(answer.statusCode, answer.headers);
-      // A node that ends within its answer ends the client's, as with every proxy.
+      // If a node ends its connection within an answer, the proxy ends the client's, as every proxy does.
       pipeline(answer, response, () => {});
     });
     asked.on('error', () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
@@ -150,7 +150,7 @@ class HttpProxy {
       near.write(headOf(answer));
       near.write(farHead);
       far.write(head);
-      // Also a reset of one side ends the other, or a client would wait for a node that is gone.
+      // A reset of one side also ends the other. Otherwise a client would wait for a node that is gone.
       pipeline(near, far, near, () => [near, far].forEach((socket) => socket.destroy()));
     });
     asked.on('response', (answer) => {

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 export function seeded(seed) {
   let state = createHash('sha256').update(String(seed)).digest().readUInt32LE(0);
   return () => {
-    // Mulberry32: short, and good enough to choose acts by.
+    // Mulberry32 is short, and good enough to choose acts.
     state = (state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(state ^ (state >>> 15), state | 1);
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);

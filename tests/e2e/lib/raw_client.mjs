@@ -55,7 +55,7 @@ export class RawClient {
     if (this.socket.writable) this.socket.write(data);
   }
 
-  /** Waits for text among what came. */
+  /** Waits until a text has come. */
   async sees(text, deadline) {
     const what = () => `${JSON.stringify(text)} in ${JSON.stringify(this.received.slice(-300))}`;
     await eventually(() => this.received.includes(text), what, deadline);
@@ -88,7 +88,7 @@ export class RawClient {
   /** Answers the server's pings from now on. */
   pongs() {
     this.hasPongs = true;
-    // The first ping comes with the session.
+    // The first ping comes when the session begins.
     this.write(frame('3'));
     return this;
   }

@@ -44,7 +44,8 @@ async function startMember() {
     'cluster-node-timeout': NODE_TIMEOUT_MS,
     // The loss of one server must not hide what happens on the others.
     'cluster-require-full-coverage': 'no',
-    // A replica is to be in step at once: no other replica comes that could share the first copy.
+    // The replica gets its first copy at once. Redis would wait for more replicas that could share the copy, but no other
+    // replica comes.
     'repl-diskless-sync-delay': 0,
   };
   return startRedis({ options });
@@ -122,13 +123,13 @@ class RedisCluster {
     return new Move(this, slot, from, to);
   }
 
-  /** Ends all of them. */
+  /** Ends all servers. */
   async kill() {
     await Promise.all(this.servers.map((server) => server.kill()));
   }
 }
 
-/** Which hash slots are whose, as one server sees it. */
+/** The owner of each hash slot, as one server sees it. */
 function ownersOf(slots) {
   return JSON.stringify(slots.map(([first, last, [, port]]) => [first, last, port]).sort(([left], [right]) => left - right));
 }

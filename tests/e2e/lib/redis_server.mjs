@@ -74,7 +74,7 @@ class Redis {
     this.url = `redis://127.0.0.1:${port}`;
   }
 
-  /** Starts it, also again after its end, with what it had on disk. */
+  /** Starts the server. After an end it starts again with its data on disk. */
   async start() {
     this.child = spawn(SERVER, this.words, { stdio: 'ignore', env: { ...process.env, ...this.environment } });
     this.forget = killAtExit(this.child);
@@ -85,13 +85,13 @@ class Redis {
     await eventually(() => serves(this.child, this.port), `an answer of ${SERVER}`);
   }
 
-  /** Sends a command; its answer as text. */
+  /** Sends a command, and gives its answer as text. */
   async command(...words) {
     const { stdout } = await run('redis-cli', ['-p', String(this.port), ...words.map(String)]);
     return stdout.trim();
   }
 
-  /** Sends a command; its answer as arrays, numbers and texts. */
+  /** Sends a command, and gives its answer as arrays, numbers and texts. */
   async ask(...words) {
     return JSON.parse(await this.command('--json', ...words));
   }
@@ -127,7 +127,7 @@ class Redis {
     return /master_link_status:up/.test(await this.command('INFO', 'replication'));
   }
 
-  /** Ends it as a crash would. */
+  /** Ends the server as a crash would. */
   async kill() {
     this.child.kill('SIGKILL');
     await within(this.exited, `the end of ${SERVER}`);
@@ -155,7 +155,10 @@ export async function startSentinels({ replicas: count = 1, options = {} } = {})
   return new Sentinels([primary, ...replicas], sentinels);
 }
 
-/** A replica is to be in step at once: no other replica comes that could share the first copy. */
+/**
+ * The replica gets its first copy at once. Redis would wait for more replicas that could share the copy, but no other
+ * replica comes.
+ */
 const QUICK_SYNC = { 'repl-diskless-sync-delay': 0 };
 
 async function startSentinel(primaryPort) {
@@ -167,7 +170,7 @@ async function startSentinel(primaryPort) {
       'bind 127.0.0.1',
       `dir ${folder}`,
       `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
-      // Long enough that a busy machine is not taken for a dead primary.
+      // This is long enough that sentinels do not take a busy machine for a dead primary.
       'sentinel down-after-milliseconds main 2000',
       'sentinel failover-timeout main 5000',
     ];
@@ -228,7 +231,7 @@ class Sentinels {
     return eventually(() => this.primary(old), 'another primary', SENTINELS_MS);
   }
 
-  /** Ends all of them. */
+  /** Ends all servers. */
   async kill() {
     await Promise.all([...this.sentinels, ...this.servers].map((one) => one.kill()));
   }

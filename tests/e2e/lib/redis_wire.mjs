@@ -64,7 +64,7 @@ class CommandReader {
     for (let words = this.#take(); words; words = this.#take()) this.found(words);
   }
 
-  /** The next whole command, or nothing yet. */
+  /** The next whole command; `undefined` until it is complete. */
   #take() {
     let at = 0;
     const line = () => {
