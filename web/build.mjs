@@ -76,7 +76,7 @@ for (const [name, text] of Object.entries(files)) {
   const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
   html = html.replace(`/${name}`, `/${name.replace('.', `.${hash}.`)}`);
 }
-// A line break with its indent is one space to a reader.
+// A browser shows a line break with its indent as one space.
 writeFileSync(`${node}/index.html`, html.replace(/\s*\n\s*/g, ' '));
 
 execFileSync('npx', ['tsc', '-p', 'tsconfig.types.json'], { stdio: 'inherit' });

@@ -84,7 +84,7 @@ pub async fn run(tools: Tools, webhooks: Vec<Webhook>, holder: String, leaving: 
     let turn = Turn { tools, webhooks, holder, begun };
     while !leaving.is_cancelled() {
         let pause = turn.take(&leaving).await;
-        // The pause or the leaving, whichever ends first.
+        // Waits for the end of the pause or the end of the node, whichever comes first.
         let _ = tokio::time::timeout(pause, leaving.cancelled()).await;
     }
     turn.give_back().await;

@@ -82,7 +82,7 @@ test('invocations share one connection, and a lost one is made again', async () 
     for (let round = 0; round < 5; round += 1) assert.equal((await lambda.sweep()).outcome, 'response');
     return (await connectionsMade()) - before;
   };
-  // The connection of this question.
+  // The connection that asks this question.
   assert.equal(await undisturbed([slotcast, { log: () => lambda.log }], measure), 1);
 
   // The platform may freeze the process between two invocations for longer than the network remembers its connections.

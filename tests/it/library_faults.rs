@@ -134,7 +134,7 @@ async fn a_namespace_that_does_not_exist_is_echoed_whole_and_the_session_stays()
     assert_eq!(post(&routes, &sid, "3").await, StatusCode::OK);
 }
 
-/// Not worked around: the connection is closed as `bad_packet`, and the client comes back.
+/// This has no workaround: the connection is closed as `bad_packet`, and the client comes back.
 #[tokio::test]
 async fn an_event_whose_name_is_escaped_closes_the_connection() {
     for event in [r#"42["join\u005fspace",{}]"#, r#"427["caff\u00e8",{}]"#, r#"427["a\/b",{}]"#] {
@@ -145,7 +145,7 @@ async fn an_event_whose_name_is_escaped_closes_the_connection() {
     }
 }
 
-/// Not worked around: the connection is closed as `bad_packet`, and the client comes back.
+/// This has no workaround: the connection is closed as `bad_packet`, and the client comes back.
 #[tokio::test]
 async fn an_event_with_an_attachment_closes_the_connection_where_none_are_taken() {
     let routes = with_root();

@@ -178,7 +178,7 @@ pub(super) fn move_reader(
 /// How many of the entries that all readers have read were removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forgotten {
-    /// None: a reader has another place than the known one, or the entry that must stay is missing.
+    /// Nothing was removed: a reader has another place than the known one, or the entry that must stay is missing.
     Nothing,
     /// As many as one step may remove.
     Some,

@@ -88,7 +88,7 @@ export class Scene {
       const board = boards.get(space.room);
       const here = records.filter((record) => record.space === space);
       const acknowledged = here.filter((record) => record.ok && kept(record, board));
-      // Of an act that the store did not keep for certain, either is right.
+      // The store may or may not have kept this act, so either outcome is right.
       assertNothingLost(acknowledged, here.filter((record) => record.unknown || (record.ok && !kept(record, board))), board);
       for (const follower of this.followers) assertHeard(follower.of(space), acknowledged);
     }

@@ -128,7 +128,7 @@ describe('the state of a space', () => {
           state = reduce(state, event);
           expectTrue(state, server);
         }
-        // The last word is heard, and what is unknown is asked for.
+        // The last event arrives, and the client asks for each unknown day.
         state = reduce(state, update(server.change(DAYS[0] ?? '', 1, 'blocked')));
         for (let round = 0; round < 3; round += 1) {
           for (const date of daysToAsk(state)) state = reduce(state, snapshot(server, date));

@@ -163,7 +163,7 @@ test('days of changed clocks and own slots are true or say that they are not, wh
         }
       });
       for (const { event } of underWay) take(event);
-      // The last word is heard, and what is unknown is asked for.
+      // The last event arrives, and the viewer asks for each unknown day.
       take(heard(server.change(DAYS[0] ?? '', 1, { status: 'booked', mine: true })));
       for (const date of daysToAsk(state)) take(shown(server, date));
       for (const date of daysToAsk(state)) take(shown(server, date));

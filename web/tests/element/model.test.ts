@@ -105,7 +105,7 @@ describe('a change', () => {
     expect(fading(model, clock.now)).toEqual([1, 2, 3]);
     clock.now += 900;
     expect(fading(model, clock.now)).toEqual([]);
-    // The room of those that are over is free.
+    // Fades that are over leave room for new ones.
     tell(show(3, SLOTS - 1));
     expect(fading(model, clock.now)).toHaveLength(8);
   });

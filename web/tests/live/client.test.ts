@@ -196,7 +196,7 @@ describe('the client', () => {
     const source = ({ reason }: { reason: string }) => {
       reasons.push(reason);
       if (reason === 'expiring') throw new Error('no network');
-      // Within the leeway: it is taken, and ends at once.
+      // The token's end is within the leeway, so the server takes it, and it ends at once.
       return userToken(23, { exp: Math.floor(Date.now() / 1_000) + (reasons.length === 1 ? 1 : 3_600) });
     };
     const client = open(node.url, source);
